@@ -1,0 +1,179 @@
+package grad_test
+
+import (
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/ortrain/grad"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+var binaryCases = []gradCase{
+	binary("Add", std(3, 4), std(3, 4), (*onnx.Graph).Add),
+	binary("Add a row", std("n=3", 4), std(4), (*onnx.Graph).Add),
+	binary("Add a column", std(3, 4), std(3, 1), (*onnx.Graph).Add),
+	binary("Add a scalar", std(3, 4), std(1), (*onnx.Graph).Add),
+	binary("Add both broadcast", std(3, 1, 2), std(4, 1), (*onnx.Graph).Add),
+	binary("Sub", std(3, 4), std(4), (*onnx.Graph).Sub),
+	binary("Sub from a row", std(1, 4), std("n=3", 4), (*onnx.Graph).Sub),
+	binary("Mul", std(3, 4), std(3, 4), (*onnx.Graph).Mul),
+	binary("Mul with a middle of one", std(2, 3, 4), std(2, 1, 4), (*onnx.Graph).Mul),
+	binary("Mul with one element", std(2, 3), std(1, 1), (*onnx.Graph).Mul),
+	binary("Div", std(3, 4), in(0.5, 2, 3, 4), (*onnx.Graph).Div),
+	binary("Div by a column", std("n=3", 4), in(0.5, 2, "n=3", 1), (*onnx.Graph).Div),
+	binary("Div of a row", std(4), in(0.5, 2, 3, 4), (*onnx.Graph).Div),
+	binary("Pow", in(0.5, 2, 3, 4), std(4), (*onnx.Graph).Pow),
+	binary("MatMul", std(3, 4), std(4, 2), (*onnx.Graph).MatMul),
+	binary("MatMul in batches", std("b=2", 3, 4), std("b=2", 4, 5), (*onnx.Graph).MatMul),
+	binary("MatMul of a broadcast batch", std(2, 3, 3, 4), std(3, 4, 1), (*onnx.Graph).MatMul),
+	binary("MatMul with a shared matrix", std(2, 3, 4), std(4, 5), (*onnx.Graph).MatMul),
+	gemm("Gemm", std(3, 4), std(4, 2), std(2), onnx.GemmAttrs{}),
+	gemm("Gemm transB with factors", std("n=3", 4), std(2, 4), std(2), onnx.GemmAttrs{Alpha: 0.5, Beta: 2, TransB: true}),
+	gemm("Gemm transA", std(4, 3), std(4, 2), std(3, 2), onnx.GemmAttrs{TransA: true}),
+	gemm("Gemm transA and transB", std(4, 3), std(2, 4), std(1, 2), onnx.GemmAttrs{Alpha: -1.5, TransA: true, TransB: true}),
+	gemm("Gemm of one row", std(1, 4), std(4, 1), std(1), onnx.GemmAttrs{}),
+	binary("Gemm without a bias", std(3, 4), std(4, 2), func(g *onnx.Graph, a, b *onnx.Value) *onnx.Value {
+		return g.Gemm(a, b, nil, onnx.GemmAttrs{})
+	}),
+	fused("FusedMatMul", std(3, 4), std(4, 2), onnx.FusedMatMulAttrs{}),
+	fused("FusedMatMul transB", std("b=2", 3, "l=5", 4), std("b=2", 3, "k=2", 4), onnx.FusedMatMulAttrs{Alpha: 0.3, TransB: true}),
+	fused("FusedMatMul transA", std(2, 4, 3), std(2, 4, 5), onnx.FusedMatMulAttrs{Alpha: 2, TransA: true}),
+	fused("FusedMatMul transA and transB", std(2, 4, 3), std(2, 5, 4), onnx.FusedMatMulAttrs{TransA: true, TransB: true}),
+}
+
+func gemm(name string, a, b, c tensor, at onnx.GemmAttrs) gradCase {
+	return gradCase{name: name, inputs: []tensor{a, b, c}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+		return g.Gemm(x[0], x[1], x[2], at)
+	}}
+}
+
+func fused(name string, a, b tensor, at onnx.FusedMatMulAttrs) gradCase {
+	return single(binary(name, a, b, func(g *onnx.Graph, x, y *onnx.Value) *onnx.Value { return g.FusedMatMul(x, y, at) }))
+}
+
+type reduction = func(g *onnx.Graph, x *onnx.Value, keep bool, axes ...int64) *onnx.Value
+
+func reduce(name string, t tensor, f reduction, keep bool, axes ...int64) gradCase {
+	return unary(name, t, func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return f(g, x, keep, axes...) })
+}
+
+func ties(c gradCase) gradCase {
+	c.inputs[0].round = true
+	return c
+}
+
+var movementCases = []gradCase{
+	reduce("ReduceSum", std(3, 4), (*onnx.Graph).ReduceSum, false, 1),
+	reduce("ReduceSum kept", std("n=3", 4, 2), (*onnx.Graph).ReduceSum, true, 0, 2),
+	reduce("ReduceSum of everything", std(3, 4), (*onnx.Graph).ReduceSum, false),
+	reduce("ReduceMean", std("n=3", "m=4"), (*onnx.Graph).ReduceMean, false, 0),
+	reduce("ReduceMean of everything", std("n=3", "m=4", 2), (*onnx.Graph).ReduceMean, false),
+	reduce("ReduceMean kept, from the end", std(3, 4), (*onnx.Graph).ReduceMean, true, -1),
+	reduce("ReduceMax", std(4, 7), (*onnx.Graph).ReduceMax, false, 1),
+	reduce("ReduceMax kept", std(4, 3, 5), (*onnx.Graph).ReduceMax, true, 0, 2),
+	reduce("ReduceLogSumExp", std("n=3", 4), (*onnx.Graph).ReduceLogSumExp, false, -1),
+	reduce("ReduceLogSumExp kept", std(3, 4, 2), (*onnx.Graph).ReduceLogSumExp, true, 1),
+	reduce("ReduceSumSquare", std("n=3", 4), (*onnx.Graph).ReduceSumSquare, false, 0),
+	{name: "Gather with duplicates", inputs: []tensor{std("v=5", 3)}, ints: map[string][]int64{"i": {4, 0, 4, 4, 2}}, f: gather(0)},
+	{name: "Gather one row", inputs: []tensor{std(5, 3)}, ints: map[string][]int64{"i": {1}}, f: gather(0)},
+	{name: "Gather from a vector", inputs: []tensor{std(6)}, ints: map[string][]int64{"i": {5, 5, 0}}, f: gather(0)},
+	{name: "Gather columns", inputs: []tensor{std(2, 4)}, ints: map[string][]int64{"i": {3, 1, 3}}, f: gather(1)},
+	{name: "Gather along the middle", inputs: []tensor{std(2, 4, 3)}, ints: map[string][]int64{"i": {3, 3}}, f: gather(-2)},
+	{name: "Gather to a padded batch", inputs: []tensor{std(3, 2)},
+		ints: map[string][]int64{"i": {0, 1, 0, 2}, "inv": {0, 1, 3}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+			// Row 2 is padding: a copy of row 0 that carries no gradient, here because it is multiplied by zero.
+			y := g.GatherInverse(x[0], i["i"], i["inv"], true)
+			return g.Mul(y, g.Cast(g.Const(onnx.Ints([]int64{1, 1, 0, 1}, 4, 1)), x[0].DType))
+		}},
+	{name: "Gather from a padded batch", inputs: []tensor{std(4, 2)},
+		ints: map[string][]int64{"i": {0, 1, 3}, "inv": {0, 1, 3, 2}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+			return g.GatherInverse(x[0], i["i"], i["inv"], false)
+		}},
+	unary("Reshape", std("n=3", 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.ReshapeTo(x, -1, 2, 2) }),
+	unary("Reshape by copying", std("n=2", "m=3", 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.ReshapeTo(x, 0, 0, 2, 2) }),
+	unary("Transpose", std(2, "n=3", 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Transpose(x, 2, 0, 1) }),
+	unary("Squeeze", std(2, 1, 3, 1), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Squeeze(x, 1, -1) }),
+	unary("Unsqueeze", std("n=2", 3), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Unsqueeze(x, 0, 2) }),
+	unary("Expand", std(3, 1), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Expand(x, g.IntVector(2, 3, 4)) }),
+	unary("Split", std(3, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		p := g.Split(x, 1, 2, 2, 1)
+		return g.Mul(p[0], p[1])
+	}),
+	unary("Split with an unused part", std(5, 2), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Tanh(g.Split(x, 0, 2, 3)[1]) }),
+	unary("Slice", std(4, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		return g.Slice(x, g.IntVector(1, -4), g.IntVector(3, -1), g.IntVector(0, 1))
+	}),
+	binary("Concat", std(2, 3), std(2, 4), func(g *onnx.Graph, a, b *onnx.Value) *onnx.Value { return g.Concat(1, a, b) }),
+	binary("Concat of unknown lengths", std("n=2", 3), std("m=4", 3), func(g *onnx.Graph, a, b *onnx.Value) *onnx.Value {
+		return g.Tanh(g.Concat(0, g.Mul(a, a), b))
+	}),
+}
+
+func gather(axis int64) func(*onnx.Graph, values, map[string]*onnx.Value) *onnx.Value {
+	return func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+		return g.Gather(x[0], i["i"], axis)
+	}
+}
+
+// Equal maxima share the gradient; finite differences cannot say so.
+func TestReduceMaxSharesTheGradientAmongTies(t *testing.T) {
+	requireLibrary(t)
+	c := ties(reduce("ties", in(0, 2, 3, 8), (*onnx.Graph).ReduceMax, false, 1))
+	g := onnx.NewGraph("ties")
+	x := g.Input("x0", onnx.Float64, c.inputs[0].shape...)
+	y := c.f(g, values{x}, nil)
+	w := g.Input("w", onnx.Float64, y.Shape...)
+	loss := g.ReduceSum(g.Mul(y, w), false)
+	grads, err := grad.Gradients(g, loss, values{x})
+	check(t, err)
+	g.Output("loss", loss)
+	g.Output("y", y)
+	g.Output("dx0", grads[0])
+	r := newRunner(t, g, c, onnx.Float64)
+	got := r.run(t).grads[0]
+	for row := 0; row < 3; row++ {
+		data, sum, count := r.x[0][row*8:row*8+8], 0.0, 0.0
+		top := data[0]
+		for _, v := range data {
+			top = max(top, v)
+		}
+		for _, v := range data {
+			if v == top {
+				count++
+			}
+		}
+		if count < 2 {
+			t.Fatalf("row %d has no ties", row)
+		}
+		for i, v := range data {
+			want := 0.0
+			if v == top {
+				want = r.w[row] / count
+			}
+			if d := got[row*8+i] - want; d > 1e-12 || d < -1e-12 {
+				t.Errorf("row %d element %d: %g, want %g", row, i, got[row*8+i], want)
+			}
+			sum += v
+		}
+	}
+}
+
+func TestOperatorWithoutRuleIsAnError(t *testing.T) {
+	g := onnx.NewGraph("sign")
+	x := g.Input("x", onnx.Float32, onnx.D(3))
+	loss := g.ReduceSum(g.Sign(x), false)
+	_, err := grad.Gradients(g, loss, values{x})
+	if err == nil || !strings.Contains(err.Error(), "node Sign: operator Sign has no gradient rule") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestInputThatTheLossDoesNotReachHasNoGradient(t *testing.T) {
+	g := onnx.NewGraph("unused")
+	x, z := g.Input("x", onnx.Float32, onnx.D(3)), g.Input("z", onnx.Float32, onnx.D(3))
+	grads, err := grad.Gradients(g, g.ReduceSum(x, false), values{x, z})
+	check(t, err)
+	if grads[0] == nil || grads[1] != nil {
+		t.Fatalf("gradients %v", grads)
+	}
+}

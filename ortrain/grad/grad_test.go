@@ -1,0 +1,361 @@
+package grad_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/ortrain/grad"
+	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// tensor is a float input of a case.
+type tensor struct {
+	shape  onnx.Shape
+	sizes  []int64
+	lo, hi float64 // elements are drawn from [lo, hi)
+	round  bool    // to whole numbers, for ties
+}
+
+func in(lo, hi float64, dims ...any) tensor {
+	t := tensor{lo: lo, hi: hi}
+	for i, d := range dims {
+		switch d := d.(type) {
+		case int:
+			t.shape, t.sizes = append(t.shape, onnx.D(int64(d))), append(t.sizes, int64(d))
+		case string: // "name=3": a dimension known only when the graph runs
+			name, size, _ := strings.Cut(d, "=")
+			var n int64
+			fmt.Sscan(size, &n)
+			t.shape, t.sizes = append(t.shape, onnx.N(name)), append(t.sizes, n)
+		default:
+			panic(fmt.Sprint("dimension ", i))
+		}
+	}
+	return t
+}
+
+// std draws from [-1.5, 1.5).
+func std(dims ...any) tensor { return in(-1.5, 1.5, dims...) }
+
+type values = []*onnx.Value
+
+// gradCase is one expression of float inputs whose gradient is compared with central finite differences.
+type gradCase struct {
+	name   string
+	inputs []tensor
+	ints   map[string][]int64 // int64 inputs, 1-D unless intDims says more
+	f      func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value
+	single bool // ONNX Runtime's CPU provider has no float64 kernel
+}
+
+func unary(name string, t tensor, f func(*onnx.Graph, *onnx.Value) *onnx.Value) gradCase {
+	return gradCase{name: name, inputs: []tensor{t}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+		return f(g, x[0])
+	}}
+}
+
+func binary(name string, a, b tensor, f func(*onnx.Graph, *onnx.Value, *onnx.Value) *onnx.Value) gradCase {
+	return gradCase{name: name, inputs: []tensor{a, b}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+		return f(g, x[0], x[1])
+	}}
+}
+
+var cases = append(append([]gradCase{
+	unary("Neg", std(3, 4), (*onnx.Graph).Neg),
+	unary("Exp", std(3, 4), (*onnx.Graph).Exp),
+	unary("Log", in(0.5, 2, 3, 4), (*onnx.Graph).Log),
+	unary("Sqrt", in(0.5, 2, 3, 4), (*onnx.Graph).Sqrt),
+	unary("Abs", in(0.2, 2, 3, 4), (*onnx.Graph).Abs),
+	unary("Abs of negatives", in(-2, -0.2, 3, 4), (*onnx.Graph).Abs),
+	unary("Reciprocal", in(0.5, 2, 3, 4), (*onnx.Graph).Reciprocal),
+	single(unary("Erf", std("n=3", 4), (*onnx.Graph).Erf)),
+	unary("Tanh", std("n=3", 4), (*onnx.Graph).Tanh),
+	unary("Sigmoid", std(3, 4), (*onnx.Graph).Sigmoid),
+	unary("Relu", std(5, 7), (*onnx.Graph).Relu),
+	single(unary("Gelu", in(-3, 3, "n=5", 7), (*onnx.Graph).Gelu)),
+	unary("Identity", std(2), (*onnx.Graph).Identity),
+	unary("Clip", std(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		return g.Clip(x, g.Scalar(x, -0.5), g.Scalar(x, 0.75))
+	}),
+	unary("Clip below", std(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		return g.Clip(x, g.Scalar(x, -0.25), nil)
+	}),
+	unary("Clip above", std(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		return g.Clip(x, nil, g.Scalar(x, 0.25))
+	}),
+	single(unary("Cast", std(3, 2), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		y := g.Cast(x, onnx.Float64)
+		return g.Cast(g.Mul(y, y), onnx.Float32)
+	})),
+	unary("Pow by a constant", in(0.5, 2, 3, 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		return g.Pow(x, g.Scalar(x, 2.5))
+	}),
+	unary("Softmax", std("n=3", 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, -1) }),
+	unary("Softmax along the middle", std(2, 4, 3), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, 1) }),
+	unary("Softmax of one column", std(4, 1), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, 1) }),
+	unary("LogSoftmax", std("n=3", "m=5"), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.LogSoftmax(x, -1) }),
+	{name: "LayerNormalization", inputs: []tensor{std("n=4", 6), std(6), std(6)}, f: layerNorm},
+	{name: "LayerNormalization of three dimensions", inputs: []tensor{std("b=2", 3, 5), std(5), std(5)}, f: layerNorm},
+	{name: "LayerNormalization of one row", inputs: []tensor{std(1, 7), std(7), std(7)}, f: layerNorm},
+	{name: "Where", inputs: []tensor{std(3, 4), std(1, 4)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+		return g.Where(g.Greater(x[0], g.Scalar(x[0], 0.1)), x[0], x[1])
+	}},
+	{name: "a value used many times", inputs: []tensor{std(3, 3)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+		return g.Add(g.Mul(x[0], x[0]), g.Sub(g.Tanh(x[0]), x[0]))
+	}},
+	{name: "recomputed values", inputs: []tensor{std("n=3", 4), std(4, 4)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+		s := g.Recompute(g.MatMul(x[0], x[1]))
+		e := g.Recompute(g.Softmax(s, -1))
+		return g.Mul(e, g.Tanh(s))
+	}},
+}, binaryCases...), movementCases...)
+
+func single(c gradCase) gradCase {
+	c.single = true
+	return c
+}
+
+func layerNorm(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+	return g.LayerNormalization(x[0], x[1], x[2], 1e-5)
+}
+
+func TestGradientsMatchFiniteDifferences(t *testing.T) {
+	requireLibrary(t)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) { checkCase(t, c) })
+	}
+}
+
+func requireLibrary(t *testing.T) {
+	t.Helper()
+	if err := runtime.Load(""); err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
+// checkCase builds loss = Σ w ⊙ f(x) with fixed random weights w and compares every element of every gradient.
+func checkCase(t *testing.T, c gradCase) {
+	dtype, step, tol := onnx.Float64, 1e-6, 2e-6
+	if c.single {
+		dtype, step, tol = onnx.Float32, 1e-2, 4e-3
+	}
+	g := onnx.NewGraph("case")
+	var x values
+	for i, in := range c.inputs {
+		x = append(x, g.Input(fmt.Sprintf("x%d", i), dtype, in.shape...))
+	}
+	ints := map[string]*onnx.Value{}
+	for name, data := range c.ints {
+		ints[name] = g.Input(name, onnx.Int64, onnx.D(int64(len(data))))
+	}
+	y := c.f(g, x, ints)
+	if y.Rank() == 0 {
+		y = g.ReshapeTo(y, 1)
+	}
+	w := g.Input("w", dtype, y.Shape...)
+	loss := g.ReduceSum(g.Mul(y, w), false)
+	grads, err := grad.Gradients(g, loss, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Output("loss", loss)
+	g.Output("y", y)
+	for i, d := range grads {
+		if d == nil {
+			t.Fatalf("no gradient for x%d", i)
+		}
+		g.Output(fmt.Sprintf("dx%d", i), d)
+	}
+	r := newRunner(t, g, c, dtype)
+	base := r.run(t)
+	for i := range c.inputs {
+		got := base.grads[i]
+		for j := range r.x[i] {
+			keep := r.x[i][j]
+			r.x[i][j] = keep + step
+			up := r.run(t).loss
+			r.x[i][j] = keep - step
+			down := r.run(t).loss
+			r.x[i][j] = keep
+			want := (up - down) / (2 * step)
+			if diff := math.Abs(got[j] - want); diff > tol*math.Max(1, math.Abs(want)) || math.IsNaN(diff) {
+				t.Fatalf("d loss/d x%d[%d] = %g, finite differences give %g", i, j, got[j], want)
+			}
+		}
+	}
+}
+
+// runner runs a case's graph with float64 values on the host's side.
+type runner struct {
+	session *runtime.Session
+	c       gradCase
+	dtype   onnx.DType
+	x       [][]float64
+	w       []float64
+	wDims   []int64
+}
+
+type result struct {
+	loss  float64
+	grads [][]float64
+}
+
+func newRunner(t *testing.T, g *onnx.Graph, c gradCase, dtype onnx.DType) *runner {
+	t.Helper()
+	model, err := g.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := runtime.NewSession(model, runtime.Options{Threads: 1, Training: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	r := &runner{session: s, c: c, dtype: dtype}
+	rng := rand.New(rand.NewPCG(1, uint64(len(c.name))))
+	sizes := map[string]int64{}
+	for _, in := range c.inputs {
+		data := make([]float64, onnx.Elements(in.sizes))
+		for i := range data {
+			data[i] = in.lo + (in.hi-in.lo)*rng.Float64()
+			if in.round {
+				data[i] = math.Round(data[i])
+			}
+		}
+		r.x = append(r.x, data)
+		for i, d := range in.shape {
+			if !d.Fixed() {
+				sizes[d.Name] = in.sizes[i]
+			}
+		}
+	}
+	for _, v := range g.Inputs {
+		if v.Name != "w" {
+			continue
+		}
+		for _, d := range v.Shape {
+			r.wDims = append(r.wDims, evaluate(t, d, sizes))
+		}
+	}
+	r.w = make([]float64, onnx.Elements(r.wDims))
+	for i := range r.w {
+		r.w[i] = rng.Float64()*2 - 1
+	}
+	return r
+}
+
+// evaluate gives a named dimension's size: a product or a sum of the inputs' names.
+func evaluate(t *testing.T, d onnx.Dim, sizes map[string]int64) int64 {
+	if d.Fixed() {
+		return d.Size
+	}
+	if n, ok := sizes[d.Name]; ok {
+		return n
+	}
+	name, op := strings.Trim(d.Name, "()"), "*"
+	if strings.Contains(name, "+") {
+		op = "+"
+	}
+	total := int64(0)
+	for i, part := range strings.Split(name, op) {
+		n, ok := sizes[part]
+		if !ok {
+			if _, err := fmt.Sscan(part, &n); err != nil {
+				t.Fatalf("dimension %q", d.Name)
+			}
+		}
+		switch {
+		case i == 0:
+			total = n
+		case op == "+":
+			total += n
+		default:
+			total *= n
+		}
+	}
+	return total
+}
+
+func (r *runner) run(t *testing.T) result {
+	t.Helper()
+	if r.dtype == onnx.Float32 {
+		return runAs[float32](t, r)
+	}
+	return runAs[float64](t, r)
+}
+
+func runAs[T float32 | float64](t *testing.T, r *runner) result {
+	t.Helper()
+	b, err := r.session.NewBinding()
+	check(t, err)
+	defer b.Close()
+	bind := func(name string, data []float64, dims []int64) {
+		if len(dims) == 0 {
+			dims = []int64{1}
+		}
+		x, err := runtime.NewTensor(convert[T](data), dims...)
+		check(t, err)
+		t.Cleanup(func() { x.Close() })
+		check(t, b.Input(name, x))
+	}
+	out := func(name string, dims []int64) []T {
+		data := make([]T, onnx.Elements(dims))
+		x, err := runtime.NewTensor(data, dims...)
+		check(t, err)
+		t.Cleanup(func() { x.Close() })
+		check(t, b.Output(name, x))
+		return data
+	}
+	for i, in := range r.c.inputs {
+		bind(fmt.Sprintf("x%d", i), r.x[i], in.sizes)
+	}
+	for name, data := range r.c.ints {
+		check(t, b.Ints(name, data, int64(len(data))))
+	}
+	bind("w", r.w, r.wDims)
+	loss, err := runtime.NewScalar[T]()
+	check(t, err)
+	defer loss.Close()
+	check(t, b.Output("loss", &loss.Tensor))
+	y := out("y", r.wDims)
+	var grads [][]T
+	for i, in := range r.c.inputs {
+		grads = append(grads, out(fmt.Sprintf("dx%d", i), in.sizes))
+	}
+	check(t, b.Run())
+	// The loss is summed here in float64: a float32 sum is too coarse for finite differences.
+	res := result{}
+	for i, v := range y {
+		res.loss += float64(v) * r.w[i]
+	}
+	if d := math.Abs(res.loss - float64(loss.Value())); d > 1e-4*(1+math.Abs(res.loss)) {
+		t.Fatalf("loss %g, want %g", loss.Value(), res.loss)
+	}
+	for _, d := range grads {
+		wide := make([]float64, len(d))
+		for i, v := range d {
+			wide[i] = float64(v)
+		}
+		res.grads = append(res.grads, wide)
+	}
+	return res
+}
+
+func convert[T float32 | float64](x []float64) []T {
+	out := make([]T, len(x))
+	for i, v := range x {
+		out[i] = T(v)
+	}
+	return out
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,76 @@
+package grad
+
+import "rag-retrieval-go/ortrain/onnx"
+
+var reductionRules = map[string]rule{
+	"ReduceSum":       unary(reduceSumRule),
+	"ReduceMean":      unary(reduceMeanRule),
+	"ReduceMax":       unary(reduceMaxRule),
+	"ReduceSumSquare": unary(reduceSumSquareRule),
+	"ReduceLogSumExp": unary(reduceLogSumExpRule),
+}
+
+// kept puts back the dimensions that a reduction dropped, as size one.
+func (p *pass) kept(n *onnx.Node, v *onnx.Value) *onnx.Value {
+	if n.Int("keepdims", 1) == 1 {
+		return v
+	}
+	axes, err := n.Axes()
+	if err != nil {
+		p.Fail("%w", err)
+		return v
+	}
+	return p.Unsqueeze(v, axes...)
+}
+
+func reduceSumRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
+	return p.Expand(p.kept(n, dy), p.shapeOf(n.Inputs[0]))
+}
+
+// reduceMeanRule divides by the number of elements averaged: those of the input over those of the output.
+func reduceMeanRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
+	x := n.Inputs[0]
+	axes, err := n.Axes()
+	if err != nil {
+		p.Fail("%w", err)
+		return dy
+	}
+	fixed, count := int64(1), (*onnx.Value)(nil)
+	for _, a := range axes {
+		if d := x.Shape[a]; d.Fixed() {
+			fixed *= d.Size
+			continue
+		}
+		size := p.Cast(p.Squeeze(p.size(x, int(a)), 0), dy.DType)
+		if count == nil {
+			count = size
+		} else {
+			count = p.Mul(count, size)
+		}
+	}
+	dy = p.scale(dy, 1/float64(fixed))
+	if count != nil {
+		dy = p.Div(dy, count)
+	}
+	return p.Expand(p.kept(n, dy), p.shapeOf(x))
+}
+
+// reduceMaxRule shares the gradient evenly among equal maxima, as PyTorch's amax does.
+func reduceMaxRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
+	axes, err := n.Axes()
+	if err != nil {
+		p.Fail("%w", err)
+		return dy
+	}
+	hit := p.Cast(p.Equal(p.in(n, 0), p.kept(n, p.out(n, 0))), dy.DType)
+	return p.Mul(hit, p.Div(p.kept(n, dy), p.ReduceSum(hit, true, axes...)))
+}
+
+func reduceSumSquareRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
+	return p.Mul(p.in(n, 0), p.scale(p.kept(n, dy), 2))
+}
+
+// reduceLogSumExpRule: the softmax of x, from its own result.
+func reduceLogSumExpRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
+	return p.Mul(p.Exp(p.Sub(p.in(n, 0), p.kept(n, p.out(n, 0)))), p.kept(n, dy))
+}

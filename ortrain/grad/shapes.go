@@ -1,0 +1,91 @@
+package grad
+
+import "rag-retrieval-go/ortrain/onnx"
+
+// unbroadcast sums d down to the shape that broadcasting widened.
+func (p *pass) unbroadcast(d *onnx.Value, shape onnx.Shape) *onnx.Value {
+	if d.Shape.Equal(shape) || len(shape) > d.Rank() {
+		return d
+	}
+	extra := d.Rank() - len(shape)
+	var lead, inner []int64
+	for i := range d.Shape {
+		switch {
+		case i < extra:
+			lead = append(lead, int64(i))
+		case shape[i-extra] == onnx.D(1) && d.Shape[i] != onnx.D(1):
+			inner = append(inner, int64(i-extra))
+		}
+	}
+	if len(lead) > 0 {
+		d = p.ReduceSum(d, false, lead...)
+	}
+	if len(inner) > 0 {
+		d = p.ReduceSum(d, true, inner...)
+	}
+	return d
+}
+
+// size is a dimension as a [1] int64 value. Named ones are read off a graph input where one has them, so that no
+// large value is kept alive for its shape alone; otherwise off v, whose dimension axis it is.
+func (p *pass) size(v *onnx.Value, axis int) *onnx.Value {
+	d := v.Shape[axis]
+	if d.Fixed() {
+		return p.IntVector(d.Size)
+	}
+	if s, ok := p.sizes[d.Name]; ok {
+		return s
+	}
+	from, at := v, axis
+	for _, in := range p.Inputs {
+		for i, e := range in.Shape {
+			if e == d {
+				from, at = in, i
+			}
+		}
+	}
+	s := p.Gather(p.Shape(from), p.IntVector(int64(at)), 0)
+	p.sizes[d.Name] = s
+	return s
+}
+
+// shapeOf is v's shape as a 1-D int64 value.
+func (p *pass) shapeOf(v *onnx.Value) *onnx.Value {
+	if sizes, ok := v.Shape.Sizes(); ok {
+		return p.IntVector(sizes...)
+	}
+	parts := make([]*onnx.Value, v.Rank())
+	for i := range parts {
+		parts[i] = p.size(v, i)
+	}
+	return p.Concat(0, parts...)
+}
+
+// reshapeLike gives d the shape of v, by a constant shape where at most one dimension is named.
+func (p *pass) reshapeLike(d, v *onnx.Value) *onnx.Value {
+	if d.Shape.Equal(v.Shape) {
+		return d
+	}
+	sizes := make([]int64, v.Rank())
+	open := 0
+	for i, dim := range v.Shape {
+		sizes[i] = dim.Size
+		if !dim.Fixed() {
+			sizes[i] = -1
+			open++
+		}
+	}
+	if open <= 1 {
+		return p.ReshapeTo(d, sizes...)
+	}
+	return p.Reshape(d, p.shapeOf(v))
+}
+
+// zerosLike is a tensor of zeros shaped as v. The shape is read when the graph runs if v has named dimensions.
+func (p *pass) zerosLike(v *onnx.Value) *onnx.Value {
+	fill := onnx.Floats([]float32{0}, 1)
+	if v.DType == onnx.Float64 {
+		fill = onnx.Doubles([]float64{0}, 1)
+	}
+	return p.ConstantOfShape(p.shapeOf(v), fill)
+}

@@ -1,0 +1,243 @@
+package onnx
+
+import "fmt"
+
+// infer sets the types and shapes of a node's outputs from its inputs.
+func infer(n *Node) error {
+	f, ok := inference[n.Op]
+	if !ok {
+		return fmt.Errorf("no shape inference for operator %s", n.Op)
+	}
+	for i, v := range n.Inputs {
+		if v == nil && !optionalInput(n.Op, i) {
+			return fmt.Errorf("%s: input %d is missing", n.Op, i)
+		}
+	}
+	return f(n)
+}
+
+func optionalInput(op string, i int) bool {
+	return op == "Clip" && i > 0 || op == "Gemm" && i == 2
+}
+
+var inference map[string]func(*Node) error
+
+func init() {
+	inference = map[string]func(*Node) error{
+		"MatMul": inferMatMul, "FusedMatMul": inferMatMul, "Gemm": inferGemm,
+		"LayerNormalization": inferLayerNormalization, "Where": inferWhere, "Cast": inferCast,
+		"Gather": inferGather, "ScatterElements": inferSame, "ScatterND": inferSame,
+		"Shape": inferShapeOp, "Reshape": inferReshape, "Transpose": inferTranspose,
+		"Squeeze": inferSqueeze, "Unsqueeze": inferUnsqueeze, "Expand": inferExpand, "Concat": inferConcat,
+		"Split": inferSplit, "Slice": inferSlice, "Pad": inferPad, "ConstantOfShape": inferConstantOfShape,
+		"Range": inferRange, "Size": inferSize,
+	}
+	for _, op := range []string{
+		"Neg", "Exp", "Log", "Sqrt", "Abs", "Sign", "Reciprocal", "Erf", "Tanh", "Sigmoid", "Relu", "Gelu",
+		"Identity", "Clip", "Softmax", "LogSoftmax",
+	} {
+		inference[op] = inferSame
+	}
+	for _, op := range []string{"Add", "Sub", "Mul", "Div", "Pow", "Mod"} {
+		inference[op] = inferBinary
+	}
+	for _, op := range []string{"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And"} {
+		inference[op] = inferCompare
+	}
+	for _, op := range []string{
+		"ReduceSum", "ReduceMean", "ReduceMax", "ReduceSumSquare", "ReduceLogSumExp",
+	} {
+		inference[op] = inferReduce
+	}
+}
+
+func inferSame(n *Node) error {
+	x, out := n.Inputs[0], n.Outputs[0]
+	out.DType, out.Shape, out.contents = x.DType, x.Shape, x.contents
+	if n.Op != "Identity" {
+		out.contents = nil
+	}
+	return nil
+}
+
+// Broadcast is the common shape of two, by NumPy's rule. A name against a number above one takes the number.
+func Broadcast(a, b Shape) (Shape, error) {
+	rank := max(len(a), len(b))
+	out := make(Shape, rank)
+	for i := range out {
+		da, db := D(1), D(1)
+		if j := i - (rank - len(a)); j >= 0 {
+			da = a[j]
+		}
+		if j := i - (rank - len(b)); j >= 0 {
+			db = b[j]
+		}
+		switch {
+		case da == db || db == D(1):
+			out[i] = da
+		case da == D(1):
+			out[i] = db
+		default:
+			return nil, fmt.Errorf("shapes %v and %v do not broadcast", a, b)
+		}
+	}
+	return out, nil
+}
+
+func inferBinary(n *Node) error {
+	a, b, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
+	if a.DType != b.DType {
+		return fmt.Errorf("%s of %v and %v", n.Op, a.DType, b.DType)
+	}
+	shape, err := Broadcast(a.Shape, b.Shape)
+	if err != nil {
+		return err
+	}
+	out.DType, out.Shape = a.DType, shape
+	if n.Op == "Mul" && len(a.contents) == 1 && len(b.contents) == 1 {
+		out.contents = []Dim{mulDims(a.contents[0], b.contents[0])}
+	}
+	return nil
+}
+
+func inferCompare(n *Node) error {
+	if err := inferBinary(n); err != nil {
+		return err
+	}
+	n.Outputs[0].DType = Bool
+	return nil
+}
+
+func inferWhere(n *Node) error {
+	c, a, b, out := n.Inputs[0], n.Inputs[1], n.Inputs[2], n.Outputs[0]
+	if c.DType != Bool || a.DType != b.DType {
+		return fmt.Errorf("Where of %v, %v and %v", c.DType, a.DType, b.DType)
+	}
+	shape, err := Broadcast(a.Shape, b.Shape)
+	if err == nil {
+		shape, err = Broadcast(c.Shape, shape)
+	}
+	out.DType, out.Shape = a.DType, shape
+	return err
+}
+
+func inferCast(n *Node) error {
+	out := n.Outputs[0]
+	out.DType, out.Shape = DType(n.Int("to", 0)), n.Inputs[0].Shape
+	return nil
+}
+
+// inferMatMul covers MatMul and FusedMatMul; both operands have at least two dimensions here.
+func inferMatMul(n *Node) error {
+	a, b, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
+	if a.DType != b.DType || a.Rank() < 2 || b.Rank() < 2 {
+		return fmt.Errorf("%s of %v%v and %v%v", n.Op, a.DType, a.Shape, b.DType, b.Shape)
+	}
+	m, k := a.Shape[a.Rank()-2], a.Shape[a.Rank()-1]
+	if n.Int("transA", 0) == 1 {
+		m, k = k, m
+	}
+	k2, cols := b.Shape[b.Rank()-2], b.Shape[b.Rank()-1]
+	if n.Int("transB", 0) == 1 {
+		k2, cols = cols, k2
+	}
+	if k != k2 {
+		return fmt.Errorf("%s of %v and %v: inner sizes %v and %v", n.Op, a.Shape, b.Shape, k, k2)
+	}
+	batch, err := Broadcast(a.Shape[:a.Rank()-2], b.Shape[:b.Rank()-2])
+	out.DType, out.Shape = a.DType, append(append(Shape{}, batch...), m, cols)
+	return err
+}
+
+func inferGemm(n *Node) error {
+	if n.Inputs[0].Rank() != 2 || n.Inputs[1].Rank() != 2 {
+		return fmt.Errorf("Gemm of %v and %v: want matrices", n.Inputs[0].Shape, n.Inputs[1].Shape)
+	}
+	if err := inferMatMul(n); err != nil {
+		return err
+	}
+	if len(n.Inputs) > 2 && n.Inputs[2] != nil {
+		c := n.Inputs[2]
+		if s, err := Broadcast(c.Shape, n.Outputs[0].Shape); err != nil || !s.Equal(n.Outputs[0].Shape) {
+			return fmt.Errorf("Gemm: bias %v does not fit %v", c.Shape, n.Outputs[0].Shape)
+		}
+	}
+	return nil
+}
+
+func inferLayerNormalization(n *Node) error {
+	x := n.Inputs[0]
+	last := x.Shape[x.Rank()-1:]
+	for _, p := range n.Inputs[1:] {
+		if !p.Shape.Equal(last) {
+			return fmt.Errorf("LayerNormalization over %v with a parameter %v", x.Shape, p.Shape)
+		}
+	}
+	n.Outputs[0].DType, n.Outputs[0].Shape = x.DType, x.Shape
+	for _, o := range n.Outputs[1:] {
+		o.DType, o.Shape = Float32, append(append(Shape{}, x.Shape[:x.Rank()-1]...), D(1))
+	}
+	return nil
+}
+
+// axesOf reads a node's axes (the second input) as non-negative numbers; all axes where there are none.
+func axesOf(n *Node, rank int) ([]int64, error) {
+	var axes []int64
+	if len(n.Inputs) > 1 && n.Inputs[1] != nil {
+		if n.Inputs[1].Const == nil {
+			return nil, fmt.Errorf("%s with axes that are not constant", n.Op)
+		}
+		axes = n.Inputs[1].Const.Int64s()
+	} else {
+		for i := 0; i < rank; i++ {
+			axes = append(axes, int64(i))
+		}
+	}
+	out := make([]int64, len(axes))
+	for i, a := range axes {
+		out[i] = a
+		if a < 0 {
+			out[i] = a + int64(rank)
+		}
+		if out[i] < 0 || out[i] >= int64(rank) {
+			return nil, fmt.Errorf("%s: axis %d of a value with %d dimensions", n.Op, a, rank)
+		}
+	}
+	return out, nil
+}
+
+// Axes gives the axes that a reduction, Squeeze or Unsqueeze works on, counted from the front.
+func (n *Node) Axes() ([]int64, error) {
+	rank := n.Inputs[0].Rank()
+	if n.Op == "Unsqueeze" {
+		rank = n.Outputs[0].Rank()
+	}
+	return axesOf(n, rank)
+}
+
+func inferReduce(n *Node) error {
+	x, out := n.Inputs[0], n.Outputs[0]
+	axes, err := axesOf(n, x.Rank())
+	if err != nil {
+		return err
+	}
+	out.DType, out.Shape = x.DType, Shape{}
+	for i, d := range x.Shape {
+		switch {
+		case !contains(axes, int64(i)):
+			out.Shape = append(out.Shape, d)
+		case n.Int("keepdims", 1) == 1:
+			out.Shape = append(out.Shape, D(1))
+		}
+	}
+	return nil
+}
+
+func contains(list []int64, x int64) bool {
+	for _, y := range list {
+		if x == y {
+			return true
+		}
+	}
+	return false
+}

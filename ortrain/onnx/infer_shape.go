@@ -1,0 +1,271 @@
+package onnx
+
+import "fmt"
+
+// Shape inference of the operators that move data without computing. Where a 1-D int64 value's contents are
+// known (a shape, or numbers made of shapes), they are carried along in Value.contents.
+
+func inferShapeOp(n *Node) error {
+	x, out := n.Inputs[0], n.Outputs[0]
+	out.DType, out.Shape = Int64, Dims(int64(x.Rank()))
+	out.contents = append([]Dim{}, x.Shape...)
+	return nil
+}
+
+func inferSize(n *Node) error {
+	out := n.Outputs[0]
+	out.DType, out.Shape = Int64, Shape{}
+	out.contents = []Dim{mulDims(n.Inputs[0].Shape...)}
+	return nil
+}
+
+func inferReshape(n *Node) error {
+	x, shape, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
+	if shape.contents == nil && !(shape.Rank() == 1 && shape.Shape[0] == D(0)) {
+		return fmt.Errorf("Reshape to a shape that is not known when the graph is built (%s)", shape.Name)
+	}
+	target := make(Shape, len(shape.contents))
+	open := -1
+	for i, d := range shape.contents {
+		switch {
+		case d == D(-1):
+			if open >= 0 {
+				return fmt.Errorf("Reshape with two open dimensions")
+			}
+			open, d = i, D(1)
+		case d == D(0) && i < x.Rank():
+			d = x.Shape[i]
+		}
+		target[i] = d
+	}
+	if open >= 0 {
+		d, ok := divDims(mulDims(x.Shape...), mulDims(target...))
+		if !ok {
+			return fmt.Errorf("Reshape of %v to %v", x.Shape, Shape(shape.contents))
+		}
+		target[open] = d
+	} else if mulDims(x.Shape...) != mulDims(target...) {
+		return fmt.Errorf("Reshape of %v to %v", x.Shape, Shape(shape.contents))
+	}
+	out.DType, out.Shape = x.DType, target
+	if x.DType == Int64 && out.Rank() <= 1 {
+		out.contents = x.contents
+	}
+	return nil
+}
+
+func inferTranspose(n *Node) error {
+	x, perm, out := n.Inputs[0], n.Ints("perm"), n.Outputs[0]
+	if len(perm) != x.Rank() {
+		return fmt.Errorf("Transpose of %v by %v", x.Shape, perm)
+	}
+	out.DType, out.Shape = x.DType, make(Shape, x.Rank())
+	for i, p := range perm {
+		if p < 0 || p >= int64(x.Rank()) {
+			return fmt.Errorf("Transpose of %v by %v", x.Shape, perm)
+		}
+		out.Shape[i] = x.Shape[p]
+	}
+	return nil
+}
+
+func inferSqueeze(n *Node) error {
+	x, out := n.Inputs[0], n.Outputs[0]
+	axes, err := axesOf(n, x.Rank())
+	if err != nil {
+		return err
+	}
+	out.DType, out.Shape, out.contents = x.DType, Shape{}, x.contents
+	for i, d := range x.Shape {
+		if !contains(axes, int64(i)) {
+			out.Shape = append(out.Shape, d)
+		} else if d != D(1) {
+			return fmt.Errorf("Squeeze of axis %d of %v", i, x.Shape)
+		}
+	}
+	return nil
+}
+
+func inferUnsqueeze(n *Node) error {
+	x, out := n.Inputs[0], n.Outputs[0]
+	rank := x.Rank() + int(Elements([]int64{int64(len(n.Inputs[1].contents))}))
+	axes, err := axesOf(n, rank)
+	if err != nil {
+		return err
+	}
+	out.DType, out.Shape = x.DType, Shape{}
+	next := 0
+	for i := 0; i < rank; i++ {
+		if contains(axes, int64(i)) {
+			out.Shape = append(out.Shape, D(1))
+		} else {
+			out.Shape = append(out.Shape, x.Shape[next])
+			next++
+		}
+	}
+	if out.Rank() == 1 {
+		out.contents = x.contents
+	}
+	return nil
+}
+
+func inferExpand(n *Node) error {
+	x, shape, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
+	if shape.contents == nil {
+		return fmt.Errorf("Expand to a shape that is not known when the graph is built (%s)", shape.Name)
+	}
+	s, err := Broadcast(x.Shape, Shape(shape.contents))
+	out.DType, out.Shape = x.DType, s
+	return err
+}
+
+func inferConcat(n *Node) error {
+	out, first := n.Outputs[0], n.Inputs[0]
+	axis := int(n.Int("axis", 0))
+	if axis < 0 {
+		axis += first.Rank()
+	}
+	if axis < 0 || axis >= first.Rank() {
+		return fmt.Errorf("Concat along axis %d of %v", n.Int("axis", 0), first.Shape)
+	}
+	out.DType, out.Shape = first.DType, append(Shape{}, first.Shape...)
+	joined := make([]Dim, len(n.Inputs))
+	known := first.DType == Int64 && first.Rank() == 1
+	for i, v := range n.Inputs {
+		if v.DType != first.DType || v.Rank() != first.Rank() {
+			return fmt.Errorf("Concat of %v%v and %v%v", first.DType, first.Shape, v.DType, v.Shape)
+		}
+		for j, d := range v.Shape {
+			if j != axis && d != first.Shape[j] {
+				return fmt.Errorf("Concat of %v and %v along axis %d", first.Shape, v.Shape, axis)
+			}
+		}
+		joined[i] = v.Shape[axis]
+		known = known && v.contents != nil
+	}
+	out.Shape[axis] = addDims(joined...)
+	if known {
+		for _, v := range n.Inputs {
+			out.contents = append(out.contents, v.contents...)
+		}
+	}
+	return nil
+}
+
+func inferSplit(n *Node) error {
+	x := n.Inputs[0]
+	axis := int(n.Int("axis", 0))
+	if axis < 0 {
+		axis += x.Rank()
+	}
+	sizes := n.Inputs[1].contents
+	if axis < 0 || axis >= x.Rank() || len(sizes) != len(n.Outputs) || addDims(sizes...) != x.Shape[axis] {
+		return fmt.Errorf("Split of %v along axis %d into %v", x.Shape, axis, Shape(sizes))
+	}
+	for i, out := range n.Outputs {
+		out.DType, out.Shape = x.DType, append(Shape{}, x.Shape...)
+		out.Shape[axis] = sizes[i]
+	}
+	return nil
+}
+
+// inferSlice knows constant bounds of fixed dimensions; every other slice gets a length of its own name, which
+// Graph.Assume can replace.
+func inferSlice(n *Node) error {
+	x, out := n.Inputs[0], n.Outputs[0]
+	starts, ends, axes := n.Inputs[1].Const.Int64s(), n.Inputs[2].Const.Int64s(), n.Inputs[3].Const.Int64s()
+	out.DType, out.Shape = x.DType, append(Shape{}, x.Shape...)
+	if axes == nil {
+		return fmt.Errorf("Slice with axes that are not constant")
+	}
+	for i, a := range axes {
+		if a < 0 {
+			a += int64(x.Rank())
+		}
+		if a < 0 || a >= int64(x.Rank()) {
+			return fmt.Errorf("Slice along axis %d of %v", axes[i], x.Shape)
+		}
+		d := x.Shape[a]
+		if starts == nil || ends == nil {
+			out.Shape[a] = N("slice(" + n.Name + ")")
+			continue
+		}
+		if !d.Fixed() {
+			if starts[i] != 0 || ends[i] != maxInt {
+				out.Shape[a] = N("slice(" + n.Name + ")")
+			}
+			continue
+		}
+		out.Shape[a] = D(max(0, bound(ends[i], d.Size)-bound(starts[i], d.Size)))
+		if x.contents != nil && x.Rank() == 1 {
+			out.contents = x.contents[bound(starts[i], d.Size):bound(ends[i], d.Size)]
+		}
+	}
+	return nil
+}
+
+const maxInt = int64(1<<63 - 1)
+
+// bound clamps a slice's bound to [0, size], counting negative ones from the end.
+func bound(i, size int64) int64 {
+	if i < 0 {
+		i += size
+	}
+	return min(max(i, 0), size)
+}
+
+func inferPad(n *Node) error {
+	x, pads, out := n.Inputs[0], n.Inputs[1].contents, n.Outputs[0]
+	if len(pads) != 2*x.Rank() {
+		return fmt.Errorf("Pad of %v by %v", x.Shape, Shape(pads))
+	}
+	out.DType, out.Shape = x.DType, make(Shape, x.Rank())
+	for i, d := range x.Shape {
+		out.Shape[i] = addDims(d, pads[i], pads[i+x.Rank()])
+	}
+	return nil
+}
+
+func inferConstantOfShape(n *Node) error {
+	shape, out := n.Inputs[0], n.Outputs[0]
+	fill, ok := n.Attrs["value"].(*Tensor)
+	if !ok || shape.contents == nil && shape.Shape[0] != D(0) {
+		return fmt.Errorf("ConstantOfShape of a shape that is not known when the graph is built (%s)", shape.Name)
+	}
+	out.DType, out.Shape = fill.DType, append(Shape{}, shape.contents...)
+	return nil
+}
+
+func inferRange(n *Node) error {
+	start, limit, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
+	if len(limit.contents) != 1 || len(start.contents) != 1 || start.contents[0] != D(0) {
+		return fmt.Errorf("Range of a length that is not known when the graph is built")
+	}
+	out.DType, out.Shape = start.DType, Shape{limit.contents[0]}
+	return nil
+}
+
+func inferGather(n *Node) error {
+	data, idx, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
+	axis := int(n.Int("axis", 0))
+	if axis < 0 {
+		axis += data.Rank()
+	}
+	if axis < 0 || axis >= data.Rank() || idx.DType != Int64 && idx.DType != Int32 {
+		return fmt.Errorf("Gather from %v along axis %d with %v indices", data.Shape, axis, idx.DType)
+	}
+	out.DType = data.DType
+	out.Shape = append(append(append(Shape{}, data.Shape[:axis]...), idx.Shape...), data.Shape[axis+1:]...)
+	if data.contents != nil && idx.Const != nil {
+		for _, i := range idx.Const.Int64s() {
+			if i < 0 {
+				i += int64(len(data.contents))
+			}
+			if i < 0 || i >= int64(len(data.contents)) {
+				return fmt.Errorf("Gather of entry %d from %v", i, Shape(data.contents))
+			}
+			out.contents = append(out.contents, data.contents[i])
+		}
+	}
+	return nil
+}

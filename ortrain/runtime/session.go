@@ -1,0 +1,180 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// Options say how a session runs. The zero value is one thread per core on the CPU with ONNX Runtime's defaults.
+type Options struct {
+	// Threads is the number of threads within an operator; 0 means one per core.
+	Threads int
+	// Training tunes the session for graphs whose weights are inputs and whose shapes vary: no memory pattern
+	// (it keeps a plan for every shape seen) and no merging of equal nodes (it would undo recomputation).
+	Training bool
+	// Profile is a prefix for ONNX Runtime's profile; empty means none.
+	Profile string
+	// Config are further session config entries, by ONNX Runtime's names.
+	Config map[string]string
+}
+
+// Session is a loaded graph.
+type Session struct {
+	s *ort.DynamicAdvancedSession
+}
+
+// NewSession loads a graph from an ONNX file's bytes.
+func NewSession(model []byte, o Options) (*Session, error) {
+	return newSession(o, func(so *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		return ort.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, so)
+	})
+}
+
+// OpenSession loads a graph from a file, with its external data if it has any.
+func OpenSession(path string, o Options) (*Session, error) {
+	return newSession(o, func(so *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		return ort.NewDynamicAdvancedSession(path, nil, nil, so)
+	})
+}
+
+func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)) (*Session, error) {
+	if err := Load(""); err != nil {
+		return nil, err
+	}
+	so, err := o.build()
+	if err != nil {
+		return nil, fmt.Errorf("ONNX Runtime session options: %w", err)
+	}
+	defer so.Destroy()
+	s, err := load(so)
+	if err != nil {
+		return nil, fmt.Errorf("ONNX Runtime session: %w", err)
+	}
+	return &Session{s}, nil
+}
+
+func (o Options) build() (*ort.SessionOptions, error) {
+	so, err := ort.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	errs := []error{so.SetLogSeverityLevel(ort.LoggingLevelError)}
+	if o.Threads > 0 {
+		errs = append(errs, so.SetIntraOpNumThreads(o.Threads))
+	}
+	if o.Training {
+		errs = append(errs, so.SetMemPattern(false),
+			so.AddSessionConfigEntry("optimization.disable_specified_optimizers", "CommonSubexpressionElimination"))
+	}
+	if o.Profile != "" {
+		errs = append(errs, so.EnableProfiling(o.Profile))
+	}
+	for k, v := range o.Config {
+		errs = append(errs, so.AddSessionConfigEntry(k, v))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, so.Destroy())
+	}
+	return so, nil
+}
+
+// Close frees the session. Its bindings must be closed before.
+func (s *Session) Close() error {
+	if s == nil || s.s == nil {
+		return nil
+	}
+	err := s.s.Destroy()
+	s.s = nil
+	return err
+}
+
+// NewBinding makes a set of bound inputs and outputs.
+func (s *Session) NewBinding() (*Binding, error) {
+	b, err := s.s.CreateIoBinding()
+	if err != nil {
+		return nil, fmt.Errorf("ONNX Runtime binding: %w", err)
+	}
+	return &Binding{session: s, b: b, owned: map[string]*Tensor{}, bound: map[string]*Tensor{}}, nil
+}
+
+// Binding connects buffers to a session's inputs and outputs. It is used by one goroutine at a time.
+type Binding struct {
+	session *Session
+	b       *ort.IoBinding
+	owned   map[string]*Tensor // made by Ints and Floats, freed when replaced
+	bound   map[string]*Tensor // kept reachable: ONNX Runtime reads their memory
+}
+
+// Input binds a tensor that the caller owns and keeps open until the binding is closed.
+func (b *Binding) Input(name string, t *Tensor) error {
+	if err := b.b.BindInput(name, t.v); err != nil {
+		return fmt.Errorf("binding input %q: %w", name, err)
+	}
+	b.bound[name] = t
+	return nil
+}
+
+// Output binds the tensor that an output is written to; the caller owns it.
+func (b *Binding) Output(name string, t *Tensor) error {
+	if err := b.b.BindOutput(name, t.v); err != nil {
+		return fmt.Errorf("binding output %q: %w", name, err)
+	}
+	b.bound["output "+name] = t
+	return nil
+}
+
+// Ints binds int64 values to an input for the next runs; the binding owns the tensor, data must stay unchanged.
+func (b *Binding) Ints(name string, data []int64, dims ...int64) error {
+	return bindOwned(b, name, data, dims)
+}
+
+// Floats binds float32 values to an input for the next runs; the binding owns the tensor.
+func (b *Binding) Floats(name string, data []float32, dims ...int64) error {
+	return bindOwned(b, name, data, dims)
+}
+
+func bindOwned[T Element](b *Binding, name string, data []T, dims []int64) error {
+	t, err := NewTensor(data, dims...)
+	if err != nil {
+		return fmt.Errorf("input %q: %w", name, err)
+	}
+	if err := b.Input(name, t); err != nil {
+		return errors.Join(err, t.Close())
+	}
+	old := b.owned[name]
+	b.owned[name] = t
+	return old.Close()
+}
+
+// Run runs the graph on what is bound.
+func (b *Binding) Run() error {
+	if err := b.session.s.RunWithBinding(b.b); err != nil {
+		return fmt.Errorf("ONNX Runtime: %w", explain(err))
+	}
+	return nil
+}
+
+// Close frees the binding and the tensors it owns.
+func (b *Binding) Close() error {
+	if b == nil || b.b == nil {
+		return nil
+	}
+	errs := []error{b.b.Destroy()}
+	for _, t := range b.owned {
+		errs = append(errs, t.Close())
+	}
+	b.b, b.owned, b.bound = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// explain adds what to do to errors that users meet.
+func explain(err error) error {
+	text := err.Error()
+	if strings.Contains(text, "Failed to allocate memory") || strings.Contains(text, "bad_alloc") {
+		return fmt.Errorf("%w (out of memory: lower batch_size or the maximal lengths)", err)
+	}
+	return err
+}
