@@ -79,15 +79,29 @@ var movementCases = []gradCase{
 	{name: "Gather from a vector", inputs: []tensor{std(6)}, ints: map[string][]int64{"i": {5, 5, 0}}, f: gather(0)},
 	{name: "Gather columns", inputs: []tensor{std(2, 4)}, ints: map[string][]int64{"i": {3, 1, 3}}, f: gather(1)},
 	{name: "Gather along the middle", inputs: []tensor{std(2, 4, 3)}, ints: map[string][]int64{"i": {3, 3}}, f: gather(-2)},
-	{name: "Gather to a padded batch", inputs: []tensor{std(3, 2)},
-		ints: map[string][]int64{"i": {0, 1, 0, 2}, "inv": {0, 1, 3}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
-			// Row 2 is padding: a copy of row 0 that carries no gradient, here because it is multiplied by zero.
-			y := g.GatherInverse(x[0], i["i"], i["inv"], true)
-			return g.Mul(y, g.Cast(g.Const(onnx.Ints([]int64{1, 1, 0, 1}, 4, 1)), x[0].DType))
+	// Three rows in two padded parts. The last row of the first part is padding: a copy of row 0 that carries no
+	// gradient, here because it is multiplied by zero.
+	{name: "GatherParts", inputs: []tensor{std(3, 2)},
+		ints: map[string][]int64{"i": {2, 0, 0}, "j": {1}, "inv": {1, 3, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+			parts := g.GatherParts(x[0], values{i["i"], i["j"]}, i["inv"])
+			real := g.Cast(g.Const(onnx.Ints([]int64{1, 1, 0}, 3, 1)), x[0].DType)
+			return g.Concat(0, g.Mul(g.Tanh(parts[0]), real), parts[1])
 		}},
-	{name: "Gather from a padded batch", inputs: []tensor{std(4, 2)},
-		ints: map[string][]int64{"i": {0, 1, 3}, "inv": {0, 1, 3, 2}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
-			return g.GatherInverse(x[0], i["i"], i["inv"], false)
+	{name: "GatherParts with an unused part", inputs: []tensor{std(3, 2)},
+		ints: map[string][]int64{"i": {2, 0}, "j": {1}, "inv": {1, 2, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+			return g.Tanh(g.GatherParts(x[0], values{i["i"], i["j"]}, i["inv"])[0])
+		}},
+	{name: "GatherParts with the first part unused", inputs: []tensor{std(3, 2)},
+		ints: map[string][]int64{"i": {2, 0}, "j": {1}, "inv": {1, 2, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+			return g.Tanh(g.GatherParts(x[0], values{i["i"], i["j"]}, i["inv"])[1])
+		}},
+	{name: "JoinParts", inputs: []tensor{std(3, 2), std(2, 2)},
+		ints: map[string][]int64{"i": {4, 0, 1}, "a": {1, 2, 3}, "b": {3, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+			return g.Tanh(g.JoinParts(values{g.Mul(x[0], x[0]), x[1]}, i["i"], values{i["a"], i["b"]}))
+		}},
+	{name: "JoinParts of one part", inputs: []tensor{std(4, 2)},
+		ints: map[string][]int64{"i": {0, 1, 3}, "a": {0, 1, 3, 2}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+			return g.JoinParts(values{x[0]}, i["i"], values{i["a"]})
 		}},
 	unary("Reshape", std("n=3", 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.ReshapeTo(x, -1, 2, 2) }),
 	unary("Reshape by copying", std("n=2", "m=3", 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.ReshapeTo(x, 0, 0, 2, 2) }),

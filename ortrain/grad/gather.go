@@ -11,8 +11,12 @@ func gatherRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	if !p.needs(n, 0) {
 		return nil
 	}
-	if n.Inverse != nil {
-		p.add(n, 0, p.gatherBack(n, dy))
+	switch {
+	case n.Partition != nil:
+		p.partitionBack(n)
+		return nil
+	case n.Join != nil:
+		p.joinBack(n.Join, dy)
 		return nil
 	}
 	data, idx := n.Inputs[0], n.Inputs[1]
@@ -51,14 +55,8 @@ func rotation(rank, axis, count int) []int64 {
 
 // scatterRows adds rows ([indices..., rest...]) to zeros ([rows, rest...]) at idx.
 func (p *pass) scatterRows(zeros, idx, rows *onnx.Value) *onnx.Value {
-	rest := zeros.Shape[1:]
-	width, ok := rest.Sizes()
-	if !ok {
-		p.Fail("the gradient of Gather needs fixed sizes besides the gathered axis, not %v", rest)
-		return zeros
-	}
-	flat := p.ReshapeTo(rows, append([]int64{-1}, width...)...)
-	at := p.ReshapeTo(idx, append([]int64{-1}, ones(len(width))...)...)
+	flat := p.rows(rows, zeros)
+	at := p.ReshapeTo(idx, append([]int64{-1}, ones(zeros.Rank()-1)...)...)
 	return p.ScatterElementsAdd(zeros, p.Expand(at, p.shapeOf(flat)), flat)
 }
 
@@ -70,20 +68,54 @@ func ones(n int) []int64 {
 	return out
 }
 
-// gatherBack reads the gradient at the inverse index. Rows that appear nowhere read an added row of zeros: any
-// other row there would give wrong gradients that still look plausible.
-func (p *pass) gatherBack(n *onnx.Node, dy *onnx.Value) *onnx.Value {
-	if n.InverseTotal {
-		return p.Gather(dy, n.Inverse, 0)
+// partitionBack lays the parts' gradients end to end and reads each row's where the inverse index says. It waits for
+// the part that the backward pass visits last, when all gradients are there.
+func (p *pass) partitionBack(n *onnx.Node) {
+	part := n.Partition
+	if n != part.Parts[0] {
+		return
 	}
-	row := []int64{1}
-	for _, d := range dy.Shape[1:] {
-		row = append(row, d.Size)
+	grads := make([]*onnx.Value, len(part.Parts))
+	for i, m := range part.Parts {
+		d := p.total(m.Outputs[0])
+		if d == nil {
+			d = p.zerosLike(m.Outputs[0])
+		}
+		grads[i] = p.rows(d, n.Inputs[0])
 	}
-	zero := make([]float32, onnx.Elements(row))
-	tensor := onnx.Floats(zero, row...)
-	if dy.DType == onnx.Float64 {
-		tensor = onnx.Doubles(make([]float64, len(zero)), row...)
+	p.add(n, 0, p.Gather(p.Concat(0, grads...), part.Inverse, 0))
+}
+
+// rows gives d, gathered from data along axis 0 with indices of any shape, the shape [indices, row of data].
+func (p *pass) rows(d, data *onnx.Value) *onnx.Value {
+	width, ok := data.Shape[1:].Sizes()
+	if !ok {
+		p.Fail("the gradient of Gather needs fixed sizes besides the gathered axis, not %v", data.Shape)
+		return d
 	}
-	return p.Gather(p.Concat(0, dy, p.Const(tensor)), n.Inverse, 0)
+	return p.ReshapeTo(d, append([]int64{-1}, width...)...)
+}
+
+// joinBack gives each part its rows' gradients. Rows that nothing read get a row of zeros: any other row there would
+// give wrong gradients that still look plausible.
+func (p *pass) joinBack(j *onnx.Join, dy *onnx.Value) {
+	padded := p.Concat(0, dy, p.zeroRow(dy))
+	for i, v := range j.Parts {
+		if p.active[v] {
+			p.parts[v] = append(p.parts[v], p.Gather(padded, j.Inverses[i], 0))
+		}
+	}
+}
+
+// zeroRow is one row of zeros for a value of fixed width.
+func (p *pass) zeroRow(v *onnx.Value) *onnx.Value {
+	width, ok := v.Shape[1:].Sizes()
+	if !ok {
+		p.Fail("rows of %v have no fixed size", v.Shape)
+	}
+	dims := append([]int64{1}, width...)
+	if v.DType == onnx.Float64 {
+		return p.Const(onnx.Doubles(make([]float64, onnx.Elements(dims)), dims...))
+	}
+	return p.Const(onnx.Floats(make([]float32, onnx.Elements(dims)), dims...))
 }

@@ -108,7 +108,7 @@ func (p *pass) visit(n *onnx.Node) error {
 		}
 		dy = d
 	}
-	if dy == nil {
+	if dy == nil && !p.pending(n) {
 		return nil
 	}
 	f, ok := rules[n.Op]
@@ -120,6 +120,19 @@ func (p *pass) visit(n *onnx.Node) error {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	return p.Err()
+}
+
+// pending says whether n is where the gradients of a partition's parts come together and one of them has arrived.
+func (p *pass) pending(n *onnx.Node) bool {
+	if n.Partition == nil || n != n.Partition.Parts[0] {
+		return false
+	}
+	for _, m := range n.Partition.Parts {
+		if p.parts[m.Outputs[0]] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // needs says whether input i of n wants a gradient.

@@ -33,12 +33,10 @@ type Node struct {
 	Outputs []*Value
 	Attrs   Attrs
 
-	// Inverse turns the gradient of this Gather along axis 0 into a second Gather: row i of the data stands at
-	// row Inverse[i] of the output, and every other copy of it carries no gradient. See Graph.GatherInverse.
-	Inverse *Value
-	// InverseTotal says that every row of the data stands somewhere in the output. Otherwise Inverse[i] may be
-	// the number of rows of the output, which stands for a gradient of zero.
-	InverseTotal bool
+	// Partition and Join tell the gradient of a Gather along axis 0 that it is a Gather as well, see partition.go.
+	// They are nil for every other node, and for graphs read from a file, whose Gathers get the general rule.
+	Partition *Partition
+	Join      *Join
 }
 
 // Int gives an integer attribute, or def where it is not set.
@@ -139,10 +137,20 @@ func (g *Graph) Output(name string, v *Value) {
 		g.Fail("output %q has no value", name)
 		return
 	}
-	// Identity keeps the output's name free of the producer's, and lets one value be two outputs.
-	out := g.op1("Identity", []*Value{v}, nil)
-	g.Rename(out, name)
-	g.Outputs = append(g.Outputs, out)
+	if v.Producer == nil || g.isOutput(v) {
+		v = g.Identity(v) // an input, a constant or another output cannot take a second name
+	}
+	g.Rename(v, name)
+	g.Outputs = append(g.Outputs, v)
+}
+
+func (g *Graph) isOutput(v *Value) bool {
+	for _, o := range g.Outputs {
+		if o == v {
+			return true
+		}
+	}
+	return false
 }
 
 // Rename gives a value a name of its own.

@@ -152,16 +152,6 @@ func (g *Graph) Gather(data, indices *Value, axis int64) *Value {
 	return g.op1("Gather", []*Value{data, indices}, Attrs{"axis": axis})
 }
 
-// GatherInverse is Gather along axis 0 whose gradient is a Gather with inverse. See Node.Inverse.
-func (g *Graph) GatherInverse(data, indices, inverse *Value, total bool) *Value {
-	out := g.Gather(data, indices, 0)
-	if inverse.Rank() != 1 || data.Rank() == 0 || inverse.Shape[0] != data.Shape[0] {
-		g.Fail("node %s: the inverse index has the shape %v for data of %v", out.Producer.Name, inverse.Shape, data.Shape)
-	}
-	out.Producer.Inverse, out.Producer.InverseTotal = inverse, total
-	return out
-}
-
 // ScatterElementsAdd adds updates to data at indices along axis 0. Duplicate indices add up.
 func (g *Graph) ScatterElementsAdd(data, indices, updates *Value) *Value {
 	return g.op1("ScatterElements", []*Value{data, indices, updates},

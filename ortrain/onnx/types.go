@@ -121,6 +121,9 @@ func (s Shape) Sizes() ([]int64, bool) {
 	return sizes, true
 }
 
+// Product is the number of elements of a shape with these dimensions, as a dimension.
+func Product(dims ...Dim) Dim { return mulDims(dims...) }
+
 // mulDims multiplies dimensions: the fixed ones into one leading number, the names sorted behind it.
 func mulDims(dims ...Dim) Dim {
 	size := int64(1)

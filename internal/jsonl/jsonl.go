@@ -1,0 +1,158 @@
+// Package jsonl reads files of one JSON object a line, of any length, and says file and line of what is wrong.
+//
+//	f, err := jsonl.Open("train.jsonl")      // one pass: where each row starts
+//	defer f.Close()
+//	err = f.Row(41, &row)                    // reads row 41 alone
+package jsonl
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"unicode/utf8"
+)
+
+// File is an indexed file. Rows are read from disk when asked for; Row may be called by several goroutines.
+type File struct {
+	Path   string
+	f      *os.File
+	starts []int64 // of every row that is not blank, and the end of the last
+	lines  []int32 // the row's line number, from 1
+	ends   []int64
+}
+
+// Open indexes a file. A file without rows is an error.
+func Open(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	x := &File{Path: path, f: f}
+	if err := x.index(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return x, nil
+}
+
+func (x *File) index() error {
+	r := bufio.NewReaderSize(x.f, 1<<20)
+	offset, line := int64(0), int32(0)
+	for {
+		b, err := readLine(r)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("%s: %w", x.Path, err)
+		}
+		line++
+		if len(bytes.TrimSpace(b)) > 0 {
+			x.starts = append(x.starts, offset)
+			x.ends = append(x.ends, offset+int64(len(b)))
+			x.lines = append(x.lines, line)
+		}
+		offset += int64(len(b))
+		if err != nil {
+			break
+		}
+	}
+	if len(x.starts) == 0 {
+		return fmt.Errorf("%s: the file has no rows", x.Path)
+	}
+	return nil
+}
+
+// readLine reads through the next newline; unlike bufio.Scanner it has no limit.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var whole []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			whole = append(whole, part...)
+			continue
+		}
+		if whole == nil {
+			return part, err
+		}
+		return append(whole, part...), err
+	}
+}
+
+// Len is the number of rows.
+func (x *File) Len() int { return len(x.starts) }
+
+// Row reads row i, from 0, into v.
+func (x *File) Row(i int, v any) error {
+	b := make([]byte, x.ends[i]-x.starts[i])
+	if _, err := x.f.ReadAt(b, x.starts[i]); err != nil {
+		return x.Errorf(i, "%w", err)
+	}
+	if err := Decode(b, v); err != nil {
+		return x.Errorf(i, "%w", err)
+	}
+	return nil
+}
+
+// Errorf makes an error that names the file and the line of row i.
+func (x *File) Errorf(i int, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %w", x.Path, x.lines[i], fmt.Errorf(format, args...))
+}
+
+// Where names the file and the line of row i.
+func (x *File) Where(i int) string { return fmt.Sprintf("%s:%d", x.Path, x.lines[i]) }
+
+// Close closes the file.
+func (x *File) Close() error { return x.f.Close() }
+
+// Decode reads one JSON value. Bytes that are not UTF-8 are an error: encoding/json would replace them silently.
+func Decode(b []byte, v any) error {
+	if !utf8.Valid(b) {
+		at := 0
+		for at < len(b) {
+			r, n := utf8.DecodeRune(b[at:])
+			if r == utf8.RuneError && n == 1 {
+				break
+			}
+			at += n
+		}
+		return fmt.Errorf("not valid UTF-8 at byte %d of the line", at+1)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return explain(err)
+	}
+	return nil
+}
+
+// explain says what JSON was expected in the user's words.
+func explain(err error) error {
+	var syntax *json.SyntaxError
+	var typed *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("not JSON: %w (byte %d of the line)", err, syntax.Offset)
+	case errors.As(err, &typed) && typed.Field != "":
+		return fmt.Errorf("%q is a %s, want %s", typed.Field, typed.Value, typed.Type)
+	case errors.As(err, &typed):
+		return fmt.Errorf("the row is a %s, want an object", typed.Value)
+	}
+	return err
+}
+
+// Strings is a JSON string or a list of strings.
+type Strings []string
+
+// UnmarshalJSON reads either form.
+func (s *Strings) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil && string(b) != "null" {
+		*s = Strings{one}
+		return nil
+	}
+	var many []string
+	if err := json.Unmarshal(b, &many); err != nil {
+		return fmt.Errorf("want a string or a list of strings, found %.40s", b)
+	}
+	*s = many
+	return nil
+}

@@ -1,0 +1,281 @@
+// Package safetensors reads and writes the safetensors format: a JSON header of names, types, shapes and offsets,
+// then raw little-endian tensors. Reading maps the file and trusts nothing in its header.
+//
+//	f, err := safetensors.Open("model.safetensors")
+//	defer f.Close()
+//	values, err := f.Float32("embeddings.word_embeddings.weight")
+//
+// Format: https://github.com/huggingface/safetensors. The one Go library found for it has no release and reads whole
+// files into memory.
+package safetensors
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sort"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxHeader is the reference implementation's limit on the header's size.
+const maxHeader = 100 << 20
+
+// Tensor is one entry of a file. Data is little-endian, row-major.
+type Tensor struct {
+	Name  string
+	DType string // "F32", "F16", "BF16", "I64", …
+	Shape []int64
+	Data  []byte
+}
+
+// File is an open file. Its tensors' data point into the mapped file and die with Close.
+type File struct {
+	Path     string
+	Metadata map[string]string
+	Tensors  []Tensor // in the order of their data
+	byName   map[string]int
+	mapped   []byte
+}
+
+type entry struct {
+	DType   string   `json:"dtype"`
+	Shape   []int64  `json:"shape"`
+	Offsets [2]int64 `json:"data_offsets"`
+}
+
+var sizes = map[string]int64{
+	"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+	"I8": 1, "U8": 1, "BOOL": 1,
+}
+
+// Open maps a file and checks its whole header.
+func Open(path string) (*File, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+func open(path string) (*File, error) {
+	h, err := os.Open(path)
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			return nil, pe.Err
+		}
+		return nil, err
+	}
+	defer h.Close()
+	st, err := h.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() < 8 {
+		return nil, fmt.Errorf("not a safetensors file: %d bytes long", st.Size())
+	}
+	mapped, err := unix.Mmap(int(h.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, fmt.Errorf("mapping the file: %w", err)
+	}
+	f := &File{Path: path, mapped: mapped, byName: map[string]int{}}
+	if err := f.parse(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (f *File) parse() error {
+	n := binary.LittleEndian.Uint64(f.mapped)
+	if n > maxHeader || n > uint64(len(f.mapped)-8) {
+		return fmt.Errorf("not a safetensors file, or cut short: header of %d bytes in a file of %d", n, len(f.mapped))
+	}
+	data := f.mapped[8+n:]
+	header := map[string]json.RawMessage{}
+	if err := json.Unmarshal(f.mapped[8:8+n], &header); err != nil {
+		return fmt.Errorf("safetensors header: %w", err)
+	}
+	if raw, ok := header["__metadata__"]; ok {
+		if err := json.Unmarshal(raw, &f.Metadata); err != nil {
+			return fmt.Errorf("safetensors __metadata__: %w", err)
+		}
+		delete(header, "__metadata__")
+	}
+	starts := map[string]int64{}
+	for name, raw := range header {
+		t, start, err := parseEntry(name, raw, data)
+		if err != nil {
+			return err
+		}
+		starts[name] = start
+		f.Tensors = append(f.Tensors, t)
+	}
+	sort.Slice(f.Tensors, func(i, j int) bool {
+		a, b := f.Tensors[i].Name, f.Tensors[j].Name
+		return starts[a] < starts[b] || starts[a] == starts[b] && a < b
+	})
+	for i, t := range f.Tensors {
+		f.byName[t.Name] = i
+	}
+	return nil
+}
+
+func parseEntry(name string, raw json.RawMessage, data []byte) (Tensor, int64, error) {
+	var e entry
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return Tensor{}, 0, fmt.Errorf("tensor %q: %w", name, err)
+	}
+	size, ok := sizes[e.DType]
+	if !ok {
+		return Tensor{}, 0, fmt.Errorf("tensor %q has the unknown type %q", name, e.DType)
+	}
+	for _, d := range e.Shape {
+		if d < 0 || d > 0 && size > math.MaxInt64/d {
+			return Tensor{}, 0, fmt.Errorf("tensor %q has the impossible shape %v", name, e.Shape)
+		}
+		size *= d
+	}
+	start, end := e.Offsets[0], e.Offsets[1]
+	if start < 0 || end < start || end-start != size {
+		return Tensor{}, 0, fmt.Errorf("tensor %q: bytes %d to %d for %s%v", name, start, end, e.DType, e.Shape)
+	}
+	if end > int64(len(data)) {
+		return Tensor{}, 0, fmt.Errorf("tensor %q ends at byte %d of %d: the file is cut short", name, end, len(data))
+	}
+	return Tensor{Name: name, DType: e.DType, Shape: e.Shape, Data: data[start:end]}, start, nil
+}
+
+// Tensor looks an entry up.
+func (f *File) Tensor(name string) (Tensor, bool) {
+	i, ok := f.byName[name]
+	if !ok {
+		return Tensor{}, false
+	}
+	return f.Tensors[i], true
+}
+
+// Float32 gives a tensor's elements; F16 and BF16 are widened.
+func (f *File) Float32(name string) ([]float32, error) {
+	t, ok := f.Tensor(name)
+	if !ok {
+		return nil, fmt.Errorf("%s: no tensor %q", f.Path, name)
+	}
+	out, err := t.Float32()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	return out, nil
+}
+
+// Float32 gives the tensor's elements; F16 and BF16 are widened.
+func (t Tensor) Float32() ([]float32, error) {
+	switch t.DType {
+	case "F32":
+		out := make([]float32, len(t.Data)/4)
+		for i := range out {
+			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.Data[4*i:]))
+		}
+		return out, nil
+	case "F16":
+		out := make([]float32, len(t.Data)/2)
+		for i := range out {
+			out[i] = half(binary.LittleEndian.Uint16(t.Data[2*i:]))
+		}
+		return out, nil
+	case "BF16":
+		out := make([]float32, len(t.Data)/2)
+		for i := range out {
+			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(t.Data[2*i:])) << 16)
+		}
+		return out, nil
+	}
+	return nil, fmt.Errorf("tensor %q has the type %s, want F32, F16 or BF16", t.Name, t.DType)
+}
+
+// half widens an IEEE 754 binary16 number.
+func half(h uint16) float32 {
+	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10)&31, uint32(h)&1023
+	switch {
+	case exp == 31:
+		return math.Float32frombits(sign | 255<<23 | frac<<13)
+	case exp > 0:
+		return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
+	}
+	v := float32(frac) / (1 << 24) // subnormal, exact
+	return math.Float32frombits(sign | math.Float32bits(v))
+}
+
+// Close unmaps the file.
+func (f *File) Close() error {
+	if f.mapped == nil {
+		return nil
+	}
+	err := unix.Munmap(f.mapped)
+	f.mapped, f.Tensors = nil, nil
+	return err
+}
+
+// FromFloat32 sees values as a tensor's data without copying them.
+func FromFloat32(name string, values []float32, shape ...int64) Tensor {
+	t := Tensor{Name: name, DType: "F32", Shape: shape}
+	if len(values) > 0 {
+		t.Data = unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), 4*len(values))
+	}
+	return t
+}
+
+// Write writes a file and syncs it to disk. It leaves an incomplete file behind where it fails: callers write into
+// temporary folders.
+func Write(path string, metadata map[string]string, tensors []Tensor) (err error) {
+	header, err := encodeHeader(metadata, tensors)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(header); err != nil {
+		return err
+	}
+	for _, t := range tensors {
+		if _, err := f.Write(t.Data); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+func encodeHeader(metadata map[string]string, tensors []Tensor) ([]byte, error) {
+	header := map[string]any{}
+	if len(metadata) > 0 {
+		header["__metadata__"] = metadata
+	}
+	offset := int64(0)
+	for _, t := range tensors {
+		if _, dup := header[t.Name]; dup {
+			return nil, fmt.Errorf("two tensors named %q", t.Name)
+		}
+		shape := t.Shape
+		if shape == nil {
+			shape = []int64{}
+		}
+		end := offset + int64(len(t.Data))
+		header[t.Name] = entry{t.DType, shape, [2]int64{offset, end}}
+		offset = end
+	}
+	b, err := json.Marshal(header)
+	if err != nil {
+		return nil, err
+	}
+	for len(b)%8 != 0 { // the reference implementation aligns the data with spaces
+		b = append(b, ' ')
+	}
+	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(b))), b...), nil
+}

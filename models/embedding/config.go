@@ -1,0 +1,127 @@
+// Package embedding is the bi-encoder: one vector per text, compared by cosine. It reads and writes
+// sentence-transformers folders, gives the trainer its loss and batches, and encodes texts.
+package embedding
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rag-retrieval-go/models/encoder"
+)
+
+// Pooling says how token vectors become one.
+type Pooling string
+
+// The poolings that this package does.
+const (
+	Mean Pooling = "mean" // of all tokens, special ones included
+	CLS  Pooling = "cls"  // the first token's
+)
+
+// Config is what makes an encoder an embedding model.
+type Config struct {
+	Pooling      Pooling
+	Normalize    bool // vectors of length one
+	MaxSeqLength int  // tokens; the model's own limit for inference
+}
+
+// module is an entry of sentence-transformers' modules.json.
+type module struct {
+	Path string `json:"path"`
+	Type string `json:"type"`
+}
+
+// LoadConfig reads a sentence-transformers folder. A plain Hugging Face folder without modules.json is read as
+// sentence-transformers does: mean pooling, not normalised; this package normalises it all the same, since it
+// compares by cosine.
+func LoadConfig(dir string, enc encoder.Config) (Config, error) {
+	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: int(enc.MaxPositionEmbeddings)}
+	path := filepath.Join(dir, "modules.json")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	} else if err != nil {
+		return c, fmt.Errorf("reading the model: %w", err)
+	}
+	var modules []module
+	if err := json.Unmarshal(b, &modules); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, m := range modules {
+		kind := m.Type[strings.LastIndex(m.Type, ".")+1:]
+		switch kind {
+		case "Transformer":
+			err = c.readLength(filepath.Join(dir, m.Path))
+		case "Pooling":
+			err = c.readPooling(filepath.Join(dir, m.Path, "config.json"))
+		case "Normalize":
+		default:
+			err = fmt.Errorf("%s: module %q is not supported, want Transformer, Pooling and Normalize", path, m.Type)
+		}
+		if err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Config) readLength(dir string) error {
+	path := filepath.Join(dir, "sentence_bert_config.json")
+	var s struct {
+		MaxSeqLength *int `json:"max_seq_length"`
+	}
+	if err := readJSON(path, &s); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	if s.MaxSeqLength != nil {
+		if *s.MaxSeqLength < 3 || *s.MaxSeqLength > c.MaxSeqLength {
+			return fmt.Errorf("%s: max_seq_length is %d, want 3 to %d", path, *s.MaxSeqLength, c.MaxSeqLength)
+		}
+		c.MaxSeqLength = *s.MaxSeqLength
+	}
+	return nil
+}
+
+// readPooling reads both generations of the file: one flag per mode, and pooling_mode since sentence-transformers 6.
+func (c *Config) readPooling(path string) error {
+	var p struct {
+		CLS  bool            `json:"pooling_mode_cls_token"`
+		Mean bool            `json:"pooling_mode_mean_tokens"`
+		Mode json.RawMessage `json:"pooling_mode"`
+	}
+	if err := readJSON(path, &p); err != nil {
+		return err
+	}
+	var mode string
+	if len(p.Mode) > 0 && json.Unmarshal(p.Mode, &mode) != nil {
+		return fmt.Errorf("%s: pooling_mode is %s, want \"mean\" or \"cls\"", path, p.Mode)
+	}
+	switch {
+	case p.CLS && !p.Mean || mode == "cls":
+		c.Pooling = CLS
+	case p.Mean && !p.CLS || mode == "mean":
+		c.Pooling = Mean
+	default:
+		return fmt.Errorf("%s: want mean or cls pooling, alone", path)
+	}
+	return nil
+}
+
+func readJSON(path string, into any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("reading the model: %w", err)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}

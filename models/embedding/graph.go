@@ -1,0 +1,74 @@
+package embedding
+
+import (
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// poolingInput is the graph input that tells a set of rows apart in a packed batch: "queries.pooling".
+func poolingInput(rows string) string { return rows + ".pooling" }
+
+// pool makes one vector per row of a packed batch: [rows, hidden] from [tokens, hidden]. The rows' number is the
+// dimension named rows. The mean is a product with a [rows, tokens] matrix, cheap beside the encoder for any batch
+// that fits memory.
+func (c Config) pool(g *onnx.Graph, hidden *onnx.Value, rows string) *onnx.Value {
+	n := onnx.N(rows)
+	var x *onnx.Value
+	if c.Pooling == CLS {
+		x = g.Gather(hidden, g.Input(poolingInput(rows), onnx.Int64, n), 0)
+	} else {
+		x = g.Gemm(g.Input(poolingInput(rows), onnx.Float32, n, onnx.N(encoder.TokensDim)), hidden, nil, onnx.GemmAttrs{})
+	}
+	return c.normalized(g, x)
+}
+
+// bindPooling adds what pool reads: rows[i] has starts[i] as its first token and lengths[i] tokens.
+func (c Config) bindPooling(b *ortrain.Batch, rows string, starts []int64, lengths []int) {
+	n, tokens := int64(len(starts)), b.Dims[encoder.TokensDim]
+	b.Dims[rows] = n
+	if c.Pooling == CLS {
+		b.Int(poolingInput(rows), starts, n)
+		return
+	}
+	weights := make([]float32, n*tokens)
+	for i, start := range starts {
+		for j := 0; j < lengths[i]; j++ {
+			weights[int64(i)*tokens+start+int64(j)] = 1 / float32(lengths[i])
+		}
+	}
+	b.Float(poolingInput(rows), weights, n, tokens)
+}
+
+// normalized divides each vector by its length, as torch.nn.functional.normalize does.
+func (c Config) normalized(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+	if !c.Normalize {
+		return x
+	}
+	defer g.Scope("normalize")()
+	length := g.Sqrt(g.ReduceSum(g.Mul(x, x), true, -1))
+	return g.Div(x, g.Clip(length, g.Scalar(x, 1e-12), nil))
+}
+
+// scoringGraph encodes a packed batch; weights are constants, so that ONNX Runtime packs them once.
+func (m *Model) scoringGraph(w encoder.Weights, g *onnx.Graph) {
+	l := encoder.NewPackedLayout(g, m.Encoder, scoringGroups)
+	g.Output(embeddingOutput, m.Config.pool(g, m.Encoder.Build(g, w, l, nil), textRows))
+}
+
+// exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
+// [batch, sequence] to token_embeddings [batch, sequence, hidden] and sentence_embedding [batch, hidden].
+func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
+	g.Opset = encoder.ExportOpset
+	l, mask := encoder.NewPaddedLayout(g, m.Encoder)
+	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, nil))
+	var x *onnx.Value
+	if m.Config.Pooling == CLS {
+		x = g.Gather(hidden, g.IntScalar(0), 1)
+	} else {
+		sum := g.ReduceSum(g.Mul(hidden, g.Unsqueeze(mask, 2)), false, 1)
+		x = g.Div(sum, g.Clip(g.ReduceSum(mask, true, 1), g.Scalar(mask, 1e-9), nil))
+	}
+	g.Output("token_embeddings", hidden)
+	g.Output("sentence_embedding", m.Config.normalized(g, x))
+}

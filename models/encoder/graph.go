@@ -1,0 +1,144 @@
+package encoder
+
+import (
+	"fmt"
+	"math"
+
+	"rag-retrieval-go/ortrain/dropout"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// Weights finds a parameter's value in the graph under construction, by the name that Params gives it.
+type Weights func(name string) *onnx.Value
+
+// Params lists the encoder's trainable tensors. Query, key and value projections are one tensor called qkv, so that
+// each layer has one large product instead of three.
+func (c Config) Params() []flat.Param {
+	h, f := c.HiddenSize, c.IntermediateSize
+	table := func(name string, rows int64) flat.Param {
+		return flat.Param{Name: name, Dims: []int64{rows, h}, Decay: true, Table: true}
+	}
+	params := []flat.Param{
+		table("embeddings.word_embeddings.weight", c.VocabSize),
+		table("embeddings.position_embeddings.weight", c.MaxPositionEmbeddings),
+		table("embeddings.token_type_embeddings.weight", c.TypeVocabSize),
+	}
+	params = append(params, norm("embeddings.LayerNorm", h)...)
+	for i := 0; i < c.NumHiddenLayers; i++ {
+		layer := fmt.Sprintf("encoder.layer.%d.", i)
+		params = append(params, Linear(layer+"attention.self.qkv", 3*h, h)...)
+		params = append(params, Linear(layer+"attention.output.dense", h, h)...)
+		params = append(params, norm(layer+"attention.output.LayerNorm", h)...)
+		params = append(params, Linear(layer+"intermediate.dense", f, h)...)
+		params = append(params, Linear(layer+"output.dense", h, f)...)
+		params = append(params, norm(layer+"output.LayerNorm", h)...)
+	}
+	return params
+}
+
+// Linear lists the parameters of a dense layer.
+func Linear(name string, out, in int64) []flat.Param {
+	return []flat.Param{
+		{Name: name + ".weight", Dims: []int64{out, in}, Decay: true},
+		{Name: name + ".bias", Dims: []int64{out}},
+	}
+}
+
+func norm(name string, width int64) []flat.Param {
+	return []flat.Param{{Name: name + ".weight", Dims: []int64{width}}, {Name: name + ".bias", Dims: []int64{width}}}
+}
+
+// Layout is how a batch's tokens lie in a graph: packed, or padded as other runtimes expect it.
+type Layout interface {
+	// Embeddings are the ids of every token, as indices into the three tables; each one's shape broadcasts to [tokens].
+	Embeddings() (words, positions, types *onnx.Value)
+	// Heads cuts [tokens, 3·hidden] into queries, keys and values of one or more padded groups, each
+	// [rows, heads, length, head size].
+	Heads(qkv *onnx.Value) (q, k, v []*onnx.Value)
+	// Bias is what a group's attention scores are offset by: [rows, 1, 1, length], very negative at padding.
+	Bias(group int) *onnx.Value
+	// Merge puts the groups' [rows, heads, length, head size] back to [tokens, hidden].
+	Merge(groups []*onnx.Value) *onnx.Value
+	// Attend is alpha · q · kᵀ; p · v is attendValues.
+	Scores(q, k *onnx.Value, alpha float64) *onnx.Value
+	// Values is probs · v.
+	Values(probs, v *onnx.Value) *onnx.Value
+	// Gelu is the activation, in operators that the layout's opset has.
+	Gelu(x *onnx.Value) *onnx.Value
+}
+
+// Build appends the encoder and gives the last hidden state, [tokens, hidden]. drop is nil for evaluation.
+// Source: Devlin et al. 2018, as transformers' BertModel computes it.
+func (c Config) Build(g *onnx.Graph, w Weights, l Layout, drop *dropout.Graph) *onnx.Value {
+	b := builder{c, g, w, l, drop}
+	x := b.embed()
+	for i := 0; i < c.NumHiddenLayers; i++ {
+		x = b.layer(fmt.Sprintf("encoder.layer.%d", i), x)
+	}
+	return x
+}
+
+type builder struct {
+	c    Config
+	g    *onnx.Graph
+	w    Weights
+	l    Layout
+	drop *dropout.Graph
+}
+
+func (b builder) linear(name string, x *onnx.Value) *onnx.Value {
+	defer b.g.Scope(name)()
+	return b.g.Gemm(x, b.w(name+".weight"), b.w(name+".bias"), onnx.GemmAttrs{TransB: true})
+}
+
+func (b builder) norm(name string, x *onnx.Value) *onnx.Value {
+	defer b.g.Scope(name)()
+	return b.g.LayerNormalization(x, b.w(name+".weight"), b.w(name+".bias"), float32(b.c.LayerNormEps))
+}
+
+func (b builder) embed() *onnx.Value {
+	g := b.g
+	words, positions, types := b.l.Embeddings()
+	x := g.Gather(b.w("embeddings.word_embeddings.weight"), words, 0)
+	x = g.Add(x, g.Gather(b.w("embeddings.position_embeddings.weight"), positions, 0))
+	x = g.Add(x, g.Gather(b.w("embeddings.token_type_embeddings.weight"), types, 0))
+	if x.Rank() == 3 { // padded: positions are [length], the others [batch, length]
+		x = g.ReshapeTo(x, -1, b.c.HiddenSize)
+	}
+	return b.drop.Apply("embeddings/dropout", b.norm("embeddings.LayerNorm", x), b.c.HiddenDropout)
+}
+
+func (b builder) layer(name string, x *onnx.Value) *onnx.Value {
+	g := b.g
+	attended := b.linear(name+".attention.output.dense", b.attention(name, x))
+	attended = b.drop.Apply(name+"/attention/output/dropout", attended, b.c.HiddenDropout)
+	x = b.norm(name+".attention.output.LayerNorm", g.Add(x, attended))
+	wide := b.l.Gelu(b.linear(name+".intermediate.dense", x))
+	out := b.drop.Apply(name+"/output/dropout", b.linear(name+".output.dense", wide), b.c.HiddenDropout)
+	return b.norm(name+".output.LayerNorm", g.Add(x, out))
+}
+
+// attention is multi-head self-attention before its output projection: [tokens, hidden] to [tokens, hidden].
+// Scores and probabilities, quadratic in length, are made again in the backward pass instead of kept.
+func (b builder) attention(name string, x *onnx.Value) *onnx.Value {
+	g := b.g
+	q, k, v := b.l.Heads(b.linear(name+".attention.self.qkv", x))
+	out := make([]*onnx.Value, len(q))
+	for i := range q {
+		where := fmt.Sprintf("%s/attention/group%d", name, i)
+		if len(q) == 1 {
+			where = name + "/attention"
+		}
+		end := g.Scope(where)
+		scores := g.Recompute(b.l.Scores(q[i], k[i], 1/math.Sqrt(float64(b.c.HeadSize()))))
+		scores = g.Recompute(g.Add(scores, b.l.Bias(i)))
+		probs := g.Recompute(g.Softmax(scores, -1))
+		end()
+		probs = b.drop.Apply(where+"/dropout", probs, b.c.AttentionDropout)
+		end = g.Scope(where)
+		out[i] = b.l.Values(probs, v[i])
+		end()
+	}
+	return b.l.Merge(out)
+}

@@ -1,0 +1,139 @@
+package encoder
+
+import (
+	"sort"
+
+	"rag-retrieval-go/ortrain"
+)
+
+// Row is one tokenized text.
+type Row struct {
+	IDs   []int64
+	Types []int64 // nil: all zero
+}
+
+// Pack lays rows out for a graph made by NewPackedLayout with the same number of groups: their tokens end to end in
+// the rows' order, and their attention in groups of rows of like length. It gives each row's first token.
+func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) {
+	total := 0
+	starts = make([]int64, len(rows))
+	for i, r := range rows {
+		starts[i] = int64(total)
+		total += len(r.IDs)
+	}
+	ids, types := make([]int64, 0, total), make([]int64, 0, total)
+	places := make([]int64, 0, total)
+	for _, r := range rows {
+		ids = append(ids, r.IDs...)
+		if r.Types != nil {
+			types = append(types, r.Types...)
+		} else {
+			types = append(types, make([]int64, len(r.IDs))...)
+		}
+		for j := range r.IDs {
+			places = append(places, int64(j))
+		}
+	}
+	n := int64(total)
+	b.Int(inputIDs, ids, n)
+	b.Int(tokenTypeIDs, types, n)
+	b.Int(positionIDs, places, n)
+	b.Dims[TokensDim] = n
+	b.Tokens += total
+	c.packGroups(b, rows, starts, groups)
+	return starts
+}
+
+// packGroups adds the inputs of the attention groups.
+func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups int) {
+	total, heads := b.Dims[TokensDim], c.NumAttentionHeads
+	slot, stride := make([]int64, total), make([]int64, total)
+	before := int64(0) // (head, position) slots in earlier groups
+	for k, members := range groupByLength(rows, groups) {
+		length := 1 // also of an empty group
+		for _, i := range members {
+			length = max(length, len(rows[i].IDs))
+		}
+		tokens := make([]int64, len(members)*length)
+		bias := make([]float32, len(tokens))
+		for r, i := range members {
+			for j := 0; j < length; j++ {
+				at := r*length + j
+				if j >= len(rows[i].IDs) {
+					tokens[at], bias[at] = total, PaddingBias
+					continue
+				}
+				t := starts[i] + int64(j)
+				tokens[at] = t
+				slot[t], stride[t] = before+int64(r*length)*heads+int64(j), int64(length)
+			}
+		}
+		b.Int(groupTokens(k), tokens, int64(len(members)), int64(length))
+		b.Float(groupBias(k), bias, int64(len(members)), int64(length))
+		b.Dims[groupRows(k)], b.Dims[groupLength(k)] = int64(len(members)), int64(length)
+		before += int64(len(tokens)) * heads
+	}
+	b.Int(slotStart, slot, total)
+	b.Int(slotStride, stride, total)
+}
+
+// groupByLength cuts the rows, sorted by length, into contiguous groups with the least attention work: the sum of
+// rows · longest². Groups that would not help stay empty.
+func groupByLength(rows []Row, groups int) [][]int {
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	sort.SliceStable(order, func(i, j int) bool { return len(rows[order[i]].IDs) < len(rows[order[j]].IDs) })
+	// Cuts are tried where the length changes, thinned to at most maxCuts places.
+	cuts := []int{0}
+	for i := 1; i < len(order); i++ {
+		if len(rows[order[i]].IDs) != len(rows[order[i-1]].IDs) {
+			cuts = append(cuts, i)
+		}
+	}
+	cuts = append(thin(cuts), len(order))
+	longest := func(end int) float64 { return float64(len(rows[order[end-1]].IDs)) }
+	n := len(cuts)
+	best := make([][]float64, groups+1) // best[k][j]: least work for the rows before cuts[j] in k groups
+	from := make([][]int, groups+1)
+	for k := range best {
+		best[k], from[k] = make([]float64, n), make([]int, n)
+		for j := 1; j < n; j++ {
+			best[k][j] = 1e300
+			if k == 0 {
+				continue
+			}
+			for i := 0; i < j; i++ {
+				work := best[k-1][i] + float64(cuts[j]-cuts[i])*longest(cuts[j])*longest(cuts[j])
+				if work < best[k][j] {
+					best[k][j], from[k][j] = work, i
+				}
+			}
+		}
+	}
+	out := make([][]int, groups)
+	j := n - 1
+	for k := groups; k > 0; k-- {
+		i := from[k][j]
+		if j == 0 {
+			i = 0
+		}
+		out[k-1] = order[cuts[i]:cuts[j]]
+		j = i
+	}
+	return out
+}
+
+const maxCuts = 64
+
+func thin(cuts []int) []int {
+	if len(cuts) <= maxCuts {
+		return cuts
+	}
+	out := make([]int, maxCuts)
+	for i := range out {
+		out[i] = cuts[i*len(cuts)/maxCuts]
+	}
+	return out
+}

@@ -1,0 +1,132 @@
+package encoder
+
+import (
+	"fmt"
+
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// The graph inputs of a packed batch. Those of attention group k carry its number: "group0.tokens".
+const (
+	inputIDs     = "input_ids"
+	tokenTypeIDs = "token_type_ids"
+	positionIDs  = "position_ids"
+	slotStart    = "attention_slot"
+	slotStride   = "attention_stride"
+)
+
+func groupTokens(k int) string { return fmt.Sprintf("group%d.tokens", k) }
+func groupBias(k int) string   { return fmt.Sprintf("group%d.bias", k) }
+func groupRows(k int) string   { return fmt.Sprintf("rows_%d", k) }
+func groupLength(k int) string { return fmt.Sprintf("length_%d", k) }
+
+// TokensDim is the name of the dimension that counts a packed batch's tokens.
+const TokensDim = "tokens"
+
+// packedLayout has the real tokens of all rows end to end; only attention pads, in groups of rows of like length.
+// Queries, keys and values are gathered straight into [rows, heads, length, head size], one head's slice at a time,
+// so that no transpose is ever copied.
+type packedLayout struct {
+	g       *onnx.Graph
+	c       Config
+	words   *onnx.Value
+	types   *onnx.Value
+	places  *onnx.Value
+	bias    []*onnx.Value
+	parts   []*onnx.Value // index of queries, then keys, then values, of every group into [tokens·3·heads]
+	inverse *onnx.Value   // its inverse
+	merge   *onnx.Value   // index of [tokens·heads] into the groups laid end to end
+	unmerge []*onnx.Value // its inverse, per group
+}
+
+// NewPackedLayout adds the inputs of a packed batch with the given number of attention groups, some of which may be
+// empty when the graph runs.
+func NewPackedLayout(g *onnx.Graph, c Config, groups int) Layout {
+	tokens, heads := onnx.N(TokensDim), c.NumAttentionHeads
+	p := &packedLayout{g: g, c: c,
+		words:  g.Input(inputIDs, onnx.Int64, tokens),
+		types:  g.Input(tokenTypeIDs, onnx.Int64, tokens),
+		places: g.Input(positionIDs, onnx.Int64, tokens),
+	}
+	slot, stride := g.Input(slotStart, onnx.Int64, tokens), g.Input(slotStride, onnx.Int64, tokens)
+	defer g.Scope("layout")()
+	count := g.Shape(p.words)
+	head := g.Const(onnx.Ints(sequence(heads), heads))
+	// Where token t's head h stands in the groups: slot[t] + h·stride[t].
+	places := g.Add(g.Unsqueeze(slot, 1), g.Mul(g.Unsqueeze(stride, 1), head))
+	p.merge = g.ReshapeTo(places, -1)
+	column := g.Const(onnx.Ints(sequence(heads), heads, 1))
+	var total *onnx.Value
+	parts := make([][]*onnx.Value, 3)
+	for k := 0; k < groups; k++ {
+		rows, length := onnx.N(groupRows(k)), onnx.N(groupLength(k))
+		at := g.Input(groupTokens(k), onnx.Int64, rows, length) // padding reads token number count
+		p.bias = append(p.bias, g.Unsqueeze(g.Input(groupBias(k), onnx.Float32, rows, length), 1, 2))
+		token := g.Unsqueeze(at, 1) // [rows, 1, length]
+		padding := g.Equal(token, count)
+		source := g.Mul(g.Where(padding, g.IntVector(0), token), g.IntVector(3*heads))
+		for j := range parts {
+			parts[j] = append(parts[j], g.Add(source, g.Add(column, g.IntVector(int64(j)*heads))))
+		}
+		back := g.Where(padding, g.Mul(count, g.IntVector(heads)), g.Add(g.Mul(token, g.IntVector(heads)), column))
+		p.unmerge = append(p.unmerge, g.ReshapeTo(back, -1))
+		size := g.Shape(p.unmerge[k])
+		if total == nil {
+			total = size
+		} else {
+			total = g.Add(total, size)
+		}
+	}
+	for j := range parts {
+		p.parts = append(p.parts, parts[j]...)
+	}
+	third := g.Mul(g.Const(onnx.Ints(sequence(3), 3, 1)), total) // queries, keys, values lie total apart
+	p.inverse = g.ReshapeTo(g.Add(g.Unsqueeze(places, 1), third), -1)
+	return p
+}
+
+func sequence(n int64) []int64 {
+	out := make([]int64, n)
+	for i := range out {
+		out[i] = int64(i)
+	}
+	return out
+}
+
+func (p *packedLayout) Embeddings() (words, positions, types *onnx.Value) {
+	return p.words, p.places, p.types
+}
+
+func (p *packedLayout) Heads(qkv *onnx.Value) (q, k, v []*onnx.Value) {
+	parts := p.g.GatherParts(p.g.ReshapeTo(qkv, -1, p.c.HeadSize()), p.parts, p.inverse)
+	n := len(p.bias)
+	return parts[:n], parts[n : 2*n], parts[2*n:]
+}
+
+func (p *packedLayout) Bias(group int) *onnx.Value { return p.bias[group] }
+
+func (p *packedLayout) Merge(groups []*onnx.Value) *onnx.Value {
+	flat := make([]*onnx.Value, len(groups))
+	for i, v := range groups {
+		flat[i] = p.g.ReshapeTo(v, -1, p.c.HeadSize())
+	}
+	return p.g.ReshapeTo(p.g.JoinParts(flat, p.merge, p.unmerge), -1, p.c.HiddenSize)
+}
+
+func (p *packedLayout) Scores(q, k *onnx.Value, alpha float64) *onnx.Value {
+	return p.g.FusedMatMul(q, k, onnx.FusedMatMulAttrs{Alpha: float32(alpha), TransB: true})
+}
+
+func (p *packedLayout) Values(probs, v *onnx.Value) *onnx.Value {
+	return p.g.FusedMatMul(probs, v, onnx.FusedMatMulAttrs{})
+}
+
+func (p *packedLayout) Gelu(x *onnx.Value) *onnx.Value { return p.g.Gelu(x) }
+
+// Bounds adds the largest sizes that the named dimensions of a packed batch of these limits can have.
+func (c Config) Bounds(to map[string]int64, rows, maxLength, groups int) {
+	to[TokensDim] = int64(rows * maxLength)
+	for k := 0; k < groups; k++ {
+		to[groupRows(k)], to[groupLength(k)] = int64(rows), int64(maxLength)
+	}
+}

@@ -1,0 +1,138 @@
+// Package artifact builds and writes the artifact directory: training_model.onnx, eval_model.onnx,
+// optimizer_model.onnx and two small graphs over gradients, as ordinary ONNX files. The checkpoint folder beside them
+// is the trainer's.
+package artifact
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"rag-retrieval-go/ortrain/dropout"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/grad"
+	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/optim"
+)
+
+// File names in an artifact directory.
+const (
+	TrainingFile     = "training_model.onnx"
+	EvalFile         = "eval_model.onnx"
+	OptimizerFile    = "optimizer_model.onnx"
+	NormFile         = "gradient_norm_model.onnx"
+	AccumulationFile = "gradient_accumulation_model.onnx"
+	CheckpointDir    = "checkpoint"
+)
+
+// LossOutput is the name of the loss in the training and eval graphs; GradientSuffix makes a parameter's name its
+// gradient's.
+const (
+	LossOutput     = "loss"
+	GradientSuffix = ".grad"
+)
+
+// Model is what a model hands over to be trained.
+type Model struct {
+	Name   string
+	Params []flat.Param
+	// Loss adds the batch's inputs and the forward pass to g and gives the scalar loss. drop is nil for evaluation.
+	Loss func(g *onnx.Graph, param func(name string) *onnx.Value, drop *dropout.Graph) *onnx.Value
+	// Bounds are the largest sizes of the named dimensions that dropout sites have.
+	Bounds map[string]int64
+}
+
+// Set is an artifact directory in memory.
+type Set struct {
+	Layout   *flat.Layout
+	Dropout  *dropout.Plan // nil where nothing is dropped
+	Training []byte
+	Eval     []byte
+	// Optimizer, Norm and Accumulation work on views of the flat buffers.
+	Optimizer, Norm, Accumulation []byte
+}
+
+// Build makes the graphs of a model and its optimizer.
+func Build(m Model, adamw optim.AdamW) (*Set, error) {
+	layout, err := flat.NewLayout(m.Params)
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{Layout: layout}
+	if s.Training, s.Dropout, err = training(m); err != nil {
+		return nil, fmt.Errorf("building the training graph of %s: %w", m.Name, err)
+	}
+	if s.Eval, err = evaluation(m); err != nil {
+		return nil, fmt.Errorf("building the eval graph of %s: %w", m.Name, err)
+	}
+	for _, f := range []struct {
+		to *[]byte
+		g  *onnx.Graph
+	}{{&s.Optimizer, adamw.Graph()}, {&s.Norm, optim.NormGraph()}, {&s.Accumulation, optim.AccumulateGraph()}} {
+		if *f.to, err = f.g.Bytes(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func training(m Model) ([]byte, *dropout.Plan, error) {
+	g := onnx.NewGraph(m.Name + " training")
+	find, values := inputs(g, m.Params)
+	drop := dropout.NewGraph(g, m.Bounds)
+	loss := m.Loss(g, find, drop)
+	grads, err := grad.Gradients(g, loss, values)
+	if err != nil {
+		return nil, nil, err
+	}
+	g.Output(LossOutput, loss)
+	for i, d := range grads {
+		if d == nil {
+			return nil, nil, fmt.Errorf("the loss does not depend on the parameter %q", m.Params[i].Name)
+		}
+		g.Output(m.Params[i].Name+GradientSuffix, d)
+	}
+	g.Prune()
+	b, err := g.Bytes()
+	return b, drop.Plan(), err
+}
+
+func evaluation(m Model) ([]byte, error) {
+	g := onnx.NewGraph(m.Name + " eval")
+	find, _ := inputs(g, m.Params)
+	g.Output(LossOutput, m.Loss(g, find, nil))
+	g.Prune()
+	return g.Bytes()
+}
+
+// inputs makes every parameter a graph input: as constants they would be folded and packed.
+func inputs(g *onnx.Graph, params []flat.Param) (find func(string) *onnx.Value, values []*onnx.Value) {
+	byName := map[string]*onnx.Value{}
+	for _, p := range params {
+		byName[p.Name] = p.Input(g)
+		values = append(values, byName[p.Name])
+	}
+	return func(name string) *onnx.Value {
+		if byName[name] == nil {
+			g.Fail("the model has no parameter %q", name)
+			byName[name] = g.Input(name, onnx.Float32)
+		}
+		return byName[name]
+	}, values
+}
+
+// Write writes the graphs into dir, which it creates.
+func (s *Set) Write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var errs []error
+	for name, b := range map[string][]byte{
+		TrainingFile: s.Training, EvalFile: s.Eval, OptimizerFile: s.Optimizer,
+		NormFile: s.Norm, AccumulationFile: s.Accumulation,
+	} {
+		errs = append(errs, os.WriteFile(filepath.Join(dir, name), b, 0o644))
+	}
+	return errors.Join(errs...)
+}

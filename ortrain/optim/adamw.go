@@ -1,0 +1,100 @@
+// Package optim writes the optimizer as ONNX graphs over views of flat buffers, and runs the learning-rate schedule.
+package optim
+
+import (
+	"math"
+
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// AdamW are the optimizer's settings. The zero value is not useful; start from DefaultAdamW.
+type AdamW struct {
+	Beta1, Beta2 float64
+	Epsilon      float64
+	WeightDecay  float64
+}
+
+// DefaultAdamW has PyTorch's betas and epsilon, and RAG-Retrieval's weight decay.
+var DefaultAdamW = AdamW{Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8, WeightDecay: 0.01}
+
+// The optimizer graph's inputs; Parameter, FirstMoment and SecondMoment are outputs too, with OutSuffix.
+const (
+	Parameter    = "parameter"
+	FirstMoment  = "exp_avg"
+	SecondMoment = "exp_avg_sq"
+	Gradient     = "gradient"
+	OutSuffix    = ".out"
+
+	GradientScale   = "gradient_scale"   // clipping
+	DecayFactor     = "decay_factor"     // 1 - lr · weight decay
+	StepSize        = "step_size"        // lr / (1 - β1^t)
+	BiasCorrection2 = "bias_correction2" // √(1 - β2^t)
+)
+
+// Scalars are what the schedule and the step number make of the graph's scalar inputs.
+type Scalars struct {
+	DecayFactor, StepSize, BiasCorrection2 float64
+}
+
+// At gives the scalars of step t (from 1) at a learning rate.
+func (a AdamW) At(t int, lr float64) Scalars {
+	return Scalars{
+		DecayFactor:     1 - lr*a.WeightDecay,
+		StepSize:        lr / (1 - math.Pow(a.Beta1, float64(t))),
+		BiasCorrection2: math.Sqrt(1 - math.Pow(a.Beta2, float64(t))),
+	}
+}
+
+// Graph is one AdamW step on a view of n elements, in PyTorch's order of operations (torch.optim.AdamW; Loshchilov
+// and Hutter 2017). Every operator is elementwise, so outputs may share their inputs' memory:
+//
+//	g ← gradient · gradient_scale
+//	m ← β1·m + (1-β1)·g        v ← β2·v + (1-β2)·g²
+//	p ← p·decay_factor - step_size · m / (√v / bias_correction2 + ε)
+func (a AdamW) Graph() *onnx.Graph {
+	g := onnx.NewGraph("adamw")
+	n := onnx.N("elements")
+	vector := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, n) }
+	scalar := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, onnx.D(1)) }
+	p, m, v := vector(Parameter), vector(FirstMoment), vector(SecondMoment)
+	grad := g.Mul(vector(Gradient), scalar(GradientScale))
+	c := func(x float64) *onnx.Value { return g.Scalar(grad, x) }
+	m = g.Add(g.Mul(m, c(a.Beta1)), g.Mul(grad, c(1-a.Beta1)))
+	v = g.Add(g.Mul(v, c(a.Beta2)), g.Mul(g.Mul(grad, grad), c(1-a.Beta2)))
+	decayed := g.Mul(p, scalar(DecayFactor))
+	step := scalar(StepSize)
+	denominator := g.Add(g.Div(g.Sqrt(v), scalar(BiasCorrection2)), c(a.Epsilon))
+	p = g.Sub(decayed, g.Mul(g.Div(m, denominator), step))
+	g.Output(Parameter+OutSuffix, p)
+	g.Output(FirstMoment+OutSuffix, m)
+	g.Output(SecondMoment+OutSuffix, v)
+	return g
+}
+
+// SumOfSquares is the norm graph's output.
+const SumOfSquares = "sum_of_squares"
+
+// NormGraph adds up the squares of a view of the gradient, for clipping by the global norm.
+func NormGraph() *onnx.Graph {
+	g := onnx.NewGraph("gradient_norm")
+	x := g.Input(Gradient, onnx.Float32, onnx.N("elements"))
+	g.Output(SumOfSquares, g.ReduceSumSquare(x, true, 0))
+	return g
+}
+
+// The accumulation graph's further inputs and its output.
+const (
+	Accumulated = "accumulated"
+	Weight      = "weight" // the micro-batch's share of the step's rows
+	Keep        = "keep"   // 0 for the first micro-batch of a step, 1 after it
+)
+
+// AccumulateGraph adds a micro-batch's weighted gradient to the step's: accumulated·keep + gradient·weight.
+func AccumulateGraph() *onnx.Graph {
+	g := onnx.NewGraph("gradient_accumulation")
+	n := onnx.N("elements")
+	acc, x := g.Input(Accumulated, onnx.Float32, n), g.Input(Gradient, onnx.Float32, n)
+	keep, weight := g.Input(Keep, onnx.Float32, onnx.D(1)), g.Input(Weight, onnx.Float32, onnx.D(1))
+	g.Output(Accumulated+OutSuffix, g.Add(g.Mul(acc, keep), g.Mul(x, weight)))
+	return g
+}
