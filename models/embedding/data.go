@@ -117,16 +117,19 @@ func (b Batching) microBatches(examples int) int {
 // Source gives the batches of every step, as a pure function of the step: a resumed run sees what the run that was
 // never stopped would have seen.
 func (m *Model) Source(d *Dataset, b Batching) (ortrain.Source, error) {
-	for key, n := range map[string]int{"query_max_len": b.QueryMaxLen, "passage_max_len": b.PassageMaxLen} {
-		if err := m.checkLengths(key, n); err != nil {
-			return nil, err
-		}
+	if err := m.checkBatching(b); err != nil {
+		return nil, err
 	}
 	if d.Len() < 2 && b.NegNums == 0 {
 		return nil, fmt.Errorf("%s has one example: in-batch negatives need at least two", d.file.Path)
 	}
 	s := &source{m: m, d: d, b: b, epoch: -1}
 	return s.step, nil
+}
+
+// checkBatching says whether the batches' lengths fit the model.
+func (m *Model) checkBatching(b Batching) error {
+	return errors.Join(m.checkLengths("query_max_len", b.QueryMaxLen), m.checkLengths("passage_max_len", b.PassageMaxLen))
 }
 
 type source struct {

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	goruntime "runtime"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+
+	"rag-retrieval-go/eval"
+	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// version is the program's; scripts/setup.sh leaves it, releases set it with -ldflags.
+var version = "0.1.0-dev"
+
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name: "version", Usage: "print the versions of the program and its parts",
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			fmt.Printf("rag-retrieval %s %s %s/%s\n", version, goruntime.Version(), goruntime.GOOS, goruntime.GOARCH)
+			if info, ok := debug.ReadBuildInfo(); ok {
+				for _, d := range info.Deps {
+					if d.Path == "github.com/yalue/onnxruntime_go" || d.Path == "github.com/daulet/tokenizers" {
+						fmt.Println(d.Path, d.Version)
+					}
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name: "doctor", Usage: "check that everything the program needs is there",
+		Description: "Example:\n  rag-retrieval doctor",
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return doctor()
+		},
+	}
+}
+
+func doctor() error {
+	var rows [][]string
+	var failed error
+	check := func(what string, found string, err error) {
+		state := "ok"
+		if err != nil {
+			state, found = "MISSING", err.Error()
+			failed = fmt.Errorf("%s does not work", what)
+		}
+		rows = append(rows, []string{what, state, found})
+	}
+	err := runtime.Load("")
+	v, path := runtime.Version()
+	check("ONNX Runtime", v+" "+path, err)
+	if err == nil {
+		check("a session", "runs on the CPU", tryRuntime())
+	}
+	check("cores", fmt.Sprint(goruntime.NumCPU()), nil)
+	check("cache folder", runtime.Home(), nil)
+	if err := eval.WriteTable(os.Stdout, "table", []string{"part", "state", "found"}, rows); err != nil {
+		return err
+	}
+	return failed
+}
+
+// tryRuntime runs a graph of one addition.
+func tryRuntime() error {
+	g := onnx.NewGraph("doctor")
+	x := g.Input("x", onnx.Float32, onnx.D(2))
+	g.Output("y", g.Add(x, x))
+	model, err := g.Bytes()
+	if err != nil {
+		return err
+	}
+	s, err := runtime.NewSession(model, runtime.Options{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	b, err := s.NewBinding()
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	got := make([]float32, 2)
+	out, err := runtime.NewTensor(got, 2)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if err := b.Floats("x", []float32{1, 2}, 2); err != nil {
+		return err
+	}
+	if err := b.Output("y", out); err != nil {
+		return err
+	}
+	if err := b.Run(); err != nil {
+		return err
+	}
+	if got[0] != 2 || got[1] != 4 {
+		return fmt.Errorf("1+1, 2+2 gave %v", got)
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"rag-retrieval-go/eval"
+	"rag-retrieval-go/internal/progress"
+	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+func evalCommand() *cli.Command {
+	return &cli.Command{
+		Name: "eval", Usage: "measure a model on reranking tasks: MAP and MRR@10",
+		Description: `Rows of a data file: {"query": "…", "positive": ["…"], "negative": ["…"]}.
+
+Examples:
+  rag-retrieval eval --model out/model --data test.jsonl
+  rag-retrieval eval --model out/model --data a.jsonl --data b.jsonl --format markdown --json result.json`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "model", Usage: "folder of the model", Required: true},
+			&cli.StringSliceFlag{Name: "data", Usage: "file of samples; may be given several times", Required: true},
+			&cli.StringFlag{Name: "rule", Usage: "scoring rule: mteb-1 (ties as one threshold, all candidates) or mteb-2 (trec_eval)", Value: string(mteb.Rule1)},
+			&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
+			&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
+			&cli.StringFlag{Name: "json", Usage: "write the results to this file"},
+			&cli.StringFlag{Name: "save-scores", Usage: "write every candidate's score to this file, one row per query"},
+			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv or json", Value: "table"},
+			&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
+		},
+		OnUsageError: onUsageError,
+		Action:       evaluate,
+	}
+}
+
+func evaluate(c *cli.Context) (err error) {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	rule := mteb.Rule(c.String("rule"))
+	if !slices.Contains(mteb.Rules, rule) {
+		return usagef("--rule is %q, want one of %v", rule, mteb.Rules)
+	}
+	if !slices.Contains(eval.Formats, c.String("format")) {
+		return usagef("--format is %q, want one of %v", c.String("format"), eval.Formats)
+	}
+	var tasks []mteb.Task
+	for _, path := range c.StringSlice("data") {
+		t, err := mteb.ReadJSONL(path)
+		if err != nil {
+			return err
+		}
+		tasks = append(tasks, t)
+	}
+	scorer, closeModel, err := openScorer(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeModel()) }()
+	report := mteb.Report{Model: c.String("model"), Kind: embedding.Kind}
+	var saved []mteb.ScoreRow
+	for _, t := range tasks {
+		bar := progress.New(t.Name, 0, 0)
+		out, err := eval.Run(c.Context, scorer, t, rule, func(done, total int) {
+			bar.Total(total)
+			bar.Set(done, "texts")
+		})
+		bar.Done()
+		if err != nil {
+			return err
+		}
+		sayOddities(t, out.Ties)
+		report.Results = append(report.Results, out.Result)
+		saved = append(saved, mteb.ScoreRows(t, out.Scores)...)
+	}
+	return writeResults(c, report, saved)
+}
+
+// sayOddities tells of samples that were left out or that hang on how ties are broken.
+func sayOddities(t mteb.Task, ties int) {
+	if t.Dropped > 0 {
+		fmt.Fprintf(os.Stderr, "%s: %d rows without positives or negatives were left out, as MTEB does\n", t.Name, t.Dropped)
+	}
+	if ties > 0 {
+		fmt.Fprintf(os.Stderr, "%s: %d queries have a positive and a negative of equal score\n", t.Name, ties)
+	}
+}
+
+func writeResults(c *cli.Context, report mteb.Report, saved []mteb.ScoreRow) error {
+	if path := c.String("save-scores"); path != "" {
+		if err := mteb.WriteScores(path, saved); err != nil {
+			return err
+		}
+	}
+	if path := c.String("json"); path != "" {
+		if err := report.Write(path); err != nil {
+			return err
+		}
+	}
+	return eval.WriteReport(os.Stdout, c.String("format"), report)
+}
+
+// openScorer opens the model that --model names.
+func openScorer(c *cli.Context) (eval.Scorer, func() error, error) {
+	m, enc, err := openEncoder(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	closeModel := func() error { return errors.Join(enc.Close(), m.Close()) }
+	lengths := [2]int{c.Int("query-max-len"), c.Int("passage-max-len")}
+	for i := range lengths {
+		if lengths[i] == 0 {
+			lengths[i] = m.Config.MaxSeqLength
+		}
+	}
+	return eval.Embeddings{Encoder: enc, QueryMaxLen: lengths[0], PassageMaxLen: lengths[1]}, closeModel, nil
+}
+
+// openEncoder opens the embedding model that --model names with --threads threads.
+func openEncoder(c *cli.Context) (*embedding.Model, *embedding.Encoder, error) {
+	m, err := embedding.Open(c.String("model"))
+	if err != nil {
+		return nil, nil, err
+	}
+	enc, err := embedding.NewEncoder(m, runtime.Options{Threads: c.Int("threads")})
+	if err != nil {
+		return nil, nil, errors.Join(err, m.Close())
+	}
+	return m, enc, nil
+}

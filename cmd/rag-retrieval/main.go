@@ -1,0 +1,101 @@
+// Command rag-retrieval fine-tunes and evaluates retrieval models on ONNX Runtime. Each command is one short file
+// here: flags to a configuration, then one call.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"rag-retrieval-go/ortrain"
+)
+
+// Exit codes, besides 0.
+const (
+	exitError       = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+// errUsage marks mistakes in how the program was called.
+var errUsage = errors.New("usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // a second Ctrl-C ends the program at once
+	}()
+	os.Exit(run(ctx, os.Args))
+}
+
+func run(ctx context.Context, args []string) int {
+	err := app().RunContext(ctx, args)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, ortrain.ErrInterrupted), errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "rag-retrieval: interrupted")
+		return exitInterrupted
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(os.Stderr, "rag-retrieval: %s\n", oneLine(strings.TrimPrefix(err.Error(), "usage: ")))
+		return exitUsage
+	}
+	fmt.Fprintf(os.Stderr, "rag-retrieval: %s\n", oneLine(err.Error()))
+	return exitError
+}
+
+// oneLine joins the lines of errors that were joined.
+func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }
+
+func usagef(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errUsage, fmt.Sprintf(format, args...))
+}
+
+func app() *cli.App {
+	return &cli.App{
+		Name:  "rag-retrieval",
+		Usage: "fine-tune and evaluate retrieval models on ONNX Runtime",
+		Description: `Examples:
+  rag-retrieval train embedding --model MODEL --train-dataset pairs.jsonl --output-dir out
+  rag-retrieval eval --model out/model --data test.jsonl
+  rag-retrieval COMMAND --help`,
+		Commands: []*cli.Command{
+			trainCommand(), evalCommand(), encodeCommand(), artifactsCommand(), doctorCommand(), versionCommand(),
+		},
+		HideVersion:               true,
+		HideHelpCommand:           true,
+		DisableSliceFlagSeparator: true, // a comma in a file's name is a comma
+		OnUsageError:              onUsageError,
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("no command %q; see rag-retrieval --help", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		ExitErrHandler: func(*cli.Context, error) {}, // run prints errors and chooses the exit code
+	}
+}
+
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	name := "rag-retrieval"
+	if c.Command != nil && c.Command.Name != "" {
+		name = c.Command.HelpName
+	}
+	return usagef("%v; see %s --help", err, name)
+}
+
+// noArguments refuses words that no flag takes.
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("unexpected argument %q; see %s --help", c.Args().First(), c.Command.HelpName)
+	}
+	return nil
+}

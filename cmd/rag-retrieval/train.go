@@ -1,0 +1,185 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rag-retrieval-go/internal/progress"
+	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/ortrain"
+)
+
+// Files of a run's output folder that this command writes.
+const (
+	logFile     = "log.jsonl"
+	summaryFile = "train.json"
+)
+
+func trainCommand() *cli.Command {
+	return &cli.Command{
+		Name: "train", Usage: "fine-tune a model",
+		HideHelpCommand: true,
+		Description: `Example:
+  rag-retrieval train embedding --model MODEL --train-dataset pairs.jsonl --output-dir out`,
+		Subcommands: []*cli.Command{{
+			Name: "embedding", Usage: "fine-tune a bi-encoder with in-batch negatives (InfoNCE)",
+			Description: `Rows of the training file: {"query": "…", "pos": "…" or ["…"], "neg": "…" or ["…"]}; "neg" is
+read where --neg-nums is above 0. The output folder gets model/ (loads in sentence-transformers; with model.onnx),
+artifacts/ (the training graphs and the checkpoint), config.yaml, log.jsonl and train.json.
+
+Examples:
+  rag-retrieval train embedding --model all-MiniLM-L6-v2 --train-dataset pairs.jsonl --output-dir out
+  rag-retrieval train embedding --config run.yaml --lr 5e-5 --epochs 1
+  rag-retrieval train embedding --config run.yaml --resume`,
+			Flags: append(trainFlags(),
+				&cli.BoolFlag{Name: "resume", Usage: "go on from the checkpoint in the output folder"},
+				&cli.BoolFlag{Name: "dry-run", Usage: "check everything and say what would run; write nothing"}),
+			OnUsageError: onUsageError,
+			Action:       trainEmbedding,
+		}},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("no kind of model %q: want embedding", c.Args().First())
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
+	}
+}
+
+func trainEmbedding(c *cli.Context) (err error) {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	cfg, err := trainConfig(c)
+	if err != nil {
+		return err
+	}
+	run, err := embedding.Prepare(cfg, version)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, run.Close()) }()
+	if c.Bool("dry-run") {
+		fmt.Printf("%d examples, %d steps, %.1f M parameters; nothing was written\n",
+			run.Data.Len(), run.Steps, float64(run.Set.Layout.Total)/1e6)
+		return nil
+	}
+	if c.Bool("resume") {
+		err = run.Resume()
+	} else {
+		err = run.Start()
+	}
+	if err != nil {
+		return err
+	}
+	h := &trainLog{dir: cfg.OutputDir, interval: cfg.LogInterval}
+	err = run.Train(c.Context, h)
+	if errors.Is(err, ortrain.ErrInterrupted) {
+		fmt.Fprintf(os.Stderr, "stopped after step %d; go on with: %s --resume\n", run.Trainer.StepsDone(), commandLine())
+	}
+	if err != nil {
+		return err
+	}
+	return h.finish(run.ModelPath())
+}
+
+// commandLine is how this run was started, without --resume.
+func commandLine() string {
+	var words []string
+	for _, w := range os.Args {
+		if w == "--resume" || w == "-resume" {
+			continue
+		}
+		if strings.ContainsAny(w, " \t\"'$&|;<>()*?\\") || w == "" {
+			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, " ")
+}
+
+// trainLog shows a run's progress and writes its log.
+type trainLog struct {
+	dir      string
+	interval int
+
+	bar    *progress.Bar
+	file   *os.File
+	begun  time.Time
+	first  int // steps done before this run
+	tokens int
+	rows   int
+	smooth float64 // the loss, smoothed for showing
+	last   ortrain.Step
+}
+
+// logRow is a line of log.jsonl.
+type logRow struct {
+	Step     int     `json:"step"`
+	Loss     float64 `json:"loss"`
+	GradNorm float64 `json:"grad_norm"`
+	LR       float64 `json:"lr"`
+	Tokens   int     `json:"tokens"`
+	Seconds  float64 `json:"seconds"`
+}
+
+func (l *trainLog) OnStart(t *ortrain.Trainer) (err error) {
+	l.first, l.begun = t.StepsDone(), time.Now()
+	l.file, err = os.OpenFile(filepath.Join(l.dir, logFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	return err
+}
+
+func (l *trainLog) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
+	if l.bar == nil {
+		l.bar = progress.New("training", s.Total, l.interval)
+		l.bar.Start(l.first)
+		l.smooth = s.Loss
+	}
+	l.tokens, l.rows, l.last = l.tokens+s.Tokens, l.rows+s.Rows, s
+	l.smooth += 0.1 * (s.Loss - l.smooth)
+	spent := time.Since(l.begun).Seconds()
+	left := progress.Left(l.begun, s.Step-l.first, s.Total-l.first)
+	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  %.0f tokens/s  %s left", l.smooth, s.LearningRate, float64(l.tokens)/spent, left))
+	b, err := json.Marshal(logRow{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Tokens, spent})
+	if err != nil {
+		return err
+	}
+	_, err = l.file.Write(append(b, '\n'))
+	return err
+}
+
+func (l *trainLog) OnEnd(_ *ortrain.Trainer, _ error) error {
+	if l.bar != nil {
+		l.bar.Done()
+	}
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
+}
+
+// finish writes the summary and says where the model lies.
+func (l *trainLog) finish(model string) error {
+	seconds := time.Since(l.begun).Seconds()
+	summary := map[string]any{
+		"model": model, "steps": l.last.Step, "loss": l.smooth, "seconds": seconds, "tokens": l.tokens,
+		"tokens_per_second": float64(l.tokens) / seconds,
+	}
+	b, err := json.MarshalIndent(summary, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(l.dir, summaryFile), append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "%d examples in %.0f s, %.0f tokens/s, loss %.4f\n", l.rows, seconds, float64(l.tokens)/seconds, l.smooth)
+	fmt.Println(model)
+	return nil
+}

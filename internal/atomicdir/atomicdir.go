@@ -1,0 +1,53 @@
+// Package atomicdir writes folders and files that others see whole or not at all.
+package atomicdir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Write makes dir with what fill puts into a temporary folder beside it. An existing dir is replaced at the end; when
+// fill fails, dir is as it was and the temporary folder is gone.
+func Write(dir string, fill func(tmp string) error) (err error) {
+	tmp, old := dir+".tmp", dir+".old"
+	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o755)); err != nil {
+		return fmt.Errorf("writing %s: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	if err := fill(tmp); err != nil {
+		return fmt.Errorf("writing %s: %w", dir, err)
+	}
+	if err := swap(tmp, dir, old); err != nil {
+		return fmt.Errorf("writing %s: %w", dir, err)
+	}
+	return nil
+}
+
+// swap puts tmp in place of dir. Cut short between its renames, it leaves the former folder as old.
+func swap(tmp, dir, old string) error {
+	if _, err := os.Stat(dir); err == nil {
+		if err := errors.Join(os.RemoveAll(old), os.Rename(dir, old)); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
+}
+
+// WriteFile writes a file through a temporary one beside it.
+func WriteFile(path string, content []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // does nothing after the rename
+	_, err = tmp.Write(content)
+	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return os.Rename(tmp.Name(), path)
+}

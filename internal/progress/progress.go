@@ -1,0 +1,99 @@
+// Package progress shows how far long work is: a bar on a terminal, a line now and then elsewhere.
+package progress
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// Interactive says whether f is a terminal on which bars and colours are wanted.
+func Interactive(f *os.File) bool {
+	return term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+// Bar counts work done out of a total.
+type Bar struct {
+	out   io.Writer
+	bar   *progressbar.ProgressBar // nil without a terminal
+	what  string
+	total int
+	begun time.Time
+	lines *lines
+}
+
+// lines spaces out the log lines that stand for a bar.
+type lines struct {
+	every int // units of work; 0: by time
+	last  time.Time
+	wait  time.Duration
+}
+
+// New starts a bar on stderr. Without a terminal a line is written each time another interval units are done, or
+// with interval 0 every ten seconds.
+func New(what string, total, interval int) *Bar {
+	b := &Bar{out: os.Stderr, what: what, total: total, begun: time.Now()}
+	if !Interactive(os.Stderr) {
+		b.lines = &lines{every: interval, last: time.Now(), wait: 10 * time.Second}
+		return b
+	}
+	b.bar = progressbar.NewOptions(total,
+		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(what),
+		progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(24),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionUseANSICodes(os.Getenv("NO_COLOR") == ""))
+	return b
+}
+
+// Start sets how much was done before, by an earlier run.
+func (b *Bar) Start(done int) {
+	if b.bar != nil {
+		_ = b.bar.Set(done) // a bar that cannot be drawn is no reason to stop
+	}
+}
+
+// Total sets how much there is, where New could not know.
+func (b *Bar) Total(total int) {
+	if b.total == total {
+		return
+	}
+	b.total = total
+	if b.bar != nil {
+		b.bar.ChangeMax(total)
+	}
+}
+
+// Set shows how much is done; note says more, such as a loss.
+func (b *Bar) Set(done int, note string) {
+	if b.bar != nil {
+		b.bar.Describe(b.what + "  " + note)
+		_ = b.bar.Set(done)
+		return
+	}
+	due := b.lines.every > 0 && done%b.lines.every == 0 || b.lines.every == 0 && time.Since(b.lines.last) > b.lines.wait
+	if !due && done != b.total {
+		return
+	}
+	b.lines.last = time.Now()
+	fmt.Fprintf(b.out, "%s %d/%d  %s\n", b.what, done, b.total, note)
+}
+
+// Done ends the bar.
+func (b *Bar) Done() {
+	if b.bar != nil {
+		_ = b.bar.Clear()
+	}
+}
+
+// Left is how long the rest takes at the pace so far, since first units were done.
+func Left(begun time.Time, done, total int) string {
+	if done == 0 {
+		return "?"
+	}
+	left := time.Duration(float64(time.Since(begun)) / float64(done) * float64(total-done))
+	return left.Round(time.Second).String()
+}

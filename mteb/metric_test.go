@@ -1,0 +1,115 @@
+package mteb
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Golden numbers are scikit-learn's and pytrec_eval's; see shared/golden/README.md of the project's workplace.
+func TestMetricsEqualThePeers(t *testing.T) {
+	b, err := os.ReadFile("../../shared/golden/metrics_golden.json")
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("the golden numbers are not in this checkout")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	var golden struct {
+		Aggregate struct {
+			Map1 float64 `json:"v1_map"`
+			MRR1 float64 `json:"v1_mrr"`
+			Map2 float64 `json:"v2_map_at_1000"`
+			MRR2 float64 `json:"v2_mrr_at_10"`
+		}
+		Cases []struct {
+			Positives, Negatives int
+			Scores               []float32
+			AP1                  float64 `json:"v1_ap"`
+			RR1                  float64 `json:"v1_mrr_at_10"`
+			AP2                  float64 `json:"v2_ap"`
+			RR2                  float64 `json:"v2_mrr_at_10"`
+		}
+	}
+	if err := json.Unmarshal(b, &golden); err != nil {
+		t.Fatal(err)
+	}
+	var samples []Sample
+	var scores [][]float32
+	for i, c := range golden.Cases {
+		ap1, rr1 := Rule1.Sample(c.Scores, c.Positives)
+		ap2, rr2 := Rule2.Sample(c.Scores, c.Positives)
+		for name, d := range map[string]float64{"v1 ap": ap1 - c.AP1, "v1 mrr": rr1 - c.RR1, "v2 ap": ap2 - c.AP2, "v2 mrr": rr2 - c.RR2} {
+			if math.Abs(d) > 1e-9 {
+				t.Errorf("case %d %s differs by %g", i, name, d)
+			}
+		}
+		samples = append(samples, Sample{Positive: make([]string, c.Positives), Negative: make([]string, c.Negatives)})
+		scores = append(scores, c.Scores)
+	}
+	for _, c := range []struct {
+		rule     Rule
+		map_, rr float64
+	}{{Rule1, golden.Aggregate.Map1, golden.Aggregate.MRR1}, {Rule2, golden.Aggregate.Map2, golden.Aggregate.MRR2}} {
+		m, err := Evaluate(c.rule, samples, scores)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if math.Abs(m.MAP-c.map_) > 1e-9 || math.Abs(m.MRR-c.rr) > 1e-9 || m.Ties == 0 {
+			t.Errorf("%s: %+v, want %g and %g", c.rule, m, c.map_, c.rr)
+		}
+	}
+}
+
+// By hand: two positives at ranks 1 and 3 of four; then all scores equal, where the rules part.
+func TestMetricsByHand(t *testing.T) {
+	scores := []float32{0.9, 0.5, 0.7, 0.1}
+	for _, r := range Rules {
+		ap, rr := r.Sample(scores, 2)
+		if want := (1 + 2.0/3) / 2; math.Abs(ap-want) > 1e-12 || rr != 1 {
+			t.Errorf("%s: AP %g, RR %g; want %g, 1", r, ap, rr, want)
+		}
+	}
+	flat := []float32{1, 1, 1, 1}
+	if ap, rr := Rule1.Sample(flat, 1); ap != 0.25 || rr != 1 {
+		t.Errorf("mteb-1, all tied: AP %g, RR %g; want 0.25, 1", ap, rr)
+	}
+	if ap, rr := Rule2.Sample(flat, 1); ap != 0.25 || rr != 0.25 {
+		t.Errorf("mteb-2, all tied: AP %g, RR %g; want 0.25, 0.25", ap, rr)
+	}
+}
+
+func TestReadJSONL(t *testing.T) {
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "set.jsonl")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good, err := ReadJSONL(write(`{"query":"a","positive":["b"],"negative":["c","d"]}
+
+{"query":["a","e"],"positive":["b"],"negative":[]}
+{"query":["a","e"],"positive":["b"],"negative":["f"]}`))
+	if err != nil || len(good.Samples) != 2 || good.Dropped != 1 || good.Name != "set" || good.Samples[1].ID != "2" {
+		t.Errorf("%+v, %v", good, err)
+	}
+	for text, want := range map[string]string{
+		"": "set.jsonl: the file has no rows",
+		`{"query":"a","positive":["b"],"negative":["c"]}` + "\n{": "set.jsonl:2: not JSON",
+		`{"query":"a","positive":["b"]}`:                          `set.jsonl:1: "negative" is missing`,
+		`{"query":"a","positive":[" "],"negative":["c"]}`:         `set.jsonl:1: "positive" has an empty text`,
+		`{"query":3,"positive":["b"],"negative":["c"]}`:           "set.jsonl:1: want a string or a list of strings, found 3",
+		"{\"query\":\"\xff\"}":                                    "set.jsonl:1: not valid UTF-8 at byte 11",
+		`[1]`:                                                     "set.jsonl:1: the row is a array, want an object",
+		`{"query":"a","positive":["b"],"negative":[]}`:            "no row has both positives and negatives",
+	} {
+		if _, err := ReadJSONL(write(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
