@@ -202,7 +202,7 @@ func (s *source) draw(example int, from []string) []string {
 	return out
 }
 
-// batch lays out queries and passages, the positive of query i being passage i.
+// batch tokenizes queries and passages, the positive of query i being passage i.
 func (m *Model) batch(b Batching, queries, passages []string) *ortrain.Batch {
 	rows := make([]encoder.Row, 0, len(queries)+len(passages))
 	for _, t := range queries {
@@ -211,9 +211,14 @@ func (m *Model) batch(b Batching, queries, passages []string) *ortrain.Batch {
 	for _, t := range passages {
 		rows = append(rows, encoder.Row{IDs: m.Tokenizer.Encode(t, b.PassageMaxLen)})
 	}
+	return m.layOut(b.Groups, rows, queries, passages)
+}
+
+// layOut packs tokenized rows, queries first. The texts only tell which passages are equal.
+func (m *Model) layOut(groups int, rows []encoder.Row, queries, passages []string) *ortrain.Batch {
 	out := ortrain.NewBatch()
 	out.Rows = len(queries)
-	starts := m.Encoder.Pack(out, rows, b.Groups)
+	starts := m.Encoder.Pack(out, rows, groups)
 	lengths := make([]int, len(rows))
 	for i, r := range rows {
 		lengths[i] = len(r.IDs)

@@ -13,8 +13,8 @@ import (
 // WeightsFile is the file that a Hugging Face folder keeps its weights in.
 const WeightsFile = "model.safetensors"
 
-// sources are the tensors of a Hugging Face checkpoint that make up one parameter, laid end to end.
-func sources(param string) []string {
+// Sources are the tensors of a Hugging Face checkpoint that make up one parameter, laid end to end.
+func Sources(param string) []string {
 	before, after, fused := strings.Cut(param, ".self.qkv.")
 	if !fused {
 		return []string{param}
@@ -52,7 +52,7 @@ func ReadWeights(dir string, l *flat.Layout, buffer []float32) error {
 		return err
 	}
 	return l.Each(buffer, func(p flat.Param, values []float32) error {
-		parts := sources(p.Name)
+		parts := Sources(p.Name)
 		want := append([]int64{}, p.Dims...)
 		want[0] /= int64(len(parts))
 		share := len(values) / len(parts)
@@ -100,7 +100,7 @@ func WriteWeights(path, from string, l *flat.Layout, buffer []float32) error {
 	}
 	trained := map[string][]float32{}
 	if err := l.Each(buffer, func(p flat.Param, values []float32) error {
-		parts := sources(p.Name)
+		parts := Sources(p.Name)
 		share := len(values) / len(parts)
 		for i, name := range parts {
 			trained[prefix+name] = values[i*share : (i+1)*share]
