@@ -181,7 +181,7 @@ func TestFixtureTenLosses(t *testing.T) {
 			}
 			s, err := tr.Step([]*ortrain.Batch{f.batch(m, groups, queries...)})
 			check(t, err)
-			if math.Abs(s.Loss-want) > 1e-4*want {
+			if math.Abs(s.Loss-want) > 1e-4*want+1e-6 { // 1e-6: the last bits of a log-softmax of scores near 1/T
 				t.Errorf("step %d: loss %.7g, PyTorch %.7g", step, s.Loss, want)
 			}
 		}
