@@ -1,0 +1,226 @@
+// Command godocpairs builds a retrieval data set from the Go installation that is already there: from the first
+// sentence of a function's doc comment to the function's source.
+//
+//	go run ./scripts/godocpairs --out DIR [--src GOROOT/src] [--train-rows 2048] [--test-queries 400]
+//
+// DIR gets train.jsonl, rows {"query", "pos"} drawn at random from nine in ten packages, and test.jsonl, rows
+// {"query", "positive", "negative"} from the other packages: one function and the 19 others that BM25 likes best.
+// The same Go version gives the same files.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
+	"hash/fnv"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"rag-retrieval-go/internal/atomicdir"
+)
+
+const (
+	maxSource = 1500 // bytes of a function's source that are kept
+	minWords  = 5    // of a query
+	testShare = 10   // one package in ten is for testing
+	negatives = 19   // candidates of a test query besides its own function
+)
+
+// pair is a function with its doc comment's first sentence.
+type pair struct{ query, source, pkg string }
+
+func main() {
+	out := flag.String("out", "", "folder for train.jsonl and test.jsonl")
+	src := flag.String("src", "", "source tree (default: that of the installed Go)")
+	rows := flag.Int("train-rows", 2048, "training rows; 0: all")
+	queries := flag.Int("test-queries", 400, "test queries, evenly spaced")
+	seed := flag.Uint64("seed", 42, "of the choice of training rows")
+	flag.Parse()
+	if err := run(*out, *src, *rows, *queries, *seed); err != nil {
+		fmt.Fprintln(os.Stderr, "godocpairs:", err)
+		os.Exit(1)
+	}
+}
+
+func run(out, src string, rows, queries int, seed uint64) error {
+	if out == "" {
+		return fmt.Errorf("--out is missing")
+	}
+	if src == "" {
+		root, err := exec.Command("go", "env", "GOROOT").Output()
+		if err != nil {
+			return fmt.Errorf("go env GOROOT: %w", err)
+		}
+		src = filepath.Join(strings.TrimSpace(string(root)), "src")
+	}
+	pairs, err := collect(src)
+	if err != nil {
+		return err
+	}
+	var train, test []pair
+	for _, p := range pairs {
+		h := fnv.New32a()
+		h.Write([]byte(p.pkg))
+		if h.Sum32()%testShare == 0 {
+			test = append(test, p)
+		} else {
+			train = append(train, p)
+		}
+	}
+	if len(train) < 2 || len(test) <= negatives {
+		return fmt.Errorf("%s has %d documented functions, too few for a data set", src, len(pairs))
+	}
+	if rows > 0 {
+		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(train), func(i, j int) { train[i], train[j] = train[j], train[i] })
+		train = train[:min(rows, len(train))]
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	if err := writeTrain(filepath.Join(out, "train.jsonl"), train); err != nil {
+		return err
+	}
+	n := min(queries, len(test))
+	if err := writeTest(filepath.Join(out, "test.jsonl"), test, n); err != nil {
+		return err
+	}
+	fmt.Printf("%d functions: %d training rows, %d test queries\n", len(pairs), len(train), n)
+	return nil
+}
+
+func writeTrain(path string, pairs []pair) error {
+	type row struct {
+		Query string `json:"query"`
+		Pos   string `json:"pos"`
+	}
+	rows := make([]any, len(pairs))
+	for i, p := range pairs {
+		rows[i] = row{p.query, p.source}
+	}
+	return write(path, rows)
+}
+
+func writeTest(path string, pairs []pair, n int) error {
+	type row struct {
+		Query    string   `json:"query"`
+		Positive []string `json:"positive"`
+		Negative []string `json:"negative"`
+	}
+	docs := make([]string, len(pairs))
+	for i, p := range pairs {
+		docs[i] = p.source
+	}
+	index := newBM25(docs)
+	rows := make([]any, n)
+	for k := range rows {
+		i := k * len(pairs) / n
+		r := row{Query: pairs[i].query, Positive: []string{docs[i]}}
+		for _, j := range index.top(pairs[i].query, negatives, i) {
+			r.Negative = append(r.Negative, docs[j])
+		}
+		rows[k] = r
+	}
+	return write(path, rows)
+}
+
+func write(path string, rows []any) error {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	for _, r := range rows {
+		if err := e.Encode(r); err != nil {
+			return err
+		}
+	}
+	return atomicdir.WriteFile(path, []byte(b.String()))
+}
+
+// collect reads every package below root in lexical order. Queries and sources seen before are left out.
+func collect(root string) ([]pair, error) {
+	var pairs []pair
+	seen := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if n := d.Name(); n == "testdata" || n == "vendor" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		pkg, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, p := range functions(string(text), filepath.ToSlash(pkg)) {
+			if !seen["q"+p.query] && !seen["p"+p.source] {
+				seen["q"+p.query], seen["p"+p.source] = true, true
+				pairs = append(pairs, p)
+			}
+		}
+		return nil
+	})
+	return pairs, err
+}
+
+// functions gives the documented functions of one file; none if it does not parse.
+func functions(text, pkg string) []pair {
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, "", text, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return nil
+	}
+	var out []pair
+	for _, decl := range file.Decls {
+		f, ok := decl.(*ast.FuncDecl)
+		if !ok || f.Doc == nil || f.Body == nil || len(f.Body.List) == 0 {
+			continue
+		}
+		if query := sentence(f); len(strings.Fields(query)) >= minWords {
+			source := text[files.Position(f.Pos()).Offset:files.Position(f.End()).Offset]
+			out = append(out, pair{query, cut(source), pkg})
+		}
+	}
+	return out
+}
+
+// sentence is the first one of f's doc comment, without f's own name at its start.
+func sentence(f *ast.FuncDecl) string {
+	s := new(doc.Package).Synopsis(f.Doc.Text())
+	if first, rest, ok := strings.Cut(s, " "); ok && strings.Trim(first, ".,:;()") == f.Name.Name {
+		s = rest
+	}
+	return strings.TrimSpace(s)
+}
+
+// cut keeps at most maxSource bytes, whole characters only.
+func cut(s string) string {
+	if len(s) <= maxSource {
+		return s
+	}
+	s = s[:maxSource]
+	for len(s) > 0 {
+		if r, n := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || n != 1 {
+			break
+		}
+		s = s[:len(s)-1]
+	}
+	return s
+}
