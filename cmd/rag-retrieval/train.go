@@ -113,7 +113,8 @@ type trainLog struct {
 	bar    *progress.Bar
 	file   *os.File
 	begun  time.Time
-	first  int // steps done before this run
+	ended  time.Time // of the last step: what follows is saving
+	first  int       // steps done before this run
 	tokens int
 	rows   int
 	smooth float64 // the loss, smoothed for showing
@@ -142,9 +143,9 @@ func (l *trainLog) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 		l.bar.Start(l.first)
 		l.smooth = s.Loss
 	}
-	l.tokens, l.rows, l.last = l.tokens+s.Tokens, l.rows+s.Rows, s
+	l.tokens, l.rows, l.last, l.ended = l.tokens+s.Tokens, l.rows+s.Rows, s, time.Now()
 	l.smooth += 0.1 * (s.Loss - l.smooth)
-	spent := time.Since(l.begun).Seconds()
+	spent := l.ended.Sub(l.begun).Seconds()
 	left := progress.Left(l.begun, s.Step-l.first, s.Total-l.first)
 	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  %.0f tokens/s  %s left", l.smooth, s.LearningRate, float64(l.tokens)/spent, left))
 	b, err := json.Marshal(logRow{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Tokens, spent})
@@ -167,7 +168,7 @@ func (l *trainLog) OnEnd(_ *ortrain.Trainer, _ error) error {
 
 // finish writes the summary and says where the model lies.
 func (l *trainLog) finish(model string) error {
-	seconds := time.Since(l.begun).Seconds()
+	seconds := l.ended.Sub(l.begun).Seconds()
 	summary := map[string]any{
 		"model": model, "steps": l.last.Step, "loss": l.smooth, "seconds": seconds, "tokens": l.tokens,
 		"tokens_per_second": float64(l.tokens) / seconds,

@@ -39,7 +39,7 @@ func Backward(g *onnx.Graph, seeds []Seed, wrt []*onnx.Value) ([]*onnx.Value, er
 	forward := append([]*onnx.Node{}, g.Nodes...)
 	p := &pass{
 		Graph: g, active: reachable(forward, wrt), parts: map[*onnx.Value][]*onnx.Value{},
-		again: map[*onnx.Value]*onnx.Value{}, sizes: map[string]*onnx.Value{},
+		again: map[*onnx.Value]*onnx.Value{}, sizes: map[string]*onnx.Value{}, ones: map[string]*onnx.Value{},
 	}
 	for _, s := range seeds {
 		if !s.Value.Shape.Equal(s.Gradient.Shape) {
@@ -86,6 +86,7 @@ type pass struct {
 	parts  map[*onnx.Value][]*onnx.Value // the gradients that consumers contributed so far
 	again  map[*onnx.Value]*onnx.Value   // recomputed values
 	sizes  map[string]*onnx.Value        // named dimensions as [1] int64 values
+	ones   map[string]*onnx.Value        // rows of ones, by length and type
 }
 
 // rule adds the gradients of a node's inputs, given dy, the gradient of its first output.

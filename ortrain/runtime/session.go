@@ -13,7 +13,8 @@ type Options struct {
 	// Threads is the number of threads within an operator; 0 means one per core.
 	Threads int
 	// Training tunes the session for graphs whose weights are inputs and whose shapes vary: no memory pattern
-	// (it keeps a plan for every shape seen) and no merging of equal nodes (it would undo recomputation).
+	// (it keeps a plan for every shape seen), no merging of equal nodes (it would undo recomputation), and threads
+	// that stop spinning after a run (the optimizer's sessions need the cores then).
 	Training bool
 	// Profile is a prefix for ONNX Runtime's profile; empty means none.
 	Profile string
@@ -67,7 +68,8 @@ func (o Options) build() (*ort.SessionOptions, error) {
 	}
 	if o.Training {
 		errs = append(errs, so.SetMemPattern(false),
-			so.AddSessionConfigEntry("optimization.disable_specified_optimizers", "CommonSubexpressionElimination"))
+			so.AddSessionConfigEntry("optimization.disable_specified_optimizers", "CommonSubexpressionElimination"),
+			so.AddSessionConfigEntry("session.force_spinning_stop", "1"))
 	}
 	if o.Profile != "" {
 		errs = append(errs, so.EnableProfiling(o.Profile))
