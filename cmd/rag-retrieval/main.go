@@ -38,6 +38,9 @@ func main() {
 
 func run(ctx context.Context, args []string) int {
 	err := app().RunContext(ctx, args)
+	if err != nil && strings.HasPrefix(err.Error(), "Required flag") { // the library has no hook for this mistake
+		err = usagef("%s; see --help", lowerFirst(err.Error()))
+	}
 	switch {
 	case err == nil:
 		return 0
@@ -51,6 +54,8 @@ func run(ctx context.Context, args []string) int {
 	fmt.Fprintf(os.Stderr, "rag-retrieval: %s\n", oneLine(err.Error()))
 	return exitError
 }
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
 // oneLine joins the lines of errors that were joined.
 func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }

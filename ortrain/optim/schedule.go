@@ -21,7 +21,7 @@ func (s Schedule) Validate() error {
 	switch s.Kind {
 	case "cosine", "linear", "constant":
 	default:
-		return fmt.Errorf("schedule is %q, want one of %v", s.Kind, Kinds)
+		return fmt.Errorf("lr_schedule is %q, want one of %v", s.Kind, Kinds)
 	}
 	if !(s.Peak > 0) || math.IsInf(s.Peak, 0) {
 		return fmt.Errorf("lr is %g, want a positive number", s.Peak)

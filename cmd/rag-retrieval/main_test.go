@@ -1,0 +1,453 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rag-retrieval-go/internal/safetensors"
+)
+
+// The test binary is the program itself when this variable is set.
+const asProgram = "RAG_RETRIEVAL_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+const tiny = "../../models/embedding/testdata/tiny"
+
+// output is what one call of the program gave.
+type output struct {
+	code           int
+	stdout, stderr string
+}
+
+func program(env []string, args ...string) *exec.Cmd {
+	c := exec.Command(os.Args[0], args...)
+	c.Env = append(append(os.Environ(), asProgram+"=1"), env...)
+	return c
+}
+
+func call(t *testing.T, stdin string, args ...string) output {
+	t.Helper()
+	return callEnv(t, nil, stdin, args...)
+}
+
+func callEnv(t *testing.T, env []string, stdin string, args ...string) output {
+	t.Helper()
+	c := program(env, args...)
+	var out, err bytes.Buffer
+	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(stdin), &out, &err
+	if e := c.Run(); e != nil {
+		var exit *exec.ExitError
+		if !errors.As(e, &exit) {
+			t.Fatal(e)
+		}
+	}
+	return output{c.ProcessState.ExitCode(), out.String(), err.String()}
+}
+
+func (o output) ok(t *testing.T) output {
+	t.Helper()
+	if o.code != 0 {
+		t.Fatalf("exit %d: %s", o.code, o.stderr)
+	}
+	return o
+}
+
+// fails checks for one line on stderr that has the given words, and for an exit code.
+func (o output) fails(t *testing.T, code int, words ...string) {
+	t.Helper()
+	if o.code != code || strings.Count(o.stderr, "\n") != 1 {
+		t.Errorf("exit %d, want %d with one line: %s", o.code, code, o.stderr)
+	}
+	for _, w := range words {
+		if !strings.Contains(o.stderr, w) {
+			t.Errorf("%q is not in: %s", w, o.stderr)
+		}
+	}
+}
+
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// pairs is a training file of n rows over the tiny model's letters.
+func pairs(t *testing.T, n int) string {
+	var b strings.Builder
+	for i := 0; i < n; i++ {
+		fmt.Fprintf(&b, `{"query": "the %c of %c", "pos": "%c%c the er"}`+"\n", 'a'+i%26, 'a'+i/26, 'a'+i%26, 'a'+i/26)
+	}
+	return write(t, "pairs.jsonl", b.String())
+}
+
+// train gives the arguments of a short training run.
+func train(data, out string, more ...string) []string {
+	return append([]string{"train", "embedding", "--model", tiny, "--train-dataset", data, "--output-dir", out,
+		"--query-max-len", "10", "--passage-max-len", "12", "--batch-size", "8", "--lr", "1e-3", "--epochs", "2", "--threads", "2"}, more...)
+}
+
+func TestTrainEvalEncode(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	o := call(t, "", train(pairs(t, 40), out, "--log-interval", "5", "--epochs", "15", "--lr", "3e-3", "--dropout", "0.05")...).ok(t)
+	model := filepath.Join(out, "model")
+	if strings.TrimSpace(o.stdout) != model || !strings.Contains(o.stderr, "training 5/75  loss ") {
+		t.Errorf("stdout %q, stderr %q", o.stdout, o.stderr)
+	}
+	for _, name := range []string{
+		"config.yaml", "log.jsonl", "train.json", "artifacts/training_model.onnx", "artifacts/eval_model.onnx",
+		"artifacts/optimizer_model.onnx", "artifacts/checkpoint/state.safetensors", "model/model.safetensors",
+		"model/model.onnx", "model/modules.json", "model/1_Pooling/config.json", "model/tokenizer.json", "model/rag_retrieval.json",
+	} {
+		if _, err := os.Stat(filepath.Join(out, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	losses := readLosses(t, out)
+	if len(losses) != 75 || mean(losses[65:]) > 0.7*mean(losses[:10]) {
+		t.Errorf("75 losses that fall, not %v", losses)
+	}
+	test := write(t, "set,with comma.jsonl", `{"query":"the a of a","positive":["aa the er"],"negative":["zz","qq the"]}`+"\n")
+	result := filepath.Join(t.TempDir(), "r.json")
+	scores := filepath.Join(t.TempDir(), "s.jsonl")
+	o = call(t, "", "eval", "--model", model, "--data", test, "--data", test, "--json", result, "--save-scores", scores, "--format", "markdown").ok(t)
+	if !strings.Contains(o.stdout, "| set,with comma |") || !strings.Contains(o.stdout, "average") {
+		t.Errorf("table: %s", o.stdout)
+	}
+	var report struct {
+		Model, Kind string
+		Results     []struct {
+			Task, Rule string
+			Queries    int
+			MAP        float64 `json:"map"`
+			MRR        float64 `json:"mrr"`
+			Seconds    float64
+		}
+	}
+	readJSON(t, result, &report)
+	if report.Kind != "embedding" || len(report.Results) != 2 || report.Results[0].Rule != "mteb-1" || report.Results[0].MAP != 1 {
+		t.Errorf("%+v", report)
+	}
+	if b, _ := os.ReadFile(scores); strings.Count(string(b), `"query_id":"0","scores":[`) != 2 {
+		t.Errorf("scores: %s", b)
+	}
+	o = call(t, `{"text":"aa the er"}`+"\n\n"+`{"text":"aa the er\u0000"}`, "encode", "--model", model, "--as", "query").ok(t)
+	rows := strings.Split(strings.TrimSpace(o.stdout), "\n")
+	if len(rows) != 2 || rows[0] != rows[1] || strings.Count(rows[0], ",") != 35 {
+		t.Errorf("encode: %s", o.stdout)
+	}
+}
+
+func mean(x []float64) float64 {
+	sum := 0.0
+	for _, v := range x {
+		sum += v
+	}
+	return sum / float64(len(x))
+}
+
+func readJSON(t *testing.T, path string, v any) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readLosses(t *testing.T, out string) []float64 {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(out, "log.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var losses []float64
+	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		var row struct{ Loss float64 }
+		if err := json.Unmarshal([]byte(line), &row); err != nil {
+			t.Fatal(err)
+		}
+		losses = append(losses, row.Loss)
+	}
+	return losses
+}
+
+// A run that was stopped and resumed ends with the bytes of one that was not, dropout and accumulation included.
+func TestResumeIsTheSameRun(t *testing.T) {
+	data := pairs(t, 203)
+	more := []string{"--gradient-accumulation-steps", "2", "--epochs", "20"}
+	whole, stopped := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "stopped")
+	call(t, "", train(data, whole, more...)...).ok(t)
+	// Interrupted once it has logged some steps.
+	c := program(nil, train(data, stopped, more...)...)
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for begun := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		b, _ := os.ReadFile(filepath.Join(stopped, "log.jsonl"))
+		if bytes.Count(b, []byte("\n")) >= 7 {
+			break
+		}
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("no steps: %s", stderr.String())
+		}
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // its exit code is checked below
+	if code := c.ProcessState.ExitCode(); code != exitInterrupted || !strings.Contains(stderr.String(), "go on with: ") {
+		t.Fatalf("exit %d: %s", code, stderr.String())
+	}
+	if _, err := os.Stat(filepath.Join(stopped, "model")); err == nil {
+		t.Fatal("an interrupted run has a model")
+	}
+	call(t, "", train(data, stopped, append(more, "--resume", "--lr", "2e-3")...)...).fails(t, 1, "lr was 0.001, is 0.002")
+	call(t, "", train(data, stopped, more...)...).fails(t, 1, "is not empty", "--resume")
+	call(t, "", train(data, stopped, append(more, "--resume")...)...).ok(t)
+	for _, name := range []string{"model/model.safetensors", "model/model.onnx", "artifacts/checkpoint/state.safetensors"} {
+		a, err := os.ReadFile(filepath.Join(whole, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(filepath.Join(stopped, name)); err != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s differs between the whole and the resumed run (%v)", name, err)
+		}
+	}
+}
+
+func TestBadTrainingData(t *testing.T) {
+	good := `{"query":"a","pos":"b"}` + "\n"
+	for name, c := range map[string]struct{ content, want string }{
+		"empty":        {"", "x.jsonl: the file has no rows"},
+		"blank":        {"\n \n", "x.jsonl: the file has no rows"},
+		"not JSON":     {good + good + "oops\n", "x.jsonl:3: not JSON"},
+		"cut short":    {good + `{"query":"a","po`, "x.jsonl:2: not JSON"},
+		"no query":     {good + `{"pos":"b"}`, `x.jsonl:2: "query" is missing`},
+		"no pos":       {good + `{"query":"b"}`, `x.jsonl:2: "pos" is missing or empty`},
+		"empty text":   {good + `{"query":" ","pos":"b"}`, `x.jsonl:2: "query" is empty`},
+		"empty pos":    {good + `{"query":"a","pos":["b",""]}`, `x.jsonl:2: "pos" has an empty text`},
+		"wrong type":   {good + `{"query":5,"pos":"b"}`, `x.jsonl:2: "query" is a number, want string`},
+		"list":         {good + `["a"]`, "x.jsonl:2: the row is a array, want an object"},
+		"bad UTF-8":    {good + "{\"query\":\"a\xc3\",\"pos\":\"b\"}", "x.jsonl:2: not valid UTF-8 at byte 12"},
+		"one example":  {good, "has one example: in-batch negatives need at least two"},
+		"no negatives": {good + good, `x.jsonl:1: "neg" is missing or empty, but neg_nums asks for negatives`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "out")
+			args := train(write(t, "x.jsonl", c.content), out)
+			if name == "no negatives" {
+				args = append(args, "--neg-nums", "2")
+			}
+			call(t, "", args...).fails(t, 1, c.want)
+			if _, err := os.Stat(out); err == nil {
+				t.Error("the output folder was made")
+			}
+		})
+	}
+}
+
+// A NUL is replaced, and a row of 10 MB is a row like any other.
+func TestUnusualRowsAreRead(t *testing.T) {
+	long := `{"query":"a","pos":"` + strings.Repeat("word ", 2<<20) + `"}`
+	data := write(t, "x.jsonl", `{"query":"b\u0000c","pos":"d"}`+"\n"+long+"\n")
+	call(t, "", train(data, filepath.Join(t.TempDir(), "out"))...).ok(t)
+}
+
+func TestBadCalls(t *testing.T) {
+	data := pairs(t, 10)
+	config := write(t, "run.yaml", "lr: 1e-3\nlearning_rate: 1\n")
+	out := filepath.Join(t.TempDir(), "out")
+	for _, c := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{2, "no command \"trian\"", []string{"trian"}},
+		{2, "no kind of model \"llm\"", []string{"train", "llm"}},
+		{2, "flag provided but not defined: -lrr", train(data, out, "--lrr", "1")},
+		{2, "unexpected argument \"more\"", train(data, out, "more")},
+		{2, "--rule is \"mteb-3\"", []string{"eval", "--model", tiny, "--data", data, "--rule", "mteb-3"}},
+		{2, "--as is \"word\"", []string{"encode", "--model", tiny, "--as", "word"}},
+		{2, "required flag", []string{"eval", "--model", tiny}},
+		{1, "train_dataset is missing", []string{"train", "embedding", "--model", tiny, "--output-dir", out}},
+		{1, "lr is -1, want above 0", train(data, out, "--lr", "-1")},
+		{1, "lr_schedule", train(data, out, "--lr-schedule", "stairs")},
+		{1, "query_max_len is 25, want 3 to 24", train(data, out, "--query-max-len", "25")},
+		{1, "run.yaml", train(data, out, "--config", config)},
+		{1, "learning_rate", train(data, out, "--config", config)},
+		{1, "no such file", train("nowhere.jsonl", out)},
+		{1, "no checkpoint", train(data, out, "--resume")},
+		{1, "reading the model", []string{"encode", "--model", "nowhere"}},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			call(t, "", c.args...).fails(t, c.code, c.want)
+			if _, err := os.Stat(out); err == nil {
+				t.Error("the output folder was made")
+			}
+		})
+	}
+}
+
+// copyTiny copies the tiny model, so that a test can break it.
+func copyTiny(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"config.json", "tokenizer.json", "model.safetensors"} {
+		b, err := os.ReadFile(filepath.Join(tiny, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), b, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestBadModels(t *testing.T) {
+	edit := func(t *testing.T, path, old, replacement string) {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err == nil {
+			if !strings.Contains(string(b), old) {
+				t.Fatalf("%s has no %q", path, old)
+			}
+			err = os.WriteFile(path, []byte(strings.Replace(string(b), old, replacement, 1)), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, dir string)
+		want  []string
+	}{
+		"truncated": {func(t *testing.T, dir string) {
+			if err := os.Truncate(filepath.Join(dir, "model.safetensors"), 50_000); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"model.safetensors: tensor", "the file is cut short"}},
+		"shape": {func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "config.json"), `"vocab_size": 61`, `"vocab_size": 62`)
+		},
+			[]string{`tensor "embeddings.word_embeddings.weight" has the shape [61 36], config.json says [62 36]`}},
+		"architecture": {func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "config.json"), `"model_type": "bert"`, `"model_type": "gpt2"`)
+		},
+			[]string{`config.json: model_type is "gpt2", want one of: bert`}},
+		"activation": {func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "config.json"), `"hidden_act": "gelu"`, `"hidden_act": "relu"`)
+		},
+			[]string{`hidden_act is "relu", want gelu`}},
+		"heads": {func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "config.json"), `"num_attention_heads": 3`, `"num_attention_heads": 5`)
+		},
+			[]string{"hidden_size 36 is not a multiple of num_attention_heads 5"}},
+		"not JSON": {func(t *testing.T, dir string) { edit(t, filepath.Join(dir, "config.json"), `{`, `[`) },
+			[]string{"config.json: "}},
+		"tokenizer": {func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, "tokenizer.json"), `"TemplateProcessing"`, `"ByteLevel"`)
+		},
+			[]string{`tokenizer.json: post_processor is of type "ByteLevel"`}},
+		"lacks a tensor": {func(t *testing.T, dir string) {
+			if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), nil, nil); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{`no tensor "embeddings.word_embeddings.weight"`}},
+		"not finite": {func(t *testing.T, dir string) {
+			path := filepath.Join(dir, "model.safetensors")
+			b, err := os.ReadFile(path)
+			if err == nil {
+				copy(b[len(b)-4:], []byte{0, 0, 0xc0, 0x7f})
+				copy(b[len(b)-36*36*4-36*4:], []byte{0, 0, 0xc0, 0x7f})
+				copy(b[len(b)/2/4*4:], bytes.Repeat([]byte{0xff}, 64))
+				err = os.WriteFile(path, b, 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"is NaN"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, out := copyTiny(t), filepath.Join(t.TempDir(), "out")
+			c.spoil(t, dir)
+			args := train(pairs(t, 10), out)
+			args[3] = dir
+			call(t, "", args...).fails(t, 1, c.want...)
+			call(t, "", "encode", "--model", dir).fails(t, 1, c.want...)
+			if _, err := os.Stat(out); err == nil {
+				t.Error("the output folder was made")
+			}
+		})
+	}
+}
+
+func TestNoLibrary(t *testing.T) {
+	env := []string{"RAG_RETRIEVAL_ORT_LIB=/nowhere/libonnxruntime.so"}
+	out := filepath.Join(t.TempDir(), "out")
+	callEnv(t, env, "", train(pairs(t, 10), out)...).fails(t, 1, "RAG_RETRIEVAL_ORT_LIB", "/nowhere/libonnxruntime.so")
+	if _, err := os.Stat(out); err == nil {
+		t.Error("the output folder was made")
+	}
+	text := write(t, "libonnxruntime.so", "not a library")
+	callEnv(t, []string{"RAG_RETRIEVAL_ORT_LIB=" + text}, "", "encode", "--model", tiny).
+		fails(t, 1, "loading ONNX Runtime from "+text, "run scripts/setup.sh")
+	if o := callEnv(t, env, "", "doctor"); o.code != 1 || !strings.Contains(o.stdout, "MISSING") {
+		t.Errorf("doctor: exit %d: %s", o.code, o.stdout)
+	}
+	if o := call(t, "", "doctor").ok(t); strings.Contains(o.stdout, "MISSING") {
+		t.Errorf("doctor: %s", o.stdout)
+	}
+}
+
+func TestDryRunAndArtifacts(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	o := call(t, "", train(pairs(t, 40), out, "--dry-run")...).ok(t)
+	if !strings.Contains(o.stdout, "40 examples, 10 steps") {
+		t.Errorf("dry run: %s", o.stdout)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("a dry run made the output folder")
+	}
+	args := []string{"artifacts", "embedding", "--model", tiny, "--output-dir", out, "--query-max-len", "10", "--passage-max-len", "12"}
+	call(t, "", args...).ok(t)
+	for _, name := range []string{"training_model.onnx", "eval_model.onnx", "optimizer_model.onnx", "checkpoint/state.json"} {
+		if _, err := os.Stat(filepath.Join(out, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	call(t, "", args...).fails(t, 1, "is not empty")
+}
+
+func TestHelpAtEachLevel(t *testing.T) {
+	for _, args := range [][]string{{}, {"train"}, {"train", "embedding"}, {"eval"}, {"encode"}, {"artifacts"}, {"artifacts", "embedding"}, {"doctor"}} {
+		o := call(t, "", append(args, "--help")...).ok(t)
+		if !strings.Contains(o.stdout, "rag-retrieval "+strings.Join(args, " ")) {
+			t.Errorf("%v: %s", args, o.stdout)
+		}
+	}
+	if o := call(t, "", "version").ok(t); !strings.Contains(o.stdout, "rag-retrieval "+version) {
+		t.Errorf("version: %s", o.stdout)
+	}
+}
