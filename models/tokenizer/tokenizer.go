@@ -116,8 +116,8 @@ func specials(raw json.RawMessage) (before, behind []int64, err error) {
 func (t *Tokenizer) Encode(text string, maxLength int) []int64 {
 	// The library reads C strings: a NUL would end the text. Both characters are control characters to BERT.
 	text = strings.ReplaceAll(text, "\x00", "\uFFFD")
-	ids, _ := t.t.Encode(text, false)
 	room := max(0, maxLength-len(t.before)-len(t.behind))
+	ids := t.prefix(text, room)
 	if len(ids) > room {
 		ids = ids[:room]
 	}
@@ -127,6 +127,22 @@ func (t *Tokenizer) Encode(text string, maxLength int) []int64 {
 		out = append(out, int64(id))
 	}
 	return append(out, t.behind...)
+}
+
+// prefix gives at least the first room tokens of a text, or all it has. Of a long text only a beginning is tokenized,
+// cut before white space, where no token reaches across.
+func (t *Tokenizer) prefix(text string, room int) []uint32 {
+	for n := 32 * (room + 1); n < len(text); n *= 4 {
+		cut := strings.LastIndexAny(text[:n], " \t\n")
+		if cut <= 0 {
+			continue
+		}
+		if ids, _ := t.t.Encode(text[:cut], false); len(ids) >= room {
+			return ids
+		}
+	}
+	ids, _ := t.t.Encode(text, false)
+	return ids
 }
 
 // Specials is the number of tokens that Encode adds to every text.

@@ -1,0 +1,203 @@
+package dropout
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/ortrain/grad"
+	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+const rate = 0.1
+
+// site makes a graph that drops elements of x [rows, 64] at two sites, and gives the gradient of the sum of both.
+func site(t *testing.T, bound int64) (*Plan, []byte) {
+	t.Helper()
+	g := onnx.NewGraph("sites")
+	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(64))
+	d := NewGraph(g, map[string]int64{"rows": bound})
+	a, b := d.Apply("a", x, rate), d.Apply("b", x, rate)
+	loss := g.ReduceSum(a, false)
+	dx, err := grad.Gradients(g, loss, []*onnx.Value{x})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Output("a", a)
+	g.Output("b", b)
+	g.Output("dx", dx[0])
+	model, err := g.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Plan(), model
+}
+
+// runSites gives the masks of both sites and the gradient, for inputs that are all one.
+func runSites(t *testing.T, p *Plan, model []byte, seed uint64, step, stream int, rows int64) (a, b, dx []float32) {
+	t.Helper()
+	s, err := runtime.NewSession(model, runtime.Options{Threads: 1, Training: true})
+	check(t, err)
+	defer s.Close()
+	bind, err := s.NewBinding()
+	check(t, err)
+	defer bind.Close()
+	x := make([]float32, rows*64)
+	for i := range x {
+		x[i] = 1
+	}
+	table := make([]float32, p.TableSize)
+	p.FillTable(table, seed, rate)
+	offsets, err := p.Offsets(seed, step, stream, map[string]int64{"rows": rows})
+	check(t, err)
+	check(t, bind.Floats("x", x, rows, 64))
+	check(t, bind.Floats(p.TableName(rate), table, int64(len(table))))
+	check(t, bind.Ints(OffsetsInput, offsets, int64(len(offsets))))
+	outs := map[string][]float32{}
+	for _, name := range []string{"a", "b", "dx"} {
+		outs[name] = make([]float32, len(x))
+		v, err := runtime.NewTensor(outs[name], rows, 64)
+		check(t, err)
+		defer v.Close()
+		check(t, bind.Output(name, v))
+	}
+	check(t, bind.Run())
+	return outs["a"], outs["b"], outs["dx"]
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// correlation of two masks as 0/1 values.
+func correlation(a, b []float32) float64 {
+	n := float64(len(a))
+	var sa, sb, sab float64
+	for i := range a {
+		x, y := min(a[i], 1), min(b[i], 1)
+		sa, sb, sab = sa+float64(x), sb+float64(y), sab+float64(x*y)
+	}
+	va, vb := sa/n*(1-sa/n), sb/n*(1-sb/n)
+	return (sab/n - sa/n*sb/n) / math.Sqrt(va*vb)
+}
+
+func TestRateScaleAndCorrelations(t *testing.T) {
+	p, model := site(t, 4000)
+	const rows = 3999
+	a, b, dx := runSites(t, p, model, 5, 3, 0, rows)
+	dropped := 0
+	for i, v := range a {
+		switch {
+		case v == 0:
+			dropped++
+		case math.Abs(float64(v)-1/(1-rate)) > 1e-6:
+			t.Fatalf("element %d is %g", i, v)
+		}
+	}
+	if got := float64(dropped) / float64(len(a)); math.Abs(got-rate) > 0.003 {
+		t.Errorf("rate %g, want %g", got, rate)
+	}
+	if !reflect.DeepEqual(a, dx) {
+		t.Error("the backward pass used another mask")
+	}
+	again, _, _ := runSites(t, p, model, 5, 3, 0, rows)
+	if !reflect.DeepEqual(a, again) {
+		t.Error("the same seed and step gave another mask")
+	}
+	step, _, _ := runSites(t, p, model, 5, 4, 0, rows)
+	stream, _, _ := runSites(t, p, model, 5, 3, 1, rows)
+	seed, _, _ := runSites(t, p, model, 6, 3, 0, rows)
+	limit := 5 / math.Sqrt(float64(len(a)))
+	for name, pair := range map[string][2][]float32{
+		"neighbours": {a[:len(a)-1], a[1:]}, "neighbouring rows": {a[:len(a)-64], a[64:]}, "sites": {a, b},
+		"steps": {a, step}, "micro-batches": {a, stream}, "seeds": {a, seed},
+	} {
+		if c := correlation(pair[0], pair[1]); math.Abs(c) > limit {
+			t.Errorf("correlation of %s: %g, want at most %g", name, c, limit)
+		}
+	}
+}
+
+// Offsets leave room for the longest piece at every size of batch, and sites larger than the table are cut.
+func TestPieces(t *testing.T) {
+	g := onnx.NewGraph("big")
+	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(1024))
+	d := NewGraph(g, map[string]int64{"rows": 40_000})
+	d.Apply("big", x, rate)
+	check(t, g.Err())
+	p := d.Plan()
+	if p.TableSize != maxTable || p.Sites[0].Pieces != 3 {
+		t.Fatalf("table of %d, %d pieces", p.TableSize, p.Sites[0].Pieces)
+	}
+	for _, rows := range []int64{0, 1, 2, 39_999, 40_000} {
+		for step := 0; step < 50; step++ {
+			offsets, err := p.Offsets(1, step, 0, map[string]int64{"rows": rows})
+			check(t, err)
+			n := rows * 1024
+			longest := n - n/3*2
+			for _, o := range offsets {
+				if o < 0 || o+longest > int64(p.TableSize) {
+					t.Fatalf("%d rows: a piece of %d at %d runs past the table of %d", rows, longest, o, p.TableSize)
+				}
+			}
+		}
+	}
+	_, err := p.Offsets(1, 0, 0, map[string]int64{"rows": 60_000})
+	if err == nil || !strings.Contains(err.Error(), "larger than the graph was built for") {
+		t.Errorf("too large a batch: %v", err)
+	}
+}
+
+// A site in pieces drops at the same rate as one in a single piece, up to its last element.
+func TestMaskInPieces(t *testing.T) {
+	g := onnx.NewGraph("pieces")
+	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(64))
+	d := NewGraph(g, map[string]int64{"rows": 2*maxTable/64 + 1}) // three pieces
+	g.Output("y", d.Apply("a", x, rate))
+	model, err := g.Bytes()
+	check(t, err)
+	p := d.Plan()
+	p.TableSize = 1 << 16 // enough for the small batch below
+	s, err := runtime.NewSession(model, runtime.Options{Threads: 1})
+	check(t, err)
+	defer s.Close()
+	b, err := s.NewBinding()
+	check(t, err)
+	defer b.Close()
+	const rows = 1001
+	ones := make([]float32, rows*64)
+	for i := range ones {
+		ones[i] = 1
+	}
+	table := make([]float32, p.TableSize)
+	p.FillTable(table, 1, rate)
+	offsets, err := p.Offsets(1, 0, 0, map[string]int64{"rows": rows})
+	check(t, err)
+	check(t, b.Floats("x", ones, rows, 64))
+	check(t, b.Floats(p.TableName(rate), table, int64(len(table))))
+	check(t, b.Ints(OffsetsInput, offsets, int64(len(offsets))))
+	got := make([]float32, len(ones))
+	out, err := runtime.NewTensor(got, rows, 64)
+	check(t, err)
+	defer out.Close()
+	check(t, b.Output("y", out))
+	check(t, b.Run())
+	third := len(got) / 3
+	var want []float32
+	for i, o := range offsets {
+		n := third
+		if i == 2 {
+			n = len(got) - 2*third
+		}
+		want = append(want, table[o:o+int64(n)]...)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Error(fmt.Sprintf("the mask of %d elements is not its three pieces end to end", len(got)))
+	}
+}
