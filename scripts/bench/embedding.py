@@ -45,10 +45,10 @@ def peer(model_dir, rows_file, out, seed, save, length):
                           train_dataset=Dataset.from_dict({k: [r[k] for r in rows] for k in ("query", "pos")}))
         begun = time.perf_counter()
         trainer.train()
-        seconds = time.perf_counter() - begun
+        seconds, tokens = time.perf_counter() - begun, seen[0]  # saving encodes examples for the model card
     if save:
         model.save(save)
-    json.dump({"tokens": seen[0], "seconds": seconds}, open(out, "w"))
+    json.dump({"tokens": tokens, "seconds": seconds}, open(out, "w"))
 
 
 def child(command):

@@ -1,0 +1,152 @@
+package onnx
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// sample has every kind of attribute, a shared constant, a weight and named dimensions.
+func sample() *Graph {
+	g := NewGraph("sample")
+	g.Meta["made by"] = "a test"
+	x := g.Input("x", Float32, N("batch"), D(4))
+	end := g.Scope("layer")
+	y := g.Gemm(x, g.Weight("w", Floats(make([]float32, 1024*4), 1024, 4)), nil, GemmAttrs{Alpha: 0.5, TransB: true})
+	y = g.Add(y, g.Scalar(y, 1))
+	y = g.Add(y, g.Scalar(y, 1))
+	end()
+	z := g.FusedMatMul(y, y, FusedMatMulAttrs{TransA: true})
+	g.Output("z", g.Transpose(g.Softmax(z, -1), 1, 0))
+	g.Output("ones", g.ConstantOfShape(g.Shape(x), Floats([]float32{1}, 1)))
+	return g
+}
+
+func TestSaveThenLoad(t *testing.T) {
+	g := sample()
+	first, err := g.Bytes()
+	check(t, err)
+	again, err := sample().Bytes()
+	check(t, err)
+	if !bytes.Equal(first, again) {
+		t.Error("the same graph gave other bytes")
+	}
+	path := filepath.Join(t.TempDir(), "g.onnx")
+	check(t, g.Save(path))
+	loaded, err := Load(path)
+	check(t, err)
+	if len(loaded.Nodes) != len(g.Nodes) || loaded.Meta["made by"] != "a test" || loaded.Opset != Opset {
+		t.Errorf("loaded %d nodes, opset %d, %v", len(loaded.Nodes), loaded.Opset, loaded.Meta)
+	}
+	if got := loaded.Outputs[1].Shape.String(); got != "[batch, 4]" {
+		t.Errorf("shape %s", got)
+	}
+	second, err := loaded.Bytes()
+	check(t, err)
+	if !bytes.Equal(first, second) {
+		t.Error("a load and a save changed the file")
+	}
+	if len(g.Consts) != 2 || g.Nodes[1].Name != "layer/Add" || g.Nodes[2].Name != "layer/Add_1" {
+		t.Errorf("%d constants, nodes %s and %s", len(g.Consts), g.Nodes[1].Name, g.Nodes[2].Name)
+	}
+}
+
+func TestExternalData(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "g.onnx")
+	check(t, sample().save(path, 1000))
+	st, err := os.Stat(path + ".data")
+	check(t, err)
+	if st.Size() != 1024*4*4 {
+		t.Errorf("%d bytes of external data", st.Size())
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "external data") {
+		t.Errorf("loading: %v", err)
+	}
+}
+
+func TestMistakesAreErrors(t *testing.T) {
+	f := func(build func(g *Graph, x, y *Value)) error {
+		g := NewGraph("g")
+		x, y := g.Input("x", Float32, N("n"), D(3)), g.Input("y", Float32, D(4))
+		build(g, x, y)
+		g.Output("out", g.Tanh(x))
+		_, err := g.Bytes()
+		return err
+	}
+	for want, build := range map[string]func(g *Graph, x, y *Value){
+		"node Add: shapes [n, 3] and [4] do not broadcast":     func(g *Graph, x, y *Value) { g.Add(x, y) },
+		"inner sizes 3 and n":                                  func(g *Graph, x, _ *Value) { g.MatMul(x, x) },
+		"Gemm of [n, 3] and [4]: want matrices":                func(g *Graph, x, y *Value) { g.Gemm(x, y, nil, GemmAttrs{}) },
+		`two values named "x"`:                                 func(g *Graph, _, _ *Value) { g.Input("x", Float32) },
+		"Add of float32 and int64":                             func(g *Graph, x, _ *Value) { g.Add(x, g.IntScalar(1)) },
+		"Concat of float32[n, 3] and float32[4]":               func(g *Graph, x, y *Value) { g.Concat(0, x, y) },
+		"Reshape of [n, 3] to [2, 2]":                          func(g *Graph, x, _ *Value) { g.ReshapeTo(x, 2, 2) },
+		"Squeeze of axis 1 of [n, 3]":                          func(g *Graph, x, _ *Value) { g.Squeeze(x, 1) },
+		"no shape inference for operator Foo":                  func(g *Graph, x, _ *Value) { g.op1("Foo", []*Value{x}, nil) },
+		"Add: input 1 is missing":                              func(g *Graph, x, _ *Value) { g.Add(x, nil) },
+		"axis 2 of a value with 2 dimensions":                  func(g *Graph, x, _ *Value) { g.ReduceSum(x, false, 2) },
+		"a parameter [4]":                                      func(g *Graph, x, y *Value) { g.LayerNormalization(x, y, y, 1e-5) },
+		"Split of [4] along axis 0 into [1, 2]":                func(g *Graph, _, y *Value) { g.Split(y, 0, 1, 2) },
+		"Expand to a shape that is not known":                  func(g *Graph, x, _ *Value) { g.Expand(x, g.Input("s", Int64, D(2))) },
+		"Gather from [n, 3] along axis 0 with float32 indices": func(g *Graph, x, y *Value) { g.Gather(x, y, 0) },
+		`output "out" is computed nowhere`:                     func(g *Graph, _, _ *Value) { g.Outputs = append(g.Outputs, &Value{Name: "out2"}) },
+		"reads \"lost\" before it is computed":                 func(g *Graph, x, _ *Value) { g.Add(x, &Value{Name: "lost", DType: Float32, Shape: x.Shape}) },
+	} {
+		if want == `output "out" is computed nowhere` {
+			want = `output "out2" is computed nowhere`
+		}
+		if err := f(build); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+func TestNamedDimensions(t *testing.T) {
+	n, m := N("n"), N("m")
+	for got, want := range map[string]string{
+		Product(n, D(3), m, D(2)).String():       "6*m*n",
+		Product(D(0), n).String():                "0",
+		addDims(m, D(2), n, D(1)).String():       "(m+n+3)",
+		addDims(m).String():                      "m",
+		Product(addDims(n, m), D(2)).String():    "2*(m+n)",
+		Product(Product(n, D(2)), m, n).String(): "2*m*n*n",
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if d, ok := divDims(Product(n, m, D(6)), Product(m, D(3))); !ok || d.String() != "2*n" {
+		t.Errorf("quotient %v, %v", d, ok)
+	}
+	if d, ok := divDims(Product(n, D(3)), Product(m)); ok {
+		t.Errorf("quotient %v of unlike dimensions", d)
+	}
+}
+
+func TestPruneKeepsWhatOutputsNeed(t *testing.T) {
+	g := NewGraph("g")
+	x := g.Input("x", Float32, D(2))
+	g.Exp(g.Tanh(x))
+	g.Output("y", g.Neg(x))
+	g.Prune()
+	if len(g.Nodes) != 1 || g.Nodes[0].Op != "Neg" {
+		t.Errorf("%d nodes", len(g.Nodes))
+	}
+}
+
+func TestNotAnONNXFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.onnx")
+	check(t, os.WriteFile(path, []byte("not protobuf at all"), 0o600))
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v", err)
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
