@@ -87,6 +87,7 @@ type pass struct {
 	again  map[*onnx.Value]*onnx.Value   // recomputed values
 	sizes  map[string]*onnx.Value        // named dimensions as [1] int64 values
 	ones   map[string]*onnx.Value        // rows of ones, by length and type
+	now    *onnx.Value                   // the gradient whose rule is running
 }
 
 // rule adds the gradients of a node's inputs, given dy, the gradient of its first output.
@@ -117,6 +118,7 @@ func (p *pass) visit(n *onnx.Node) error {
 		return fmt.Errorf("node %s: operator %s has no gradient rule", n.Name, n.Op)
 	}
 	defer p.Scope(n.Name)()
+	p.now = dy
 	if err := f(p, n, dy); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
@@ -178,6 +180,10 @@ func (p *pass) value(v *onnx.Value) *onnx.Value {
 		inputs[i] = p.value(in)
 	}
 	defer p.Scope("recompute")()
+	// Not before its gradient is there: ONNX Runtime might run it in the forward pass and keep it.
+	if in := inputs[0]; in == v.Producer.Inputs[0] && in.Rank() > 0 {
+		inputs[0] = p.After(in, p.now)
+	}
 	node := p.Clone(v.Producer, inputs)
 	for i, o := range v.Producer.Outputs {
 		p.again[o] = p.Assume(node.Outputs[i], o.Shape)

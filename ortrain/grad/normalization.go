@@ -33,14 +33,17 @@ func layerNormalizationRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 		p.Fail("LayerNormalization over a dimension without a fixed size")
 		return p.Err()
 	}
-	h := p.LayerNormalization(x, p.filled(scale, 1), p.filled(scale, 0), n.Float("epsilon", 1e-5))
+	h := p.LayerNormalization(p.After(x, dy), p.filled(scale, 1), p.filled(scale, 0), n.Float("epsilon", 1e-5))
 	dyh := p.Mul(dy, h)
+	var dscale, dbias *onnx.Value
 	if p.needs(n, 1) {
-		p.add(n, 1, dyh)
+		dscale = p.unbroadcast(dyh, scale.Shape)
 	}
 	if p.needs(n, 2) {
-		p.add(n, 2, dy)
+		dbias = p.unbroadcast(dy, scale.Shape)
 	}
+	p.addWanted(n, 1, dscale)
+	p.addWanted(n, 2, dbias)
 	if !p.needs(n, 0) {
 		return nil
 	}
@@ -51,7 +54,7 @@ func layerNormalizationRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	column := p.Unsqueeze(p.scale(scale, 1/float64(width.Size)), 1)
 	along, mean := p.MatMul(dyh, column), p.MatMul(dy, column)
 	dx := p.Sub(p.Mul(dy, scale), p.Add(p.Mul(h, along), mean))
-	p.add(n, 0, p.Mul(dx, r))
+	p.add(n, 0, p.After(p.Mul(dx, r), dscale, dbias))
 	return nil
 }
 

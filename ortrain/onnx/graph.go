@@ -18,7 +18,8 @@ type Value struct {
 	// Const holds a constant's contents; nil for everything else.
 	Const *Tensor
 
-	contents []Dim // what a 1-D int64 value holds, where that is known: shapes computed in the graph
+	waited   *Value // the empty tensor by which After waits for this value
+	contents []Dim  // what a 1-D int64 value holds, where that is known: shapes computed in the graph
 }
 
 // Rank is the number of dimensions.

@@ -184,6 +184,39 @@ func (g *Graph) Unsqueeze(x *Value, axes ...int64) *Value {
 	return g.op1("Unsqueeze", []*Value{x, g.IntVector(axes...)}, nil)
 }
 
+// After is x, but not before each of the others is computed: ONNX has no control edges, and ONNX Runtime would run
+// what only graph outputs need at the very end, with everything it reads kept until then. The edge is a Reshape of x
+// to its own shape whose shape input ends in an empty slice of the other value; no data moves.
+func (g *Graph) After(x *Value, others ...*Value) *Value {
+	if x.Rank() == 0 {
+		g.Fail("After of the scalar %s", x.Name)
+		return x
+	}
+	defer g.Scope("after")()
+	for _, o := range others {
+		if o == nil || o.Rank() == 0 {
+			continue
+		}
+		if o.waited == nil {
+			empty := g.Slice(o, g.IntVector(0), g.IntVector(0), g.IntVector(0))
+			if o.Rank() > 1 {
+				empty = g.Assume(g.Reshape(g.Assume(empty, append(Dims(0), o.Shape[1:]...)), g.IntVector(0)), Dims(0))
+			} else {
+				g.Assume(empty, Dims(0))
+			}
+			if o.DType != Int64 {
+				empty = g.Cast(empty, Int64)
+			}
+			empty.contents = []Dim{}
+			o.waited = empty
+		}
+		// A zero in a shape keeps the dimension at its place.
+		shape := g.Concat(0, g.IntVector(make([]int64, x.Rank())...), o.waited)
+		x = g.Reshape(x, shape)
+	}
+	return x
+}
+
 // Expand broadcasts x to a shape.
 func (g *Graph) Expand(x, shape *Value) *Value { return g.op1("Expand", []*Value{x, shape}, nil) }
 
