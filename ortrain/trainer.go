@@ -146,6 +146,9 @@ func (t *Trainer) Layout() *flat.Layout { return t.set.Layout }
 // StepsDone counts the optimizer steps so far, those of a resumed run included.
 func (t *Trainer) StepsDone() int { return t.step }
 
+// Total is the length of the run in steps.
+func (t *Trainer) Total() int { return t.cfg.Schedule.Total }
+
 // Step does one optimizer step on the micro-batches of one batch. Their gradients add up to that of the row-weighted
 // mean of their losses.
 func (t *Trainer) Step(batches []*Batch) (Step, error) {

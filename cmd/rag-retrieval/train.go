@@ -133,21 +133,20 @@ type logRow struct {
 
 func (l *trainLog) OnStart(t *ortrain.Trainer) (err error) {
 	l.first, l.begun = t.StepsDone(), time.Now()
+	l.bar = progress.New("training", t.Total(), l.interval)
+	l.bar.Start(l.first)
 	l.file, err = os.OpenFile(filepath.Join(l.dir, logFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	return err
 }
 
 func (l *trainLog) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
-	if l.bar == nil {
-		l.bar = progress.New("training", s.Total, l.interval)
-		l.bar.Start(l.first)
+	if s.Step == l.first+1 {
 		l.smooth = s.Loss
 	}
 	l.tokens, l.rows, l.last, l.ended = l.tokens+s.Tokens, l.rows+s.Rows, s, time.Now()
 	l.smooth += 0.1 * (s.Loss - l.smooth)
 	spent := l.ended.Sub(l.begun).Seconds()
-	left := progress.Left(l.begun, s.Step-l.first, s.Total-l.first)
-	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  %.0f tokens/s  %s left", l.smooth, s.LearningRate, float64(l.tokens)/spent, left))
+	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  %.0f tokens/s", l.smooth, s.LearningRate, float64(l.tokens)/spent))
 	b, err := json.Marshal(logRow{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Tokens, spent})
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ type Bar struct {
 	bar   *progressbar.ProgressBar // nil without a terminal
 	what  string
 	total int
+	first int // done before this run
 	begun time.Time
 	lines *lines
 }
@@ -51,6 +52,7 @@ func New(what string, total, interval int) *Bar {
 
 // Start sets how much was done before, by an earlier run.
 func (b *Bar) Start(done int) {
+	b.first = done
 	if b.bar != nil {
 		_ = b.bar.Set(done) // a bar that cannot be drawn is no reason to stop
 	}
@@ -79,7 +81,7 @@ func (b *Bar) Set(done int, note string) {
 		return
 	}
 	b.lines.last = time.Now()
-	fmt.Fprintf(b.out, "%s %d/%d  %s\n", b.what, done, b.total, note)
+	fmt.Fprintf(b.out, "%s %d/%d  %s  %s left\n", b.what, done, b.total, note, b.left(done))
 }
 
 // Done ends the bar.
@@ -89,11 +91,8 @@ func (b *Bar) Done() {
 	}
 }
 
-// Left is how long the rest takes at the pace so far, since first units were done.
-func Left(begun time.Time, done, total int) string {
-	if done == 0 {
-		return "?"
-	}
-	left := time.Duration(float64(time.Since(begun)) / float64(done) * float64(total-done))
-	return left.Round(time.Second).String()
+// left is how long the rest takes at the pace of this run so far.
+func (b *Bar) left(done int) time.Duration {
+	pace := float64(time.Since(b.begun)) / float64(max(1, done-b.first))
+	return time.Duration(pace * float64(b.total-done)).Round(time.Second)
 }

@@ -60,7 +60,7 @@ type Layout interface {
 	Bias(group int) *onnx.Value
 	// Merge puts the groups' [rows, heads, length, head size] back to [tokens, hidden].
 	Merge(groups []*onnx.Value) *onnx.Value
-	// Attend is alpha · q · kᵀ; p · v is attendValues.
+	// Scores is alpha · q · kᵀ.
 	Scores(q, k *onnx.Value, alpha float64) *onnx.Value
 	// Values is probs · v.
 	Values(probs, v *onnx.Value) *onnx.Value

@@ -1,6 +1,7 @@
 package encoder
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -29,28 +30,29 @@ func Sources(param string) []string {
 // prefixes are what checkpoints of whole models put before the encoder's own names.
 var prefixes = []string{"", "bert.", "model.", "0.auto_model."}
 
-// findPrefix tells which prefix a checkpoint uses.
-func findPrefix(f *safetensors.File) (string, error) {
+// openWeights opens a folder's weights and tells which prefix they use.
+func openWeights(dir string) (*safetensors.File, string, error) {
+	f, err := safetensors.Open(filepath.Join(dir, WeightsFile))
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the model: %w", err)
+	}
 	for _, p := range prefixes {
 		if _, ok := f.Tensor(p + "embeddings.word_embeddings.weight"); ok {
-			return p, nil
+			return f, p, nil
 		}
 	}
-	return "", fmt.Errorf("%s: no tensor \"embeddings.word_embeddings.weight\": not the weights of a BERT encoder", f.Path)
+	err = fmt.Errorf("%s: no tensor \"embeddings.word_embeddings.weight\": not the weights of a BERT encoder", f.Path)
+	return nil, "", errors.Join(err, f.Close())
 }
 
 // ReadWeights fills the parameters of a flat buffer from a Hugging Face folder. Parameters that the folder lacks,
 // or has in another shape or with a number that is not finite, are errors that name them.
 func ReadWeights(dir string, l *flat.Layout, buffer []float32) error {
-	f, err := safetensors.Open(filepath.Join(dir, WeightsFile))
-	if err != nil {
-		return fmt.Errorf("reading the model: %w", err)
-	}
-	defer f.Close()
-	prefix, err := findPrefix(f)
+	f, prefix, err := openWeights(dir)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
 	return l.Each(buffer, func(p flat.Param, values []float32) error {
 		parts := Sources(p.Name)
 		want := append([]int64{}, p.Dims...)
@@ -89,15 +91,11 @@ func readTensor(f *safetensors.File, name string, want []int64, into []float32) 
 // WriteWeights writes the weights of the folder from again to path, with the parameters of a flat buffer in place of
 // its own. Tensors that are not among them (an unused pooler) stay as they are.
 func WriteWeights(path, from string, l *flat.Layout, buffer []float32) error {
-	f, err := safetensors.Open(filepath.Join(from, WeightsFile))
-	if err != nil {
-		return fmt.Errorf("reading the model: %w", err)
-	}
-	defer f.Close()
-	prefix, err := findPrefix(f)
+	f, prefix, err := openWeights(from)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
 	trained := map[string][]float32{}
 	if err := l.Each(buffer, func(p flat.Param, values []float32) error {
 		parts := Sources(p.Name)
