@@ -3,6 +3,7 @@ package embedding
 import (
 	"fmt"
 
+	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/artifact"
@@ -61,15 +62,16 @@ func (m *Model) Trainable(s Shape, temperature float64) artifact.Model {
 	}
 }
 
-// weights makes the parameters of a flat buffer constants of a graph.
+// constants makes the parameters of a flat buffer constants of a graph. They share the buffer's memory, which must
+// stay until the graph is written.
 func constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights {
 	return func(name string) *onnx.Value {
 		values, err := l.View(buffer, name)
 		if err != nil {
 			g.Fail("%w", err)
-			values = nil
 		}
-		return g.Weight(name, onnx.Floats(values, l.Dims(name)...))
+		raw := safetensors.FromFloat32(name, values, l.Dims(name)...)
+		return g.Weight(name, &onnx.Tensor{DType: onnx.Float32, Dims: raw.Shape, Raw: raw.Data})
 	}
 }
 
