@@ -18,8 +18,10 @@ const (
 	embeddingOutput = "embeddings"
 	// Texts are sorted by length before batching, so that one attention group pads little.
 	scoringGroups = 1
-	// batchTokens bounds a batch's padded tokens: enough work per run, little memory.
+	// batchTokens bounds a batch's padded tokens and batchRows its texts, whose pooling matrix is [texts, tokens]:
+	// enough work per run, little memory.
 	batchTokens = 8192
+	batchRows   = 256
 )
 
 // Encoder encodes texts with a model's weights on ONNX Runtime. It is used by one goroutine at a time.
@@ -106,7 +108,7 @@ func (e *Encoder) Encode(ctx context.Context, texts []string, maxLength int, pro
 	return out, nil
 }
 
-// byLength cuts rows, longest first, into batches of at most batchTokens padded tokens.
+// byLength cuts rows, longest first, into batches of at most batchTokens padded tokens and batchRows rows.
 func byLength(rows []encoder.Row) [][]int {
 	order := make([]int, len(rows))
 	for i := range order {
@@ -115,7 +117,7 @@ func byLength(rows []encoder.Row) [][]int {
 	sort.SliceStable(order, func(i, j int) bool { return len(rows[order[i]].IDs) > len(rows[order[j]].IDs) })
 	var out [][]int
 	for len(order) > 0 {
-		n := min(len(order), max(1, batchTokens/len(rows[order[0]].IDs)))
+		n := min(len(order), batchRows, max(1, batchTokens/max(1, len(rows[order[0]].IDs))))
 		out = append(out, order[:n])
 		order = order[n:]
 	}
