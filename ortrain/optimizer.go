@@ -94,7 +94,7 @@ func (o *optimizer) bind(t *Trainer, v *view) (err error) {
 	}
 	for input, scalar := range map[string]string{
 		optim.GradientScale: optim.GradientScale, optim.StepSize: optim.StepSize,
-		optim.BiasCorrection2: optim.BiasCorrection2, optim.DecayFactor: decay,
+		optim.Epsilon: optim.Epsilon, optim.DecayFactor: decay,
 	} {
 		if err := o.bindScalar(v.adamw, input, scalar); err != nil {
 			return err
@@ -186,7 +186,7 @@ func (o *optimizer) apply(gradients *runtime.Buffer, s optim.Scalars, scale floa
 	}
 	o.scalars[optim.GradientScale][0] = float32(scale)
 	o.scalars[optim.StepSize][0] = float32(s.StepSize)
-	o.scalars[optim.BiasCorrection2][0] = float32(s.BiasCorrection2)
+	o.scalars[optim.Epsilon][0] = float32(s.Epsilon)
 	if f := o.scalars[optim.DecayFactor]; f != nil { // nil where no parameter has weight decay
 		f[0] = float32(s.DecayFactor)
 	}

@@ -83,7 +83,9 @@ func (r *Run) open(data bool) (err error) {
 		}
 		r.Steps = c.Steps(b.StepsPerEpoch(r.Data.Len()))
 	}
-	if r.Set, err = artifact.Build(r.Model.Trainable(b.Shape(), c.Temperature), c.AdamW()); err != nil {
+	shape := b.Shape()
+	shape.Recompute = r.Model.Encoder.RecomputeAttention(shape.Rows, shape.MaxLength)
+	if r.Set, err = artifact.Build(r.Model.Trainable(shape, c.Temperature), c.AdamW()); err != nil {
 		return err
 	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{

@@ -83,7 +83,7 @@ func (f fixture) batch(m *Model, groups int, queries ...int) *ortrain.Batch {
 }
 
 func (f fixture) shape(groups int) Shape {
-	s := Shape{Rows: len(f.Queries) + len(f.Passages), Groups: groups}
+	s := Shape{Rows: len(f.Queries) + len(f.Passages), Groups: groups, Recompute: groups%2 == 0}
 	for _, ids := range append(append([][]int64{}, f.Queries...), f.Passages...) {
 		s.MaxLength = max(s.MaxLength, len(ids))
 	}
@@ -107,7 +107,7 @@ func (f fixture) trainer(t *testing.T, m *Model, groups int) *ortrain.Trainer {
 }
 
 // everyPooling runs a test with both poolings and several numbers of attention groups, more than there are lengths
-// among them.
+// among them; with the even ones attention is recomputed.
 func everyPooling(t *testing.T, f func(t *testing.T, p Pooling, groups int)) {
 	for _, p := range []Pooling{Mean, CLS} {
 		for _, groups := range []int{1, 2, 4, 15} {

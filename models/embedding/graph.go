@@ -53,7 +53,7 @@ func (c Config) normalized(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 // scoringGraph encodes a packed batch; weights are constants, so that ONNX Runtime packs them once.
 func (m *Model) scoringGraph(w encoder.Weights, g *onnx.Graph) {
 	l := encoder.NewPackedLayout(g, m.Encoder, scoringGroups)
-	g.Output(embeddingOutput, m.Config.pool(g, m.Encoder.Build(g, w, l, nil), textRows))
+	g.Output(embeddingOutput, m.Config.pool(g, m.Encoder.Build(g, w, l, encoder.Training{}), textRows))
 }
 
 // exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
@@ -61,7 +61,7 @@ func (m *Model) scoringGraph(w encoder.Weights, g *onnx.Graph) {
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	g.Opset = encoder.ExportOpset
 	l, mask := encoder.NewPaddedLayout(g, m.Encoder)
-	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, nil))
+	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, encoder.Training{}))
 	var x *onnx.Value
 	if m.Config.Pooling == CLS {
 		x = g.Gather(hidden, g.IntScalar(0), 1)

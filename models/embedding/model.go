@@ -45,6 +45,8 @@ type Shape struct {
 	Rows      int // queries and passages of a micro-batch
 	MaxLength int // tokens of the longest
 	Groups    int // attention groups
+	// Recompute says that attention is computed again in the backward pass, see encoder.Training.
+	Recompute bool
 }
 
 // Trainable describes the model to the trainer, with the InfoNCE loss at a temperature.
@@ -55,7 +57,9 @@ func (m *Model) Trainable(s Shape, temperature float64) artifact.Model {
 		Name: "embedding", Params: m.Encoder.Params(), Bounds: bounds,
 		Loss: func(g *onnx.Graph, param func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			l := encoder.NewPackedLayout(g, m.Encoder, s.Groups)
-			hidden := m.Encoder.Build(g, param, l, drop)
+			hidden := m.Encoder.Build(g, param, l, encoder.Training{
+				Dropout: drop, RecomputeAttention: s.Recompute,
+			})
 			q, p := m.Config.pool(g, hidden, queryRows), m.Config.pool(g, hidden, passageRows)
 			return infoNCE(g, q, p, temperature)
 		},

@@ -68,10 +68,28 @@ type Layout interface {
 	Gelu(x *onnx.Value) *onnx.Value
 }
 
-// Build appends the encoder and gives the last hidden state, [tokens, hidden]. drop is nil for evaluation.
+// Training are the choices that only a graph with a backward pass has. The zero value is evaluation.
+type Training struct {
+	Dropout *dropout.Graph // nil: nothing is dropped
+	// RecomputeAttention makes attention scores and probabilities, quadratic in length, again in the backward pass
+	// instead of keeping them: a few percent slower.
+	RecomputeAttention bool
+}
+
+// keptAttention is how many bytes of attention probabilities a training graph may keep.
+const keptAttention = 1 << 30
+
+// RecomputeAttention says whether the probabilities of batches of these limits are too large to keep. Each layer
+// would keep two values of [rows, heads, length, length]: with and without dropout.
+func (c Config) RecomputeAttention(rows, maxLength int) bool {
+	n := float64(rows) * float64(c.NumAttentionHeads) * float64(maxLength) * float64(maxLength)
+	return 2*4*n*float64(c.NumHiddenLayers) > keptAttention
+}
+
+// Build appends the encoder and gives the last hidden state, [tokens, hidden].
 // Source: Devlin et al. 2018, as transformers' BertModel computes it.
-func (c Config) Build(g *onnx.Graph, w Weights, l Layout, drop *dropout.Graph) *onnx.Value {
-	b := builder{c, g, w, l, drop}
+func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training) *onnx.Value {
+	b := builder{c, g, w, l, t.Dropout, t.RecomputeAttention}
 	x := b.embed()
 	for i := 0; i < c.NumHiddenLayers; i++ {
 		x = b.layer(fmt.Sprintf("encoder.layer.%d", i), x)
@@ -85,6 +103,8 @@ type builder struct {
 	w    Weights
 	l    Layout
 	drop *dropout.Graph
+
+	recompute bool // attention scores and probabilities
 }
 
 func (b builder) linear(name string, x *onnx.Value) *onnx.Value {
@@ -119,8 +139,15 @@ func (b builder) layer(name string, x *onnx.Value) *onnx.Value {
 	return b.norm(name+".output.LayerNorm", g.Add(x, out))
 }
 
+// again marks an attention value to be recomputed in the backward pass, if that was chosen.
+func (b builder) again(v *onnx.Value) *onnx.Value {
+	if b.recompute {
+		b.g.Recompute(v)
+	}
+	return v
+}
+
 // attention is multi-head self-attention before its output projection: [tokens, hidden] to [tokens, hidden].
-// Scores and probabilities, quadratic in length, are made again in the backward pass instead of kept.
 func (b builder) attention(name string, x *onnx.Value) *onnx.Value {
 	g := b.g
 	q, k, v := b.l.Heads(b.linear(name+".attention.self.qkv", x))
@@ -131,11 +158,13 @@ func (b builder) attention(name string, x *onnx.Value) *onnx.Value {
 			where = name + "/attention"
 		}
 		end := g.Scope(where)
-		scores := g.Recompute(b.l.Scores(q[i], k[i], 1/math.Sqrt(float64(b.c.HeadSize()))))
-		scores = g.Recompute(g.Add(scores, b.l.Bias(i)))
-		probs := g.Recompute(g.Softmax(scores, -1))
+		scores := b.again(b.l.Scores(q[i], k[i], 1/math.Sqrt(float64(b.c.HeadSize()))))
+		scores = b.again(g.Add(scores, b.l.Bias(i)))
+		probs := b.again(g.Softmax(scores, -1))
 		end()
-		probs = b.drop.Apply(where+"/dropout", probs, b.c.AttentionDropout)
+		if dropped := b.drop.Apply(where+"/dropout", probs, b.c.AttentionDropout); dropped != probs {
+			probs = b.again(dropped)
+		}
 		end = g.Scope(where)
 		out[i] = b.l.Values(probs, v[i])
 		end()

@@ -62,10 +62,10 @@ func (d *Graph) Apply(name string, x *onnx.Value, rate float64) *onnx.Value {
 	site.Pieces = int((most + maxTable - 1) / maxTable)
 	d.pieces += site.Pieces
 	d.sites = append(d.sites, site)
-	return d.g.Recompute(d.g.Mul(x, d.mask(site, x)))
+	return d.g.Mul(x, d.mask(site, x))
 }
 
-// mask slices the site's factors from the table; like every dropout product, the backward pass makes it again.
+// mask slices the site's factors from the table; the backward pass makes it again.
 func (d *Graph) mask(s Site, x *onnx.Value) *onnx.Value {
 	g := d.g
 	if d.offsets == nil {

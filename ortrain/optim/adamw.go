@@ -25,32 +25,33 @@ const (
 	Gradient     = "gradient"
 	OutSuffix    = ".out"
 
-	GradientScale   = "gradient_scale"   // clipping
-	DecayFactor     = "decay_factor"     // 1 - lr · weight decay
-	StepSize        = "step_size"        // lr / (1 - β1^t)
-	BiasCorrection2 = "bias_correction2" // √(1 - β2^t)
+	GradientScale = "gradient_scale" // clipping
+	DecayFactor   = "decay_factor"   // 1 - lr · weight decay
+	StepSize      = "step_size"      // lr · √(1 - β2^t) / (1 - β1^t)
+	Epsilon       = "epsilon"        // ε · √(1 - β2^t)
 )
 
 // Scalars are what the schedule and the step number make of the graph's scalar inputs.
 type Scalars struct {
-	DecayFactor, StepSize, BiasCorrection2 float64
+	DecayFactor, StepSize, Epsilon float64
 }
 
 // At gives the scalars of step t (from 1) at a learning rate.
 func (a AdamW) At(t int, lr float64) Scalars {
+	correction := math.Sqrt(1 - math.Pow(a.Beta2, float64(t)))
 	return Scalars{
-		DecayFactor:     1 - lr*a.WeightDecay,
-		StepSize:        lr / (1 - math.Pow(a.Beta1, float64(t))),
-		BiasCorrection2: math.Sqrt(1 - math.Pow(a.Beta2, float64(t))),
+		DecayFactor: 1 - lr*a.WeightDecay,
+		StepSize:    lr * correction / (1 - math.Pow(a.Beta1, float64(t))),
+		Epsilon:     a.Epsilon * correction,
 	}
 }
 
-// Graph is one AdamW step on a view of n elements, in PyTorch's order of operations (torch.optim.AdamW; Loshchilov
-// and Hutter 2017). Every operator is elementwise, so outputs may share their inputs' memory:
+// Graph is one AdamW step on a view of n elements (torch.optim.AdamW; Loshchilov and Hutter 2017). The bias corrections
+// are folded into two scalars, and every operator is elementwise, so outputs may share their inputs' memory:
 //
 //	g ← gradient · gradient_scale
 //	m ← β1·m + (1-β1)·g        v ← β2·v + (1-β2)·g²
-//	p ← p·decay_factor - step_size · m / (√v / bias_correction2 + ε)
+//	p ← p·decay_factor - step_size · m / (√v + epsilon)
 func (a AdamW) Graph() *onnx.Graph {
 	g := onnx.NewGraph("adamw")
 	n := onnx.N("elements")
@@ -63,8 +64,7 @@ func (a AdamW) Graph() *onnx.Graph {
 	v = g.Add(g.Mul(v, c(a.Beta2)), g.Mul(g.Mul(grad, grad), c(1-a.Beta2)))
 	decayed := g.Mul(p, scalar(DecayFactor))
 	step := scalar(StepSize)
-	denominator := g.Add(g.Div(g.Sqrt(v), scalar(BiasCorrection2)), c(a.Epsilon))
-	p = g.Sub(decayed, g.Mul(g.Div(m, denominator), step))
+	p = g.Sub(decayed, g.Mul(g.Div(m, g.Add(g.Sqrt(v), scalar(Epsilon))), step))
 	g.Output(Parameter+OutSuffix, p)
 	g.Output(FirstMoment+OutSuffix, m)
 	g.Output(SecondMoment+OutSuffix, v)
