@@ -1,7 +1,6 @@
 package dropout
 
 import (
-	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -198,6 +197,6 @@ func TestMaskInPieces(t *testing.T) {
 		want = append(want, table[o:o+int64(n)]...)
 	}
 	if !reflect.DeepEqual(got, want) {
-		t.Error(fmt.Sprintf("the mask of %d elements is not its three pieces end to end", len(got)))
+		t.Errorf("the mask of %d elements is not its three pieces end to end", len(got))
 	}
 }
