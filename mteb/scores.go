@@ -1,12 +1,5 @@
 package mteb
 
-import (
-	"bytes"
-	"encoding/json"
-
-	"rag-retrieval-go/internal/atomicdir"
-)
-
 // ScoreRow is a line of a scores file: one query's candidates, positives first.
 type ScoreRow struct {
 	Task    string    `json:"task"`
@@ -21,17 +14,4 @@ func ScoreRows(t Task, scores [][]float32) []ScoreRow {
 		out[i] = ScoreRow{t.Name, t.Samples[i].ID, s}
 	}
 	return out
-}
-
-// WriteScores writes rows as JSON lines; path is never half-written.
-func WriteScores(path string, rows []ScoreRow) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	for _, r := range rows {
-		if err := e.Encode(r); err != nil {
-			return err
-		}
-	}
-	return atomicdir.WriteFile(path, b.Bytes())
 }

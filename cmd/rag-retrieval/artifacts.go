@@ -22,12 +22,7 @@ Example:
 			Name: "embedding", Usage: "graphs of a bi-encoder with in-batch negatives",
 			Flags: trainFlags(), OnUsageError: onUsageError, Action: artifactsEmbedding,
 		}},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("no kind of model %q: want embedding", c.Args().First())
-			}
-			return cli.ShowSubcommandHelp(c)
-		},
+		Action: noKind,
 	}
 }
 

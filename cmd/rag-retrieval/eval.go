@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/eval"
+	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/mteb"
@@ -94,7 +95,7 @@ func sayOddities(t mteb.Task, ties int) {
 
 func writeResults(c *cli.Context, report mteb.Report, saved []mteb.ScoreRow) error {
 	if path := c.String("save-scores"); path != "" {
-		if err := mteb.WriteScores(path, saved); err != nil {
+		if err := jsonl.Write(path, saved); err != nil {
 			return err
 		}
 	}

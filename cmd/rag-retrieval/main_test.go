@@ -225,6 +225,9 @@ func TestResumeIsTheSameRun(t *testing.T) {
 	call(t, "", train(data, stopped, append(more, "--resume", "--lr", "2e-3")...)...).fails(t, 1, "lr was 0.001, is 0.002")
 	call(t, "", train(data, stopped, more...)...).fails(t, 1, "is not empty", "--resume")
 	call(t, "", train(data, stopped, append(more, "--resume")...)...).ok(t)
+	if o := call(t, "", train(data, stopped, append(more, "--resume")...)...).ok(t); !strings.Contains(o.stderr, "all steps were done before") {
+		t.Errorf("a finished run, resumed: %s", o.stderr)
+	}
 	for _, name := range []string{"model/model.safetensors", "model/model.onnx", "artifacts/checkpoint/state.safetensors"} {
 		a, err := os.ReadFile(filepath.Join(whole, name))
 		if err != nil {

@@ -44,12 +44,7 @@ Examples:
 			OnUsageError: onUsageError,
 			Action:       trainEmbedding,
 		}},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("no kind of model %q: want embedding", c.Args().First())
-			}
-			return cli.ShowSubcommandHelp(c)
-		},
+		Action: noKind,
 	}
 }
 
@@ -133,6 +128,7 @@ type logRow struct {
 
 func (l *trainLog) OnStart(t *ortrain.Trainer) (err error) {
 	l.first, l.begun = t.StepsDone(), time.Now()
+	l.ended = l.begun // a finished run that is resumed has no further step
 	l.bar = progress.New("training", t.Total(), l.interval)
 	l.bar.Start(l.first)
 	l.file, err = os.OpenFile(filepath.Join(l.dir, logFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
@@ -167,6 +163,11 @@ func (l *trainLog) OnEnd(_ *ortrain.Trainer, _ error) error {
 
 // finish writes the summary and says where the model lies.
 func (l *trainLog) finish(model string) error {
+	if l.tokens == 0 {
+		fmt.Fprintln(os.Stderr, "all steps were done before")
+		fmt.Println(model)
+		return nil
+	}
 	seconds := l.ended.Sub(l.begun).Seconds()
 	summary := map[string]any{
 		"model": model, "steps": l.last.Step, "loss": l.smooth, "seconds": seconds, "tokens": l.tokens,

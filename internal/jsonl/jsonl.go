@@ -14,6 +14,8 @@ import (
 	"io"
 	"os"
 	"unicode/utf8"
+
+	"rag-retrieval-go/internal/atomicdir"
 )
 
 // File is an indexed file. Rows are read from disk when asked for; Row may be called by several goroutines.
@@ -137,6 +139,19 @@ func explain(err error) error {
 		return fmt.Errorf("the row is a %s, want an object", typed.Value)
 	}
 	return err
+}
+
+// Write writes rows as JSON lines; path is never half-written.
+func Write[T any](path string, rows []T) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	for _, r := range rows {
+		if err := e.Encode(r); err != nil {
+			return err
+		}
+	}
+	return atomicdir.WriteFile(path, b.Bytes())
 }
 
 // Strings is a JSON string or a list of strings.

@@ -134,6 +134,9 @@ func TestFixtureGradients(t *testing.T) {
 			}
 			compareGradients(t, tr.Layout(), grads, want, string(p)+"/")
 		}
+		if loss, err := tr.EvalLoss(b); err != nil || math.Abs(loss-f.Poolings[p].Loss) > 1e-5*f.Poolings[p].Loss {
+			t.Errorf("eval graph: loss %.8g, %v, PyTorch %.8g", loss, err, f.Poolings[p].Loss)
+		}
 	})
 }
 

@@ -9,7 +9,6 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -25,7 +24,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/internal/jsonl"
 )
 
 const (
@@ -102,11 +101,11 @@ func writeTrain(path string, pairs []pair) error {
 		Query string `json:"query"`
 		Pos   string `json:"pos"`
 	}
-	rows := make([]any, len(pairs))
+	rows := make([]row, len(pairs))
 	for i, p := range pairs {
 		rows[i] = row{p.query, p.source}
 	}
-	return write(path, rows)
+	return jsonl.Write(path, rows)
 }
 
 func writeTest(path string, pairs []pair, n int) error {
@@ -120,7 +119,7 @@ func writeTest(path string, pairs []pair, n int) error {
 		docs[i] = p.source
 	}
 	index := newBM25(docs)
-	rows := make([]any, n)
+	rows := make([]row, n)
 	for k := range rows {
 		i := k * len(pairs) / n
 		r := row{Query: pairs[i].query, Positive: []string{docs[i]}}
@@ -129,19 +128,7 @@ func writeTest(path string, pairs []pair, n int) error {
 		}
 		rows[k] = r
 	}
-	return write(path, rows)
-}
-
-func write(path string, rows []any) error {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	for _, r := range rows {
-		if err := e.Encode(r); err != nil {
-			return err
-		}
-	}
-	return atomicdir.WriteFile(path, []byte(b.String()))
+	return jsonl.Write(path, rows)
 }
 
 // collect reads every package below root in lexical order. Queries and sources seen before are left out.
