@@ -6,8 +6,8 @@ import (
 	"math"
 
 	"rag-retrieval-go/ortrain/artifact"
-	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -38,8 +38,8 @@ type Trainer struct {
 
 	parameters, gradients *runtime.Buffer
 	moments               [2]*runtime.Buffer
-	accumulated           *runtime.Buffer // of the micro-batches of a step; nil until a step has two
-	tables                []*runtime.Buffer
+	accumulated           *runtime.Buffer             // of the micro-batches of a step; nil until a step has two
+	tables                map[float64]*runtime.Buffer // dropout factors by rate
 
 	training, eval *runtime.Session
 	trainBinding   *runtime.Binding
@@ -97,7 +97,7 @@ func (t *Trainer) open() (err error) {
 	if err = t.bindViews(t.trainBinding, t.gradients.Data, artifact.GradientSuffix, (*runtime.Binding).Output); err != nil {
 		return err
 	}
-	if err = t.bindTables(); err != nil {
+	if err = t.drawTables(); err != nil {
 		return err
 	}
 	t.optimizer, err = newOptimizer(t)
@@ -117,20 +117,36 @@ func (t *Trainer) bindViews(b *runtime.Binding, buffer []float32, suffix string,
 	})
 }
 
-// bindTables draws the dropout tables and binds them once.
-func (t *Trainer) bindTables() error {
+// drawTables fills a table of dropout factors for each rate.
+func (t *Trainer) drawTables() error {
 	plan := t.set.Dropout
 	if plan == nil {
 		return nil
 	}
+	t.tables = map[float64]*runtime.Buffer{}
 	for _, rate := range plan.Rates {
 		table, err := runtime.NewBuffer(plan.TableSize)
 		if err != nil {
 			return err
 		}
-		t.tables = append(t.tables, table)
+		t.tables[rate] = table
 		plan.FillTable(table.Data, t.cfg.Seed, rate)
-		if err := t.trainBinding.Floats(plan.TableName(rate), table.Data, int64(plan.TableSize)); err != nil {
+	}
+	return nil
+}
+
+// bindDropout binds every site's factors for one pass.
+func (t *Trainer) bindDropout(stream int, dims map[string]int64) error {
+	if t.set.Dropout == nil {
+		return nil
+	}
+	views, err := t.set.Dropout.Views(t.cfg.Seed, t.step, stream, dims)
+	if err != nil {
+		return err
+	}
+	for _, v := range views {
+		factors := t.tables[v.Rate].Data[v.Offset : v.Offset+onnx.Elements(v.Dims)]
+		if err := t.trainBinding.Floats(v.Input, factors, v.Dims...); err != nil {
 			return err
 		}
 	}
@@ -199,14 +215,8 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 
 // backward runs the training graph on one micro-batch, which fills the gradients, and gives its loss.
 func (t *Trainer) backward(b *Batch, stream int) (float64, error) {
-	if plan := t.set.Dropout; plan != nil {
-		offsets, err := plan.Offsets(t.cfg.Seed, t.step, stream, b.Dims)
-		if err != nil {
-			return 0, err
-		}
-		if err := t.trainBinding.Ints(dropout.OffsetsInput, offsets, int64(len(offsets))); err != nil {
-			return 0, err
-		}
+	if err := t.bindDropout(stream, b.Dims); err != nil {
+		return 0, err
 	}
 	if err := b.Bind(t.trainBinding); err != nil {
 		return 0, err
@@ -264,7 +274,10 @@ func (t *Trainer) Close() error {
 		errs = append(errs, t.loss.Close())
 	}
 	errs = append(errs, t.training.Close(), t.eval.Close())
-	buffers := append([]*runtime.Buffer{t.parameters, t.gradients, t.moments[0], t.moments[1], t.accumulated}, t.tables...)
+	buffers := []*runtime.Buffer{t.parameters, t.gradients, t.moments[0], t.moments[1], t.accumulated}
+	for _, table := range t.tables {
+		buffers = append(buffers, table)
+	}
 	for _, b := range buffers {
 		errs = append(errs, b.Close())
 	}

@@ -44,6 +44,8 @@ type Train struct {
 	LogInterval     int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines where no progress bar is shown"`
 	Threads         int `yaml:"threads" json:"threads" usage:"threads; 0: one per core"`
 	AttentionGroups int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of like length that attention pads separately"`
+
+	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files of this prefix"`
 }
 
 // DefaultTrain has RAG-Retrieval's defaults, but for the batch: it is the number of in-batch negatives here.

@@ -90,6 +90,7 @@ func (r *Run) open(data bool) (err error) {
 	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{
 		Schedule: c.Schedule(r.Steps), AdamW: c.AdamW(), MaxGradNorm: c.MaxGradNorm, Seed: c.Seed, Threads: c.Threads,
+		Profile: c.Profile,
 	})
 	if err != nil {
 		return err
@@ -184,7 +185,7 @@ func (r *Run) Resume() error {
 }
 
 // free are the keys that do not change what is learned.
-var free = map[string]bool{"output_dir": true, "save_steps": true, "log_interval": true, "threads": true}
+var free = map[string]bool{"output_dir": true, "save_steps": true, "log_interval": true, "threads": true, "profile": true}
 
 func differences(saved, now config.Train) []string {
 	var out []string

@@ -22,7 +22,7 @@ func (c Config) Params() []flat.Param {
 	params := []flat.Param{
 		table("embeddings.word_embeddings.weight", c.VocabSize),
 		table("embeddings.position_embeddings.weight", c.MaxPositionEmbeddings),
-		table("embeddings.token_type_embeddings.weight", c.TypeVocabSize),
+		{Name: "embeddings.token_type_embeddings.weight", Dims: []int64{c.TypeVocabSize, h}, Decay: true},
 	}
 	params = append(params, norm("embeddings.LayerNorm", h)...)
 	for i := 0; i < c.NumHiddenLayers; i++ {
@@ -51,8 +51,10 @@ func norm(name string, width int64) []flat.Param {
 
 // Layout is how a batch's tokens lie in a graph: packed, or padded as other runtimes expect it.
 type Layout interface {
-	// Embeddings are the ids of every token, as indices into the three tables; each one's shape broadcasts to [tokens].
-	Embeddings() (words, positions, types *onnx.Value)
+	// Words, Positions and Types look every token up in a table of embeddings; the shapes broadcast to each other.
+	Words(table *onnx.Value) *onnx.Value
+	Positions(table *onnx.Value) *onnx.Value
+	Types(table *onnx.Value) *onnx.Value
 	// Heads cuts [tokens, 3·hidden] into queries, keys and values of one or more padded groups, each
 	// [rows, heads, length, head size].
 	Heads(qkv *onnx.Value) (q, k, v []*onnx.Value)
@@ -119,10 +121,9 @@ func (b builder) norm(name string, x *onnx.Value) *onnx.Value {
 
 func (b builder) embed() *onnx.Value {
 	g := b.g
-	words, positions, types := b.l.Embeddings()
-	x := g.Gather(b.w("embeddings.word_embeddings.weight"), words, 0)
-	x = g.Add(x, g.Gather(b.w("embeddings.position_embeddings.weight"), positions, 0))
-	x = g.Add(x, g.Gather(b.w("embeddings.token_type_embeddings.weight"), types, 0))
+	x := b.l.Words(b.w("embeddings.word_embeddings.weight"))
+	x = g.Add(x, b.l.Positions(b.w("embeddings.position_embeddings.weight")))
+	x = g.Add(x, b.l.Types(b.w("embeddings.token_type_embeddings.weight")))
 	if x.Rank() == 3 { // padded: positions are [length], the others [batch, length]
 		x = g.ReshapeTo(x, -1, b.c.HiddenSize)
 	}

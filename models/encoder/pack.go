@@ -22,7 +22,7 @@ func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) 
 		total += len(r.IDs)
 	}
 	ids, types := make([]int64, 0, total), make([]int64, 0, total)
-	places := make([]int64, 0, total)
+	positions := make([]int64, 0, total)
 	for _, r := range rows {
 		ids = append(ids, r.IDs...)
 		if r.Types != nil {
@@ -31,17 +31,44 @@ func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) 
 			types = append(types, make([]int64, len(r.IDs))...)
 		}
 		for j := range r.IDs {
-			places = append(places, int64(j))
+			positions = append(positions, int64(j))
 		}
 	}
 	n := int64(total)
-	b.Int(inputIDs, ids, n)
+	c.packWords(b, ids)
 	b.Int(tokenTypeIDs, types, n)
-	b.Int(positionIDs, places, n)
+	b.Int(positionIDs, positions, n)
 	b.Dims[TokensDim] = n
 	b.Tokens += total
 	c.packGroups(b, rows, starts, groups)
 	return starts
+}
+
+// packWords adds the distinct ids, where they are in the tokenizer's order, and each token's place among them.
+func (c Config) packWords(b *ortrain.Batch, ids []int64) {
+	const absent = -1
+	place := make([]int64, c.VocabSize)
+	for i := range place {
+		place[i] = absent
+	}
+	var distinct []int64
+	words := make([]int64, len(ids))
+	for i, id := range ids {
+		if place[id] == absent {
+			place[id] = int64(len(distinct))
+			distinct = append(distinct, id)
+		}
+		words[i] = place[id]
+	}
+	count := int64(len(distinct))
+	for i, at := range place {
+		if at == absent {
+			place[i] = count
+		}
+	}
+	b.Int(vocabulary, distinct, count)
+	b.Int(places, place, c.VocabSize)
+	b.Int(inputIDs, words, int64(len(ids)))
 }
 
 // packGroups adds the inputs of the attention groups.

@@ -8,7 +8,9 @@ import (
 
 // The graph inputs of a packed batch. Those of attention group k carry its number: "group0.tokens".
 const (
-	inputIDs     = "input_ids"
+	vocabulary   = "vocabulary"        // the distinct token ids of the batch
+	places       = "vocabulary_places" // for each id of the tokenizer, its place there, or how many there are
+	inputIDs     = "input_ids"         // of each token, its place in the vocabulary
 	tokenTypeIDs = "token_type_ids"
 	positionIDs  = "position_ids"
 	slotStart    = "attention_slot"
@@ -27,16 +29,17 @@ const TokensDim = "tokens"
 // Queries, keys and values are gathered straight into [rows, heads, length, head size], one head's slice at a time,
 // so that no transpose is ever copied.
 type packedLayout struct {
-	g       *onnx.Graph
-	c       Config
-	words   *onnx.Value
-	types   *onnx.Value
-	places  *onnx.Value
-	bias    []*onnx.Value
-	parts   []*onnx.Value // index of queries, then keys, then values, of every group into [tokens·3·heads]
-	inverse *onnx.Value   // its inverse
-	merge   *onnx.Value   // index of [tokens·heads] into the groups laid end to end
-	unmerge []*onnx.Value // its inverse, per group
+	g         *onnx.Graph
+	c         Config
+	vocab     *onnx.Value // distinct token ids
+	words     *onnx.Value
+	types     *onnx.Value
+	positions *onnx.Value
+	bias      []*onnx.Value
+	parts     []*onnx.Value // index of queries, then keys, then values, of every group into [tokens·3·heads]
+	inverse   *onnx.Value   // its inverse
+	merge     *onnx.Value   // index of [tokens·heads] into the groups laid end to end
+	unmerge   []*onnx.Value // its inverse, per group
 }
 
 // NewPackedLayout adds the inputs of a packed batch with the given number of attention groups, some of which may be
@@ -44,17 +47,18 @@ type packedLayout struct {
 func NewPackedLayout(g *onnx.Graph, c Config, groups int) Layout {
 	tokens, heads := onnx.N(TokensDim), c.NumAttentionHeads
 	p := &packedLayout{g: g, c: c,
-		words:  g.Input(inputIDs, onnx.Int64, tokens),
-		types:  g.Input(tokenTypeIDs, onnx.Int64, tokens),
-		places: g.Input(positionIDs, onnx.Int64, tokens),
+		vocab:     g.Input(vocabulary, onnx.Int64, onnx.N(vocabulary)),
+		words:     g.Input(inputIDs, onnx.Int64, tokens),
+		types:     g.Input(tokenTypeIDs, onnx.Int64, tokens),
+		positions: g.Input(positionIDs, onnx.Int64, tokens),
 	}
 	slot, stride := g.Input(slotStart, onnx.Int64, tokens), g.Input(slotStride, onnx.Int64, tokens)
 	defer g.Scope("layout")()
 	count := g.Shape(p.words)
 	head := g.Const(onnx.Ints(sequence(heads), heads))
 	// Where token t's head h stands in the groups: slot[t] + h·stride[t].
-	places := g.Add(g.Unsqueeze(slot, 1), g.Mul(g.Unsqueeze(stride, 1), head))
-	p.merge = g.ReshapeTo(places, -1)
+	slots := g.Add(g.Unsqueeze(slot, 1), g.Mul(g.Unsqueeze(stride, 1), head))
+	p.merge = g.ReshapeTo(slots, -1)
 	column := g.Const(onnx.Ints(sequence(heads), heads, 1))
 	var total *onnx.Value
 	parts := make([][]*onnx.Value, 3)
@@ -81,7 +85,7 @@ func NewPackedLayout(g *onnx.Graph, c Config, groups int) Layout {
 		p.parts = append(p.parts, parts[j]...)
 	}
 	third := g.Mul(g.Const(onnx.Ints(sequence(3), 3, 1)), total) // queries, keys, values lie total apart
-	p.inverse = g.ReshapeTo(g.Add(g.Unsqueeze(places, 1), third), -1)
+	p.inverse = g.ReshapeTo(g.Add(g.Unsqueeze(slots, 1), third), -1)
 	return p
 }
 
@@ -93,8 +97,18 @@ func sequence(n int64) []int64 {
 	return out
 }
 
-func (p *packedLayout) Embeddings() (words, positions, types *onnx.Value) {
-	return p.words, p.places, p.types
+func (p *packedLayout) Words(table *onnx.Value) *onnx.Value {
+	return p.g.Lookup(table, p.vocab, p.g.Input(places, onnx.Int64, table.Shape[0]), p.words)
+}
+
+func (p *packedLayout) Positions(table *onnx.Value) *onnx.Value {
+	return p.g.Gather(table, p.positions, 0)
+}
+
+// Types is a product with a one-hot matrix: its gradient runs on all cores, unlike that of a Gather.
+func (p *packedLayout) Types(table *onnx.Value) *onnx.Value {
+	hit := p.g.Equal(p.g.Unsqueeze(p.types, 1), p.g.Const(onnx.Ints(sequence(p.c.TypeVocabSize), 1, p.c.TypeVocabSize)))
+	return p.g.Gemm(p.g.Cast(hit, onnx.Float32), table, nil, onnx.GemmAttrs{})
 }
 
 func (p *packedLayout) Heads(qkv *onnx.Value) (q, k, v []*onnx.Value) {

@@ -35,10 +35,14 @@ func NewPaddedLayout(g *onnx.Graph, c Config) (Layout, *onnx.Value) {
 // PaddingBias is added to the attention scores of padding: as good as minus infinity, without its NaN.
 const PaddingBias = -1e9
 
-func (p *paddedLayout) Embeddings() (words, positions, types *onnx.Value) {
+func (p *paddedLayout) Words(table *onnx.Value) *onnx.Value { return p.g.Gather(table, p.ids, 0) }
+
+func (p *paddedLayout) Positions(table *onnx.Value) *onnx.Value {
 	length := p.g.Squeeze(p.g.Gather(p.g.Shape(p.ids), p.g.IntVector(1), 0), 0)
-	return p.ids, p.g.Range(p.g.IntScalar(0), length), p.typ
+	return p.g.Gather(table, p.g.Range(p.g.IntScalar(0), length), 0)
 }
+
+func (p *paddedLayout) Types(table *onnx.Value) *onnx.Value { return p.g.Gather(table, p.typ, 0) }
 
 func (p *paddedLayout) Heads(qkv *onnx.Value) (q, k, v []*onnx.Value) {
 	g := p.g

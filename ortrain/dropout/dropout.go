@@ -1,9 +1,9 @@
 // Package dropout makes dropout a pure function of (seed, step, micro-batch, site, piece, element): the mask is made
 // again in the backward pass instead of kept, and a resumed run is the same run on any provider.
 //
-// A table of pre-drawn keep/drop factors is sliced at offsets that the host draws from a counter-based generator, as
-// evolution strategies share one noise table. A site larger than the table is cut into pieces, each at an offset of
-// its own.
+// A table of pre-drawn keep/drop factors is read at offsets that the host draws from a counter-based generator, as
+// evolution strategies share one noise table. Each site is a graph input, bound to a view of the table: no factor is
+// ever copied. A site larger than the table is cut into pieces, each at an offset of its own.
 package dropout
 
 import (
@@ -13,14 +13,11 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// The names of the graph inputs.
-const (
-	TableInput   = "dropout_table"
-	OffsetsInput = "dropout_offsets"
-)
-
 // maxTable is 16 Mi factors, 64 MiB.
 const maxTable = 16 << 20
+
+// alignment of offsets, in factors: 64 bytes.
+const alignment = 16
 
 // Site is one place in a graph where elements are dropped.
 type Site struct {
@@ -28,22 +25,26 @@ type Site struct {
 	Rate   float64
 	Shape  onnx.Shape // of the value; named dimensions are sizes of the batch
 	Pieces int
-	first  int // index of its first piece's offset
+}
+
+// input is the graph input of a piece.
+func (s Site) input(piece int) string {
+	if s.Pieces == 1 {
+		return s.Name + "/factors"
+	}
+	return fmt.Sprintf("%s/factors%d", s.Name, piece)
 }
 
 // Graph collects the dropout sites of a graph under construction.
 type Graph struct {
-	g       *onnx.Graph
-	bounds  map[string]int64
-	table   map[float64]*onnx.Value
-	offsets *onnx.Value
-	sites   []Site
-	pieces  int
+	g      *onnx.Graph
+	bounds map[string]int64
+	sites  []Site
 }
 
 // NewGraph starts collecting sites in g. bounds are the largest sizes of the named dimensions that batches will have.
 func NewGraph(g *onnx.Graph, bounds map[string]int64) *Graph {
-	return &Graph{g: g, bounds: bounds, table: map[float64]*onnx.Value{}}
+	return &Graph{g: g, bounds: bounds}
 }
 
 // Apply drops elements of x at the given rate and scales the others by 1/(1-rate). A rate of zero, or a nil
@@ -53,49 +54,29 @@ func (d *Graph) Apply(name string, x *onnx.Value, rate float64) *onnx.Value {
 		return x
 	}
 	defer d.g.Scope(name)()
-	site := Site{Name: name, Rate: rate, Shape: x.Shape, first: d.pieces}
 	most, err := size(x.Shape, d.bounds)
 	if err != nil {
 		d.g.Fail("dropout %s: %w", name, err)
 		return x
 	}
-	site.Pieces = int((most + maxTable - 1) / maxTable)
-	d.pieces += site.Pieces
+	site := Site{Name: name, Rate: rate, Shape: x.Shape, Pieces: int((most + maxTable - 1) / maxTable)}
 	d.sites = append(d.sites, site)
-	return d.g.Mul(x, d.mask(site, x))
+	return d.g.Mul(x, d.factors(site, x))
 }
 
-// mask slices the site's factors from the table; the backward pass makes it again.
-func (d *Graph) mask(s Site, x *onnx.Value) *onnx.Value {
+// factors are the site's: an input of its shape, or the pieces joined, again in the backward pass.
+func (d *Graph) factors(s Site, x *onnx.Value) *onnx.Value {
 	g := d.g
-	if d.offsets == nil {
-		d.offsets = g.Input(OffsetsInput, onnx.Int64, onnx.N(OffsetsInput))
+	if s.Pieces == 1 {
+		return g.Input(s.input(0), onnx.Float32, s.Shape...)
 	}
-	table := d.table[s.Rate]
-	if table == nil {
-		table = g.Input(tableName(s.Rate), onnx.Float32, onnx.N(tableName(s.Rate)))
-		d.table[s.Rate] = table
-	}
-	count := g.Reshape(g.Op("", "Size", []*onnx.Value{x}, nil, 1)[0], g.IntVector(1))
-	part := g.Div(count, g.IntVector(int64(s.Pieces)))
 	var parts []*onnx.Value
 	for i := 0; i < s.Pieces; i++ {
-		start := g.Gather(d.offsets, g.IntVector(int64(s.first+i)), 0)
-		length := part
-		if i == s.Pieces-1 {
-			length = g.Sub(count, g.Mul(part, g.IntVector(int64(s.Pieces-1))))
-		}
-		parts = append(parts, g.Recompute(g.Slice(table, start, g.Add(start, length), g.IntVector(0))))
+		parts = append(parts, g.Input(s.input(i), onnx.Float32, onnx.N(s.input(i))))
 	}
-	all := parts[0]
-	if s.Pieces > 1 {
-		all = g.Recompute(g.Concat(0, parts...))
-	}
-	g.Assume(all, onnx.Shape{onnx.Product(x.Shape...)})
+	all := g.Assume(g.Recompute(g.Concat(0, parts...)), onnx.Shape{onnx.Product(x.Shape...)})
 	return g.Recompute(g.Reshape(all, g.Shape(x)))
 }
-
-func tableName(rate float64) string { return fmt.Sprintf("%s_%g", TableInput, rate) }
 
 // Plan is what the host needs to bind a graph's dropout inputs.
 type Plan struct {
@@ -111,26 +92,24 @@ func (d *Graph) Plan() *Plan {
 		return nil
 	}
 	p := &Plan{Sites: d.sites}
-	largest := int64(1)
+	largest, seen := int64(1), map[float64]bool{}
 	for _, s := range d.sites {
 		n, err := size(s.Shape, d.bounds)
 		if err == nil {
 			largest = max(largest, n)
 		}
+		if !seen[s.Rate] {
+			seen[s.Rate] = true
+			p.Rates = append(p.Rates, s.Rate)
+		}
 	}
+	sort.Float64s(p.Rates)
 	// Four times the largest site leaves room for offsets that differ; a power of two keeps it round.
 	for p.TableSize = 1 << 16; p.TableSize < maxTable && int64(p.TableSize) < 4*largest; {
 		p.TableSize *= 2
 	}
-	for rate := range d.table {
-		p.Rates = append(p.Rates, rate)
-	}
-	sort.Float64s(p.Rates)
 	return p
 }
-
-// TableName is the graph input that reads the factors for one rate.
-func (p *Plan) TableName(rate float64) string { return tableName(rate) }
 
 // FillTable draws the factors for one rate, 0 or 1/(1-rate), into p.TableSize elements.
 func (p *Plan) FillTable(factors []float32, seed uint64, rate float64) {
@@ -145,25 +124,43 @@ func (p *Plan) FillTable(factors []float32, seed uint64, rate float64) {
 	}
 }
 
-// Offsets draws where every piece of every site starts for one forward and backward pass. dims are the sizes of the
+// View is the part of a rate's table that one graph input reads.
+type View struct {
+	Input  string
+	Rate   float64
+	Offset int64   // in factors
+	Dims   []int64 // the view's shape
+}
+
+// Views draws where every piece of every site starts for one forward and backward pass. dims are the sizes of the
 // batch's named dimensions; stream tells passes of one step apart (micro-batches, chunks).
-func (p *Plan) Offsets(seed uint64, step, stream int, dims map[string]int64) ([]int64, error) {
-	var out []int64
+func (p *Plan) Views(seed uint64, step, stream int, dims map[string]int64) ([]View, error) {
+	var out []View
 	counter := mix(mix(mix(seed)+uint64(step)) + uint64(stream))
 	for i, s := range p.Sites {
-		n, err := size(s.Shape, dims)
+		shape, err := sizes(s.Shape, dims)
 		if err != nil {
 			return nil, fmt.Errorf("dropout %s: %w", s.Name, err)
 		}
-		longest := n - n/int64(s.Pieces)*int64(s.Pieces-1)
-		room := int64(p.TableSize) - longest
-		if room < 0 {
-			return nil, fmt.Errorf("dropout %s: %d elements in %d pieces do not fit a table of %d: the batch is larger than the graph was built for",
-				s.Name, n, s.Pieces, p.TableSize)
-		}
+		n := onnx.Elements(shape)
+		part := n / int64(s.Pieces)
 		for piece := 0; piece < s.Pieces; piece++ {
+			v := View{Input: s.input(piece), Rate: s.Rate, Dims: shape}
+			length := part
+			if piece == s.Pieces-1 {
+				length = n - part*int64(s.Pieces-1)
+			}
+			if s.Pieces > 1 {
+				v.Dims = []int64{length}
+			}
+			room := int64(p.TableSize) - length
+			if room < 0 {
+				return nil, fmt.Errorf("dropout %s: %d elements in %d pieces do not fit a table of %d: the batch is larger than the graph was built for",
+					s.Name, n, s.Pieces, p.TableSize)
+			}
 			draw := mix(mix(counter+uint64(i)) + uint64(piece))
-			out = append(out, int64(draw%uint64(room+1)))
+			v.Offset = int64(draw%uint64(room/alignment+1)) * alignment
+			out = append(out, v)
 		}
 	}
 	return out, nil
@@ -179,17 +176,23 @@ func mix(x uint64) uint64 {
 
 // size is the number of elements of a shape with these sizes for its named dimensions.
 func size(shape onnx.Shape, dims map[string]int64) (int64, error) {
-	n := int64(1)
-	for _, d := range shape {
+	d, err := sizes(shape, dims)
+	return onnx.Elements(d), err
+}
+
+// sizes is a shape with numbers for its named dimensions.
+func sizes(shape onnx.Shape, dims map[string]int64) ([]int64, error) {
+	out := make([]int64, len(shape))
+	for i, d := range shape {
 		if d.Fixed() {
-			n *= d.Size
+			out[i] = d.Size
 			continue
 		}
 		s, ok := dims[d.Name]
 		if !ok {
-			return 0, fmt.Errorf("the size of dimension %q is not given", d.Name)
+			return nil, fmt.Errorf("the size of dimension %q is not given", d.Name)
 		}
-		n *= s
+		out[i] = s
 	}
-	return n, nil
+	return out, nil
 }

@@ -50,11 +50,10 @@ func runSites(t *testing.T, p *Plan, model []byte, seed uint64, step, stream int
 	}
 	table := make([]float32, p.TableSize)
 	p.FillTable(table, seed, rate)
-	offsets, err := p.Offsets(seed, step, stream, map[string]int64{"rows": rows})
+	views, err := p.Views(seed, step, stream, map[string]int64{"rows": rows})
 	check(t, err)
 	check(t, bind.Floats("x", x, rows, 64))
-	check(t, bind.Floats(p.TableName(rate), table, int64(len(table))))
-	check(t, bind.Ints(OffsetsInput, offsets, int64(len(offsets))))
+	bindViews(t, bind, table, views)
 	outs := map[string][]float32{}
 	for _, name := range []string{"a", "b", "dx"} {
 		outs[name] = make([]float32, len(x))
@@ -65,6 +64,13 @@ func runSites(t *testing.T, p *Plan, model []byte, seed uint64, step, stream int
 	}
 	check(t, bind.Run())
 	return outs["a"], outs["b"], outs["dx"]
+}
+
+func bindViews(t *testing.T, b *runtime.Binding, table []float32, views []View) {
+	t.Helper()
+	for _, v := range views {
+		check(t, b.Floats(v.Input, table[v.Offset:v.Offset+onnx.Elements(v.Dims)], v.Dims...))
+	}
 }
 
 func check(t *testing.T, err error) {
@@ -123,7 +129,7 @@ func TestRateScaleAndCorrelations(t *testing.T) {
 	}
 }
 
-// Offsets leave room for the longest piece at every size of batch, and sites larger than the table are cut.
+// Views leave room for the longest piece at every size of batch, and sites larger than the table are cut.
 func TestPieces(t *testing.T) {
 	g := onnx.NewGraph("big")
 	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(1024))
@@ -136,18 +142,22 @@ func TestPieces(t *testing.T) {
 	}
 	for _, rows := range []int64{0, 1, 2, 39_999, 40_000} {
 		for step := 0; step < 50; step++ {
-			offsets, err := p.Offsets(1, step, 0, map[string]int64{"rows": rows})
+			views, err := p.Views(1, step, 0, map[string]int64{"rows": rows})
 			check(t, err)
-			n := rows * 1024
-			longest := n - n/3*2
-			for _, o := range offsets {
-				if o < 0 || o+longest > int64(p.TableSize) {
-					t.Fatalf("%d rows: a piece of %d at %d runs past the table of %d", rows, longest, o, p.TableSize)
+			total := int64(0)
+			for _, v := range views {
+				n := onnx.Elements(v.Dims)
+				total += n
+				if v.Offset < 0 || v.Offset+n > int64(p.TableSize) {
+					t.Fatalf("%d rows: a piece of %d at %d runs past the table of %d", rows, n, v.Offset, p.TableSize)
 				}
+			}
+			if total != rows*1024 {
+				t.Fatalf("%d rows: pieces of %d factors in all", rows, total)
 			}
 		}
 	}
-	_, err := p.Offsets(1, 0, 0, map[string]int64{"rows": 60_000})
+	_, err := p.Views(1, 0, 0, map[string]int64{"rows": 60_000})
 	if err == nil || !strings.Contains(err.Error(), "larger than the graph was built for") {
 		t.Errorf("too large a batch: %v", err)
 	}
@@ -176,25 +186,22 @@ func TestMaskInPieces(t *testing.T) {
 	}
 	table := make([]float32, p.TableSize)
 	p.FillTable(table, 1, rate)
-	offsets, err := p.Offsets(1, 0, 0, map[string]int64{"rows": rows})
+	views, err := p.Views(1, 0, 0, map[string]int64{"rows": rows})
 	check(t, err)
 	check(t, b.Floats("x", ones, rows, 64))
-	check(t, b.Floats(p.TableName(rate), table, int64(len(table))))
-	check(t, b.Ints(OffsetsInput, offsets, int64(len(offsets))))
+	bindViews(t, b, table, views)
 	got := make([]float32, len(ones))
 	out, err := runtime.NewTensor(got, rows, 64)
 	check(t, err)
 	defer out.Close()
 	check(t, b.Output("y", out))
 	check(t, b.Run())
-	third := len(got) / 3
 	var want []float32
-	for i, o := range offsets {
-		n := third
-		if i == 2 {
-			n = len(got) - 2*third
-		}
-		want = append(want, table[o:o+int64(n)]...)
+	for _, v := range views {
+		want = append(want, table[v.Offset:v.Offset+v.Dims[0]]...)
+	}
+	if len(views) != 3 {
+		t.Fatalf("%d pieces", len(views))
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the mask of %d elements is not its three pieces end to end", len(got))

@@ -119,14 +119,15 @@ func reluRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
 	return p.Where(p.Greater(p.in(n, 0), zero), dy, zero)
 }
 
-// geluRule: with t = x/√2, gelu'(x) = ½ (1 + erf(t)) + t·exp(-t²)/√π. Dividing by exp(t²) saves a pass over the widest
-// values of the model; where it overflows, the quotient is the zero it should be.
+// geluRule: with t = x/√2, gelu'(x) = ½ (1 + erf(t)) + t·exp(-t²)/√π. These are the widest values of a model, so every
+// pass over them counts: HardSigmoid is ½ e + ½ in one of them (erf never reaches its bounds), and dividing by exp(t²)
+// saves a negation; where that overflows, the quotient is the zero it should be.
 func geluRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
 	x := p.in(n, 0)
 	t := p.scale(x, math.Sqrt2/2)
-	bell := p.Div(p.scale(t, 2/math.SqrtPi), p.Exp(p.Mul(t, t)))
-	slope := p.Add(p.Add(p.Erf(t), bell), p.Scalar(x, 1)) // twice the slope
-	return p.Mul(p.scale(dy, 0.5), slope)
+	phi := p.HardSigmoid(p.Erf(t), 0.5, 0.5)
+	bell := p.Div(p.scale(t, 1/math.SqrtPi), p.Exp(p.Mul(t, t)))
+	return p.Mul(dy, p.Add(phi, bell))
 }
 
 // clipRule lets the gradient through where lo <= x <= hi, bounds included, as PyTorch's clamp does.

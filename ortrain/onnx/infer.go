@@ -33,7 +33,7 @@ func init() {
 		"Range": inferRange, "Size": inferSize,
 	}
 	for _, op := range []string{
-		"Neg", "Exp", "Log", "Sqrt", "Abs", "Sign", "Reciprocal", "Erf", "Tanh", "Sigmoid", "Relu", "Gelu",
+		"Neg", "Exp", "Log", "Sqrt", "Abs", "Sign", "Reciprocal", "Erf", "Tanh", "Sigmoid", "HardSigmoid", "Relu", "Gelu",
 		"Identity", "Clip", "Softmax", "LogSoftmax",
 	} {
 		inference[op] = inferSame

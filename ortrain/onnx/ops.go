@@ -50,6 +50,11 @@ func (g *Graph) Tanh(x *Value) *Value { return g.op1("Tanh", []*Value{x}, nil) }
 // Sigmoid is 1 / (1 + exp(-x)).
 func (g *Graph) Sigmoid(x *Value) *Value { return g.op1("Sigmoid", []*Value{x}, nil) }
 
+// HardSigmoid is alpha·x + beta, limited to [0, 1].
+func (g *Graph) HardSigmoid(x *Value, alpha, beta float32) *Value {
+	return g.op1("HardSigmoid", []*Value{x}, Attrs{"alpha": alpha, "beta": beta})
+}
+
 // Relu is max(x, 0).
 func (g *Graph) Relu(x *Value) *Value { return g.op1("Relu", []*Value{x}, nil) }
 

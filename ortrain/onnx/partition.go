@@ -45,10 +45,17 @@ func (g *Graph) JoinParts(parts []*Value, index *Value, inverses []*Value) *Valu
 		j.Concat = joined.Producer
 	}
 	for i, p := range parts {
-		if !inverses[i].Shape.Equal(p.Shape[:1]) {
+		if p.Rank() == 0 || !inverses[i].Shape.Equal(p.Shape[:1]) {
 			g.Fail("JoinParts: an inverse index of shape %v for a part of shape %v", inverses[i].Shape, p.Shape)
 		}
 	}
 	out.Producer.Join = j
 	return out
+}
+
+// Lookup gathers rows of a table: indices pick from the distinct rows that occur, and places has for each row of the
+// table its place among them, or their number where it does not occur. The gradient is summed over the distinct rows
+// alone, and written to the table once.
+func (g *Graph) Lookup(table, distinct, places, indices *Value) *Value {
+	return g.Gather(g.JoinParts([]*Value{table}, distinct, []*Value{places}), indices, 0)
 }

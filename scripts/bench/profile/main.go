@@ -1,0 +1,96 @@
+// Command profile prints where the time of a training step goes, from the profile that `rag-retrieval train … --profile
+// PREFIX` wrote: milliseconds per step and share for each operator, forward and backward apart.
+//
+//	go run ./scripts/bench/profile [-skip 2] [-by op|node] PREFIX_*.json
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+)
+
+// event is a record of ONNX Runtime's profile.
+type event struct {
+	Category string         `json:"cat"`
+	Name     string         `json:"name"`
+	Duration float64        `json:"dur"` // µs
+	Args     map[string]any `json:"args"`
+}
+
+func main() {
+	skip := flag.Int("skip", 2, "leave out this many first steps")
+	by := flag.String("by", "op", "op, or node: numbers in names are left out, so that all layers are one line")
+	flag.Parse()
+	if flag.NArg() != 1 || *by != "op" && *by != "node" {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := report(flag.Arg(0), *skip, *by); err != nil {
+		fmt.Fprintln(os.Stderr, "profile:", err)
+		os.Exit(1)
+	}
+}
+
+func report(path string, skip int, by string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var events []event
+	if err := json.Unmarshal(b, &events); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	spent, calls := map[string]float64{}, map[string]int{}
+	runs, run, kernels := 0, 0.0, 0.0
+	for _, e := range events {
+		if e.Name == "model_run" {
+			if runs++; runs > skip {
+				run += e.Duration
+			}
+			continue
+		}
+		// A run's own record follows those of its nodes.
+		if runs < skip || e.Category != "Node" || !strings.HasSuffix(e.Name, "_kernel_time") {
+			continue
+		}
+		key := label(e, by)
+		spent[key] += e.Duration
+		calls[key]++
+		kernels += e.Duration
+	}
+	steps := runs - skip
+	if steps < 1 {
+		return fmt.Errorf("%s has %d runs, want more than %d", path, runs, skip)
+	}
+	keys := make([]string, 0, len(spent))
+	for k := range spent {
+		keys = append(keys, k)
+	}
+	sort.Slice(keys, func(i, j int) bool { return spent[keys[i]] > spent[keys[j]] })
+	fmt.Printf("%d steps, %.0f ms each, %.0f ms in operators\n", steps, run/1e3/float64(steps), kernels/1e3/float64(steps))
+	for _, k := range keys {
+		fmt.Printf("%9.2f ms %5.1f %% %6d calls  %s\n", spent[k]/1e3/float64(steps), 100*spent[k]/kernels, calls[k]/steps, k)
+	}
+	return nil
+}
+
+// label is what an event is counted under.
+func label(e event, by string) string {
+	if by == "op" {
+		op, _ := e.Args["op_name"].(string)
+		if strings.Contains(e.Name, "backward") {
+			return op + " (backward)"
+		}
+		return op
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, strings.TrimSuffix(e.Name, "_kernel_time"))
+}
