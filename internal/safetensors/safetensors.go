@@ -159,7 +159,7 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 	return f.Tensors[i], true
 }
 
-// Float32 gives a tensor's elements; F16 and BF16 are widened.
+// Float32 gives a tensor's elements; F16 and BF16 are widened, F64 is rounded.
 func (f *File) Float32(name string) ([]float32, error) {
 	t, ok := f.Tensor(name)
 	if !ok {
@@ -172,7 +172,7 @@ func (f *File) Float32(name string) ([]float32, error) {
 	return out, nil
 }
 
-// Float32 gives the tensor's elements; F16 and BF16 are widened.
+// Float32 gives the tensor's elements; F16 and BF16 are widened, F64 is rounded.
 func (t Tensor) Float32() ([]float32, error) {
 	switch t.DType {
 	case "F32":
@@ -187,6 +187,12 @@ func (t Tensor) Float32() ([]float32, error) {
 			out[i] = half(binary.LittleEndian.Uint16(t.Data[2*i:]))
 		}
 		return out, nil
+	case "F64":
+		out := make([]float32, len(t.Data)/8)
+		for i := range out {
+			out[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*i:])))
+		}
+		return out, nil
 	case "BF16":
 		out := make([]float32, len(t.Data)/2)
 		for i := range out {
@@ -194,7 +200,7 @@ func (t Tensor) Float32() ([]float32, error) {
 		}
 		return out, nil
 	}
-	return nil, fmt.Errorf("tensor %q has the type %s, want F32, F16 or BF16", t.Name, t.DType)
+	return nil, fmt.Errorf("tensor %q has the type %s, want F32, F16, BF16 or F64", t.Name, t.DType)
 }
 
 // half widens an IEEE 754 binary16 number.

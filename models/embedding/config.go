@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
 )
 
 // Pooling says how token vectors become one.
@@ -40,7 +41,7 @@ type module struct {
 // sentence-transformers does: mean pooling, not normalised; this package normalises it all the same, since it
 // compares by cosine.
 func LoadConfig(dir string, enc encoder.Config) (Config, error) {
-	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: int(enc.MaxPositionEmbeddings)}
+	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: enc.MaxLength()}
 	path := filepath.Join(dir, "modules.json")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,7 +76,7 @@ func (c *Config) readLength(dir string) error {
 	var s struct {
 		MaxSeqLength *int `json:"max_seq_length"`
 	}
-	if err := readJSON(path, &s); err != nil {
+	if err := hf.ReadJSON(path, &s); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -97,7 +98,7 @@ func (c *Config) readPooling(path string) error {
 		Mean bool            `json:"pooling_mode_mean_tokens"`
 		Mode json.RawMessage `json:"pooling_mode"`
 	}
-	if err := readJSON(path, &p); err != nil {
+	if err := hf.ReadJSON(path, &p); err != nil {
 		return err
 	}
 	var mode string
@@ -111,17 +112,6 @@ func (c *Config) readPooling(path string) error {
 		c.Pooling = Mean
 	default:
 		return fmt.Errorf("%s: want mean or cls pooling, alone", path)
-	}
-	return nil
-}
-
-func readJSON(path string, into any) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("reading the model: %w", err)
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }

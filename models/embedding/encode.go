@@ -42,7 +42,7 @@ func NewEncoder(m *Model, o runtime.Options) (*Encoder, error) {
 		return nil, err
 	}
 	defer weights.Close()
-	if err := encoder.ReadWeights(m.Dir, layout, weights.Data); err != nil {
+	if err := m.Encoder.ReadWeights(m.Dir, layout, weights.Data); err != nil {
 		return nil, err
 	}
 	g := onnx.NewGraph("embedding scoring")

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"rag-retrieval-go/models/config"
-	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
 )
@@ -68,7 +67,7 @@ func (r *Run) open(data bool) (err error) {
 		return err
 	}
 	if c.Dropout >= 0 {
-		r.Model.Encoder.HiddenDropout, r.Model.Encoder.AttentionDropout = c.Dropout, c.Dropout
+		r.Model.Encoder.SetDropout(c.Dropout)
 	}
 	if err := r.Model.checkBatching(b); err != nil {
 		return err
@@ -95,7 +94,7 @@ func (r *Run) open(data bool) (err error) {
 	if err != nil {
 		return err
 	}
-	return encoder.ReadWeights(c.Model, r.Trainer.Layout(), r.Trainer.Parameters())
+	return r.Model.Encoder.ReadWeights(c.Model, r.Trainer.Layout(), r.Trainer.Parameters())
 }
 
 func batching(c config.Train) Batching {

@@ -102,7 +102,7 @@ func (f fixture) trainer(t *testing.T, m *Model, groups int) *ortrain.Trainer {
 	})
 	check(t, err)
 	t.Cleanup(func() { tr.Close() })
-	check(t, encoder.ReadWeights(f.dir, tr.Layout(), tr.Parameters()))
+	check(t, m.Encoder.ReadWeights(f.dir, tr.Layout(), tr.Parameters()))
 	return tr
 }
 
@@ -132,7 +132,7 @@ func TestFixtureGradients(t *testing.T) {
 			if w := f.Poolings[p].Loss; math.Abs(loss-w) > 1e-5*w {
 				t.Errorf("loss %.8g, PyTorch %.8g", loss, w)
 			}
-			compareGradients(t, tr.Layout(), grads, want, string(p)+"/")
+			compareGradients(t, m.Encoder, tr.Layout(), grads, want, string(p)+"/")
 		}
 		if loss, err := tr.EvalLoss(b); err != nil || math.Abs(loss-f.Poolings[p].Loss) > 1e-5*f.Poolings[p].Loss {
 			t.Errorf("eval graph: loss %.8g, %v, PyTorch %.8g", loss, err, f.Poolings[p].Loss)
@@ -142,11 +142,11 @@ func TestFixtureGradients(t *testing.T) {
 
 // compareGradients checks each tensor's largest difference against its own largest element; a gradient that is zero
 // in exact arithmetic (a key's bias) is held against an absolute bound.
-func compareGradients(t *testing.T, l *flat.Layout, grads []float32, want *safetensors.File, prefix string) {
+func compareGradients(t *testing.T, c encoder.Config, l *flat.Layout, grads []float32, want *safetensors.File, prefix string) {
 	t.Helper()
 	seen := 0
 	check(t, l.Each(grads, func(p flat.Param, got []float32) error {
-		for i, name := range encoder.Sources(p.Name) {
+		for i, name := range c.Names("")(p.Name) {
 			w, err := want.Float32(prefix + name)
 			if err != nil {
 				return err

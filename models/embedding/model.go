@@ -81,7 +81,7 @@ func constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights 
 
 // checkLengths says whether texts of n tokens fit the model.
 func (m *Model) checkLengths(key string, n int) error {
-	low, high := m.Tokenizer.Specials()+1, int(m.Encoder.MaxPositionEmbeddings)
+	low, high := m.Tokenizer.Specials()+1, m.Encoder.MaxLength()
 	if n < low || n > high {
 		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, m.Dir)
 	}

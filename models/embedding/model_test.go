@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -129,9 +130,9 @@ func TestSaveKeepsEveryTensor(t *testing.T) {
 	tr := f.trainer(t, m, 1)
 	dir := filepath.Join(t.TempDir(), "saved")
 	check(t, m.Save(dir, Card{}, tr.Layout(), tr.Parameters()))
-	a, err := os.ReadFile(filepath.Join(f.dir, encoder.WeightsFile))
+	a, err := os.ReadFile(filepath.Join(f.dir, hf.SafetensorsFile))
 	check(t, err)
-	b, err := os.ReadFile(filepath.Join(dir, encoder.WeightsFile))
+	b, err := os.ReadFile(filepath.Join(dir, hf.SafetensorsFile))
 	check(t, err)
 	tail := len(a) - 60_000 // the headers may differ in spaces, the data may not
 	if string(a[len(a)-tail:]) != string(b[len(b)-tail:]) {

@@ -3,12 +3,11 @@ package embedding
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"rag-retrieval-go/internal/atomicdir"
-	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 )
@@ -37,10 +36,10 @@ type Card struct {
 func (m *Model) Save(dir string, card Card, l *flat.Layout, parameters []float32) error {
 	card.Kind, card.Pooling, card.Normalize = Kind, m.Config.Pooling, m.Config.Normalize
 	return atomicdir.Write(dir, func(tmp string) error {
-		if err := copyModelFiles(m.Dir, tmp); err != nil {
+		if err := hf.CopyFiles(m.Dir, tmp); err != nil {
 			return err
 		}
-		if err := encoder.WriteWeights(filepath.Join(tmp, encoder.WeightsFile), m.Dir, l, parameters); err != nil {
+		if err := m.writeWeights(filepath.Join(tmp, hf.SafetensorsFile), l, parameters); err != nil {
 			return err
 		}
 		if err := m.writeModules(tmp); err != nil {
@@ -51,40 +50,23 @@ func (m *Model) Save(dir string, card Card, l *flat.Layout, parameters []float32
 		if err := g.Save(filepath.Join(tmp, "model.onnx")); err != nil {
 			return err
 		}
-		return writeJSON(filepath.Join(tmp, CardFile), card)
+		return hf.WriteJSON(filepath.Join(tmp, CardFile), card)
 	})
 }
 
-// kept are the files of a Hugging Face folder that go along unchanged: configs and tokenizer, no weights.
-var kept = []string{
-	"config.json", "config_sentence_transformers.json", "sentence_bert_config.json", "special_tokens_map.json",
-	"tokenizer.json", "tokenizer_config.json", "vocab.txt", "added_tokens.json", "sentencepiece.bpe.model",
-}
-
-func copyModelFiles(from, to string) error {
-	for _, name := range kept {
-		if err := copyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	return nil
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
+// writeWeights writes the folder's own tensors with the trained ones in their place: those that were not trained (an
+// unused pooler) stay as they are.
+func (m *Model) writeWeights(path string, l *flat.Layout, parameters []float32) error {
+	w, err := hf.OpenWeights(m.Dir)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	out, err := os.Create(to)
+	defer w.Close()
+	prefix, err := m.Encoder.Prefix(w)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return err
-	}
-	return out.Close()
+	return hf.WriteWeights(path, w.Metadata, w.Replace(hf.FromLayout(l, parameters, m.Encoder.Names(prefix))))
 }
 
 // writeModules writes sentence-transformers' files: they say what LoadConfig found, and the normalisation that this
@@ -112,19 +94,11 @@ func (m *Model) writeModules(dir string) error {
 		files["sentence_bert_config.json"] = map[string]any{"max_seq_length": m.Config.MaxSeqLength, "do_lower_case": false}
 	}
 	for name, content := range files {
-		if err := writeJSON(filepath.Join(dir, name), content); err != nil {
+		if err := hf.WriteJSON(filepath.Join(dir, name), content); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func writeJSON(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
 // ReadCard reads what a folder says of itself; ok is false for folders that this project did not save.

@@ -12,19 +12,29 @@ import (
 // Weights finds a parameter's value in the graph under construction, by the name that Params gives it.
 type Weights func(name string) *onnx.Value
 
+const (
+	typeTable  = "embeddings.token_type_embeddings.weight"
+	projection = "embeddings_project" // ELECTRA's, from narrow tables to the hidden size
+)
+
 // Params lists the encoder's trainable tensors. Query, key and value projections are one tensor called qkv, so that
 // each layer has one large product instead of three.
 func (c Config) Params() []flat.Param {
-	h, f := c.HiddenSize, c.IntermediateSize
+	h, f, e := c.HiddenSize, c.IntermediateSize, c.EmbeddingSize
 	table := func(name string, rows int64) flat.Param {
-		return flat.Param{Name: name, Dims: []int64{rows, h}, Decay: true, Table: true}
+		return flat.Param{Name: name, Dims: []int64{rows, e}, Decay: true, Table: true}
 	}
 	params := []flat.Param{
 		table("embeddings.word_embeddings.weight", c.VocabSize),
 		table("embeddings.position_embeddings.weight", c.MaxPositionEmbeddings),
-		{Name: "embeddings.token_type_embeddings.weight", Dims: []int64{c.TypeVocabSize, h}, Decay: true},
 	}
-	params = append(params, norm("embeddings.LayerNorm", h)...)
+	if c.TypeVocabSize > 0 {
+		params = append(params, flat.Param{Name: typeTable, Dims: []int64{c.TypeVocabSize, e}, Decay: true})
+	}
+	params = append(params, norm("embeddings.LayerNorm", e)...)
+	if e != h {
+		params = append(params, Linear(projection, h, e)...)
+	}
 	for i := 0; i < c.NumHiddenLayers; i++ {
 		layer := fmt.Sprintf("encoder.layer.%d.", i)
 		params = append(params, Linear(layer+"attention.self.qkv", 3*h, h)...)
@@ -89,7 +99,7 @@ func (c Config) RecomputeAttention(rows, maxLength int) bool {
 }
 
 // Build appends the encoder and gives the last hidden state, [tokens, hidden].
-// Source: Devlin et al. 2018, as transformers' BertModel computes it.
+// Source: Devlin et al. 2018, as transformers' BertModel and its relatives compute it.
 func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training) *onnx.Value {
 	b := builder{c, g, w, l, t.Dropout, t.RecomputeAttention}
 	x := b.embed()
@@ -123,17 +133,25 @@ func (b builder) embed() *onnx.Value {
 	g := b.g
 	x := b.l.Words(b.w("embeddings.word_embeddings.weight"))
 	x = g.Add(x, b.l.Positions(b.w("embeddings.position_embeddings.weight")))
-	x = g.Add(x, b.l.Types(b.w("embeddings.token_type_embeddings.weight")))
-	if x.Rank() == 3 { // padded: positions are [length], the others [batch, length]
-		x = g.ReshapeTo(x, -1, b.c.HiddenSize)
+	if b.c.TypeVocabSize > 0 {
+		x = g.Add(x, b.l.Types(b.w(typeTable)))
 	}
-	return b.drop.Apply("embeddings/dropout", b.norm("embeddings.LayerNorm", x), b.c.HiddenDropout)
+	if x.Rank() == 3 { // padded: positions are [length], the others [batch, length]
+		x = g.ReshapeTo(x, -1, b.c.EmbeddingSize)
+	}
+	x = b.drop.Apply("embeddings/dropout", b.norm("embeddings.LayerNorm", x), b.c.HiddenDropout)
+	if b.c.EmbeddingSize != b.c.HiddenSize {
+		x = b.linear(projection, x)
+	}
+	return x
 }
 
 func (b builder) layer(name string, x *onnx.Value) *onnx.Value {
 	g := b.g
 	attended := b.linear(name+".attention.output.dense", b.attention(name, x))
-	attended = b.drop.Apply(name+"/attention/output/dropout", attended, b.c.HiddenDropout)
+	if b.c.family().attentionOutputDropout {
+		attended = b.drop.Apply(name+"/attention/output/dropout", attended, b.c.HiddenDropout)
+	}
 	x = b.norm(name+".attention.output.LayerNorm", g.Add(x, attended))
 	wide := b.l.Gelu(b.linear(name+".intermediate.dense", x))
 	out := b.drop.Apply(name+"/output/dropout", b.linear(name+".output.dense", wide), b.c.HiddenDropout)

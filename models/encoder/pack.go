@@ -31,7 +31,7 @@ func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) 
 			types = append(types, make([]int64, len(r.IDs))...)
 		}
 		for j := range r.IDs {
-			positions = append(positions, int64(j))
+			positions = append(positions, c.firstPosition()+int64(j))
 		}
 	}
 	n := int64(total)

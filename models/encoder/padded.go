@@ -19,14 +19,16 @@ type paddedLayout struct {
 	bias *onnx.Value
 }
 
-// NewPaddedLayout adds the inputs input_ids, attention_mask and token_type_ids, and gives the mask as a float32
-// [batch, sequence] beside the layout.
+// NewPaddedLayout adds the inputs input_ids, attention_mask and, where the model has more than one token type,
+// token_type_ids, and gives the mask as a float32 [batch, sequence] beside the layout. Padding stands at the end.
 func NewPaddedLayout(g *onnx.Graph, c Config) (Layout, *onnx.Value) {
 	batch, seq := onnx.N("batch"), onnx.N("sequence")
 	p := &paddedLayout{g: g, c: c}
 	p.ids = g.Input("input_ids", onnx.Int64, batch, seq)
 	p.mask = g.Cast(g.Input("attention_mask", onnx.Int64, batch, seq), onnx.Float32)
-	p.typ = g.Input("token_type_ids", onnx.Int64, batch, seq)
+	if c.HasTypes() {
+		p.typ = g.Input("token_type_ids", onnx.Int64, batch, seq)
+	}
 	one := g.Scalar(p.mask, 1)
 	p.bias = g.Unsqueeze(g.Mul(g.Sub(one, p.mask), g.Scalar(p.mask, PaddingBias)), 1, 2)
 	return p, p.mask
@@ -39,10 +41,19 @@ func (p *paddedLayout) Words(table *onnx.Value) *onnx.Value { return p.g.Gather(
 
 func (p *paddedLayout) Positions(table *onnx.Value) *onnx.Value {
 	length := p.g.Squeeze(p.g.Gather(p.g.Shape(p.ids), p.g.IntVector(1), 0), 0)
-	return p.g.Gather(table, p.g.Range(p.g.IntScalar(0), length), 0)
+	at := p.g.Range(p.g.IntScalar(0), length)
+	if first := p.c.firstPosition(); first > 0 {
+		at = p.g.Add(at, p.g.IntScalar(first))
+	}
+	return p.g.Gather(table, at, 0)
 }
 
-func (p *paddedLayout) Types(table *onnx.Value) *onnx.Value { return p.g.Gather(table, p.typ, 0) }
+func (p *paddedLayout) Types(table *onnx.Value) *onnx.Value {
+	if p.typ == nil {
+		return p.g.Gather(table, p.g.IntVector(0), 0)
+	}
+	return p.g.Gather(table, p.typ, 0)
+}
 
 func (p *paddedLayout) Heads(qkv *onnx.Value) (q, k, v []*onnx.Value) {
 	g := p.g

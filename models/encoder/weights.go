@@ -1,122 +1,66 @@
 package encoder
 
 import (
-	"errors"
 	"fmt"
-	"math"
-	"path/filepath"
 	"strings"
 
-	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// WeightsFile is the file that a Hugging Face folder keeps its weights in.
-const WeightsFile = "model.safetensors"
-
-// Sources are the tensors of a Hugging Face checkpoint that make up one parameter, laid end to end.
-func Sources(param string) []string {
-	before, after, fused := strings.Cut(param, ".self.qkv.")
-	if !fused {
-		return []string{param}
+// Prefix tells what a checkpoint puts before the encoder's own names: nothing for a bare encoder, the architecture's
+// name inside a whole model.
+func (c Config) Prefix(w *hf.Weights) (string, error) {
+	probe := c.sources("embeddings.word_embeddings.weight")[0]
+	for _, p := range []string{"", c.family().prefix, "model.", "0.auto_model."} {
+		if w.Has(p + probe) {
+			return p, nil
+		}
 	}
-	var out []string
-	for _, part := range []string{"query", "key", "value"} {
-		out = append(out, before+".self."+part+"."+after)
+	return "", fmt.Errorf("%s: no tensor %q: not the weights of a %s encoder", w.Path, probe, c.ModelType)
+}
+
+// ModelPrefix is what a whole model of this architecture puts before the encoder's names.
+func (c Config) ModelPrefix() string { return c.family().prefix }
+
+// Names gives the tensors of a checkpoint with that prefix that make up a parameter.
+func (c Config) Names(prefix string) hf.Names {
+	return func(param string) []string {
+		out := c.sources(param)
+		for i := range out {
+			out[i] = prefix + out[i]
+		}
+		return out
+	}
+}
+
+// sources are the architecture's names for a parameter, laid end to end.
+func (c Config) sources(param string) []string {
+	out := []string{param}
+	if before, after, fused := strings.Cut(param, ".self.qkv."); fused {
+		out = nil
+		for _, part := range []string{"query", "key", "value"} {
+			out = append(out, before+".self."+part+"."+after)
+		}
+	}
+	if f := c.family().names; f != nil {
+		for i := range out {
+			out[i] = f(out[i])
+		}
 	}
 	return out
 }
 
-// prefixes are what checkpoints of whole models put before the encoder's own names.
-var prefixes = []string{"", "bert.", "model.", "0.auto_model."}
-
-// openWeights opens a folder's weights and tells which prefix they use.
-func openWeights(dir string) (*safetensors.File, string, error) {
-	f, err := safetensors.Open(filepath.Join(dir, WeightsFile))
-	if err != nil {
-		return nil, "", fmt.Errorf("reading the model: %w", err)
-	}
-	for _, p := range prefixes {
-		if _, ok := f.Tensor(p + "embeddings.word_embeddings.weight"); ok {
-			return f, p, nil
-		}
-	}
-	err = fmt.Errorf("%s: no tensor \"embeddings.word_embeddings.weight\": not the weights of a BERT encoder", f.Path)
-	return nil, "", errors.Join(err, f.Close())
-}
-
-// ReadWeights fills the parameters of a flat buffer from a Hugging Face folder. Parameters that the folder lacks,
-// or has in another shape or with a number that is not finite, are errors that name them.
-func ReadWeights(dir string, l *flat.Layout, buffer []float32) error {
-	f, prefix, err := openWeights(dir)
+// ReadWeights fills a flat buffer that holds the encoder's parameters alone from a Hugging Face folder.
+func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error {
+	w, err := hf.OpenWeights(dir)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return l.Each(buffer, func(p flat.Param, values []float32) error {
-		parts := Sources(p.Name)
-		want := append([]int64{}, p.Dims...)
-		want[0] /= int64(len(parts))
-		share := len(values) / len(parts)
-		for i, name := range parts {
-			if err := readTensor(f, prefix+name, want, values[i*share:(i+1)*share]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func readTensor(f *safetensors.File, name string, want []int64, into []float32) error {
-	t, ok := f.Tensor(name)
-	if !ok {
-		return fmt.Errorf("%s: no tensor %q", f.Path, name)
-	}
-	if fmt.Sprint(t.Shape) != fmt.Sprint(want) {
-		return fmt.Errorf("%s: tensor %q has the shape %v, config.json says %v", f.Path, name, t.Shape, want)
-	}
-	values, err := f.Float32(name)
+	defer w.Close()
+	prefix, err := c.Prefix(w)
 	if err != nil {
 		return err
 	}
-	for i, v := range values {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return fmt.Errorf("%s: tensor %q: element %d is %g", f.Path, name, i, v)
-		}
-	}
-	copy(into, values)
-	return nil
-}
-
-// WriteWeights writes the weights of the folder from again to path, with the parameters of a flat buffer in place of
-// its own. Tensors that are not among them (an unused pooler) stay as they are.
-func WriteWeights(path, from string, l *flat.Layout, buffer []float32) error {
-	f, prefix, err := openWeights(from)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	trained := map[string][]float32{}
-	if err := l.Each(buffer, func(p flat.Param, values []float32) error {
-		parts := Sources(p.Name)
-		share := len(values) / len(parts)
-		for i, name := range parts {
-			trained[prefix+name] = values[i*share : (i+1)*share]
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	out := make([]safetensors.Tensor, len(f.Tensors))
-	for i, t := range f.Tensors {
-		out[i] = t
-		if values, ok := trained[t.Name]; ok {
-			out[i] = safetensors.FromFloat32(t.Name, values, t.Shape...)
-		}
-	}
-	meta := map[string]string{"format": "pt"} // transformers asks for it
-	for k, v := range f.Metadata {
-		meta[k] = v
-	}
-	return safetensors.Write(path, meta, out)
+	return w.Fill(l, buffer, c.Names(prefix), nil)
 }

@@ -1,0 +1,267 @@
+// Package hf reads and writes the files of Hugging Face model folders: weights in every form that they come in, and
+// small JSON files. It does not know what the tensors mean.
+package hf
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/internal/torchfile"
+	"rag-retrieval-go/ortrain/flat"
+)
+
+// The files that hold weights. An index names the files of a sharded checkpoint.
+const (
+	SafetensorsFile  = "model.safetensors"
+	SafetensorsIndex = "model.safetensors.index.json"
+	TorchFile        = "pytorch_model.bin"
+	TorchIndex       = "pytorch_model.bin.index.json"
+)
+
+// Weights are the tensors of a folder, or of one file. It must be closed after the last use of a tensor's data.
+type Weights struct {
+	Path     string // what was opened, for messages
+	Metadata map[string]string
+	Tensors  []safetensors.Tensor
+	byName   map[string]int
+	files    []interface{ Close() error }
+}
+
+// OpenWeights opens a folder's weights: model.safetensors, its shards, pytorch_model.bin or its shards, in this order.
+func OpenWeights(dir string) (*Weights, error) {
+	w := &Weights{Path: dir, byName: map[string]int{}}
+	for _, name := range []string{SafetensorsFile, SafetensorsIndex, TorchFile, TorchIndex} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		w.Path = path
+		var err error
+		if strings.HasSuffix(name, ".index.json") {
+			err = w.addShards(dir, path)
+		} else {
+			err = w.add(path)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("reading the model: %w", err), w.Close())
+		}
+		return w, nil
+	}
+	return nil, fmt.Errorf("reading the model: %s has no weights: want %s, %s or an index of shards", dir, SafetensorsFile, TorchFile)
+}
+
+// OpenFile opens one file of tensors, .safetensors or a PyTorch file.
+func OpenFile(path string) (*Weights, error) {
+	w := &Weights{Path: path, byName: map[string]int{}}
+	if err := w.add(path); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+func (w *Weights) addShards(dir, index string) error {
+	var x struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := ReadJSON(index, &x); err != nil {
+		return err
+	}
+	var shards []string
+	for _, shard := range x.WeightMap {
+		if !filepath.IsLocal(shard) {
+			return fmt.Errorf("%s: weight_map names %q, which is outside the folder", index, shard)
+		}
+		shards = append(shards, shard)
+	}
+	slices.Sort(shards)
+	for _, shard := range slices.Compact(shards) {
+		if err := w.add(filepath.Join(dir, shard)); err != nil {
+			return err
+		}
+	}
+	for name := range x.WeightMap {
+		if _, ok := w.byName[modern(name)]; !ok {
+			return fmt.Errorf("%s: tensor %q is not in the shard %s", index, name, x.WeightMap[name])
+		}
+	}
+	return nil
+}
+
+func (w *Weights) add(path string) error {
+	var tensors []safetensors.Tensor
+	if strings.HasSuffix(path, ".safetensors") {
+		f, err := safetensors.Open(path)
+		if err != nil {
+			return err
+		}
+		w.files, w.Metadata, tensors = append(w.files, f), f.Metadata, f.Tensors
+	} else {
+		f, err := torchfile.Open(path)
+		if err != nil {
+			return err
+		}
+		w.files, tensors = append(w.files, f), f.Tensors
+	}
+	for _, t := range tensors {
+		t.Name = modern(t.Name)
+		if _, dup := w.byName[t.Name]; dup {
+			return fmt.Errorf("%s: a second tensor %q", path, t.Name)
+		}
+		w.byName[t.Name] = len(w.Tensors)
+		w.Tensors = append(w.Tensors, t)
+	}
+	return nil
+}
+
+// modern gives LayerNorm's parameters the names that they have had since TensorFlow's went out of use.
+func modern(name string) string {
+	if base, ok := strings.CutSuffix(name, "LayerNorm.gamma"); ok {
+		return base + "LayerNorm.weight"
+	}
+	if base, ok := strings.CutSuffix(name, "LayerNorm.beta"); ok {
+		return base + "LayerNorm.bias"
+	}
+	return name
+}
+
+// Has says whether there is a tensor of this name.
+func (w *Weights) Has(name string) bool {
+	_, ok := w.byName[name]
+	return ok
+}
+
+// Tensor looks a tensor up.
+func (w *Weights) Tensor(name string) (safetensors.Tensor, bool) {
+	i, ok := w.byName[name]
+	if !ok {
+		return safetensors.Tensor{}, false
+	}
+	return w.Tensors[i], true
+}
+
+// Float32 reads a tensor of the given shape. One that is missing, has another shape or holds a number that is not
+// finite is an error that names it.
+func (w *Weights) Float32(name string, shape ...int64) ([]float32, error) {
+	t, ok := w.Tensor(name)
+	if !ok {
+		return nil, fmt.Errorf("%s: no tensor %q", w.Path, name)
+	}
+	if !slices.Equal(t.Shape, shape) {
+		return nil, fmt.Errorf("%s: tensor %q has the shape %v, config.json says %v", w.Path, name, t.Shape, shape)
+	}
+	values, err := t.Float32()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w.Path, err)
+	}
+	for i, v := range values {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("%s: tensor %q: element %d is %g", w.Path, name, i, v)
+		}
+	}
+	return values, nil
+}
+
+// Close closes the files.
+func (w *Weights) Close() error {
+	if w == nil {
+		return nil
+	}
+	var errs []error
+	for _, f := range w.files {
+		errs = append(errs, f.Close())
+	}
+	w.files, w.Tensors = nil, nil
+	return errors.Join(errs...)
+}
+
+// Names gives the tensors of a checkpoint that make up one parameter, laid end to end.
+type Names func(param string) []string
+
+// Fill reads the parameters of a flat buffer. start fills a parameter none of whose tensors is there; nil makes that
+// an error.
+func (w *Weights) Fill(l *flat.Layout, buffer []float32, names Names, start func(p flat.Param, values []float32) error) error {
+	return l.Each(buffer, func(p flat.Param, values []float32) error {
+		parts := names(p.Name)
+		if start != nil && !slices.ContainsFunc(parts, w.Has) {
+			return start(p, values)
+		}
+		want := slices.Clone(p.Dims)
+		want[0] /= int64(len(parts))
+		share := len(values) / len(parts)
+		for i, name := range parts {
+			read, err := w.Float32(name, want...)
+			if err != nil {
+				return err
+			}
+			copy(values[i*share:], read)
+		}
+		return nil
+	})
+}
+
+// FromLayout sees the parameters of a flat buffer as a checkpoint's tensors.
+func FromLayout(l *flat.Layout, buffer []float32, names Names) []safetensors.Tensor {
+	var out []safetensors.Tensor
+	_ = l.Each(buffer, func(p flat.Param, values []float32) error {
+		parts := names(p.Name)
+		dims := slices.Clone(p.Dims)
+		dims[0] /= int64(len(parts))
+		share := len(values) / len(parts)
+		for i, name := range parts {
+			out = append(out, safetensors.FromFloat32(name, values[i*share:(i+1)*share], dims...))
+		}
+		return nil
+	})
+	return out
+}
+
+// WriteWeights writes tensors as transformers reads them.
+func WriteWeights(path string, metadata map[string]string, tensors []safetensors.Tensor) error {
+	meta := map[string]string{"format": "pt"} // transformers asks for it
+	for k, v := range metadata {
+		meta[k] = v
+	}
+	return safetensors.Write(path, meta, tensors)
+}
+
+// Replace gives the folder's own tensors with those of the same name replaced, and the others at the end.
+func (w *Weights) Replace(with []safetensors.Tensor) []safetensors.Tensor {
+	out := slices.Clone(w.Tensors)
+	for _, t := range with {
+		if i, ok := w.byName[t.Name]; ok {
+			out[i] = t
+		} else {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// ReadJSON reads a file of a model folder.
+func ReadJSON(path string, into any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("reading the model: %w", err)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// WriteJSON writes a file of a model folder.
+func WriteJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}

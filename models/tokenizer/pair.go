@@ -1,0 +1,183 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// Truncation says which text of a pair is cut where both together are too long. The names are transformers'.
+type Truncation string
+
+// OnlySecond cuts the second text, and the first only where it leaves no room for the second. LongestFirst cuts the
+// longer one, then both alike.
+const (
+	OnlySecond   Truncation = "only_second"
+	OnlyFirst    Truncation = "only_first"
+	LongestFirst Truncation = "longest_first"
+)
+
+// EncodePair gives the token ids of two texts in one sequence, laid out as the tokenizer's post-processor says, with
+// each token's type, at most maxLength of them.
+func (t *Tokenizer) EncodePair(first, second string, maxLength int, how Truncation) (ids, types []int64) {
+	room := max(0, maxLength-t.pair.specials())
+	a, b := t.tokens(first, room+1), t.tokens(second, room+1)
+	if how == LongestFirst && len(a) > room && len(b) > room {
+		a, b = t.tokens(first, math.MaxInt32), t.tokens(second, math.MaxInt32) // which one is the longer?
+	}
+	n, m := cut(len(a), len(b), room, how)
+	return t.pair.fill(a[:n], b[:m])
+}
+
+// cut shortens two lengths to a total of room. Source: huggingface/tokenizers, truncate_encodings.
+func cut(n, m, room int, how Truncation) (int, int) {
+	if n+m <= room {
+		return n, m
+	}
+	switch how {
+	case OnlySecond:
+		n = min(n, room)
+		return n, room - n
+	case OnlyFirst:
+		m = min(m, room)
+		return room - m, m
+	}
+	short, long := min(n, m), max(n, m)
+	if short > room {
+		long = short
+	} else {
+		long = max(short, room-short)
+	}
+	if short+long > room {
+		short, long = room/2, room/2+room%2
+	}
+	if n > m {
+		return long, short
+	}
+	return short, long
+}
+
+// template is how texts and special tokens lie in a sequence.
+type template []piece
+
+// piece is a special token or the place of a text.
+type piece struct {
+	text byte // 'A' or 'B'; 0: a special token
+	ids  []int64
+	kind int64 // token type
+}
+
+func (t template) specials() int {
+	n := 0
+	for _, p := range t {
+		n += len(p.ids)
+	}
+	return n
+}
+
+func (t template) fill(a, b []uint32) (ids, types []int64) {
+	n := t.specials() + len(a) + len(b)
+	ids, types = make([]int64, 0, n), make([]int64, 0, n)
+	for _, p := range t {
+		switch p.text {
+		case 'A':
+			ids = appendIDs(ids, a)
+		case 'B':
+			ids = appendIDs(ids, b)
+		default:
+			ids = append(ids, p.ids...)
+		}
+		for len(types) < len(ids) {
+			types = append(types, p.kind)
+		}
+	}
+	return ids, types
+}
+
+func appendIDs(to []int64, ids []uint32) []int64 {
+	for _, id := range ids {
+		to = append(to, int64(id))
+	}
+	return to
+}
+
+// item is an entry of a TemplateProcessing post-processor.
+type item struct {
+	SpecialToken *struct {
+		ID     string
+		TypeID int64 `json:"type_id"`
+	}
+	Sequence *struct {
+		ID     string
+		TypeID int64 `json:"type_id"`
+	}
+}
+
+type postProcessor struct {
+	Type          string
+	Single, Pair  []item
+	SpecialTokens map[string]struct{ IDs []int64 } `json:"special_tokens"`
+	CLS, SEP      []json.RawMessage
+	Processors    []json.RawMessage
+}
+
+// templates reads a post-processor: how a single text and a pair lie between special tokens.
+func templates(raw json.RawMessage) (single, pair template, err error) {
+	var p postProcessor
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return nil, nil, err
+	}
+	switch p.Type {
+	case "TemplateProcessing":
+		if single, err = p.read(p.Single); err != nil {
+			return nil, nil, err
+		}
+		pair, err = p.read(p.Pair)
+		return single, pair, err
+	case "BertProcessing", "RobertaProcessing":
+		return p.fixed()
+	case "Sequence": // one that adds tokens, among others that only move offsets
+		for _, inner := range p.Processors {
+			if single, pair, err = templates(inner); err == nil {
+				return single, pair, nil
+			}
+		}
+	}
+	return nil, nil, fmt.Errorf("of type %q, want TemplateProcessing, BertProcessing or RobertaProcessing", p.Type)
+}
+
+func (p postProcessor) read(items []item) (template, error) {
+	var t template
+	for _, x := range items {
+		switch {
+		case x.Sequence != nil && (x.Sequence.ID == "A" || x.Sequence.ID == "B"):
+			t = append(t, piece{text: x.Sequence.ID[0], kind: x.Sequence.TypeID})
+		case x.SpecialToken != nil:
+			ids := p.SpecialTokens[x.SpecialToken.ID].IDs
+			if len(ids) == 0 {
+				return nil, fmt.Errorf("special token %q has no id", x.SpecialToken.ID)
+			}
+			t = append(t, piece{ids: ids, kind: x.SpecialToken.TypeID})
+		}
+	}
+	return t, nil
+}
+
+// fixed is BERT's layout, [CLS] a [SEP] b [SEP] with types 0 and 1, or RoBERTa's, <s> a </s></s> b </s>, all of type 0.
+func (p postProcessor) fixed() (single, pair template, err error) {
+	var ids [2][]int64
+	for i, raw := range [][]json.RawMessage{p.CLS, p.SEP} {
+		var id int64
+		if len(raw) != 2 || json.Unmarshal(raw[1], &id) != nil {
+			return nil, nil, fmt.Errorf("want [token, id] for cls and sep")
+		}
+		ids[i] = []int64{id}
+	}
+	cls, sep := piece{ids: ids[0]}, piece{ids: ids[1]}
+	single = template{cls, {text: 'A'}, sep}
+	if strings.HasPrefix(p.Type, "Roberta") {
+		return single, append(single[:3:3], sep, piece{text: 'B'}, sep), nil
+	}
+	return single, append(single[:3:3], piece{text: 'B', kind: 1}, piece{ids: ids[1], kind: 1}), nil
+}
