@@ -7,66 +7,13 @@ import (
 	"fmt"
 	"time"
 
-	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/mteb"
 )
 
 // Scorer gives every candidate of every sample a score, positives first.
 type Scorer interface {
-	// Score reports progress as texts done out of a total.
+	// Score reports progress as texts or pairs done out of a total.
 	Score(ctx context.Context, samples []mteb.Sample, progress func(done, total int)) ([][]float32, error)
-}
-
-// Embeddings scores by the cosine of a bi-encoder's vectors.
-type Embeddings struct {
-	Encoder                    *embedding.Encoder
-	QueryMaxLen, PassageMaxLen int
-}
-
-// Score encodes each text once.
-func (e Embeddings) Score(ctx context.Context, samples []mteb.Sample, progress func(done, total int)) ([][]float32, error) {
-	var queries, passages []string
-	for _, s := range samples {
-		queries = append(queries, s.Query...)
-		passages = append(passages, s.Candidates()...)
-	}
-	total := len(queries) + len(passages)
-	q, err := e.Encoder.Encode(ctx, queries, e.QueryMaxLen, func(done int) { progress(done, total) })
-	if err != nil {
-		return nil, err
-	}
-	p, err := e.Encoder.Encode(ctx, passages, e.PassageMaxLen, func(done int) { progress(len(queries)+done, total) })
-	if err != nil {
-		return nil, err
-	}
-	out := make([][]float32, len(samples))
-	for i, s := range samples {
-		n := len(s.Positive) + len(s.Negative)
-		out[i] = bestCosines(q[:len(s.Query)], p[:n])
-		q, p = q[len(s.Query):], p[n:]
-	}
-	return out, nil
-}
-
-// bestCosines gives each passage its largest cosine with one of the sub-queries.
-func bestCosines(queries, passages [][]float32) []float32 {
-	out := make([]float32, len(passages))
-	for i, p := range passages {
-		for j, q := range queries {
-			if s := dot(q, p); j == 0 || s > out[i] {
-				out[i] = s
-			}
-		}
-	}
-	return out
-}
-
-func dot(a, b []float32) float32 {
-	sum := 0.0
-	for i, x := range a {
-		sum += float64(x) * float64(b[i])
-	}
-	return float32(sum)
 }
 
 // Outcome is a task's result with the scores behind it.

@@ -121,9 +121,9 @@ func TestWholeSetsEqualMTEB(t *testing.T) {
 }
 
 // Sub-queries count by their best score.
-func TestBestCosines(t *testing.T) {
-	got := bestCosines([][]float32{{1, 0}, {0, 1}}, [][]float32{{0.6, 0.8}, {-1, -0.5}})
-	if got[0] != 0.8 || got[1] != -0.5 {
+func TestBest(t *testing.T) {
+	got := best(best(nil, []float32{0.6, -1}), []float32{0.8, -2})
+	if got[0] != 0.8 || got[1] != -1 {
 		t.Errorf("%v", got)
 	}
 }

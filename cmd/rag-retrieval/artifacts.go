@@ -6,7 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/finetune"
 )
 
 func artifactsCommand() *cli.Command {
@@ -18,23 +19,30 @@ checkpoint/ into the output folder. The keys are those of train.
 
 Example:
   rag-retrieval artifacts embedding --model MODEL --output-dir artifacts`,
-		Subcommands: []*cli.Command{{
-			Name: "embedding", Usage: "graphs of a bi-encoder with in-batch negatives",
-			Flags: trainFlags(), OnUsageError: onUsageError, Action: artifactsEmbedding,
-		}},
-		Action: noKind,
+		Subcommands: kindCommands(func(k card.Kind, _ kind) *cli.Command {
+			return &cli.Command{
+				Name: string(k), Usage: fmt.Sprintf("training graphs of kind %s", k),
+				Flags: trainFlags(k), OnUsageError: onUsageError, Action: func(c *cli.Context) error { return artifacts(c, k) },
+			}
+		}),
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return noKind(c)
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
 	}
 }
 
-func artifactsEmbedding(c *cli.Context) (err error) {
+func artifacts(c *cli.Context, k card.Kind) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	cfg, err := trainConfig(c)
+	cfg, err := trainConfig(c, k)
 	if err != nil {
 		return err
 	}
-	run, err := embedding.PrepareGraphs(cfg, version)
+	run, err := finetune.PrepareGraphs(cfg, kinds[cfg.Kind].newTask, version)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/embedding"
 )
 
@@ -50,7 +51,7 @@ func encode(c *cli.Context) (err error) {
 		return err
 	}
 	out := bufio.NewWriter(os.Stdout)
-	return errors.Join(encodeRows(c.Context, os.Stdin, out, enc, length), out.Flush())
+	return errors.Join(encodeRows(c.Context, os.Stdin, out, enc, m.Config.Prompt(c.String("as") == "query"), length), out.Flush())
 }
 
 // encodeLength is --max-len, or the length the model was trained with, or the model's own limit.
@@ -58,20 +59,20 @@ func encodeLength(c *cli.Context, m *embedding.Model) (int, error) {
 	if n := c.Int("max-len"); n != 0 {
 		return n, nil
 	}
-	card, ok, err := embedding.ReadCard(m.Dir)
+	saved, ok, err := card.Read(m.Dir)
 	if err != nil || !ok {
 		return m.Config.MaxSeqLength, err
 	}
 	if c.String("as") == "query" {
-		return card.QueryMaxLen, nil
+		return saved.QueryMaxLen, nil
 	}
-	return card.PassageMaxLen, nil
+	return saved.PassageMaxLen, nil
 }
 
 // encodeChunk is how many rows are read before they are encoded together.
 const encodeChunk = 1024
 
-func encodeRows(ctx context.Context, in io.Reader, out io.Writer, enc *embedding.Encoder, length int) error {
+func encodeRows(ctx context.Context, in io.Reader, out io.Writer, enc *embedding.Encoder, prompt string, length int) error {
 	r := bufio.NewReader(in)
 	e := json.NewEncoder(out)
 	for line := 0; ; {
@@ -96,7 +97,7 @@ func encodeRows(ctx context.Context, in io.Reader, out io.Writer, enc *embedding
 			if row.Text == nil {
 				return fmt.Errorf(`stdin:%d: "text" is missing`, line)
 			}
-			texts = append(texts, *row.Text)
+			texts = append(texts, prompt+*row.Text)
 		}
 		vectors, err := enc.Encode(ctx, texts, length, nil)
 		if err != nil {

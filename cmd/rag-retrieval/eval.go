@@ -11,9 +11,7 @@ import (
 	"rag-retrieval-go/eval"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/progress"
-	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 func evalCommand() *cli.Command {
@@ -26,10 +24,13 @@ Examples:
   rag-retrieval eval --model out/model --data a.jsonl --data b.jsonl --format markdown --json result.json`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder of the model", Required: true},
+			&cli.StringFlag{Name: "kind", Usage: "kind of the model: embedding, colbert or reranker; default: what the folder says of itself"},
 			&cli.StringSliceFlag{Name: "data", Usage: "file of samples; may be given several times", Required: true},
 			&cli.StringFlag{Name: "rule", Usage: "scoring rule: mteb-1 (ties as one threshold, all candidates) or mteb-2 (trec_eval)", Value: string(mteb.Rule1)},
 			&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
 			&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
+			&cli.IntFlag{Name: "max-len", Usage: "tokens of a reranker's pair; 0: the model's own limit"},
+			&cli.BoolFlag{Name: "padding-competes", Usage: "ColBERT: padding competes as a vector of zeros, as in RAG-Retrieval; to compare with its numbers"},
 			&cli.StringFlag{Name: "json", Usage: "write the results to this file"},
 			&cli.StringFlag{Name: "save-scores", Usage: "write every candidate's score to this file, one row per query"},
 			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv or json", Value: "table"},
@@ -59,12 +60,12 @@ func evaluate(c *cli.Context) (err error) {
 		}
 		tasks = append(tasks, t)
 	}
-	scorer, closeModel, err := openScorer(c)
+	scorer, kind, closeModel, err := openScorer(c)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeModel()) }()
-	report := mteb.Report{Model: c.String("model"), Kind: embedding.Kind}
+	report := mteb.Report{Model: c.String("model"), Kind: string(kind)}
 	var saved []mteb.ScoreRow
 	for _, t := range tasks {
 		bar := progress.New(t.Name, 0, 0)
@@ -105,33 +106,4 @@ func writeResults(c *cli.Context, report mteb.Report, saved []mteb.ScoreRow) err
 		}
 	}
 	return eval.WriteReport(os.Stdout, c.String("format"), report)
-}
-
-// openScorer opens the model that --model names.
-func openScorer(c *cli.Context) (eval.Scorer, func() error, error) {
-	m, enc, err := openEncoder(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	closeModel := func() error { return errors.Join(enc.Close(), m.Close()) }
-	lengths := [2]int{c.Int("query-max-len"), c.Int("passage-max-len")}
-	for i := range lengths {
-		if lengths[i] == 0 {
-			lengths[i] = m.Config.MaxSeqLength
-		}
-	}
-	return eval.Embeddings{Encoder: enc, QueryMaxLen: lengths[0], PassageMaxLen: lengths[1]}, closeModel, nil
-}
-
-// openEncoder opens the embedding model that --model names with --threads threads.
-func openEncoder(c *cli.Context) (*embedding.Model, *embedding.Encoder, error) {
-	m, err := embedding.Open(c.String("model"))
-	if err != nil {
-		return nil, nil, err
-	}
-	enc, err := embedding.NewEncoder(m, runtime.Options{Threads: c.Int("threads")})
-	if err != nil {
-		return nil, nil, errors.Join(err, m.Close())
-	}
-	return m, enc, nil
 }

@@ -2,30 +2,43 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 )
 
-// trainFlags makes one flag per key of the training configuration.
-func trainFlags() []cli.Flag {
+// trainFlags makes one flag per key of a kind's training configuration; of every key for no kind.
+func trainFlags(k card.Kind) []cli.Flag {
 	flags := []cli.Flag{&cli.StringFlag{Name: "config", Usage: "YAML file of these keys, with underscores; flags override it"}}
-	v := reflect.ValueOf(config.DefaultTrain)
+	v := reflect.ValueOf(config.DefaultTrain(k))
 	for i := 0; i < v.NumField(); i++ {
-		key, usage := v.Type().Field(i).Tag.Get("yaml"), v.Type().Field(i).Tag.Get("usage")
-		name := strings.ReplaceAll(key, "_", "-")
+		tag := v.Type().Field(i).Tag
+		usage, of := tag.Get("usage"), tag.Get("kinds")
+		if usage == "-" || k != "" && of != "" && !slices.Contains(strings.Fields(of), string(k)) {
+			continue
+		}
+		name := flagName(v.Type().Field(i))
 		var aliases []string
-		if key == "model_name_or_path" {
+		if name == "model-name-or-path" {
 			aliases = []string{"model"}
 		}
 		switch x := v.Field(i).Interface().(type) {
 		case string:
 			flags = append(flags, &cli.StringFlag{Name: name, Aliases: aliases, Usage: usage, Value: x})
+		case config.List:
+			flags = append(flags, &cli.StringSliceFlag{Name: name, Usage: usage})
+		case config.Ints:
+			flags = append(flags, &cli.StringFlag{Name: name, Usage: usage})
 		case int:
 			flags = append(flags, &cli.IntFlag{Name: name, Usage: usage, Value: x})
+		case int64:
+			flags = append(flags, &cli.Int64Flag{Name: name, Usage: usage, Value: x})
 		case uint64:
 			flags = append(flags, &cli.Uint64Flag{Name: name, Usage: usage, Value: x})
 		case float64:
@@ -37,25 +50,62 @@ func trainFlags() []cli.Flag {
 	return flags
 }
 
-// trainConfig reads defaults, then the file, then the flags that were given.
-func trainConfig(c *cli.Context) (config.Train, error) {
-	cfg := config.DefaultTrain
-	if path := c.String("config"); path != "" {
-		if err := cfg.Read(path); err != nil {
+// flagName is a key's flag.
+func flagName(f reflect.StructField) string { return strings.ReplaceAll(f.Tag.Get("yaml"), "_", "-") }
+
+// trainConfig reads defaults, then the file, then the flags that were given. k is empty where the file names the kind.
+func trainConfig(c *cli.Context, k card.Kind) (config.Train, error) {
+	path := c.String("config")
+	if k == "" {
+		var err error
+		if k, err = config.ReadKind(path); err != nil {
+			return config.Train{}, err
+		}
+	}
+	cfg := config.DefaultTrain(k)
+	if path != "" {
+		left, err := cfg.Read(path)
+		if err != nil {
 			return cfg, err
+		}
+		for _, key := range left {
+			fmt.Fprintf(os.Stderr, "%s: not used here: %s\n", path, key)
+		}
+		if cfg.Kind != k {
+			return cfg, fmt.Errorf("%s: kind is %q, the command says %q", path, cfg.Kind, k)
 		}
 	}
 	v := reflect.ValueOf(&cfg).Elem()
 	for i := 0; i < v.NumField(); i++ {
-		name := strings.ReplaceAll(v.Type().Field(i).Tag.Get("yaml"), "_", "-")
+		name := flagName(v.Type().Field(i))
 		if !c.IsSet(name) {
 			continue
 		}
-		value := reflect.ValueOf(c.Value(name))
-		if !value.CanConvert(v.Field(i).Type()) {
-			return cfg, fmt.Errorf("flag --%s: cannot use %v", name, c.Value(name))
+		if err := setKey(v.Field(i), name, c); err != nil {
+			return cfg, err
 		}
-		v.Field(i).Set(value.Convert(v.Field(i).Type()))
 	}
 	return cfg, nil
+}
+
+// setKey puts a flag's value into a field.
+func setKey(to reflect.Value, name string, c *cli.Context) error {
+	switch to.Interface().(type) {
+	case config.List:
+		to.Set(reflect.ValueOf(config.List(c.StringSlice(name))))
+		return nil
+	case config.Ints:
+		v, err := config.ParseInts(c.String(name))
+		if err != nil {
+			return usagef("--%s: %v", name, err)
+		}
+		to.Set(reflect.ValueOf(v))
+		return nil
+	}
+	value := reflect.ValueOf(c.Value(name))
+	if !value.CanConvert(to.Type()) {
+		return fmt.Errorf("flag --%s: cannot use %v", name, c.Value(name))
+	}
+	to.Set(value.Convert(to.Type()))
+	return nil
 }

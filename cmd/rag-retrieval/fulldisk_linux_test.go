@@ -17,7 +17,7 @@ func TestFullDisk(t *testing.T) {
 			t.Skipf("cannot mount a small file system (needs root): %v", err)
 		}
 		out := filepath.Join(dir, "out")
-		o := call(t, "", train(pairs(t, 40), out)...)
+		o := call(t, "", trainRun(pairs(t, 40), out)...)
 		last := strings.TrimSpace(o.stderr[strings.LastIndex(strings.TrimSpace(o.stderr), "\n")+1:])
 		if o.code != 1 || !strings.Contains(last, "no space left on device") {
 			t.Errorf("%d KiB: exit %d: %s", size, o.code, o.stderr)

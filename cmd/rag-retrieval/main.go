@@ -104,11 +104,3 @@ func noArguments(c *cli.Context) error {
 	}
 	return nil
 }
-
-// noKind answers commands that want a kind of model and got none, or an unknown one.
-func noKind(c *cli.Context) error {
-	if c.Args().Present() {
-		return usagef("no kind of model %q: want embedding", c.Args().First())
-	}
-	return cli.ShowSubcommandHelp(c)
-}

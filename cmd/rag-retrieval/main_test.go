@@ -98,14 +98,14 @@ func pairs(t *testing.T, n int) string {
 }
 
 // train gives the arguments of a short training run.
-func train(data, out string, more ...string) []string {
+func trainRun(data, out string, more ...string) []string {
 	return append([]string{"train", "embedding", "--model", tiny, "--train-dataset", data, "--output-dir", out,
 		"--query-max-len", "10", "--passage-max-len", "12", "--batch-size", "8", "--lr", "1e-3", "--epochs", "2", "--threads", "2"}, more...)
 }
 
 func TestTrainEvalEncode(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	o := call(t, "", train(pairs(t, 40), out, "--log-interval", "5", "--epochs", "15", "--lr", "3e-3", "--dropout", "0.05")...).ok(t)
+	o := call(t, "", trainRun(pairs(t, 40), out, "--log-interval", "5", "--epochs", "15", "--lr", "3e-3", "--dropout", "0.05")...).ok(t)
 	model := filepath.Join(out, "model")
 	if strings.TrimSpace(o.stdout) != model || !strings.Contains(o.stderr, "training 5/75  loss ") {
 		t.Errorf("stdout %q, stderr %q", o.stdout, o.stderr)
@@ -195,9 +195,9 @@ func TestResumeIsTheSameRun(t *testing.T) {
 	data := pairs(t, 203)
 	more := []string{"--gradient-accumulation-steps", "2", "--epochs", "20"}
 	whole, stopped := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "stopped")
-	call(t, "", train(data, whole, more...)...).ok(t)
+	call(t, "", trainRun(data, whole, more...)...).ok(t)
 	// Interrupted once it has logged some steps.
-	c := program(nil, train(data, stopped, more...)...)
+	c := program(nil, trainRun(data, stopped, more...)...)
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	if err := c.Start(); err != nil {
@@ -222,10 +222,10 @@ func TestResumeIsTheSameRun(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(stopped, "model")); err == nil {
 		t.Fatal("an interrupted run has a model")
 	}
-	call(t, "", train(data, stopped, append(more, "--resume", "--lr", "2e-3")...)...).fails(t, 1, "lr was 0.001, is 0.002")
-	call(t, "", train(data, stopped, more...)...).fails(t, 1, "is not empty", "--resume")
-	call(t, "", train(data, stopped, append(more, "--resume")...)...).ok(t)
-	if o := call(t, "", train(data, stopped, append(more, "--resume")...)...).ok(t); !strings.Contains(o.stderr, "all steps were done before") {
+	call(t, "", trainRun(data, stopped, append(more, "--resume", "--lr", "2e-3")...)...).fails(t, 1, "lr was 0.001, is 0.002")
+	call(t, "", trainRun(data, stopped, more...)...).fails(t, 1, "is not empty", "--resume")
+	call(t, "", trainRun(data, stopped, append(more, "--resume")...)...).ok(t)
+	if o := call(t, "", trainRun(data, stopped, append(more, "--resume")...)...).ok(t); !strings.Contains(o.stderr, "all steps were done before") {
 		t.Errorf("a finished run, resumed: %s", o.stderr)
 	}
 	for _, name := range []string{"model/model.safetensors", "model/model.onnx", "artifacts/checkpoint/state.safetensors"} {
@@ -247,7 +247,7 @@ func TestBadTrainingData(t *testing.T) {
 		"not JSON":     {good + good + "oops\n", "x.jsonl:3: not JSON"},
 		"cut short":    {good + `{"query":"a","po`, "x.jsonl:2: not JSON"},
 		"no query":     {good + `{"pos":"b"}`, `x.jsonl:2: "query" is missing`},
-		"no pos":       {good + `{"query":"b"}`, `x.jsonl:2: "pos" is missing or empty`},
+		"no pos":       {good + `{"query":"b"}`, `x.jsonl:2: "pos" is missing`},
 		"empty text":   {good + `{"query":" ","pos":"b"}`, `x.jsonl:2: "query" is empty`},
 		"empty pos":    {good + `{"query":"a","pos":["b",""]}`, `x.jsonl:2: "pos" has an empty text`},
 		"wrong type":   {good + `{"query":5,"pos":"b"}`, `x.jsonl:2: "query" is a number, want string`},
@@ -258,7 +258,7 @@ func TestBadTrainingData(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out")
-			args := train(write(t, "x.jsonl", c.content), out)
+			args := trainRun(write(t, "x.jsonl", c.content), out)
 			if name == "no negatives" {
 				args = append(args, "--neg-nums", "2")
 			}
@@ -274,7 +274,7 @@ func TestBadTrainingData(t *testing.T) {
 func TestUnusualRowsAreRead(t *testing.T) {
 	long := `{"query":"a","pos":"` + strings.Repeat("word ", 2<<20) + `"}`
 	data := write(t, "x.jsonl", `{"query":"b\u0000c","pos":"d"}`+"\n"+long+"\n")
-	call(t, "", train(data, filepath.Join(t.TempDir(), "out"))...).ok(t)
+	call(t, "", trainRun(data, filepath.Join(t.TempDir(), "out"))...).ok(t)
 }
 
 func TestBadCalls(t *testing.T) {
@@ -288,19 +288,19 @@ func TestBadCalls(t *testing.T) {
 	}{
 		{2, "no command \"trian\"", []string{"trian"}},
 		{2, "no kind of model \"llm\"", []string{"train", "llm"}},
-		{2, "flag provided but not defined: -lrr", train(data, out, "--lrr", "1")},
-		{2, "unexpected argument \"more\"", train(data, out, "more")},
+		{2, "flag provided but not defined: -lrr", trainRun(data, out, "--lrr", "1")},
+		{2, "unexpected argument \"more\"", trainRun(data, out, "more")},
 		{2, "--rule is \"mteb-3\"", []string{"eval", "--model", tiny, "--data", data, "--rule", "mteb-3"}},
 		{2, "--as is \"word\"", []string{"encode", "--model", tiny, "--as", "word"}},
 		{2, "required flag", []string{"eval", "--model", tiny}},
 		{1, "train_dataset is missing", []string{"train", "embedding", "--model", tiny, "--output-dir", out}},
-		{1, "lr is -1, want above 0", train(data, out, "--lr", "-1")},
-		{1, "lr_schedule", train(data, out, "--lr-schedule", "stairs")},
-		{1, "query_max_len is 25, want 3 to 24", train(data, out, "--query-max-len", "25")},
-		{1, "run.yaml", train(data, out, "--config", config)},
-		{1, "learning_rate", train(data, out, "--config", config)},
-		{1, "no such file", train("nowhere.jsonl", out)},
-		{1, "no checkpoint", train(data, out, "--resume")},
+		{1, "lr is -1, want above 0", trainRun(data, out, "--lr", "-1")},
+		{1, "lr_schedule", trainRun(data, out, "--lr-schedule", "stairs")},
+		{1, "query_max_len is 25, want 3 to 24", trainRun(data, out, "--query-max-len", "25")},
+		{1, "run.yaml", trainRun(data, out, "--config", config)},
+		{1, "learning_rate", trainRun(data, out, "--config", config)},
+		{1, "no such file", trainRun("nowhere.jsonl", out)},
+		{1, "no checkpoint", trainRun(data, out, "--resume")},
 		{1, "reading the model", []string{"encode", "--model", "nowhere"}},
 	} {
 		t.Run(c.want, func(t *testing.T) {
@@ -372,7 +372,7 @@ func TestBadModels(t *testing.T) {
 		"tokenizer": {func(t *testing.T, dir string) {
 			edit(t, filepath.Join(dir, "tokenizer.json"), `"TemplateProcessing"`, `"ByteLevel"`)
 		},
-			[]string{`tokenizer.json: post_processor is of type "ByteLevel"`}},
+			[]string{`tokenizer.json: post_processor: of type "ByteLevel"`}},
 		"lacks a tensor": {func(t *testing.T, dir string) {
 			if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), nil, nil); err != nil {
 				t.Fatal(err)
@@ -395,7 +395,7 @@ func TestBadModels(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, out := copyTiny(t), filepath.Join(t.TempDir(), "out")
 			c.spoil(t, dir)
-			args := train(pairs(t, 10), out)
+			args := trainRun(pairs(t, 10), out)
 			args[3] = dir
 			call(t, "", args...).fails(t, 1, c.want...)
 			call(t, "", "encode", "--model", dir).fails(t, 1, c.want...)
@@ -409,7 +409,7 @@ func TestBadModels(t *testing.T) {
 func TestNoLibrary(t *testing.T) {
 	env := []string{"RAG_RETRIEVAL_ORT_LIB=/nowhere/libonnxruntime.so"}
 	out := filepath.Join(t.TempDir(), "out")
-	callEnv(t, env, "", train(pairs(t, 10), out)...).fails(t, 1, "RAG_RETRIEVAL_ORT_LIB", "/nowhere/libonnxruntime.so")
+	callEnv(t, env, "", trainRun(pairs(t, 10), out)...).fails(t, 1, "RAG_RETRIEVAL_ORT_LIB", "/nowhere/libonnxruntime.so")
 	if _, err := os.Stat(out); err == nil {
 		t.Error("the output folder was made")
 	}
@@ -426,7 +426,7 @@ func TestNoLibrary(t *testing.T) {
 
 func TestDryRunAndArtifacts(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	o := call(t, "", train(pairs(t, 40), out, "--dry-run")...).ok(t)
+	o := call(t, "", trainRun(pairs(t, 40), out, "--dry-run")...).ok(t)
 	if !strings.Contains(o.stdout, "40 examples, 10 steps") {
 		t.Errorf("dry run: %s", o.stdout)
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/internal/progress"
-	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/ortrain"
 )
 
@@ -26,41 +27,63 @@ func trainCommand() *cli.Command {
 	return &cli.Command{
 		Name: "train", Usage: "fine-tune a model",
 		HideHelpCommand: true,
-		Description: `Example:
-  rag-retrieval train embedding --model MODEL --train-dataset pairs.jsonl --output-dir out`,
-		Subcommands: []*cli.Command{{
-			Name: "embedding", Usage: "fine-tune a bi-encoder with in-batch negatives (InfoNCE)",
-			Description: `Rows of the training file: {"query": "…", "pos": "…" or ["…"], "neg": "…" or ["…"]}; "neg" is
-read where --neg-nums is above 0. The output folder gets model/ (loads in sentence-transformers; with model.onnx),
-artifacts/ (the training graphs and the checkpoint), config.yaml, log.jsonl and train.json.
+		Description: `Examples:
+  rag-retrieval train embedding --model MODEL --train-dataset pairs.jsonl --output-dir out
+  rag-retrieval train --config run.yaml      # the file's key "kind" says which
+  rag-retrieval train reranker --help        # rows, losses and keys of a kind`,
+		Flags: runFlags(""),
+		Subcommands: kindCommands(func(k card.Kind, x kind) *cli.Command {
+			return &cli.Command{
+				Name: string(k), Usage: x.usage,
+				Description: x.describe() + fmt.Sprintf(`
+
+The output folder gets model/ (loads in sentence-transformers and transformers; with model.onnx), artifacts/ (the
+training graphs and the checkpoint), config.yaml, log.jsonl and train.json.
 
 Examples:
-  rag-retrieval train embedding --model all-MiniLM-L6-v2 --train-dataset pairs.jsonl --output-dir out
-  rag-retrieval train embedding --config run.yaml --lr 5e-5 --epochs 1
-  rag-retrieval train embedding --config run.yaml --resume`,
-			Flags: append(trainFlags(),
-				&cli.BoolFlag{Name: "resume", Usage: "go on from the checkpoint in the output folder"},
-				&cli.BoolFlag{Name: "dry-run", Usage: "check everything and say what would run; write nothing"}),
-			OnUsageError: onUsageError,
-			Action:       trainEmbedding,
-		}},
-		Action: noKind,
+  rag-retrieval train %[1]s --model MODEL %[2]s --output-dir out
+  rag-retrieval train %[1]s --config run.yaml --lr 5e-5 --epochs 1
+  rag-retrieval train %[1]s --config run.yaml --resume`, k, x.example),
+				Flags: runFlags(k), OnUsageError: onUsageError, Action: func(c *cli.Context) error { return train(c, k) },
+			}
+		}),
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			switch {
+			case c.Args().Present():
+				return noKind(c)
+			case !c.IsSet("config"):
+				return cli.ShowSubcommandHelp(c)
+			}
+			return train(c, "")
+		},
 	}
 }
 
-func trainEmbedding(c *cli.Context) (err error) {
+// runFlags are the configuration's keys of a kind, all of them for none, and how to run.
+func runFlags(k card.Kind) []cli.Flag {
+	return append(trainFlags(k),
+		&cli.BoolFlag{Name: "resume", Usage: "go on from the checkpoint in the output folder"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "check everything and say what would run; write nothing"})
+}
+
+// train trains a model of kind k, or of the kind that the configuration file names.
+func train(c *cli.Context, k card.Kind) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	cfg, err := trainConfig(c)
+	cfg, err := trainConfig(c, k)
 	if err != nil {
 		return err
 	}
-	run, err := embedding.Prepare(cfg, version)
+	run, err := finetune.Prepare(cfg, kinds[cfg.Kind].newTask, version)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
+	if run.Data.Skipped > 0 {
+		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %v\n", run.Data.Skipped, run.Data.FirstBad)
+	}
 	if c.Bool("dry-run") {
 		fmt.Printf("%d examples, %d steps, %.1f M parameters; nothing was written\n",
 			run.Data.Len(), run.Steps, float64(run.Set.Layout.Total)/1e6)

@@ -8,37 +8,58 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 
+	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/ortrain/optim"
 )
 
 // Train is the configuration of one training run. A field's yaml tag is its key in the file and, with dashes, its
-// flag; its usage tag is the flag's help.
+// flag; its usage tag is the flag's help; its kinds tag lists the model kinds that have it, all where it is absent.
 type Train struct {
-	Model        string `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder of the model to start from"`
-	TrainDataset string `yaml:"train_dataset" json:"train_dataset" usage:"training rows: {\"query\", \"pos\"[, \"neg\"]} a line"`
-	OutputDir    string `yaml:"output_dir" json:"output_dir" usage:"folder for the model, artifacts and log; must be new or empty"`
+	Kind         card.Kind `yaml:"kind" json:"kind" usage:"-"`
+	Model        string    `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder of the model to start from"`
+	TrainDataset List      `yaml:"train_dataset" json:"train_dataset" usage:"file of training rows; may be given several times"`
+	OutputDir    string    `yaml:"output_dir" json:"output_dir" usage:"folder for the model, artifacts and log; must be new or empty"`
 
-	QueryMaxLen   int `yaml:"query_max_len" json:"query_max_len" usage:"tokens of a query, special ones included"`
-	PassageMaxLen int `yaml:"passage_max_len" json:"passage_max_len" usage:"tokens of a passage, special ones included"`
-	NegNums       int `yaml:"neg_nums" json:"neg_nums" usage:"hard negatives per query, drawn anew each epoch from \"neg\""`
+	LossType string `yaml:"loss_type" json:"loss_type" usage:"the loss, see above"`
+
+	QueryMaxLen   int   `yaml:"query_max_len" json:"query_max_len" kinds:"embedding colbert" usage:"tokens of a query, special ones included"`
+	PassageMaxLen int   `yaml:"passage_max_len" json:"passage_max_len" kinds:"embedding colbert" usage:"tokens of a passage, special ones included"`
+	MaxLen        int   `yaml:"max_len" json:"max_len" kinds:"reranker" usage:"tokens of a pair, special ones included; the passage is cut"`
+	NegNums       int   `yaml:"neg_nums" json:"neg_nums" kinds:"embedding colbert" usage:"hard negatives per query, drawn anew each epoch from \"neg\""`
+	GroupSize     int   `yaml:"train_group_size" json:"train_group_size" kinds:"reranker colbert" usage:"passages of a query that a group-wise loss sees at most, drawn anew each epoch"`
+	ColBERTDim    int64 `yaml:"colbert_dim" json:"colbert_dim" kinds:"colbert" usage:"width of a token's vector, where the model has no projection yet"`
+
+	TrainLabelKey string  `yaml:"train_label_key" json:"train_label_key" kinds:"reranker" usage:"key of the label in a row"`
+	MinLabel      float64 `yaml:"min_label" json:"min_label" kinds:"reranker" usage:"label that counts as 0 in a point-wise loss"`
+	MaxLabel      float64 `yaml:"max_label" json:"max_label" kinds:"reranker" usage:"label that counts as 1 in a point-wise loss"`
+
+	Negatives      string `yaml:"negatives" json:"negatives" kinds:"embedding colbert" usage:"with hard negatives, what a positive is told from: all (other queries' positives and all negatives) or hard (all negatives alone, as RAG-Retrieval does)"`
+	MaskDuplicates bool   `yaml:"mask_duplicates" json:"mask_duplicates" kinds:"embedding colbert" usage:"a passage that equals a query's positive is no negative of it"`
+	UseMRL         bool   `yaml:"use_mrl" json:"use_mrl" kinds:"embedding" usage:"train the first mrl_dims numbers of a vector to be vectors of their own"`
+	MRLDims        Ints   `yaml:"mrl_dims" json:"mrl_dims" kinds:"embedding" usage:"lengths for use_mrl, with commas between them"`
+	Teacher        string `yaml:"teacher_embeddings" json:"teacher_embeddings" kinds:"embedding" usage:"for loss_type stella: float32 file of the teacher's vectors, one a row of the data"`
+	TeacherDim     int    `yaml:"teacher_embedding_dim" json:"teacher_embedding_dim" kinds:"embedding" usage:"length of a teacher's vector"`
 
 	Epochs                    int     `yaml:"epochs" json:"epochs" usage:"passes over the data"`
 	MaxSteps                  int     `yaml:"max_steps" json:"max_steps" usage:"stop after this many steps; 0: after the epochs"`
-	BatchSize                 int     `yaml:"batch_size" json:"batch_size" usage:"queries of a micro-batch; the in-batch negatives come from it"`
+	BatchSize                 int     `yaml:"batch_size" json:"batch_size" usage:"examples of a micro-batch; in-batch negatives come from it"`
 	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps" usage:"micro-batches of a step; it adds no in-batch negatives: those come from the own micro-batch"`
 	LR                        float64 `yaml:"lr" json:"lr" usage:"peak learning rate"`
 	LRSchedule                string  `yaml:"lr_schedule" json:"lr_schedule" usage:"after the warm-up: cosine, linear or constant"`
 	WarmupProportion          float64 `yaml:"warmup_proportion" json:"warmup_proportion" usage:"share of the steps that warm up"`
+	StableProportion          float64 `yaml:"stable_proportion" json:"stable_proportion" usage:"share of the steps at the peak, between warm-up and decay"`
 	WeightDecay               float64 `yaml:"weight_decay" json:"weight_decay" usage:"of AdamW; none on biases and LayerNorm"`
 	MaxGradNorm               float64 `yaml:"max_grad_norm" json:"max_grad_norm" usage:"clip gradients to this global norm; 0: no clipping"`
-	Temperature               float64 `yaml:"temperature" json:"temperature" usage:"divides the cosines in the loss"`
+	Temperature               float64 `yaml:"temperature" json:"temperature" kinds:"embedding colbert" usage:"divides the scores in the loss"`
 	Dropout                   float64 `yaml:"dropout" json:"dropout" usage:"rate of all dropout; -1: the model's own rates"`
 	Shuffle                   bool    `yaml:"shuffle" json:"shuffle" usage:"shuffle the rows, anew each epoch"`
-	Seed                      uint64  `yaml:"seed" json:"seed" usage:"of shuffling, negatives and dropout"`
+	Seed                      uint64  `yaml:"seed" json:"seed" usage:"of shuffling, negatives, dropout and new heads"`
+	SkipBadRows               bool    `yaml:"skip_bad_rows" json:"skip_bad_rows" usage:"leave bad rows out and count them, instead of stopping"`
 
 	SaveSteps       int `yaml:"save_steps" json:"save_steps" usage:"steps between checkpoints; 0: only at the end and when interrupted"`
 	LogInterval     int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines where no progress bar is shown"`
@@ -48,24 +69,92 @@ type Train struct {
 	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files of this prefix"`
 }
 
-// DefaultTrain has RAG-Retrieval's defaults, but for the batch: it is the number of in-batch negatives here.
-var DefaultTrain = Train{
-	QueryMaxLen: 128, PassageMaxLen: 512, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1, LR: 2e-5,
-	LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02, Dropout: -1,
-	Shuffle: true, Seed: 666, LogInterval: 10, AttentionGroups: 4,
+// Losses of each kind; the first one is the default.
+var Losses = map[card.Kind][]string{
+	card.Embedding: {"infonce", "pair_kl", "cosine", "cosent", "stella"},
+	card.ColBERT:   {"contrastive", "kl"},
+	card.Reranker:  {"pointwise_bce", "pointwise_mse", "pairwise_ranknet", "listwise_ce"},
 }
 
-// Read reads a YAML file over c. Keys that Train does not have are errors that name file and line.
-func (c *Train) Read(path string) error {
+// DefaultTrain has RAG-Retrieval's shipped defaults for a kind, but for the batch of the contrastive kinds: it is the
+// number of in-batch negatives here.
+func DefaultTrain(kind card.Kind) Train {
+	c := Train{
+		Kind: kind, QueryMaxLen: 128, PassageMaxLen: 512, MaxLen: 512, GroupSize: 10, ColBERTDim: 768, TrainLabelKey: "label",
+		MaxLabel: 1, Negatives: "all", MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
+		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
+		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, AttentionGroups: 4,
+	}
+	if l := Losses[kind]; l != nil {
+		c.LossType = l[0]
+	}
+	switch kind {
+	case card.ColBERT:
+		c.LR, c.BatchSize = 5e-6, 16
+	case card.Reranker:
+		c.LR, c.BatchSize, c.LRSchedule = 5e-5, 8, "linear"
+	}
+	return c
+}
+
+// ignored are RAG-Retrieval's keys that have no meaning here, with the reason.
+var ignored = map[string]string{
+	"mixed_precision": "a CPU trains in fp32", "gradient_checkpointing": "attention is recomputed where it is large",
+	"all_gather": "there is one process", "log_with": "log.jsonl is always written", "num_labels": "a reranker has one",
+	"save_on_epoch_end": "see save_steps", "num_max_checkpoints": "the newest checkpoint is kept", "num_workers": "tokens are prepared while training",
+	"model_type": "config.json says it", "device": "there is one provider", "train_type": "loss_type says it", "project_name": "nothing is sent anywhere",
+}
+
+// renamed are RAG-Retrieval's names of keys.
+var renamed = map[string]string{
+	"teacher_emebedding_dim": "teacher_embedding_dim", "teatch_emebedding_dim": "teacher_embedding_dim",
+	"teacher_emebedding_file": "teacher_embeddings", "teacher_embedding_file": "teacher_embeddings", "teacher_embedding_path": "teacher_embeddings",
+	"train_dataset_vec_path": "teacher_embeddings", "save_strategy": "save_on_epoch_end",
+}
+
+// Read reads a YAML file over c. Keys that Train does not have are errors that name file and line; those of
+// RAG-Retrieval without a meaning here are left out and given back, each with the reason.
+func (c *Train) Read(path string) (left []string, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	lines := strings.Split(string(b), "\n")
+	for i, line := range lines {
+		key, rest, ok := strings.Cut(line, ":")
+		if to := renamed[key]; ok && to != "" {
+			key, lines[i] = to, to+":"+rest
+		}
+		if why := ignored[key]; ok && why != "" {
+			left = append(left, fmt.Sprintf("%s: %s", key, why))
+			lines[i] = "" // the lines of other keys keep their numbers
+		}
+	}
+	b = []byte(strings.Join(lines, "\n"))
 	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(c); err != nil && !errors.Is(err, io.EOF) {
 		first, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
-		return fmt.Errorf("%s: %s", path, first)
+		return nil, fmt.Errorf("%s: %s", path, first)
 	}
-	return nil
+	return left, nil
+}
+
+// ReadKind reads a file's key "kind".
+func ReadKind(path string) (card.Kind, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	var c struct {
+		Kind card.Kind `yaml:"kind"`
+	}
+	if err := yaml.Unmarshal(b, &c); err != nil {
+		first, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
+		return "", fmt.Errorf("%s: %s", path, first)
+	}
+	if _, ok := Losses[c.Kind]; !ok {
+		return "", fmt.Errorf("%s: kind is %q, want one of %v; or name the kind on the command line", path, c.Kind, card.Kinds)
+	}
+	return c.Kind, nil
 }
 
 // YAML is the whole configuration as a file.
@@ -74,7 +163,8 @@ func (c Train) YAML() ([]byte, error) { return yaml.Marshal(c) }
 // Validate checks what can be checked without opening anything.
 func (c Train) Validate() error {
 	for _, k := range []struct{ key, value string }{
-		{"model_name_or_path", c.Model}, {"train_dataset", c.TrainDataset}, {"output_dir", c.OutputDir},
+		{"kind", string(c.Kind)}, {"model_name_or_path", c.Model}, {"train_dataset", c.TrainDataset.String()},
+		{"output_dir", c.OutputDir},
 	} {
 		if k.value == "" {
 			return fmt.Errorf("%s is missing", k.key)
@@ -87,14 +177,14 @@ func (c Train) Validate() error {
 		{"neg_nums", c.NegNums, 0}, {"epochs", c.Epochs, 1}, {"max_steps", c.MaxSteps, 0},
 		{"batch_size", c.BatchSize, 1}, {"gradient_accumulation_steps", c.GradientAccumulationSteps, 1},
 		{"save_steps", c.SaveSteps, 0}, {"log_interval", c.LogInterval, 1}, {"threads", c.Threads, 0},
-		{"attention_groups", c.AttentionGroups, 1},
+		{"attention_groups", c.AttentionGroups, 1}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
 	} {
 		if k.value < k.low {
 			return fmt.Errorf("%s is %d, want at least %d", k.key, k.value, k.low)
 		}
 	}
-	if c.BatchSize == 1 && c.NegNums == 0 {
-		return fmt.Errorf("batch_size is 1 without hard negatives: the loss would have nothing to tell apart")
+	if err := c.validateChoices(); err != nil {
+		return err
 	}
 	for _, k := range []struct {
 		key   string
@@ -104,6 +194,8 @@ func (c Train) Validate() error {
 	}{
 		{"lr", c.LR, c.LR > 0 && c.LR < 1, "above 0 and below 1"},
 		{"warmup_proportion", c.WarmupProportion, c.WarmupProportion >= 0 && c.WarmupProportion <= 1, "0 to 1"},
+		{"stable_proportion", c.StableProportion, c.StableProportion >= 0 && c.WarmupProportion+c.StableProportion <= 1, "0 to 1 - warmup_proportion"},
+		{"max_label", c.MaxLabel, c.MaxLabel > c.MinLabel, "more than min_label"},
 		{"weight_decay", c.WeightDecay, c.WeightDecay >= 0 && c.WeightDecay < 1, "at least 0 and below 1"},
 		{"max_grad_norm", c.MaxGradNorm, c.MaxGradNorm >= 0, "at least 0"},
 		{"temperature", c.Temperature, c.Temperature > 0, "above 0"},
@@ -116,10 +208,38 @@ func (c Train) Validate() error {
 	return c.Schedule(1).Validate()
 }
 
+// validateChoices checks the keys that have a few possible values.
+func (c Train) validateChoices() error {
+	losses, ok := Losses[c.Kind]
+	if !ok {
+		return fmt.Errorf("kind is %q, want one of %v", c.Kind, card.Kinds)
+	}
+	for _, k := range []struct {
+		key, value string
+		of         []string
+	}{{"loss_type", c.LossType, losses}, {"negatives", c.Negatives, []string{"all", "hard"}}} {
+		if !slices.Contains(k.of, k.value) {
+			return fmt.Errorf("%s is %q, want one of %s", k.key, k.value, strings.Join(k.of, ", "))
+		}
+	}
+	if c.UseMRL && len(c.MRLDims) == 0 {
+		return fmt.Errorf("use_mrl needs mrl_dims")
+	}
+	if (c.LossType == "stella") != (c.Teacher != "") {
+		return fmt.Errorf("teacher_embeddings and loss_type stella go together")
+	}
+	if c.Negatives == "hard" && c.NegNums == 0 && (c.LossType == "infonce" || c.LossType == "contrastive") {
+		return fmt.Errorf("negatives is hard, but neg_nums is 0: the loss would have nothing to tell apart")
+	}
+	return nil
+}
+
 // Schedule is the learning rate over a run of that many steps. The warm-up is rounded up, as transformers does.
 func (c Train) Schedule(total int) optim.Schedule {
 	warm := int(c.WarmupProportion*float64(total) + 0.999999)
-	return optim.Schedule{Kind: c.LRSchedule, Peak: c.LR, Warmup: min(warm, total), Total: total}
+	return optim.Schedule{
+		Kind: c.LRSchedule, Peak: c.LR, Warmup: min(warm, total), Stable: int(c.StableProportion * float64(total)), Total: total,
+	}
 }
 
 // AdamW are the optimizer's settings.

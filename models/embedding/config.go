@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -22,6 +21,7 @@ type Pooling string
 const (
 	Mean Pooling = "mean" // of all tokens, special ones included
 	CLS  Pooling = "cls"  // the first token's
+	Last Pooling = "last" // the last token's
 )
 
 // Config is what makes an encoder an embedding model.
@@ -29,6 +29,19 @@ type Config struct {
 	Pooling      Pooling
 	Normalize    bool // vectors of length one
 	MaxSeqLength int  // tokens; the model's own limit for inference
+	Dense        *Dense
+	Prompts      map[string]string // by name, "query" and "document" or "passage"; stand before a text
+}
+
+// Prompt is what stands before a query or a passage.
+func (c Config) Prompt(query bool) string {
+	if query {
+		return c.Prompts["query"]
+	}
+	if p, ok := c.Prompts["document"]; ok {
+		return p
+	}
+	return c.Prompts["passage"]
 }
 
 // module is an entry of sentence-transformers' modules.json.
@@ -42,33 +55,57 @@ type module struct {
 // compares by cosine.
 func LoadConfig(dir string, enc encoder.Config) (Config, error) {
 	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: enc.MaxLength()}
+	if err := c.readPrompts(dir); err != nil {
+		return c, err
+	}
 	path := filepath.Join(dir, "modules.json")
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	var modules []module
+	if err := hf.ReadJSON(path, &modules); errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	} else if err != nil {
-		return c, fmt.Errorf("reading the model: %w", err)
-	}
-	var modules []module
-	if err := json.Unmarshal(b, &modules); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
+		return c, err
 	}
 	for _, m := range modules {
-		kind := m.Type[strings.LastIndex(m.Type, ".")+1:]
-		switch kind {
+		var err error
+		switch m.Type[strings.LastIndex(m.Type, ".")+1:] {
 		case "Transformer":
 			err = c.readLength(filepath.Join(dir, m.Path))
 		case "Pooling":
 			err = c.readPooling(filepath.Join(dir, m.Path, "config.json"))
+		case "Dense":
+			if c.Dense != nil {
+				err = fmt.Errorf("%s: a second Dense module is not supported", path)
+			} else {
+				c.Dense, err = readDense(dir, m.Path)
+			}
 		case "Normalize":
 		default:
-			err = fmt.Errorf("%s: module %q is not supported, want Transformer, Pooling and Normalize", path, m.Type)
+			err = fmt.Errorf("%s: module %q is not supported, want Transformer, Pooling, Dense and Normalize", path, m.Type)
 		}
 		if err != nil {
 			return c, err
 		}
 	}
 	return c, nil
+}
+
+func (c *Config) readPrompts(dir string) error {
+	var file struct {
+		Prompts map[string]*string `json:"prompts"`
+	}
+	err := hf.ReadJSON(filepath.Join(dir, "config_sentence_transformers.json"), &file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for name, p := range file.Prompts {
+		if p != nil && *p != "" {
+			if c.Prompts == nil {
+				c.Prompts = map[string]string{}
+			}
+			c.Prompts[name] = *p
+		}
+	}
+	return nil
 }
 
 func (c *Config) readLength(dir string) error {
@@ -96,6 +133,7 @@ func (c *Config) readPooling(path string) error {
 	var p struct {
 		CLS  bool            `json:"pooling_mode_cls_token"`
 		Mean bool            `json:"pooling_mode_mean_tokens"`
+		Last bool            `json:"pooling_mode_lasttoken"`
 		Mode json.RawMessage `json:"pooling_mode"`
 	}
 	if err := hf.ReadJSON(path, &p); err != nil {
@@ -103,15 +141,20 @@ func (c *Config) readPooling(path string) error {
 	}
 	var mode string
 	if len(p.Mode) > 0 && json.Unmarshal(p.Mode, &mode) != nil {
-		return fmt.Errorf("%s: pooling_mode is %s, want \"mean\" or \"cls\"", path, p.Mode)
+		return fmt.Errorf("%s: pooling_mode is %s, want \"mean\", \"cls\" or \"lasttoken\"", path, p.Mode)
 	}
-	switch {
-	case p.CLS && !p.Mean || mode == "cls":
-		c.Pooling = CLS
-	case p.Mean && !p.CLS || mode == "mean":
-		c.Pooling = Mean
-	default:
-		return fmt.Errorf("%s: want mean or cls pooling, alone", path)
+	found := map[Pooling]bool{
+		CLS: p.CLS || mode == "cls", Mean: p.Mean || mode == "mean", Last: p.Last || mode == "lasttoken",
+	}
+	count := 0
+	for kind, on := range found {
+		if on {
+			count++
+			c.Pooling = kind
+		}
+	}
+	if count != 1 {
+		return fmt.Errorf("%s: want mean, cls or lasttoken pooling, alone", path)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -79,11 +81,19 @@ func (f fixture) batch(m *Model, groups int, queries ...int) *ortrain.Batch {
 	for _, ids := range f.Passages[len(f.Queries):] {
 		rows, p = append(rows, encoder.Row{IDs: ids}), append(p, fmt.Sprint(ids))
 	}
-	return m.layOut(groups, rows, q, p)
+	return f.task(m, groups).layOut(rows, q, p, nil, nil)
 }
 
-func (f fixture) shape(groups int) Shape {
-	s := Shape{Rows: len(f.Queries) + len(f.Passages), Groups: groups, Recompute: groups%2 == 0}
+// task is the fine-tuning of m with in-batch negatives.
+func (f fixture) task(m *Model, groups int) *Task {
+	c := config.DefaultTrain(card.Embedding)
+	c.Temperature, c.AttentionGroups = f.Temperature, groups
+	return &Task{m: m, c: c}
+}
+
+func (f fixture) shape(groups int) encoder.Shape {
+	recompute := groups%2 == 0
+	s := encoder.Shape{Rows: len(f.Queries) + len(f.Passages), Groups: groups, Recompute: &recompute}
 	for _, ids := range append(append([][]int64{}, f.Queries...), f.Passages...) {
 		s.MaxLength = max(s.MaxLength, len(ids))
 	}
@@ -94,7 +104,7 @@ func (f fixture) trainer(t *testing.T, m *Model, groups int) *ortrain.Trainer {
 	t.Helper()
 	adamw := optim.DefaultAdamW
 	adamw.WeightDecay = f.WeightDecay
-	set, err := artifact.Build(m.Trainable(f.shape(groups), f.Temperature), adamw)
+	set, err := artifact.Build(f.task(m, groups).model(f.shape(groups)), adamw)
 	check(t, err)
 	tr, err := ortrain.NewTrainer(set, ortrain.Config{
 		Schedule: optim.Schedule{Kind: "cosine", Peak: f.LR, Warmup: f.Warmup, Total: f.Steps},

@@ -9,26 +9,45 @@ import (
 // poolingInput is the graph input that tells a set of rows apart in a packed batch: "queries.pooling".
 func poolingInput(rows string) string { return rows + ".pooling" }
 
-// pool makes one vector per row of a packed batch: [rows, hidden] from [tokens, hidden]. The rows' number is the
-// dimension named rows. The mean is a product with a [rows, tokens] matrix, cheap beside the encoder for any batch
+// pool makes one vector per row of a packed batch: [rows, width] from [tokens, hidden]. The rows' number is the
+// dimension dim. The mean is a product with a [rows, tokens] matrix, cheap beside the encoder for any batch
 // that fits memory.
-func (c Config) pool(g *onnx.Graph, hidden *onnx.Value, rows string) *onnx.Value {
-	n := onnx.N(rows)
+func (c Config) pool(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value, rows, dim string) *onnx.Value {
+	n := onnx.N(dim)
 	var x *onnx.Value
-	if c.Pooling == CLS {
+	if c.Pooling != Mean {
 		x = g.Gather(hidden, g.Input(poolingInput(rows), onnx.Int64, n), 0)
 	} else {
 		x = g.Gemm(g.Input(poolingInput(rows), onnx.Float32, n, onnx.N(encoder.TokensDim)), hidden, nil, onnx.GemmAttrs{})
 	}
-	return c.normalized(g, x)
+	return c.finish(g, w, x)
+}
+
+// finish applies what follows the pooling.
+func (c Config) finish(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Value {
+	if c.Dense != nil {
+		x = c.Dense.apply(g, w, x)
+	}
+	if !c.Normalize {
+		return x
+	}
+	return normalized(g, x)
 }
 
 // bindPooling adds what pool reads: rows[i] has starts[i] as its first token and lengths[i] tokens.
 func (c Config) bindPooling(b *ortrain.Batch, rows string, starts []int64, lengths []int) {
 	n, tokens := int64(len(starts)), b.Dims[encoder.TokensDim]
 	b.Dims[rows] = n
-	if c.Pooling == CLS {
+	switch c.Pooling {
+	case CLS:
 		b.Int(poolingInput(rows), starts, n)
+		return
+	case Last:
+		last := make([]int64, n)
+		for i, start := range starts {
+			last[i] = start + int64(lengths[i]) - 1
+		}
+		b.Int(poolingInput(rows), last, n)
 		return
 	}
 	weights := make([]float32, n*tokens)
@@ -41,34 +60,30 @@ func (c Config) bindPooling(b *ortrain.Batch, rows string, starts []int64, lengt
 }
 
 // normalized divides each vector by its length, as torch.nn.functional.normalize does.
-func (c Config) normalized(g *onnx.Graph, x *onnx.Value) *onnx.Value {
-	if !c.Normalize {
-		return x
-	}
+func normalized(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 	defer g.Scope("normalize")()
 	length := g.Sqrt(g.ReduceSum(g.Mul(x, x), true, -1))
 	return g.Div(x, g.Clip(length, g.Scalar(x, 1e-12), nil))
 }
 
-// scoringGraph encodes a packed batch; weights are constants, so that ONNX Runtime packs them once.
-func (m *Model) scoringGraph(w encoder.Weights, g *onnx.Graph) {
-	l := encoder.NewPackedLayout(g, m.Encoder, scoringGroups)
-	g.Output(embeddingOutput, m.Config.pool(g, m.Encoder.Build(g, w, l, encoder.Training{}), textRows))
-}
-
 // exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
-// [batch, sequence] to token_embeddings [batch, sequence, hidden] and sentence_embedding [batch, hidden].
+// [batch, sequence] to token_embeddings [batch, sequence, hidden] and sentence_embedding [batch, width].
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	g.Opset = encoder.ExportOpset
 	l, mask := encoder.NewPaddedLayout(g, m.Encoder)
 	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, encoder.Training{}))
 	var x *onnx.Value
-	if m.Config.Pooling == CLS {
+	switch m.Config.Pooling {
+	case CLS:
 		x = g.Gather(hidden, g.IntScalar(0), 1)
-	} else {
+	case Last: // the token whose number, counted from 1, is the text's length
+		at := g.CumSum(mask, 1)
+		last := g.Mul(g.Cast(g.Equal(at, g.ReduceSum(mask, true, 1)), onnx.Float32), mask)
+		x = g.ReduceSum(g.Mul(hidden, g.Unsqueeze(last, 2)), false, 1)
+	default:
 		sum := g.ReduceSum(g.Mul(hidden, g.Unsqueeze(mask, 2)), false, 1)
 		x = g.Div(sum, g.Clip(g.ReduceSum(mask, true, 1), g.Scalar(mask, 1e-9), nil))
 	}
 	g.Output("token_embeddings", hidden)
-	g.Output("sentence_embedding", m.Config.normalized(g, x))
+	g.Output("sentence_embedding", m.Config.finish(g, w, x))
 }

@@ -1,15 +1,15 @@
 package embedding
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 
-	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/tokenizer"
-	"rag-retrieval-go/ortrain/artifact"
-	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
-	"rag-retrieval-go/ortrain/onnx"
 )
 
 // Model is an embedding model's folder, opened: its configs and tokenizer, not its weights.
@@ -22,17 +22,21 @@ type Model struct {
 
 // Open reads a model folder.
 func Open(dir string) (*Model, error) {
-	enc, err := encoder.LoadConfig(dir)
+	if err := card.Check(dir, card.Embedding); err != nil {
+		return nil, err
+	}
+	return OpenBase(dir)
+}
+
+// OpenBase reads a folder of any kind for its encoder, to make an embedding model of it.
+func OpenBase(dir string) (*Model, error) {
+	enc, t, err := encoder.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	c, err := LoadConfig(dir, enc)
 	if err != nil {
-		return nil, err
-	}
-	t, err := tokenizer.Open(dir)
-	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, t.Close())
 	}
 	return &Model{dir, enc, c, t}, nil
 }
@@ -40,43 +44,44 @@ func Open(dir string) (*Model, error) {
 // Close frees the tokenizer.
 func (m *Model) Close() error { return m.Tokenizer.Close() }
 
-// Shape are the limits of the batches that a training graph is built for.
-type Shape struct {
-	Rows      int // queries and passages of a micro-batch
-	MaxLength int // tokens of the longest
-	Groups    int // attention groups
-	// Recompute says that attention is computed again in the backward pass, see encoder.Training.
-	Recompute bool
+// Width is the length of the model's vectors.
+func (m *Model) Width() int64 {
+	if d := m.Config.Dense; d != nil {
+		return d.Out
+	}
+	return m.Encoder.HiddenSize
 }
 
-// Trainable describes the model to the trainer, with the InfoNCE loss at a temperature.
-func (m *Model) Trainable(s Shape, temperature float64) artifact.Model {
-	bounds := map[string]int64{}
-	m.Encoder.Bounds(bounds, s.Rows, s.MaxLength, s.Groups)
-	return artifact.Model{
-		Name: "embedding", Params: m.Encoder.Params(), Bounds: bounds,
-		Loss: func(g *onnx.Graph, param func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
-			l := encoder.NewPackedLayout(g, m.Encoder, s.Groups)
-			hidden := m.Encoder.Build(g, param, l, encoder.Training{
-				Dropout: drop, RecomputeAttention: s.Recompute,
-			})
-			q, p := m.Config.pool(g, hidden, queryRows), m.Config.pool(g, hidden, passageRows)
-			return infoNCE(g, q, p, temperature)
-		},
+const denseLayer = "dense.linear"
+
+// Params lists the trainable tensors.
+func (m *Model) Params() []flat.Param {
+	params := m.Encoder.Params()
+	if d := m.Config.Dense; d != nil {
+		params = append(params, d.params()...)
 	}
+	return params
 }
 
-// constants makes the parameters of a flat buffer constants of a graph. They share the buffer's memory, which must
-// stay until the graph is written.
-func constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights {
-	return func(name string) *onnx.Value {
-		values, err := l.View(buffer, name)
-		if err != nil {
-			g.Fail("%w", err)
-		}
-		raw := safetensors.FromFloat32(name, values, l.Dims(name)...)
-		return g.Weight(name, &onnx.Tensor{DType: onnx.Float32, Dims: raw.Shape, Raw: raw.Data})
+// Fill reads the parameters of a flat buffer from the folder. A dense layer that the folder does not have starts at
+// seeded random numbers, as torch.nn.Linear's.
+func (m *Model) Fill(l *flat.Layout, buffer []float32) error {
+	w, err := hf.OpenWeights(m.Dir)
+	if err != nil {
+		return err
 	}
+	defer w.Close()
+	prefix, err := m.Encoder.Prefix(w)
+	if err != nil {
+		return err
+	}
+	if err := w.Fill(l, buffer, m.Encoder.Names(prefix), m.startDense(w, prefix)); err != nil {
+		return err
+	}
+	if d := m.Config.Dense; d != nil && d.Path != "" {
+		return d.read(filepath.Join(m.Dir, d.Path), l, buffer)
+	}
+	return nil
 }
 
 // checkLengths says whether texts of n tokens fit the model.

@@ -2,7 +2,6 @@ package embedding
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/runtime"
@@ -78,7 +78,7 @@ func TestPackedPaddedAndSavedAgree(t *testing.T) {
 			m := f.model(t, pooling)
 			tr := f.trainer(t, m, 1)
 			dir := filepath.Join(t.TempDir(), "saved")
-			check(t, m.Save(dir, Card{Version: "test"}, tr.Layout(), tr.Parameters()))
+			check(t, m.Save(dir, card.Card{Version: "test"}, tr.Layout(), tr.Parameters()))
 			saved, err := Open(dir)
 			check(t, err)
 			defer saved.Close()
@@ -115,9 +115,9 @@ func TestPackedPaddedAndSavedAgree(t *testing.T) {
 			if math.Abs(norm-1) > 1e-5 {
 				t.Errorf("a vector of length %g", math.Sqrt(norm))
 			}
-			card, ok, err := ReadCard(dir)
-			if err != nil || !ok || card.Kind != Kind || card.Pooling != pooling {
-				t.Errorf("card %+v, %v, %v", card, ok, err)
+			c, ok, err := card.Read(dir)
+			if err != nil || !ok || c.Kind != card.Embedding || c.Pooling != string(pooling) {
+				t.Errorf("card %+v, %v, %v", c, ok, err)
 			}
 		})
 	}
@@ -129,7 +129,7 @@ func TestSaveKeepsEveryTensor(t *testing.T) {
 	m := f.model(t, Mean)
 	tr := f.trainer(t, m, 1)
 	dir := filepath.Join(t.TempDir(), "saved")
-	check(t, m.Save(dir, Card{}, tr.Layout(), tr.Parameters()))
+	check(t, m.Save(dir, card.Card{}, tr.Layout(), tr.Parameters()))
 	a, err := os.ReadFile(filepath.Join(f.dir, hf.SafetensorsFile))
 	check(t, err)
 	b, err := os.ReadFile(filepath.Join(dir, hf.SafetensorsFile))
@@ -137,84 +137,6 @@ func TestSaveKeepsEveryTensor(t *testing.T) {
 	tail := len(a) - 60_000 // the headers may differ in spaces, the data may not
 	if string(a[len(a)-tail:]) != string(b[len(b)-tail:]) {
 		t.Error("an untrained model's weights changed in saving")
-	}
-}
-
-func writeRows(t *testing.T, rows ...string) *Dataset {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "rows.jsonl")
-	check(t, os.WriteFile(path, []byte(strings.Join(rows, "\n")), 0o600))
-	d, err := OpenDataset(path, strings.Contains(rows[0], "neg"))
-	check(t, err)
-	t.Cleanup(func() { d.Close() })
-	return d
-}
-
-// Batches are a pure function of the step; every example comes once an epoch, in another order the next.
-func TestSourceIsAFunctionOfTheStep(t *testing.T) {
-	m := loadFixture(t).model(t, Mean)
-	var rows []string
-	for i := 0; i < 11; i++ {
-		rows = append(rows, fmt.Sprintf(`{"query":"%c","pos":["%c a","%c b"],"neg":["x","y","z"]}`, 'a'+i, 'a'+i, 'a'+i))
-	}
-	d := writeRows(t, rows...)
-	b := Batching{BatchSize: 4, Accumulation: 2, NegNums: 4, QueryMaxLen: 8, PassageMaxLen: 8, Groups: 2, Shuffle: true, Seed: 1}
-	if d.Len() != 22 || b.StepsPerEpoch(22) != 3 {
-		t.Fatalf("%d examples, %d steps", d.Len(), b.StepsPerEpoch(22))
-	}
-	collect := func(first int) (ids []string, queries int) {
-		s, err := m.Source(d, b)
-		check(t, err)
-		for step := first; step < 6; step++ {
-			batches, err := s(step)
-			check(t, err)
-			for _, x := range batches {
-				ids = append(ids, fmt.Sprint(step, x.Ints["input_ids"].Data))
-				queries += x.Rows
-			}
-		}
-		return ids, queries
-	}
-	all, queries := collect(0)
-	if queries != 44 || len(all) != 12 {
-		t.Errorf("%d queries in %d batches, want 44 in 12", queries, len(all))
-	}
-	later, _ := collect(4)
-	if !reflect.DeepEqual(all[8:], later) {
-		t.Error("a source started at step 4 gives other batches than one that came there")
-	}
-	if strings.TrimPrefix(all[0], "0") == strings.TrimPrefix(all[6], "3") {
-		t.Error("the second epoch is the first again")
-	}
-}
-
-func TestLastMicroBatch(t *testing.T) {
-	b := Batching{BatchSize: 4, Accumulation: 1}
-	for examples, want := range map[int]int{8: 2, 9: 2, 10: 3, 3: 1} {
-		if got := b.StepsPerEpoch(examples); got != want {
-			t.Errorf("%d examples: %d steps, want %d", examples, got, want)
-		}
-	}
-	b.NegNums = 1
-	if got := b.StepsPerEpoch(9); got != 3 {
-		t.Errorf("with negatives: %d steps, want 3", got)
-	}
-}
-
-// Fewer negatives than asked for repeat, each as often as the others or once more.
-func TestDrawnNegatives(t *testing.T) {
-	s := &source{b: Batching{NegNums: 7, Seed: 3}}
-	count := map[string]int{}
-	for _, n := range s.draw(5, []string{"x", "y", "z"}) {
-		count[n]++
-	}
-	for _, n := range []string{"x", "y", "z"} {
-		if count[n] < 2 || count[n] > 3 {
-			t.Errorf("drawn %v", count)
-		}
-	}
-	if !reflect.DeepEqual(s.draw(5, []string{"x", "y", "z"}), s.draw(5, []string{"x", "y", "z"})) {
-		t.Error("two draws for one epoch differ")
 	}
 }
 
@@ -233,9 +155,10 @@ func TestFoldersOfOtherKinds(t *testing.T) {
 		return dir
 	}
 	for _, c := range []struct{ file, content, want string }{
-		{"modules.json", `[{"path":"2_Dense","type":"sentence_transformers.models.Dense"}]`, `module "sentence_transformers.models.Dense" is not supported`},
+		{"modules.json", `[{"path":"2_LSTM","type":"sentence_transformers.models.LSTM"}]`, `module "sentence_transformers.models.LSTM" is not supported`},
+		{"rag_retrieval.json", `{"kind":"reranker"}`, "is a model of kind reranker, not embedding"},
 		{"modules.json", `{`, "modules.json: "},
-		{"1_Pooling/config.json", `{"pooling_mode_max_tokens":true}`, "want mean or cls pooling"},
+		{"1_Pooling/config.json", `{"pooling_mode_max_tokens":true}`, "want mean, cls or lasttoken pooling"},
 		{"1_Pooling/config.json", `{"pooling_mode":["mean","cls"]}`, "pooling_mode is"},
 		{"sentence_bert_config.json", `{"max_seq_length":25}`, "max_seq_length is 25, want 3 to 24"},
 	} {
@@ -246,7 +169,7 @@ func TestFoldersOfOtherKinds(t *testing.T) {
 	m, err := Open(write("sentence_bert_config.json", `{"max_seq_length":20}`))
 	check(t, err)
 	defer m.Close()
-	if m.Config != (Config{CLS, true, 20}) {
+	if !reflect.DeepEqual(m.Config, Config{Pooling: CLS, Normalize: true, MaxSeqLength: 20}) {
 		t.Errorf("%+v", m.Config)
 	}
 	m, err = Open(write("1_Pooling/config.json", `{"pooling_mode":"mean"}`))

@@ -10,6 +10,8 @@ import (
 type Row struct {
 	IDs   []int64
 	Types []int64 // nil: all zero
+	// Unseen is how many tokens at the end no token attends to: ColBERT's query expansion.
+	Unseen int
 }
 
 // Pack lays rows out for a graph made by NewPackedLayout with the same number of groups: their tokens end to end in
@@ -92,6 +94,9 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 				}
 				t := starts[i] + int64(j)
 				tokens[at] = t
+				if j >= len(rows[i].IDs)-rows[i].Unseen {
+					bias[at] = PaddingBias
+				}
 				slot[t], stride[t] = before+int64(r*length)*heads+int64(j), int64(length)
 			}
 		}

@@ -136,11 +136,3 @@ func (p *packedLayout) Values(probs, v *onnx.Value) *onnx.Value {
 }
 
 func (p *packedLayout) Gelu(x *onnx.Value) *onnx.Value { return p.g.Gelu(x) }
-
-// Bounds adds the largest sizes that the named dimensions of a packed batch of these limits can have.
-func (c Config) Bounds(to map[string]int64, rows, maxLength, groups int) {
-	to[TokensDim] = int64(rows * maxLength)
-	for k := 0; k < groups; k++ {
-		to[groupRows(k)], to[groupLength(k)] = int64(rows), int64(maxLength)
-	}
-}

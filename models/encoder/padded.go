@@ -84,6 +84,11 @@ func (p *paddedLayout) Gelu(x *onnx.Value) *onnx.Value {
 
 // PaddedHidden gives [tokens, hidden] its batch shape [batch, sequence, hidden] back.
 func PaddedHidden(g *onnx.Graph, l Layout, c Config, x *onnx.Value) *onnx.Value {
+	return PaddedRows(g, l, x, c.HiddenSize)
+}
+
+// PaddedRows is PaddedHidden for values of another width.
+func PaddedRows(g *onnx.Graph, l Layout, x *onnx.Value, width int64) *onnx.Value {
 	p := l.(*paddedLayout)
-	return g.Reshape(x, g.Concat(0, g.Shape(p.ids), g.IntVector(c.HiddenSize)))
+	return g.Reshape(x, g.Concat(0, g.Shape(p.ids), g.IntVector(width)))
 }

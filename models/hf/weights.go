@@ -207,10 +207,14 @@ func (w *Weights) Fill(l *flat.Layout, buffer []float32, names Names, start func
 	})
 }
 
-// FromLayout sees the parameters of a flat buffer as a checkpoint's tensors.
-func FromLayout(l *flat.Layout, buffer []float32, names Names) []safetensors.Tensor {
+// FromLayout sees some parameters of a flat buffer as a checkpoint's tensors.
+func FromLayout(l *flat.Layout, buffer []float32, params []flat.Param, names Names) []safetensors.Tensor {
 	var out []safetensors.Tensor
-	_ = l.Each(buffer, func(p flat.Param, values []float32) error {
+	for _, p := range params {
+		values, err := l.View(buffer, p.Name)
+		if err != nil {
+			panic(err) // the caller made the layout of these parameters
+		}
 		parts := names(p.Name)
 		dims := slices.Clone(p.Dims)
 		dims[0] /= int64(len(parts))
@@ -218,8 +222,7 @@ func FromLayout(l *flat.Layout, buffer []float32, names Names) []safetensors.Ten
 		for i, name := range parts {
 			out = append(out, safetensors.FromFloat32(name, values[i*share:(i+1)*share], dims...))
 		}
-		return nil
-	})
+	}
 	return out
 }
 

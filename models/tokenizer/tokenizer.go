@@ -33,6 +33,7 @@ const (
 type Tokenizer struct {
 	t            *tokenizers.Tokenizer
 	single, pair template
+	made         []byte // the tokenizer.json that was made of a vocab.txt
 }
 
 // Open reads the tokenizer of a folder: tokenizer.json, or a WordPiece tokenizer made of vocab.txt.
@@ -51,6 +52,9 @@ func Open(dir string) (*Tokenizer, error) {
 	t, err := parse(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if filepath.Base(path) == VocabFile {
+		t.made = b
 	}
 	return t, nil
 }
@@ -74,7 +78,7 @@ func parse(b []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tokenizer{t, single, pair}, nil
+	return &Tokenizer{t: t, single: single, pair: pair}, nil
 }
 
 // Encode gives a text's token ids with special tokens, at most maxLength of them: the text is cut at its end.
@@ -105,6 +109,26 @@ func (t *Tokenizer) prefix(text string, room int) []uint32 {
 	}
 	ids, _ := t.t.Encode(text, false)
 	return ids
+}
+
+// Token is the text of special token number i around a single text.
+func (t *Tokenizer) Token(i int) (string, error) {
+	for _, p := range t.single {
+		if i < len(p.ids) {
+			return t.t.Decode([]uint32{uint32(p.ids[i])}, false), nil
+		}
+		i -= len(p.ids)
+	}
+	return "", fmt.Errorf("the tokenizer puts %d special tokens around a text", t.Specials())
+}
+
+// Save writes tokenizer.json into a folder if the tokenizer was made of a vocab.txt alone; otherwise the folder's own is
+// to be copied.
+func (t *Tokenizer) Save(dir string) error {
+	if t.made == nil {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(dir, File), t.made, 0o644)
 }
 
 // Specials is the number of tokens that Encode adds to every text.

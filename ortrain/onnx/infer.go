@@ -34,7 +34,7 @@ func init() {
 	}
 	for _, op := range []string{
 		"Neg", "Exp", "Log", "Sqrt", "Abs", "Sign", "Reciprocal", "Erf", "Tanh", "Sigmoid", "HardSigmoid", "Relu", "Gelu",
-		"Identity", "Clip", "Softmax", "LogSoftmax",
+		"Identity", "Clip", "Softmax", "LogSoftmax", "CumSum",
 	} {
 		inference[op] = inferSame
 	}

@@ -297,3 +297,8 @@ func flag(b bool) int64 {
 	}
 	return 0
 }
+
+// CumSum is the running sum along axis.
+func (g *Graph) CumSum(x *Value, axis int64) *Value {
+	return g.op1("CumSum", []*Value{x, g.IntScalar(axis)}, nil)
+}

@@ -5,11 +5,12 @@ import (
 	"math"
 )
 
-// Schedule is a learning rate over a run of Total steps: a linear warm-up, then a decay to zero.
+// Schedule is a learning rate over a run of Total steps: a linear warm-up, a stretch at the peak, then a decay to zero.
 type Schedule struct {
-	Kind   string // "cosine", "linear" or "constant" after the warm-up
+	Kind   string // of the decay: "cosine", "linear" or "constant"
 	Peak   float64
-	Warmup int
+	Warmup int // steps
+	Stable int // steps at the peak
 	Total  int
 }
 
@@ -34,7 +35,8 @@ func (s Schedule) At(t int) float64 {
 	if t < s.Warmup {
 		return s.Peak * float64(t) / float64(max(1, s.Warmup))
 	}
-	progress := float64(t-s.Warmup) / float64(max(1, s.Total-s.Warmup))
+	begin := s.Warmup + s.Stable
+	progress := max(0, float64(t-begin)/float64(max(1, s.Total-begin)))
 	switch s.Kind {
 	case "cosine":
 		return s.Peak * max(0, 0.5*(1+math.Cos(math.Pi*progress)))

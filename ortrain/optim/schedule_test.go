@@ -26,6 +26,12 @@ func TestSchedule(t *testing.T) {
 	if got := (optim.Schedule{Kind: "linear", Peak: 1, Total: 4}).At(0); got != 1 {
 		t.Errorf("without a warm-up: %g", got)
 	}
+	stable := optim.Schedule{Kind: "linear", Peak: 1, Warmup: 2, Stable: 4, Total: 10}
+	for step, want := range map[int]float64{1: 0.5, 2: 1, 6: 1, 8: 0.5, 10: 0} {
+		if got := stable.At(step); math.Abs(got-want) > 1e-12 {
+			t.Errorf("with a stable stretch at %d: %g, want %g", step, got, want)
+		}
+	}
 	for _, bad := range []optim.Schedule{{Kind: "steps", Peak: 1}, {Kind: "linear"}, {Kind: "linear", Peak: math.Inf(1)}} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v is valid", bad)

@@ -1,4 +1,11 @@
-package embedding
+// Package finetune runs the fine-tuning of a model of any kind: it checks everything before it writes anything, trains,
+// keeps the state that a run goes on from, and saves the model.
+//
+//	run, err := finetune.Prepare(cfg, embedding.NewTask, version)
+//	defer run.Close()
+//	err = run.Start()                 // or run.Resume()
+//	err = run.Train(ctx, hooks...)
+package finetune
 
 import (
 	"context"
@@ -9,10 +16,33 @@ import (
 	"reflect"
 	"strings"
 
+	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/flat"
 )
+
+// Task is a model of some kind with its loss: what tells one fine-tuning from another.
+type Task interface {
+	// Model describes the training graph.
+	Model() artifact.Model
+	// Fill puts the parameters that training starts from into a flat buffer.
+	Fill(l *flat.Layout, parameters []float32) error
+	// Examples says how many training examples a row makes, or what is wrong with it.
+	Examples(r data.Row) (int, error)
+	// Least is how many examples a batch needs.
+	Least() int
+	// Collate makes a batch of examples.
+	Collate(epoch int, examples []data.Example) (*ortrain.Batch, error)
+	// Save writes the model with these parameters as a folder; the card's fields of the run are filled in.
+	Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error
+	Close() error
+}
+
+// NewTask opens the base model of a configuration.
+type NewTask func(c config.Train) (Task, error)
 
 // Names in a run's output folder.
 const (
@@ -24,67 +54,52 @@ const (
 // Run is a fine-tuning run, opened: everything that can fail for a wrong input has been checked.
 type Run struct {
 	Config  config.Train
-	Model   *Model
-	Data    *Dataset
+	Data    *data.Dataset
 	Trainer *ortrain.Trainer
 	Steps   int // of the whole run
 	Set     *artifact.Set
 
+	task    Task
 	source  ortrain.Source
 	version string
 }
 
 // Prepare opens model and data and builds the graphs. It writes nothing. version goes into the saved folder.
-func Prepare(c config.Train, version string) (*Run, error) {
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
-	return prepare(c, version, true)
+func Prepare(c config.Train, open NewTask, version string) (*Run, error) {
+	return prepare(c, open, version, true)
 }
 
 // PrepareGraphs is Prepare without training data, for WriteArtifacts.
-func PrepareGraphs(c config.Train, version string) (*Run, error) {
-	if c.TrainDataset == "" {
-		c.TrainDataset = "none" // not read
+func PrepareGraphs(c config.Train, open NewTask, version string) (*Run, error) {
+	if len(c.TrainDataset) == 0 {
+		c.TrainDataset = config.List{"none"} // not read
 	}
+	return prepare(c, open, version, false)
+}
+
+func prepare(c config.Train, open NewTask, version string, withData bool) (*Run, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return prepare(c, version, false)
-}
-
-func prepare(c config.Train, version string, data bool) (*Run, error) {
 	r := &Run{Config: c, version: version}
-	if err := r.open(data); err != nil {
+	if err := r.open(open, withData); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Run) open(data bool) (err error) {
-	c, b := r.Config, batching(r.Config)
-	if r.Model, err = Open(c.Model); err != nil {
-		return err
-	}
-	if c.Dropout >= 0 {
-		r.Model.Encoder.SetDropout(c.Dropout)
-	}
-	if err := r.Model.checkBatching(b); err != nil {
+func (r *Run) open(open NewTask, withData bool) (err error) {
+	c := r.Config
+	if r.task, err = open(c); err != nil {
 		return err
 	}
 	r.Steps = c.Steps(1)
-	if data {
-		if r.Data, err = OpenDataset(c.TrainDataset, c.NegNums > 0); err != nil {
+	if withData {
+		if err := r.openData(); err != nil {
 			return err
 		}
-		if r.source, err = r.Model.Source(r.Data, b); err != nil {
-			return err
-		}
-		r.Steps = c.Steps(b.StepsPerEpoch(r.Data.Len()))
 	}
-	shape := b.Shape()
-	shape.Recompute = r.Model.Encoder.RecomputeAttention(shape.Rows, shape.MaxLength)
-	if r.Set, err = artifact.Build(r.Model.Trainable(shape, c.Temperature), c.AdamW()); err != nil {
+	if r.Set, err = artifact.Build(r.task.Model(), c.AdamW()); err != nil {
 		return err
 	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{
@@ -94,15 +109,27 @@ func (r *Run) open(data bool) (err error) {
 	if err != nil {
 		return err
 	}
-	return r.Model.Encoder.ReadWeights(c.Model, r.Trainer.Layout(), r.Trainer.Parameters())
+	return r.task.Fill(r.Trainer.Layout(), r.Trainer.Parameters())
 }
 
-func batching(c config.Train) Batching {
-	return Batching{
-		BatchSize: c.BatchSize, Accumulation: c.GradientAccumulationSteps, NegNums: c.NegNums,
-		QueryMaxLen: c.QueryMaxLen, PassageMaxLen: c.PassageMaxLen, Groups: c.AttentionGroups,
+func (r *Run) openData() (err error) {
+	c := r.Config
+	r.Data, err = data.Open(c.TrainDataset, data.Options{
+		LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Examples: r.task.Examples,
+	})
+	if err != nil {
+		return err
+	}
+	b := data.Batching{
+		BatchSize: c.BatchSize, Accumulation: c.GradientAccumulationSteps, Least: r.task.Least(),
 		Shuffle: c.Shuffle, Seed: c.Seed,
 	}
+	if r.Data.Len() < b.Least {
+		return fmt.Errorf("%s has one example: in-batch negatives need at least two", r.Data.Name())
+	}
+	r.source = r.Data.Source(b, r.task.Collate)
+	r.Steps = c.Steps(b.StepsPerEpoch(r.Data.Len()))
+	return nil
 }
 
 // Close frees everything.
@@ -111,11 +138,9 @@ func (r *Run) Close() error {
 	if r.Trainer != nil {
 		errs = append(errs, r.Trainer.Close())
 	}
-	if r.Data != nil {
-		errs = append(errs, r.Data.Close())
-	}
-	if r.Model != nil {
-		errs = append(errs, r.Model.Close())
+	errs = append(errs, r.Data.Close())
+	if r.task != nil {
+		errs = append(errs, r.task.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -191,7 +216,7 @@ func differences(saved, now config.Train) []string {
 	a, b := reflect.ValueOf(saved), reflect.ValueOf(now)
 	for i := 0; i < a.NumField(); i++ {
 		key := a.Type().Field(i).Tag.Get("yaml")
-		if x, y := a.Field(i).Interface(), b.Field(i).Interface(); x != y && !free[key] {
+		if x, y := a.Field(i).Interface(), b.Field(i).Interface(); !reflect.DeepEqual(x, y) && !free[key] {
 			out = append(out, fmt.Sprintf("%s was %v, is %v", key, x, y))
 		}
 	}
@@ -215,10 +240,8 @@ func (r *Run) Train(ctx context.Context, hooks ...ortrain.Hook) error {
 	if err := r.SaveCheckpoint(); err != nil {
 		return err
 	}
-	return r.Model.Save(r.ModelPath(), Card{
-		BaseModel: r.Config.Model, QueryMaxLen: r.Config.QueryMaxLen, PassageMaxLen: r.Config.PassageMaxLen,
-		Temperature: r.Config.Temperature, Steps: r.Trainer.StepsDone(), Version: r.version,
-	}, r.Trainer.Layout(), r.Trainer.Parameters())
+	c := card.Card{BaseModel: r.Config.Model, Steps: r.Trainer.StepsDone(), Version: r.version}
+	return r.task.Save(r.ModelPath(), c, r.Trainer.Layout(), r.Trainer.Parameters())
 }
 
 // ModelPath is the folder of the fine-tuned model.

@@ -1,0 +1,122 @@
+package colbert
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// Save writes the model with these parameters as a folder that sentence-transformers' MultiVectorEncoder loads with the
+// same scores, with model.onnx for other runtimes beside it. dir appears whole or not at all.
+func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+	c.Kind, c.Dim = card.ColBERT, m.Dim
+	return atomicdir.Write(dir, func(tmp string) error {
+		if err := hf.CopyFiles(m.Dir, tmp); err != nil {
+			return err
+		}
+		if err := m.Tokenizer.Save(tmp); err != nil {
+			return err
+		}
+		if err := m.writeWeights(filepath.Join(tmp, hf.SafetensorsFile), l, parameters); err != nil {
+			return err
+		}
+		if err := m.writeModules(tmp, l, parameters); err != nil {
+			return err
+		}
+		g := onnx.NewGraph("colbert")
+		m.exportGraph(g, scoring.Constants(g, l, parameters))
+		if err := g.Save(filepath.Join(tmp, "model.onnx")); err != nil {
+			return err
+		}
+		return c.Write(tmp)
+	})
+}
+
+// writeWeights writes the folder's own tensors with the trained ones in their place.
+func (m *Model) writeWeights(path string, l *flat.Layout, parameters []float32) error {
+	w, err := hf.OpenWeights(m.Dir)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	prefix, err := m.Encoder.Prefix(w)
+	if err != nil {
+		return err
+	}
+	return hf.WriteWeights(path, w.Metadata, w.Replace(hf.FromLayout(l, parameters, m.Encoder.Params(), m.Encoder.Names(prefix))))
+}
+
+// writeModules writes sentence-transformers' files. PyLate's markers and expansion stay in the config that was copied.
+func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) error {
+	const base, multi = "sentence_transformers.base.modules.", "sentence_transformers.multi_vector_encoder.modules."
+	tokens := map[string]any{"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
+	dense := map[string]any{
+		"in_features": m.Encoder.HiddenSize, "out_features": m.Dim, "bias": m.Bias,
+		"activation_function": "torch.nn.modules.linear.Identity",
+		"module_input_name":   "token_embeddings", "module_output_name": "token_embeddings",
+	}
+	first, err := m.Tokenizer.Token(0)
+	if err != nil {
+		return err
+	}
+	mask := map[string]any{"skiplist_words": []string{first}, "skiplist_tasks": []string{"query", "document"}, "keep_only_token_ids": nil}
+	var modules []map[string]any
+	for i, x := range []struct {
+		name, module string
+		config       map[string]any
+	}{
+		{"", base + "transformer.Transformer", nil}, {"1_Dense", base + "dense.Dense", dense},
+		{"2_MultiVectorMask", multi + "multi_vector_mask.MultiVectorMask", mask}, {"3_Normalize", base + "normalize.Normalize", tokens},
+	} {
+		modules = append(modules, map[string]any{"idx": i, "name": fmt.Sprint(i), "path": x.name, "type": x.module})
+		if x.config == nil {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Join(dir, x.name), 0o755); err != nil {
+			return err
+		}
+		if err := hf.WriteJSON(filepath.Join(dir, x.name, "config.json"), x.config); err != nil {
+			return err
+		}
+	}
+	err = hf.WriteParams(filepath.Join(dir, "1_Dense", hf.SafetensorsFile), m.linearParams(), l, parameters, func(name string) string {
+		return "linear." + strings.TrimPrefix(name, linear+".")
+	})
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string]any{
+		"modules.json": modules,
+		"config_sentence_transformers.json": map[string]any{
+			"model_type": "MultiVectorEncoder", "similarity_fn_name": "meanmaxsim", "default_prompt_name": nil,
+			"prompts": map[string]string{"query": "", "document": ""},
+		},
+		"sentence_bert_config.json": map[string]any{
+			"transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
+			"modality_config": map[string]any{"text": map[string]string{"method": "forward", "method_output_name": "last_hidden_state"}},
+		},
+	} {
+		if err := hf.WriteJSON(filepath.Join(dir, name), content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
+// [batch, sequence] to token_embeddings [batch, sequence, dim], unit vectors of all tokens, [CLS] and padding included.
+func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
+	g.Opset = encoder.ExportOpset
+	l, _ := encoder.NewPaddedLayout(g, m.Encoder)
+	x := m.project(g, w, m.Encoder.Build(g, w, l, encoder.Training{}))
+	g.Output("token_embeddings", encoder.PaddedRows(g, l, x, m.Dim))
+}

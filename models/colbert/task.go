@@ -1,0 +1,174 @@
+package colbert
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/contrast"
+	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dropout"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// Task is the fine-tuning of a ColBERT model with one of its losses.
+type Task struct {
+	m *Model
+	c config.Train
+}
+
+// NewTask opens the base model.
+func NewTask(c config.Train) (finetune.Task, error) {
+	m, err := OpenBase(c.Model, c.ColBERTDim, c.Seed)
+	if err != nil {
+		return nil, err
+	}
+	if c.Dropout >= 0 {
+		m.Encoder.SetDropout(c.Dropout)
+	}
+	err = errors.Join(m.checkLengths("query_max_len", c.QueryMaxLen), m.checkLengths("passage_max_len", c.PassageMaxLen))
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return &Task{m, c}, nil
+}
+
+// Close frees the model.
+func (t *Task) Close() error { return t.m.Close() }
+
+// Fill reads the base model's weights; a projection that it lacks is new.
+func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
+	if t.m.projection == "" {
+		fmt.Fprintf(os.Stderr, "the base model has no projection yet: one of width %d starts at random\n", t.m.Dim)
+	}
+	return t.m.Fill(l, parameters)
+}
+
+// distils says whether the loss reads a teacher's scores.
+func (t *Task) distils() bool { return t.c.LossType == "kl" }
+
+// Least is two where other queries' passages are the only negatives.
+func (t *Task) Least() int {
+	if t.distils() || t.c.NegNums > 0 {
+		return 1
+	}
+	return 2
+}
+
+// Model describes the training graph.
+func (t *Task) Model() artifact.Model {
+	perQuery := 2 + t.c.NegNums
+	if t.distils() {
+		perQuery = 1 + t.c.GroupSize
+	}
+	return t.model(encoder.Shape{
+		Rows: t.c.BatchSize * perQuery, MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
+	})
+}
+
+func (t *Task) model(s encoder.Shape) artifact.Model {
+	return artifact.Model{
+		Name: "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s),
+		Loss: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
+			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop)
+			vectors := t.m.project(g, w, hidden)
+			scores := maxSim(g, vectors, vectors)
+			scores = g.Mul(scores, g.Scalar(scores, 1/t.c.Temperature))
+			if t.distils() {
+				return contrast.KL(g, scores)
+			}
+			return contrast.InfoNCE(g)(scores)
+		},
+	}
+}
+
+// Examples makes one example of each positive, or of each row of a teacher's scores.
+func (t *Task) Examples(r data.Row) (int, error) {
+	form := r.Form()
+	switch {
+	case t.distils() && form != data.Scored:
+		return 0, fmt.Errorf("the loss %s needs rows of %s", t.c.LossType, data.Scored)
+	case t.distils() && len(r.Pos) < 2:
+		return 0, errors.New(`"pos" has one text: a teacher's scores of several passages are needed`)
+	case t.distils():
+		return 1, nil
+	case form == data.Queries:
+		return 0, errors.New(`"pos" is missing`)
+	case form != data.Pairs && form != data.Scored:
+		return 0, fmt.Errorf("the loss %s needs rows of %s", t.c.LossType, data.Pairs)
+	case t.c.NegNums > 0 && len(r.Neg) == 0:
+		return 0, errors.New(`"neg" is missing or empty, but neg_nums asks for negatives`)
+	}
+	return len(r.Pos), nil
+}
+
+// Collate tokenizes examples: their queries, then their passages.
+func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, error) {
+	var queries, positives, negatives []string
+	var known [][]string
+	var groups [][]float64
+	for _, e := range examples {
+		queries = append(queries, e.Row.Text())
+		if t.distils() {
+			texts, scores := t.draw(e, epoch)
+			positives, groups = append(positives, texts...), append(groups, scores)
+			continue
+		}
+		positives, known = append(positives, e.Row.Pos[e.Item]), append(known, e.Row.Pos)
+		negatives = append(negatives, data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg)...)
+	}
+	passages := append(positives, negatives...)
+	var rows []encoder.Row
+	for _, q := range queries {
+		rows = append(rows, t.m.Query(q, t.c.QueryMaxLen))
+	}
+	for _, p := range passages {
+		rows = append(rows, t.m.Passage(p, t.c.PassageMaxLen))
+	}
+	b := t.layOut(rows, len(queries))
+	if t.distils() {
+		contrast.BindKL(b, groups)
+	} else {
+		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(b, queries, passages, known)
+	}
+	return b, nil
+}
+
+// layOut packs tokenized rows, queries first.
+func (t *Task) layOut(rows []encoder.Row, queries int) *ortrain.Batch {
+	b := ortrain.NewBatch()
+	b.Rows = queries
+	starts := t.m.Encoder.Pack(b, rows, t.c.AttentionGroups)
+	t.m.bindQueries(b, rows[:queries], starts[:queries])
+	t.m.bindPassages(b, rows[queries:], starts[queries:])
+	return b
+}
+
+// draw picks at most train_group_size of a query's passages for this epoch.
+func (t *Task) draw(e data.Example, epoch int) (texts []string, scores []float64) {
+	if len(e.Row.Pos) <= t.c.GroupSize {
+		return slices.Clone(e.Row.Pos), e.Row.Scores
+	}
+	all := make([]int, len(e.Row.Pos))
+	for i := range all {
+		all[i] = i
+	}
+	for _, i := range data.Draw(t.c.Seed, e.Number, epoch, t.c.GroupSize, all) {
+		texts, scores = append(texts, e.Row.Pos[i]), append(scores, e.Row.Scores[i])
+	}
+	return texts, scores
+}
+
+// Save writes the model as a folder that sentence-transformers loads.
+func (t *Task) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+	c.Loss, c.QueryMaxLen, c.PassageMaxLen, c.Temperature = t.c.LossType, t.c.QueryMaxLen, t.c.PassageMaxLen, t.c.Temperature
+	return t.m.Save(dir, c, l, parameters)
+}

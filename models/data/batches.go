@@ -1,0 +1,104 @@
+package data
+
+import (
+	"math/rand/v2"
+
+	"rag-retrieval-go/ortrain"
+)
+
+// Batching says how examples become batches.
+type Batching struct {
+	BatchSize    int // examples of a micro-batch
+	Accumulation int // micro-batches of a step
+	// Least is how many examples the last micro-batch of an epoch needs to teach anything; a smaller one is left out.
+	Least   int
+	Shuffle bool
+	Seed    uint64
+}
+
+// StepsPerEpoch is how many optimizer steps one pass over the data takes. The last micro-batch may be smaller, and so
+// may the last step.
+func (b Batching) StepsPerEpoch(examples int) int {
+	micro := b.microBatches(examples)
+	return (micro + b.Accumulation - 1) / b.Accumulation
+}
+
+func (b Batching) microBatches(examples int) int {
+	n := examples / b.BatchSize
+	if rest := examples % b.BatchSize; rest > 0 && (rest >= b.Least || n == 0) {
+		n++
+	}
+	return n
+}
+
+// Source gives the batches of every step, as a pure function of the step: a resumed run sees what the run that was
+// never stopped would have seen. collate makes a batch of examples.
+func (d *Dataset) Source(b Batching, collate func(epoch int, examples []Example) (*ortrain.Batch, error)) ortrain.Source {
+	s := &source{d: d, b: b, collate: collate, epoch: -1}
+	return s.step
+}
+
+type source struct {
+	d       *Dataset
+	b       Batching
+	collate func(epoch int, examples []Example) (*ortrain.Batch, error)
+	epoch   int
+	order   []int // the epoch's permutation of the examples
+}
+
+func (s *source) step(step int) ([]*ortrain.Batch, error) {
+	perEpoch := s.b.StepsPerEpoch(s.d.Len())
+	epoch, within := step/perEpoch, step%perEpoch
+	if epoch != s.epoch {
+		s.epoch, s.order = epoch, s.permutation(epoch)
+	}
+	var out []*ortrain.Batch
+	micro := s.b.microBatches(s.d.Len())
+	for i := within * s.b.Accumulation; i < min((within+1)*s.b.Accumulation, micro); i++ {
+		b, err := s.batch(s.order[i*s.b.BatchSize : min((i+1)*s.b.BatchSize, len(s.order))])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func (s *source) batch(numbers []int) (*ortrain.Batch, error) {
+	examples := make([]Example, len(numbers))
+	for i, n := range numbers {
+		var err error
+		if examples[i], err = s.d.Example(n); err != nil {
+			return nil, err
+		}
+	}
+	return s.collate(s.epoch, examples)
+}
+
+func (s *source) permutation(epoch int) []int {
+	if s.b.Shuffle {
+		return rand.New(rand.NewPCG(s.b.Seed, uint64(epoch))).Perm(s.d.Len())
+	}
+	order := make([]int, s.d.Len())
+	for i := range order {
+		order[i] = i
+	}
+	return order
+}
+
+// Draw picks n of from for an example, anew each epoch, without repetition as long as there are enough.
+func Draw[T any](seed uint64, example, epoch, n int, from []T) []T {
+	if n == 0 || len(from) == 0 {
+		return nil
+	}
+	rng := rand.New(rand.NewPCG(seed^uint64(example)<<20, uint64(epoch)))
+	var out []T
+	for len(out) < n {
+		for _, i := range rng.Perm(len(from)) {
+			if len(out) < n {
+				out = append(out, from[i])
+			}
+		}
+	}
+	return out
+}

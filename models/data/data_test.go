@@ -1,0 +1,201 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/ortrain"
+)
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, rows ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rows.jsonl")
+	check(t, os.WriteFile(path, []byte(strings.Join(rows, "\n")), 0o600))
+	return path
+}
+
+// onePerPositive makes an example of each positive.
+func onePerPositive(r Row) (int, error) {
+	if r.Form() == Queries {
+		return 0, errors.New("no positives")
+	}
+	return len(r.Pos), nil
+}
+
+// Batches are a pure function of the step; every example comes once an epoch, in another order the next.
+func TestSourceIsAFunctionOfTheStep(t *testing.T) {
+	var rows []string
+	for i := 0; i < 11; i++ {
+		rows = append(rows, fmt.Sprintf(`{"query":"%c","pos":["%c a","%c b"],"neg":["x","y","z"]}`, 'a'+i, 'a'+i, 'a'+i))
+	}
+	path := write(t, rows...)
+	d, err := Open([]string{path}, Options{Examples: onePerPositive})
+	check(t, err)
+	defer d.Close()
+	b := Batching{BatchSize: 4, Accumulation: 2, Shuffle: true, Seed: 1}
+	if d.Len() != 22 || b.StepsPerEpoch(22) != 3 {
+		t.Fatalf("%d examples, %d steps", d.Len(), b.StepsPerEpoch(22))
+	}
+	collect := func(first int) (batches []string, seen map[string]int) {
+		seen = map[string]int{}
+		source := d.Source(b, func(epoch int, examples []Example) (*ortrain.Batch, error) {
+			text := ""
+			for _, e := range examples {
+				positive := e.Row.Pos[e.Item]
+				seen[fmt.Sprint(epoch, " ", positive)]++
+				text += positive + ";"
+			}
+			batches = append(batches, text)
+			return ortrain.NewBatch(), nil
+		})
+		for step := first; step < 6; step++ {
+			_, err := source(step)
+			check(t, err)
+		}
+		return batches, seen
+	}
+	all, seen := collect(0)
+	if len(all) != 12 || len(seen) != 44 {
+		t.Errorf("%d examples in %d batches, want 44 in 12", len(seen), len(all))
+	}
+	for e, n := range seen {
+		if n != 1 {
+			t.Errorf("%s came %d times", e, n)
+		}
+	}
+	later, _ := collect(4)
+	if !reflect.DeepEqual(all[8:], later) {
+		t.Error("a source started at step 4 gives other batches than one that came there")
+	}
+	if all[0] == all[6] {
+		t.Error("the second epoch is the first again")
+	}
+}
+
+func TestLastMicroBatch(t *testing.T) {
+	b := Batching{BatchSize: 4, Accumulation: 1, Least: 2}
+	for examples, want := range map[int]int{8: 2, 9: 2, 10: 3, 3: 1} {
+		if got := b.StepsPerEpoch(examples); got != want {
+			t.Errorf("%d examples: %d steps, want %d", examples, got, want)
+		}
+	}
+	b.Least = 1
+	if got := b.StepsPerEpoch(9); got != 3 {
+		t.Errorf("a batch of one: %d steps, want 3", got)
+	}
+}
+
+// Fewer than asked for repeat, each as often as the others or once more.
+func TestDraw(t *testing.T) {
+	from := []string{"x", "y", "z"}
+	count := map[string]int{}
+	for _, n := range Draw(3, 5, 0, 7, from) {
+		count[n]++
+	}
+	for _, n := range from {
+		if count[n] < 2 || count[n] > 3 {
+			t.Errorf("drawn %v", count)
+		}
+	}
+	if !reflect.DeepEqual(Draw(3, 5, 0, 7, from), Draw(3, 5, 0, 7, from)) {
+		t.Error("two draws for one epoch differ")
+	}
+	if reflect.DeepEqual(Draw(3, 5, 0, 7, from), Draw(3, 5, 1, 7, from)) && reflect.DeepEqual(Draw(3, 6, 0, 7, from), Draw(3, 6, 1, 7, from)) {
+		t.Error("two epochs draw the same")
+	}
+}
+
+func TestForms(t *testing.T) {
+	for _, c := range []struct {
+		row  string
+		want Form
+	}{
+		{`{"query":"a","pos":"b"}`, Pairs}, {`{"query":"a","pos":["b"],"neg":["c"]}`, Pairs},
+		{`{"query":"a","pos":["b"],"scores":[0.5]}`, Scored}, {`{"query":"a","content":"b","label":1}`, Labeled},
+		{`{"query":"a","hits":[{"content":"b","label":0}]}`, Grouped}, {`{"query":"a"}`, Queries},
+	} {
+		d, err := Open([]string{write(t, c.row)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
+		check(t, err)
+		e, err := d.Example(0)
+		check(t, err)
+		if e.Row.Form() != c.want {
+			t.Errorf("%s is %s, want %s", c.row, e.Row.Form(), c.want)
+		}
+		check(t, d.Close())
+	}
+}
+
+// Bad rows name file, line and key; or are counted and left out.
+func TestBadRows(t *testing.T) {
+	for row, want := range map[string]string{
+		`{"pos":"b"}`:                              `:2: "query" is missing`,
+		`{"query":" ","pos":"b"}`:                  `:2: "query" is empty`,
+		`{"query":"a","pos":[]}`:                   `:2: "pos" is missing or empty`,
+		`{"query":"a","pos":["b",""]}`:             `:2: "pos" has an empty text`,
+		`{"query":"a","pos":["b"],"scores":[1,2]}`: `:2: "scores" has 2 numbers for 1 texts in "pos"`,
+		`{"query":"a","content":"b"}`:              `:2: "label" is missing`,
+		`{"query":"a","label":1}`:                  `:2: "content" is missing`,
+		`{"query":"a","hits":[{"content":"b"}]}`:   `:2: hits[0]: "label" is missing`,
+		`{"query":"a","hits":[]}`:                  `:2: "hits" is empty`,
+		`{"query":"a"}`:                            `:2: no positives`,
+		`{"query":"a","pos":7}`:                    `:2: `,
+		`{"query":"a",`:                            `:2: not JSON`,
+		"{\"query\":\"a\xff\",\"pos\":\"b\"}":      `:2: not valid UTF-8`,
+	} {
+		path := write(t, `{"query":"q","pos":"p"}`, row)
+		_, err := Open([]string{path}, Options{Examples: onePerPositive})
+		if err == nil || !strings.HasPrefix(err.Error(), path+want) {
+			t.Errorf("%s: %v, want %s%s", row, err, path, want)
+		}
+		d, err := Open([]string{path}, Options{Examples: onePerPositive, SkipBad: true})
+		check(t, err)
+		if d.Len() != 1 || d.Skipped != 1 || !strings.Contains(d.FirstBad.Error(), want) {
+			t.Errorf("%s: %d examples, %d skipped, %v", row, d.Len(), d.Skipped, d.FirstBad)
+		}
+		check(t, d.Close())
+	}
+	if _, err := Open([]string{write(t, `{"query":"a"}`)}, Options{Examples: onePerPositive, SkipBad: true}); err == nil || !strings.Contains(err.Error(), "no row makes an example") {
+		t.Errorf("only bad rows: %v", err)
+	}
+}
+
+func TestLabelKey(t *testing.T) {
+	o := Options{LabelKey: "score", Examples: func(Row) (int, error) { return 1, nil }}
+	d, err := Open([]string{write(t, `{"query":"a","content":"b","score":0.25}`, `{"query":"a","hits":[{"content":"b","score":3},{"content":"c","score":-1}]}`)}, o)
+	check(t, err)
+	defer d.Close()
+	one, err := d.Example(0)
+	check(t, err)
+	two, err := d.Example(1)
+	check(t, err)
+	if *one.Row.Label != 0.25 || *two.Row.Hits[0].Label != 3 || *two.Row.Hits[1].Label != -1 {
+		t.Errorf("%+v %+v", one.Row, two.Row)
+	}
+	if _, err := Open([]string{write(t, `{"query":"a","content":"b","label":1}`)}, o); err == nil || !strings.Contains(err.Error(), `"score" is missing`) {
+		t.Errorf("another key: %v", err)
+	}
+}
+
+// Several files are one data set.
+func TestSeveralFiles(t *testing.T) {
+	d, err := Open([]string{write(t, `{"query":"a","pos":["b","c"]}`), write(t, `{"query":"d","pos":"e"}`)}, Options{Examples: onePerPositive})
+	check(t, err)
+	defer d.Close()
+	e, err := d.Example(2)
+	check(t, err)
+	if d.Len() != 3 || *e.Row.Query != "d" {
+		t.Errorf("%d examples, the last of %q", d.Len(), *e.Row.Query)
+	}
+}

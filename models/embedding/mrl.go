@@ -1,0 +1,25 @@
+package embedding
+
+import "rag-retrieval-go/ortrain/onnx"
+
+// matryoshka makes the first dims[k] numbers of a vector vectors of their own: the mean of the loss over all dims, each
+// cut normalised again. Source: Kusupati et al. 2022; equals sentence-transformers' MatryoshkaLoss with equal weights
+// (which adds up instead of averaging) and RAG-Retrieval's use_mrl.
+func matryoshka(g *onnx.Graph, loss vectorLoss, dims []int) vectorLoss {
+	return func(q, p *onnx.Value) *onnx.Value {
+		defer g.Scope("matryoshka")()
+		cut := func(x *onnx.Value, d int) *onnx.Value {
+			return normalized(g, g.Slice(x, g.IntVector(0), g.IntVector(int64(d)), g.IntVector(1)))
+		}
+		var sum *onnx.Value
+		for _, d := range dims {
+			l := loss(cut(q, d), cut(p, d))
+			if sum == nil {
+				sum = l
+			} else {
+				sum = g.Add(sum, l)
+			}
+		}
+		return g.Mul(sum, g.Scalar(sum, 1/float64(len(dims))))
+	}
+}

@@ -1,0 +1,256 @@
+package embedding
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/contrast"
+	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dropout"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// vectorLoss makes a scalar loss of query and passage vectors.
+type vectorLoss func(q, p *onnx.Value) *onnx.Value
+
+// Task is the fine-tuning of an embedding model with one of its losses.
+type Task struct {
+	m       *Model
+	c       config.Train
+	teacher *teacher
+}
+
+// NewTask opens the base model.
+func NewTask(c config.Train) (finetune.Task, error) {
+	m, err := OpenBase(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	t := &Task{m: m, c: c}
+	if err := t.open(); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+func (t *Task) open() (err error) {
+	if t.c.Dropout >= 0 {
+		t.m.Encoder.SetDropout(t.c.Dropout)
+	}
+	if err := t.m.checkLengths("query_max_len", t.c.QueryMaxLen); err != nil {
+		return err
+	}
+	if err := t.m.checkLengths("passage_max_len", t.c.PassageMaxLen); err != nil {
+		return err
+	}
+	want := t.m.Width()
+	if t.c.UseMRL {
+		want = max(want, int64(slices.Max(t.c.MRLDims)))
+		if slices.Min(t.c.MRLDims) < 1 {
+			return fmt.Errorf("mrl_dims are %v, want positive numbers", t.c.MRLDims)
+		}
+	}
+	if t.c.LossType == "stella" {
+		if t.c.SkipBadRows {
+			return errors.New("skip_bad_rows would part the rows from their teacher's vectors")
+		}
+		if t.teacher, err = openTeacher(t.c.Teacher, t.c.TeacherDim); err != nil {
+			return err
+		}
+		want = int64(t.c.TeacherDim)
+	}
+	if want != t.m.Width() { // as RAG-Retrieval does: a new linear layer of that width
+		if t.m.Config.Dense != nil {
+			return fmt.Errorf("%s already has a dense layer of width %d, not %d", t.m.Dir, t.m.Width(), want)
+		}
+		t.m.Config.Dense = &Dense{In: t.m.Encoder.HiddenSize, Out: want, Bias: true, Activation: "Identity", Seed: t.c.Seed}
+	}
+	return nil
+}
+
+// Close frees the model and the teacher.
+func (t *Task) Close() error { return errors.Join(t.m.Close(), t.teacher.Close()) }
+
+// Fill reads the base model's weights.
+func (t *Task) Fill(l *flat.Layout, parameters []float32) error { return t.m.Fill(l, parameters) }
+
+// Least is two for losses that compare the examples of a batch.
+func (t *Task) Least() int {
+	if t.c.LossType == "cosine" || t.c.LossType == "infonce" && t.c.NegNums > 0 {
+		return 1
+	}
+	return 2
+}
+
+// shape are the limits of the batches.
+func (t *Task) shape() encoder.Shape {
+	return encoder.Shape{
+		Rows: t.c.BatchSize * (2 + t.c.NegNums), MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
+	}
+}
+
+// Model describes the training graph.
+func (t *Task) Model() artifact.Model { return t.model(t.shape()) }
+
+func (t *Task) model(s encoder.Shape) artifact.Model {
+	return artifact.Model{
+		Name: "embedding", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s),
+		Loss: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
+			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop)
+			if t.c.LossType == "stella" {
+				v := t.m.Config.pool(g, w, hidden, textRows, textRows)
+				if !t.m.Config.Normalize {
+					v = normalized(g, v)
+				}
+				return stella(g, v, int64(t.c.TeacherDim))
+			}
+			loss := t.loss(g)
+			if t.c.UseMRL {
+				loss = matryoshka(g, loss, t.c.MRLDims)
+			}
+			passages := contrast.PassageRows
+			if t.scored() {
+				passages = contrast.QueryRows // one passage a query
+			}
+			q := t.m.Config.pool(g, w, hidden, contrast.QueryRows, contrast.QueryRows)
+			return loss(q, t.m.Config.pool(g, w, hidden, contrast.PassageRows, passages))
+		},
+	}
+}
+
+func (t *Task) loss(g *onnx.Graph) vectorLoss {
+	switch t.c.LossType {
+	case "cosine":
+		return cosine(g)
+	case "cosent":
+		return cosent(g, t.c.Temperature)
+	case "pair_kl":
+		return pairKL(g, t.c.Temperature)
+	}
+	loss := contrast.InfoNCE(g)
+	return func(q, p *onnx.Value) *onnx.Value {
+		return loss(g.FusedMatMul(q, p, onnx.FusedMatMulAttrs{Alpha: float32(1 / t.c.Temperature), TransB: true}))
+	}
+}
+
+// scored says whether the loss reads pairs with scores.
+func (t *Task) scored() bool {
+	return slices.Contains([]string{"cosine", "cosent", "pair_kl"}, t.c.LossType)
+}
+
+// Examples makes one example of each positive, each scored pair, or each row of a teacher.
+func (t *Task) Examples(r data.Row) (int, error) {
+	form := r.Form()
+	switch {
+	case t.c.LossType == "stella":
+		return 1, nil
+	case t.scored() && form != data.Scored:
+		return 0, fmt.Errorf("the loss %s needs rows of %s", t.c.LossType, data.Scored)
+	case form == data.Queries:
+		return 0, errors.New(`"pos" is missing`)
+	case !t.scored() && form != data.Pairs && form != data.Scored:
+		return 0, fmt.Errorf("the loss %s needs rows of %s", t.c.LossType, data.Pairs)
+	case !t.scored() && t.c.NegNums > 0 && len(r.Neg) == 0:
+		return 0, errors.New(`"neg" is missing or empty, but neg_nums asks for negatives`)
+	}
+	return len(r.Pos), nil
+}
+
+// Collate tokenizes examples: their queries, their positives, then their negatives query by query.
+func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, error) {
+	if t.c.LossType == "stella" {
+		return t.collateTexts(examples)
+	}
+	var queries, positives, negatives []string
+	var known [][]string
+	var scores []float64
+	for _, e := range examples {
+		all := t.passages(e.Row.Pos)
+		queries, positives, known = append(queries, t.query(e.Row)), append(positives, all[e.Item]), append(known, all)
+		negatives = append(negatives, t.passages(data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg))...)
+		if t.scored() {
+			scores = append(scores, e.Row.Scores[e.Item])
+		}
+	}
+	passages := append(positives, negatives...)
+	var rows []encoder.Row
+	for _, q := range queries {
+		rows = append(rows, encoder.Row{IDs: t.m.Tokenizer.Encode(q, t.c.QueryMaxLen)})
+	}
+	for _, p := range passages {
+		rows = append(rows, encoder.Row{IDs: t.m.Tokenizer.Encode(p, t.c.PassageMaxLen)})
+	}
+	return t.layOut(rows, queries, passages, known, scores), nil
+}
+
+// query is a row's query with its own prompt, or the model's.
+func (t *Task) query(r data.Row) string {
+	if r.Prompt != "" {
+		return r.Text()
+	}
+	return t.m.Config.Prompt(true) + *r.Query
+}
+
+// passages are texts with the model's prompt.
+func (t *Task) passages(texts []string) []string {
+	prompt := t.m.Config.Prompt(false)
+	if prompt == "" {
+		return texts
+	}
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		out[i] = prompt + text
+	}
+	return out
+}
+
+// layOut packs tokenized rows, queries first. The texts only tell which passages are equal; known are all positives of each query.
+func (t *Task) layOut(rows []encoder.Row, queries, passages []string, known [][]string, scores []float64) *ortrain.Batch {
+	out := ortrain.NewBatch()
+	out.Rows = len(queries)
+	starts := t.m.Encoder.Pack(out, rows, t.c.AttentionGroups)
+	lengths := encoder.Lengths(rows)
+	n := len(queries)
+	t.m.Config.bindPooling(out, contrast.QueryRows, starts[:n], lengths[:n])
+	t.m.Config.bindPooling(out, contrast.PassageRows, starts[n:], lengths[n:])
+	if t.scored() {
+		bindScores(out, t.c.LossType, scores, t.c.Temperature)
+	} else {
+		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(out, queries, passages, known)
+	}
+	return out
+}
+
+// collateTexts is Collate for a teacher's vectors, one of each row.
+func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
+	var rows []encoder.Row
+	var vectors [][]float32
+	for _, e := range examples {
+		v, err := t.teacher.vector(e.Number)
+		if err != nil {
+			return nil, err
+		}
+		vectors = append(vectors, v)
+		rows = append(rows, encoder.Row{IDs: t.m.Tokenizer.Encode(t.query(e.Row), t.c.PassageMaxLen)})
+	}
+	out := ortrain.NewBatch()
+	out.Rows = len(rows)
+	starts := t.m.Encoder.Pack(out, rows, t.c.AttentionGroups)
+	t.m.Config.bindPooling(out, textRows, starts, encoder.Lengths(rows))
+	bindStella(out, vectors)
+	return out, nil
+}
+
+// Save writes the model as a folder that sentence-transformers loads.
+func (t *Task) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+	c.Loss, c.QueryMaxLen, c.PassageMaxLen, c.Temperature = t.c.LossType, t.c.QueryMaxLen, t.c.PassageMaxLen, t.c.Temperature
+	return t.m.Save(dir, c, l, parameters)
+}

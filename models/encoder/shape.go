@@ -1,0 +1,44 @@
+package encoder
+
+import (
+	"rag-retrieval-go/ortrain/dropout"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// Shape are the limits of the batches that a training graph is built for.
+type Shape struct {
+	Rows      int   // texts of a micro-batch
+	MaxLength int   // tokens of the longest
+	Groups    int   // attention groups
+	Recompute *bool // attention in the backward pass, see Training; nil: where it is large
+}
+
+// Bounds are the largest sizes of the named dimensions of a packed batch of these limits.
+func (c Config) Bounds(s Shape) map[string]int64 {
+	to := map[string]int64{TokensDim: int64(s.Rows * s.MaxLength)}
+	for k := 0; k < s.Groups; k++ {
+		to[groupRows(k)], to[groupLength(k)] = int64(s.Rows), int64(s.MaxLength)
+	}
+	return to
+}
+
+// BuildPacked appends the inputs of a packed batch and the encoder in training; drop is nil for evaluation.
+func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph) (*onnx.Value, Layout) {
+	t := Training{Dropout: drop}
+	if s.Recompute != nil {
+		t.RecomputeAttention = *s.Recompute
+	} else {
+		t.RecomputeAttention = c.RecomputeAttention(s.Rows, s.MaxLength)
+	}
+	l := NewPackedLayout(g, c, s.Groups)
+	return c.Build(g, w, l, t), l
+}
+
+// Lengths are the rows' numbers of tokens.
+func Lengths(rows []Row) []int {
+	out := make([]int, len(rows))
+	for i, r := range rows {
+		out[i] = len(r.IDs)
+	}
+	return out
+}

@@ -1,0 +1,198 @@
+package finetune_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/colbert"
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/reranker"
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/optim"
+)
+
+var newTask = map[card.Kind]finetune.NewTask{
+	card.Embedding: embedding.NewTask, card.ColBERT: colbert.NewTask, card.Reranker: reranker.NewTask,
+}
+
+// fixture is what scripts/fixtures/make_losses.py wrote with PyTorch: the same rows through the same settings.
+type fixture struct {
+	name   string
+	cfg    config.Train
+	rows   []data.Row
+	loss   float64
+	losses []float64
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fixtures(t *testing.T) []fixture {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/*.json")
+	check(t, err)
+	if len(paths) < 20 {
+		t.Fatalf("%d fixtures", len(paths))
+	}
+	var out []fixture
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		check(t, err)
+		var x struct {
+			Config json.RawMessage
+			Rows   []data.Row
+			Loss   float64
+			Losses []float64
+		}
+		check(t, json.Unmarshal(b, &x))
+		var kind struct{ Kind card.Kind }
+		check(t, json.Unmarshal(x.Config, &kind))
+		f := fixture{
+			name: strings.TrimSuffix(filepath.Base(path), ".json"), cfg: config.DefaultTrain(kind.Kind),
+			rows: x.Rows, loss: x.Loss, losses: x.Losses,
+		}
+		check(t, json.Unmarshal(x.Config, &f.cfg))
+		f.cfg.Dropout, f.cfg.Threads = 0, 2
+		out = append(out, f)
+	}
+	return out
+}
+
+// trainer opens the fixture's model with some number of attention groups and PyTorch's settings.
+func (f fixture) trainer(t *testing.T, groups int) (finetune.Task, *ortrain.Trainer) {
+	t.Helper()
+	cfg := f.cfg
+	cfg.AttentionGroups = groups
+	task, err := newTask[cfg.Kind](cfg)
+	check(t, err)
+	t.Cleanup(func() { task.Close() })
+	set, err := artifact.Build(task.Model(), cfg.AdamW())
+	check(t, err)
+	tr, err := ortrain.NewTrainer(set, ortrain.Config{
+		Schedule: optim.Schedule{Kind: "cosine", Peak: cfg.LR, Warmup: 2, Total: len(f.losses)}, AdamW: cfg.AdamW(), MaxGradNorm: 1, Threads: 2,
+	})
+	check(t, err)
+	t.Cleanup(func() { tr.Close() })
+	check(t, task.Fill(tr.Layout(), tr.Parameters()))
+	return task, tr
+}
+
+// batch collates all examples of the rows but one (none is left out for -1).
+func (f fixture) batch(t *testing.T, task finetune.Task, without int) *ortrain.Batch {
+	t.Helper()
+	var examples []data.Example
+	for i, r := range f.rows {
+		n, err := task.Examples(r)
+		check(t, err)
+		for item := range n {
+			if i != without {
+				examples = append(examples, data.Example{Row: r, Item: item, Number: i})
+			}
+		}
+	}
+	b, err := task.Collate(0, examples)
+	check(t, err)
+	return b
+}
+
+// Every kind and loss: the loss and every gradient equal PyTorch's, on two runs of a session and at several numbers of
+// attention groups; and so does the eval graph's loss.
+func TestGradients(t *testing.T) {
+	for _, f := range fixtures(t) {
+		for _, groups := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s/%d groups", f.name, groups), func(t *testing.T) {
+				want, err := safetensors.Open(filepath.Join("testdata", f.name+".safetensors"))
+				check(t, err)
+				defer want.Close()
+				task, tr := f.trainer(t, groups)
+				b := f.batch(t, task, -1)
+				for range 2 {
+					loss, grads, err := tr.Gradients(b)
+					check(t, err)
+					if math.Abs(loss-f.loss) > 1e-5*f.loss {
+						t.Errorf("loss %.8g, PyTorch %.8g", loss, f.loss)
+					}
+					compareGradients(t, f, tr.Layout(), grads, want)
+				}
+				if loss, err := tr.EvalLoss(b); err != nil || math.Abs(loss-f.loss) > 1e-5*f.loss {
+					t.Errorf("eval graph: loss %.8g, %v, PyTorch %.8g", loss, err, f.loss)
+				}
+			})
+		}
+	}
+}
+
+// compareGradients checks each tensor's largest difference against its own largest element. A gradient that is zero in
+// exact arithmetic (a key's bias) is held against the largest of all.
+func compareGradients(t *testing.T, f fixture, l *flat.Layout, grads []float32, want *safetensors.File) {
+	t.Helper()
+	enc, err := encoder.LoadConfig(f.cfg.Model)
+	check(t, err)
+	overall := 0.0
+	for _, g := range grads {
+		overall = max(overall, math.Abs(float64(g)))
+	}
+	seen := map[string]bool{}
+	check(t, l.Each(grads, func(p flat.Param, got []float32) error {
+		at := 0
+		for _, name := range enc.Names("")(p.Name) {
+			for _, prefix := range []string{enc.ModelPrefix(), ""} {
+				if _, ok := want.Tensor(prefix + name); ok {
+					name = prefix + name
+					break
+				}
+			}
+			w, err := want.Float32(name)
+			if err != nil {
+				return err
+			}
+			seen[name] = true
+			worst, largest := 0.0, 0.0
+			for j := range w {
+				worst = max(worst, math.Abs(float64(got[at+j]-w[j])))
+				largest = max(largest, math.Abs(float64(w[j])))
+			}
+			if bound := 1e-4*largest + 1e-6*overall + 2e-7; !(worst <= bound) {
+				t.Errorf("%s: differs by %.3g, largest element %.3g", name, worst, largest)
+			}
+			at += len(w)
+		}
+		return nil
+	}))
+	if len(seen) != len(want.Tensors) {
+		t.Errorf("%d tensors were compared, PyTorch has %d", len(seen), len(want.Tensors))
+	}
+}
+
+// Ten optimizer steps on batches of other rows give PyTorch's losses.
+func TestTenLosses(t *testing.T) {
+	for _, f := range fixtures(t) {
+		t.Run(f.name, func(t *testing.T) {
+			task, tr := f.trainer(t, 2)
+			for step, want := range f.losses {
+				s, err := tr.Step([]*ortrain.Batch{f.batch(t, task, step%len(f.rows))})
+				check(t, err)
+				if math.Abs(s.Loss-want) > 1e-4*want+1e-6 {
+					t.Errorf("step %d: loss %.7g, PyTorch %.7g", step, s.Loss, want)
+				}
+			}
+		})
+	}
+}

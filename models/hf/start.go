@@ -1,0 +1,46 @@
+package hf
+
+import (
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/ortrain/flat"
+)
+
+// random is a generator of its own for each seed and parameter.
+func random(seed uint64, name string) *rand.Rand {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return rand.New(rand.NewPCG(seed, h.Sum64()))
+}
+
+// Uniform fills a new linear layer's weight or bias as torch.nn.Linear starts it: evenly in ±1/√in.
+func Uniform(values []float32, seed uint64, name string, in int64) {
+	r, bound := random(seed, name), 1/math.Sqrt(float64(in))
+	for i := range values {
+		values[i] = float32((2*r.Float64() - 1) * bound)
+	}
+}
+
+// Normal fills a new weight with normally distributed numbers, as transformers starts its heads.
+func Normal(values []float32, seed uint64, name string, deviation float64) {
+	r := random(seed, name)
+	for i := range values {
+		values[i] = float32(r.NormFloat64() * deviation)
+	}
+}
+
+// WriteParams writes some parameters of a flat buffer to a file of their own.
+func WriteParams(path string, params []flat.Param, l *flat.Layout, buffer []float32, name func(string) string) error {
+	var out []safetensors.Tensor
+	for _, p := range params {
+		values, err := l.View(buffer, p.Name)
+		if err != nil {
+			return err
+		}
+		out = append(out, safetensors.FromFloat32(name(p.Name), values, p.Dims...))
+	}
+	return WriteWeights(path, nil, out)
+}

@@ -1,0 +1,161 @@
+package reranker
+
+import (
+	"math"
+
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// The losses' inputs.
+const (
+	labelsInput  = "labels"
+	betterInput  = "better"       // of each ordered pair of passages: the one with the larger label
+	worseInput   = "worse"        // and the other
+	weightInput  = "order_weight" // and what the pair counts
+	membersInput = "group.members"
+	groupBias    = "group.bias"
+	groupTargets = "group.targets"
+)
+
+// loss is one of the reranker's losses: its graph over the scores [pairs], and its inputs of a batch, whose groups are
+// the labels of each query's passages, in the pairs' order.
+type loss struct {
+	grouped bool // needs all of a query's passages
+	graph   func(g *onnx.Graph, scores *onnx.Value) *onnx.Value
+	bind    func(b *ortrain.Batch, groups [][]float64)
+}
+
+var losses = map[string]loss{
+	"pointwise_bce":    {graph: pointwiseBCE, bind: bindLabels},
+	"pointwise_mse":    {graph: pointwiseMSE, bind: bindLabels},
+	"pairwise_ranknet": {grouped: true, graph: pairwiseRankNet, bind: bindOrder},
+	"listwise_ce":      {grouped: true, graph: listwiseCE, bind: bindTargets},
+}
+
+// softplus is log(1 + exp(x)), in the form that does not overflow.
+func softplus(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+	return g.Add(g.Relu(x), g.Log(g.Add(g.Exp(g.Neg(g.Abs(x))), g.Scalar(x, 1))))
+}
+
+// pointwiseBCE is the binary cross-entropy of a score s against its label y in [0, 1]:
+//
+//	loss = mean of log(1 + exp(s)) - y·s.
+//
+// Equals torch's BCEWithLogitsLoss and RAG-Retrieval's pointwise_bce. Use it for labels of relevance, soft ones too.
+func pointwiseBCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
+	defer g.Scope("pointwise_bce")()
+	y := g.Input(labelsInput, onnx.Float32, onnx.N(pairRows))
+	return g.ReduceMean(g.Sub(softplus(g, scores), g.Mul(y, scores)), false, 0)
+}
+
+// pointwiseMSE is the squared error of a score's sigmoid against its label y in [0, 1]:
+//
+//	loss = mean of (sigmoid(s) - y)².
+//
+// Equals RAG-Retrieval's pointwise_mse. Use it for a teacher's graded scores.
+func pointwiseMSE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
+	defer g.Scope("pointwise_mse")()
+	y := g.Input(labelsInput, onnx.Float32, onnx.N(pairRows))
+	d := g.Sub(g.Sigmoid(scores), y)
+	return g.ReduceMean(g.Mul(d, d), false, 0)
+}
+
+func bindLabels(b *ortrain.Batch, groups [][]float64) {
+	var labels []float32
+	for _, group := range groups {
+		for _, y := range group {
+			labels = append(labels, float32(y))
+		}
+	}
+	b.Float(labelsInput, labels, int64(len(labels)))
+}
+
+// pairwiseRankNet wants the passage with the larger label to score higher: over the ordered pairs (i, j) of passages of
+// a query with y_i > y_j,
+//
+//	loss = mean of (y_i - y_j) · log(1 + exp(-(s_i - s_j))).
+//
+// Source: Burges et al. 2005; equals RAG-Retrieval's pairwise_ranknet, whose weight is the labels' difference. Use it
+// for two or more levels of relevance.
+func pairwiseRankNet(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
+	defer g.Scope("pairwise_ranknet")()
+	n := onnx.N("orders")
+	d := g.Sub(g.Gather(scores, g.Input(worseInput, onnx.Int64, n), 0), g.Gather(scores, g.Input(betterInput, onnx.Int64, n), 0))
+	return g.ReduceSum(g.Mul(softplus(g, d), g.Input(weightInput, onnx.Float32, n)), false, 0)
+}
+
+func bindOrder(b *ortrain.Batch, groups [][]float64) {
+	var better, worse []int64
+	var weights []float32
+	first := int64(0)
+	for _, group := range groups {
+		for i, yi := range group {
+			for j, yj := range group {
+				if yi > yj {
+					better, worse = append(better, first+int64(i)), append(worse, first+int64(j))
+					weights = append(weights, float32(yi-yj))
+				}
+			}
+		}
+		first += int64(len(group))
+	}
+	n := int64(len(weights))
+	for i := range weights {
+		weights[i] /= float32(n)
+	}
+	b.Int(betterInput, better, n)
+	b.Int(worseInput, worse, n)
+	b.Float(weightInput, weights, n)
+}
+
+// listwiseCE tells a query's scores the distribution of its labels: over the passages of a query,
+//
+//	t = softmax of the labels that are not zero, zero elsewhere,  loss = mean over queries of -Σ t · log softmax(s).
+//
+// Equals RAG-Retrieval's listwise_ce; with one label of 1 it is the softmax cross-entropy. Use it where one passage of
+// many is right.
+func listwiseCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
+	defer g.Scope("listwise_ce")()
+	shape := []onnx.Dim{onnx.N("groups"), onnx.N("members")}
+	s := g.Gather(scores, g.Input(membersInput, onnx.Int64, shape...), 0)
+	logP := g.LogSoftmax(g.Add(s, g.Input(groupBias, onnx.Float32, shape...)), -1)
+	return g.Neg(g.ReduceMean(g.ReduceSum(g.Mul(g.Input(groupTargets, onnx.Float32, shape...), logP), false, -1), false, 0))
+}
+
+// absent is added to the scores of places in a group that no passage has.
+const absent = -1e9
+
+func bindTargets(b *ortrain.Batch, groups [][]float64) {
+	most := 0
+	for _, group := range groups {
+		most = max(most, len(group))
+	}
+	n := len(groups) * most
+	members, bias, targets := make([]int64, n), make([]float32, n), make([]float32, n)
+	first := 0
+	for k, group := range groups {
+		sum := 0.0
+		for _, y := range group {
+			if y != 0 {
+				sum += math.Exp(y)
+			}
+		}
+		for i := range most {
+			at := k*most + i
+			if i >= len(group) {
+				bias[at] = absent
+				continue
+			}
+			members[at] = int64(first + i)
+			if group[i] != 0 {
+				targets[at] = float32(math.Exp(group[i]) / sum)
+			}
+		}
+		first += len(group)
+	}
+	rows, width := int64(len(groups)), int64(most)
+	b.Int(membersInput, members, rows, width)
+	b.Float(groupBias, bias, rows, width)
+	b.Float(groupTargets, targets, rows, width)
+}

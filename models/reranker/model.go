@@ -1,0 +1,131 @@
+// Package reranker is the cross-encoder: query and passage in one sequence, one score. It reads and writes transformers'
+// AutoModelForSequenceClassification folders, gives the trainer its losses and batches, and scores pairs.
+package reranker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/tokenizer"
+	"rag-retrieval-go/ortrain/flat"
+)
+
+// Model is a reranker's folder, opened: its config and tokenizer, not its weights.
+type Model struct {
+	Dir       string
+	Encoder   encoder.Config
+	Tokenizer *tokenizer.Tokenizer
+	MaxLen    int // tokens of a pair; the length it was trained with, or the encoder's own limit
+	head      head
+}
+
+// Open reads the folder of a reranker.
+func Open(dir string) (*Model, error) {
+	if err := card.Check(dir, card.Reranker); err != nil {
+		return nil, err
+	}
+	m, err := OpenBase(dir)
+	if err != nil {
+		return nil, err
+	}
+	c, ok, err := card.Read(dir)
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	if ok && c.MaxLen > 0 {
+		m.MaxLen = c.MaxLen
+	}
+	return m, nil
+}
+
+// OpenBase reads a folder of any kind for its encoder, to make a reranker of it.
+func OpenBase(dir string) (*Model, error) {
+	enc, t, err := encoder.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Model{dir, enc, t, enc.MaxLength(), headOf(enc.ModelType)}, nil
+}
+
+// Close frees the tokenizer.
+func (m *Model) Close() error { return m.Tokenizer.Close() }
+
+// checkLength says whether pairs of n tokens fit the model.
+func (m *Model) checkLength(key string, n int) error {
+	low, high := m.Tokenizer.PairSpecials()+2, m.Encoder.MaxLength()
+	if n < low || n > high {
+		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, m.Dir)
+	}
+	return nil
+}
+
+// Pair tokenizes a query and a passage as RAG-Retrieval does: both stripped of white space at their ends, the passage cut
+// where both are too long.
+func (m *Model) Pair(query, passage string, maxLen int) encoder.Row {
+	ids, types := m.Tokenizer.EncodePair(strings.TrimSpace(query), strings.TrimSpace(passage), maxLen, tokenizer.OnlySecond)
+	return encoder.Row{IDs: ids, Types: types}
+}
+
+// Params lists the trainable tensors.
+func (m *Model) Params() []flat.Param {
+	return append(m.Encoder.Params(), m.head.params(m.Encoder.HiddenSize)...)
+}
+
+// names gives a checkpoint's tensors of a parameter; the prefix is that of its encoder.
+func (m *Model) names(prefix string) hf.Names {
+	enc := m.Encoder.Names(prefix)
+	return func(param string) []string {
+		switch {
+		case !m.head.has(param):
+			return enc(param)
+		case m.head.pooler && strings.HasPrefix(param, m.head.dense):
+			return []string{prefix + param} // BERT's pooler belongs to the encoder
+		}
+		return []string{param}
+	}
+}
+
+// Fill reads the parameters of a flat buffer from the folder, which must have a classifier.
+func (m *Model) Fill(l *flat.Layout, buffer []float32) error {
+	return m.fill(l, buffer, func(p flat.Param, _ []float32) error {
+		return fmt.Errorf("%s has no tensor %q: not a reranker, or not a whole one", m.Dir, p.Name)
+	})
+}
+
+// Start is Fill for a base model: a head that it lacks starts at seeded random numbers, as transformers starts it. It
+// gives the names of those tensors.
+func (m *Model) Start(l *flat.Layout, buffer []float32, seed uint64) (fresh []string, err error) {
+	err = m.fill(l, buffer, func(p flat.Param, values []float32) error {
+		if !m.head.has(p.Name) {
+			return fmt.Errorf("%s has no tensor %q", m.Dir, p.Name)
+		}
+		fresh = append(fresh, p.Name)
+		if len(p.Dims) == 2 {
+			hf.Normal(values, seed, p.Name, m.Encoder.InitializerRange)
+		} else {
+			clear(values)
+		}
+		return nil
+	})
+	return fresh, err
+}
+
+func (m *Model) fill(l *flat.Layout, buffer []float32, missing func(p flat.Param, values []float32) error) error {
+	w, err := hf.OpenWeights(m.Dir)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	prefix, err := m.Encoder.Prefix(w)
+	if err != nil {
+		return err
+	}
+	if t, ok := w.Tensor(m.head.out + ".weight"); ok && len(t.Shape) == 2 && t.Shape[0] != 1 {
+		return fmt.Errorf("%s: the classifier has %d labels, want 1", w.Path, t.Shape[0])
+	}
+	return w.Fill(l, buffer, m.names(prefix), missing)
+}

@@ -1,0 +1,59 @@
+package reranker
+
+import (
+	"path/filepath"
+
+	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// classes are transformers' names of the architectures with a classification head.
+var classes = map[string]string{
+	"bert": "BertForSequenceClassification", "roberta": "RobertaForSequenceClassification",
+	"xlm-roberta": "XLMRobertaForSequenceClassification", "camembert": "CamembertForSequenceClassification",
+	"electra": "ElectraForSequenceClassification", "distilbert": "DistilBertForSequenceClassification",
+}
+
+// Save writes the model with these parameters as a folder that transformers' AutoModelForSequenceClassification and
+// sentence-transformers' CrossEncoder load, with model.onnx for other runtimes beside it. dir appears whole or not at
+// all.
+func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+	c.Kind = card.Reranker
+	return atomicdir.Write(dir, func(tmp string) error {
+		if err := hf.CopyFiles(m.Dir, tmp); err != nil {
+			return err
+		}
+		if err := m.Tokenizer.Save(tmp); err != nil {
+			return err
+		}
+		if err := m.writeConfig(tmp); err != nil {
+			return err
+		}
+		tensors := hf.FromLayout(l, parameters, m.Params(), m.names(m.Encoder.ModelPrefix()))
+		if err := hf.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), nil, tensors); err != nil {
+			return err
+		}
+		g := onnx.NewGraph("reranker")
+		m.exportGraph(g, scoring.Constants(g, l, parameters))
+		if err := g.Save(filepath.Join(tmp, "model.onnx")); err != nil {
+			return err
+		}
+		return c.Write(tmp)
+	})
+}
+
+// writeConfig writes config.json with a head of one label.
+func (m *Model) writeConfig(dir string) error {
+	config := map[string]any{}
+	if err := hf.ReadJSON(filepath.Join(m.Dir, "config.json"), &config); err != nil {
+		return err
+	}
+	config["architectures"] = []string{classes[m.Encoder.ModelType]}
+	config["id2label"] = map[string]string{"0": "LABEL_0"}
+	config["label2id"] = map[string]int{"LABEL_0": 0}
+	return hf.WriteJSON(filepath.Join(dir, "config.json"), config)
+}

@@ -1,0 +1,189 @@
+package reranker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dropout"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// Task is the fine-tuning of a reranker with one of its losses.
+type Task struct {
+	m    *Model
+	c    config.Train
+	loss loss
+}
+
+// NewTask opens the base model.
+func NewTask(c config.Train) (finetune.Task, error) {
+	m, err := OpenBase(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	if c.Dropout >= 0 {
+		m.Encoder.SetDropout(c.Dropout)
+	}
+	if err := m.checkLength("max_len", c.MaxLen); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return &Task{m, c, losses[c.LossType]}, nil
+}
+
+// Close frees the model.
+func (t *Task) Close() error { return t.m.Close() }
+
+// Fill reads the base model's weights; a head that it lacks is new.
+func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
+	fresh, err := t.m.Start(l, parameters, t.c.Seed)
+	if err == nil && len(fresh) > 0 {
+		fmt.Fprintf(os.Stderr, "the base model has no score yet: %d tensors start at random (%s …)\n", len(fresh), fresh[0])
+	}
+	return err
+}
+
+// Least is one: no example needs another.
+func (t *Task) Least() int { return 1 }
+
+// Model describes the training graph.
+func (t *Task) Model() artifact.Model {
+	rows := t.c.BatchSize
+	if t.loss.grouped {
+		rows *= t.c.GroupSize
+	}
+	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups})
+}
+
+func (t *Task) model(s encoder.Shape) artifact.Model {
+	bounds := t.m.Encoder.Bounds(s)
+	bounds[pairRows] = int64(s.Rows)
+	return artifact.Model{
+		Name: "reranker", Params: t.m.Params(), Bounds: bounds,
+		Loss: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
+			hidden, l := t.m.Encoder.BuildPacked(g, w, s, drop)
+			return t.loss.graph(g, t.m.logits(g, w, l, hidden, drop))
+		},
+	}
+}
+
+// labeled are a row's passages with their labels, in whichever format it is.
+func (t *Task) labeled(r data.Row) (texts []string, labels []float64) {
+	switch r.Form() {
+	case data.Labeled:
+		return []string{*r.Content}, []float64{*r.Label}
+	case data.Grouped:
+		for _, h := range r.Hits {
+			texts, labels = append(texts, *h.Content), append(labels, *h.Label)
+		}
+		return texts, labels
+	}
+	for _, p := range r.Pos {
+		texts, labels = append(texts, p), append(labels, t.c.MaxLabel)
+	}
+	for _, n := range r.Neg {
+		texts, labels = append(texts, n), append(labels, t.c.MinLabel)
+	}
+	return texts, labels
+}
+
+// Examples makes an example of every passage for a point-wise loss, and of every row for a group-wise one. A group
+// whose labels are all the same teaches a group-wise loss nothing and is left out.
+func (t *Task) Examples(r data.Row) (int, error) {
+	form := r.Form()
+	if form == data.Queries || form == data.Scored {
+		return 0, fmt.Errorf("a reranker needs rows of %s, %s or %s", data.Labeled, data.Grouped, data.Pairs)
+	}
+	texts, labels := t.labeled(r)
+	if !t.loss.grouped {
+		for i, y := range labels {
+			if y < t.c.MinLabel || y > t.c.MaxLabel {
+				return 0, fmt.Errorf("label %d is %g, want %g to %g (see min_label and max_label)", i+1, y, t.c.MinLabel, t.c.MaxLabel)
+			}
+		}
+		return len(texts), nil
+	}
+	if form == data.Labeled {
+		return 0, fmt.Errorf("the loss %s needs all passages of a query in a row: %s or %s", t.c.LossType, data.Grouped, data.Pairs)
+	}
+	if slices.Min(labels) == slices.Max(labels) {
+		return 0, nil
+	}
+	return 1, nil
+}
+
+// Collate tokenizes examples.
+func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, error) {
+	var rows []encoder.Row
+	var groups [][]float64
+	for _, e := range examples {
+		texts, labels := t.labeled(e.Row)
+		if t.loss.grouped {
+			texts, labels = t.draw(e.Number, epoch, texts, labels)
+		} else {
+			y := (labels[e.Item] - t.c.MinLabel) / (t.c.MaxLabel - t.c.MinLabel)
+			texts, labels = texts[e.Item:e.Item+1], []float64{y}
+		}
+		for _, text := range texts {
+			rows = append(rows, t.m.Pair(e.Row.Text(), text, t.c.MaxLen))
+		}
+		groups = append(groups, labels)
+	}
+	return t.layOut(rows, groups), nil
+}
+
+func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
+	b := t.m.pack(rows, t.c.AttentionGroups)
+	b.Rows = len(groups)
+	t.loss.bind(b, groups)
+	return b
+}
+
+// draw picks at most train_group_size of a query's passages for this epoch, one with the largest label and one with
+// another among them.
+func (t *Task) draw(example, epoch int, texts []string, labels []float64) ([]string, []float64) {
+	if len(texts) <= t.c.GroupSize {
+		return texts, labels
+	}
+	order := data.Draw(t.c.Seed, example, epoch, len(texts), indices(len(texts)))
+	best := slices.Max(labels)
+	front := func(from int, wanted func(y float64) bool) {
+		for k := from; k < len(order); k++ {
+			if wanted(labels[order[k]]) {
+				order[from], order[k] = order[k], order[from]
+				return
+			}
+		}
+	}
+	front(0, func(y float64) bool { return y == best })
+	front(1, func(y float64) bool { return y != best })
+	var someTexts []string
+	var someLabels []float64
+	for _, i := range order[:t.c.GroupSize] {
+		someTexts, someLabels = append(someTexts, texts[i]), append(someLabels, labels[i])
+	}
+	return someTexts, someLabels
+}
+
+func indices(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
+// Save writes the model as a folder that transformers loads.
+func (t *Task) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+	c.Loss, c.MaxLen = t.c.LossType, t.c.MaxLen
+	return t.m.Save(dir, c, l, parameters)
+}

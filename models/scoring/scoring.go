@@ -1,0 +1,163 @@
+// Package scoring runs a model's forward pass over packed texts: what embedding, ColBERT and reranker models share when
+// they are used instead of trained.
+package scoring
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// Groups is the number of attention groups of a scoring graph: texts are sorted by length before batching, so that one
+// group pads little.
+const Groups = 1
+
+const (
+	output = "output"
+	// batchTokens bounds a batch's padded tokens and batchRows its texts: enough work per run, little memory.
+	batchTokens = 8192
+	batchRows   = 256
+)
+
+// Graph is a forward pass to run.
+type Graph struct {
+	Name    string
+	Encoder encoder.Config
+	Params  []flat.Param
+	// Fill reads the parameters into a flat buffer.
+	Fill func(l *flat.Layout, buffer []float32) error
+	// Build makes the output of packed texts.
+	Build func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value
+}
+
+// Session is a graph with its weights, loaded. It is used by one goroutine at a time.
+type Session struct {
+	session *runtime.Session
+	binding *runtime.Binding
+}
+
+// New loads a graph. Weights are constants in it, so that ONNX Runtime packs them once.
+func New(x Graph, o runtime.Options) (*Session, error) {
+	layout, err := flat.NewLayout(x.Params)
+	if err != nil {
+		return nil, err
+	}
+	weights, err := runtime.NewBuffer(int(layout.Total))
+	if err != nil {
+		return nil, err
+	}
+	defer weights.Close()
+	if err := x.Fill(layout, weights.Data); err != nil {
+		return nil, err
+	}
+	return NewPlain(x.Name, func(g *onnx.Graph) *onnx.Value {
+		return x.Build(g, Constants(g, layout, weights.Data), encoder.NewPackedLayout(g, x.Encoder, Groups))
+	}, o)
+}
+
+// NewPlain loads a graph without weights.
+func NewPlain(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Options) (*Session, error) {
+	g := onnx.NewGraph(name)
+	g.Output(output, build(g))
+	model, err := g.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{}
+	if s.session, err = runtime.NewSession(model, o); err != nil {
+		return nil, err
+	}
+	if s.binding, err = s.session.NewBinding(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Constants makes the parameters of a flat buffer constants of a graph. They share the buffer's memory, which must
+// stay until the graph is written.
+func Constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights {
+	return func(name string) *onnx.Value {
+		values, err := l.View(buffer, name)
+		if err != nil {
+			g.Fail("%w", err)
+		}
+		raw := safetensors.FromFloat32(name, values, l.Dims(name)...)
+		return g.Weight(name, &onnx.Tensor{DType: onnx.Float32, Dims: raw.Shape, Raw: raw.Data})
+	}
+}
+
+// Run gives the output of one batch, of the given shape.
+func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
+	if err := b.Bind(s.binding); err != nil {
+		return nil, err
+	}
+	values := make([]float32, onnx.Elements(dims))
+	out, err := runtime.NewTensor(values, dims...)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	if err := s.binding.Output(output, out); err != nil {
+		return nil, err
+	}
+	if err := s.binding.Run(); err != nil {
+		return nil, fmt.Errorf("scoring %d tokens: %w", b.Tokens, err)
+	}
+	return values, nil
+}
+
+// Close frees the session.
+func (s *Session) Close() error {
+	if s == nil {
+		return nil
+	}
+	return errors.Join(s.binding.Close(), s.session.Close())
+}
+
+// ByLength cuts rows, longest first, into batches of at most batchTokens padded tokens and batchRows rows.
+func ByLength(rows []encoder.Row) [][]int {
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	sort.SliceStable(order, func(i, j int) bool { return len(rows[order[i]].IDs) > len(rows[order[j]].IDs) })
+	var out [][]int
+	for len(order) > 0 {
+		n := min(len(order), batchRows, max(1, batchTokens/max(1, len(rows[order[0]].IDs))))
+		out = append(out, order[:n])
+		order = order[n:]
+	}
+	return out
+}
+
+// Pick gives the rows of a batch with their lengths.
+func Pick(rows []encoder.Row, batch []int) (picked []encoder.Row, lengths []int) {
+	for _, i := range batch {
+		picked, lengths = append(picked, rows[i]), append(lengths, len(rows[i].IDs))
+	}
+	return picked, lengths
+}
+
+// Distinct gives the distinct texts, the place of each text among them, and how often each one occurs.
+func Distinct(texts []string) (distinct []string, place, copies []int) {
+	index := map[string]int{}
+	place = make([]int, len(texts))
+	for i, t := range texts {
+		j, seen := index[t]
+		if !seen {
+			j = len(distinct)
+			index[t] = j
+			distinct, copies = append(distinct, t), append(copies, 0)
+		}
+		place[i] = j
+		copies[j]++
+	}
+	return distinct, place, copies
+}
