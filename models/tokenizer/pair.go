@@ -43,12 +43,8 @@ func cut(n, m, room int, how Truncation) (int, int) {
 		m = min(m, room)
 		return room - m, m
 	}
-	short, long := min(n, m), max(n, m)
-	if short > room {
-		long = short
-	} else {
-		long = max(short, room-short)
-	}
+	short := min(n, m)
+	long := max(short, room-short)
 	if short+long > room {
 		short, long = room/2, room/2+room%2
 	}

@@ -1,10 +1,11 @@
 // Command godocpairs builds a retrieval data set from the Go installation that is already there: from the first
 // sentence of a function's doc comment to the function's source.
 //
-//	go run ./scripts/godocpairs --out DIR [--src GOROOT/src] [--train-rows 2048] [--test-queries 400]
+//	go run ./scripts/godocpairs --out DIR [--src GOROOT/src] [--train-rows 2048] [--train-negatives 0] [--test-queries 400]
 //
-// DIR gets train.jsonl, rows {"query", "pos"} drawn at random from nine in ten packages, and test.jsonl, rows
-// {"query", "positive", "negative"} from the other packages: one function and the 19 others that BM25 likes best.
+// DIR gets train.jsonl, rows {"query", "pos"[, "neg"]} drawn at random from nine in ten packages, and test.jsonl, rows
+// {"query", "positive", "negative"} from the other packages: one function and the 19 others that BM25 likes best. Negatives
+// of training rows are those that BM25 likes best among the training rows.
 // The same Go version gives the same files.
 package main
 
@@ -41,16 +42,17 @@ func main() {
 	out := flag.String("out", "", "folder for train.jsonl and test.jsonl")
 	src := flag.String("src", "", "source tree (default: that of the installed Go)")
 	rows := flag.Int("train-rows", 2048, "training rows; 0: all")
+	hard := flag.Int("train-negatives", 0, "hard negatives of a training row")
 	queries := flag.Int("test-queries", 400, "test queries, evenly spaced")
 	seed := flag.Uint64("seed", 42, "of the choice of training rows")
 	flag.Parse()
-	if err := run(*out, *src, *rows, *queries, *seed); err != nil {
+	if err := run(*out, *src, *rows, *hard, *queries, *seed); err != nil {
 		fmt.Fprintln(os.Stderr, "godocpairs:", err)
 		os.Exit(1)
 	}
 }
 
-func run(out, src string, rows, queries int, seed uint64) error {
+func run(out, src string, rows, hard, queries int, seed uint64) error {
 	if out == "" {
 		return fmt.Errorf("--out is missing")
 	}
@@ -85,7 +87,7 @@ func run(out, src string, rows, queries int, seed uint64) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	if err := writeTrain(filepath.Join(out, "train.jsonl"), train); err != nil {
+	if err := writeTrain(filepath.Join(out, "train.jsonl"), train, hard); err != nil {
 		return err
 	}
 	n := min(queries, len(test))
@@ -96,16 +98,36 @@ func run(out, src string, rows, queries int, seed uint64) error {
 	return nil
 }
 
-func writeTrain(path string, pairs []pair) error {
+func writeTrain(path string, pairs []pair, hard int) error {
 	type row struct {
-		Query string `json:"query"`
-		Pos   string `json:"pos"`
+		Query string   `json:"query"`
+		Pos   string   `json:"pos"`
+		Neg   []string `json:"neg,omitempty"`
+	}
+	docs := sources(pairs)
+	var index *bm25
+	if hard > 0 {
+		index = newBM25(docs)
 	}
 	rows := make([]row, len(pairs))
 	for i, p := range pairs {
-		rows[i] = row{p.query, p.source}
+		rows[i] = row{Query: p.query, Pos: p.source}
+		if index == nil {
+			continue
+		}
+		for _, j := range index.top(p.query, hard, i) {
+			rows[i].Neg = append(rows[i].Neg, docs[j])
+		}
 	}
 	return jsonl.Write(path, rows)
+}
+
+func sources(pairs []pair) []string {
+	docs := make([]string, len(pairs))
+	for i, p := range pairs {
+		docs[i] = p.source
+	}
+	return docs
 }
 
 func writeTest(path string, pairs []pair, n int) error {
@@ -114,10 +136,7 @@ func writeTest(path string, pairs []pair, n int) error {
 		Positive []string `json:"positive"`
 		Negative []string `json:"negative"`
 	}
-	docs := make([]string, len(pairs))
-	for i, p := range pairs {
-		docs[i] = p.source
-	}
+	docs := sources(pairs)
 	index := newBM25(docs)
 	rows := make([]row, n)
 	for k := range rows {

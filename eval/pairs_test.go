@@ -1,0 +1,138 @@
+package eval
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"rag-retrieval-go/models/colbert"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/reranker"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+const headsDir = "../../shared/golden/heads"
+
+// goldenPair is a query and a passage with the scores that transformers and RAG-Retrieval's formulas gave them.
+type goldenPair struct {
+	Query, Content string
+	Logit512       float64 `json:"ce_logit_max512"`
+	Tokens512      int     `json:"ce_tokens_max512"`
+	Logit256       float64 `json:"ce_logit_max256"`
+	Tokens256      int     `json:"ce_tokens_max256"`
+	Padded         float64 `json:"colbert_rr_padded_128_512"`
+	Unpadded       float64 `json:"colbert_unpadded_128_512"`
+}
+
+// derived makes a model folder of all-MiniLM-L6-v2 with a head, as the golden numbers' own models were made.
+func derived(t *testing.T, architecture string) string {
+	t.Helper()
+	dir := t.TempDir()
+	check(t, hf.CopyFiles(modelDir, dir))
+	w, err := hf.OpenWeights(modelDir)
+	check(t, err)
+	defer w.Close()
+	tensors := w.Tensors
+	if architecture == "colbert" {
+		check(t, hf.CopyFile(filepath.Join(headsDir, "colbert_linear.safetensors"), filepath.Join(dir, "colbert_linear.safetensors")))
+	} else {
+		head, err := hf.OpenFile(filepath.Join(headsDir, "classifier.safetensors"))
+		check(t, err)
+		defer head.Close()
+		tensors = w.Replace(head.Tensors)
+		config := map[string]any{}
+		check(t, hf.ReadJSON(filepath.Join(modelDir, "config.json"), &config))
+		config["architectures"] = []string{architecture}
+		check(t, hf.WriteJSON(filepath.Join(dir, "config.json"), config))
+	}
+	check(t, hf.WriteWeights(filepath.Join(dir, hf.SafetensorsFile), nil, tensors))
+	return dir
+}
+
+func goldenPairs(t *testing.T) []goldenPair {
+	t.Helper()
+	b, err := os.ReadFile(goldenFile)
+	if err != nil {
+		t.Skip("the golden numbers are not in this checkout")
+	}
+	if _, err := os.Stat(modelDir); err != nil {
+		t.Skip("the model is not set up: scripts/setup.sh")
+	}
+	var g struct{ Pairs []goldenPair }
+	check(t, json.Unmarshal(b, &g))
+	if len(g.Pairs) != 50 {
+		t.Fatalf("%d pairs", len(g.Pairs))
+	}
+	return g.Pairs
+}
+
+func TestCrossEncoderEqualsTransformers(t *testing.T) {
+	golden := goldenPairs(t)
+	m, err := reranker.Open(derived(t, "BertForSequenceClassification"))
+	check(t, err)
+	s, err := reranker.NewScorer(m, runtime.Options{})
+	check(t, err)
+	defer func() { check(t, errors.Join(s.Close(), m.Close())) }()
+	var pairs []reranker.Pair
+	for _, g := range golden {
+		pairs = append(pairs, reranker.Pair{Query: g.Query, Passage: g.Content})
+	}
+	worst := 0.0
+	for _, n := range []int{256, 512} {
+		got, err := s.Score(context.Background(), pairs, n, nil)
+		check(t, err)
+		for i, g := range golden {
+			want, tokens := g.Logit512, g.Tokens512
+			if n == 256 {
+				want, tokens = g.Logit256, g.Tokens256
+			}
+			if k := len(m.Pair(g.Query, g.Content, n).IDs); k != tokens {
+				t.Errorf("pair %d at %d: %d tokens, want %d", i, n, k, tokens)
+			}
+			if d := math.Abs(float64(got[i]) - want); d > 1e-4 || math.IsNaN(d) {
+				t.Errorf("pair %d at %d: %.6f, want %.6f", i, n, got[i], want)
+			} else {
+				worst = max(worst, d)
+			}
+		}
+	}
+	t.Logf("largest difference %.2g", worst)
+}
+
+func TestColBERTEqualsRAGRetrieval(t *testing.T) {
+	golden := goldenPairs(t)
+	m, err := colbert.Open(derived(t, "colbert"))
+	check(t, err)
+	s, err := colbert.NewScorer(m, runtime.Options{})
+	check(t, err)
+	defer func() { check(t, errors.Join(s.Close(), m.Close())) }()
+	ctx := context.Background()
+	var queries, passages []string
+	for _, g := range golden {
+		queries, passages = append(queries, g.Query), append(passages, g.Content)
+	}
+	q, err := s.Queries(ctx, queries, 128, nil)
+	check(t, err)
+	p, err := s.Passages(ctx, passages, 512, nil)
+	check(t, err)
+	for _, padded := range []bool{false, true} {
+		s.PaddingCompetes = padded
+		worst := 0.0
+		for i, g := range golden {
+			want := g.Unpadded
+			if padded {
+				want = g.Padded
+			}
+			got, err := s.Score(q[i], p[i:i+1], 512)
+			check(t, err)
+			worst = max(worst, math.Abs(float64(got[0])-want))
+		}
+		if !(worst <= 1e-4) {
+			t.Errorf("padding competes %v: differs by %g", padded, worst)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"testing"
+)
+
+// pairRow is [first text, second text, length, strategy, ids, types].
+type pairRow struct {
+	first, second, length int
+	how                   Truncation
+	ids, types            []int64
+}
+
+func (r *pairRow) UnmarshalJSON(b []byte) error {
+	return json.Unmarshal(b, &[]any{&r.first, &r.second, &r.length, &r.how, &r.ids, &r.types})
+}
+
+// Single texts and pairs, with every truncation strategy, give the ids of transformers' tokenizers, as
+// scripts/fixtures/make_tokens.py wrote them; RAG_RETRIEVAL_TOKENS names a larger set of them.
+func TestIDsEqualTransformers(t *testing.T) {
+	dir := "testdata"
+	if d := os.Getenv("RAG_RETRIEVAL_TOKENS"); d != "" {
+		dir = d
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "tokens.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want struct {
+		Folders map[string]string
+		Texts   []string
+		Singles map[string]map[string][][]int64
+		Pairs   map[string][]pairRow
+	}
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	compared, wrong := 0, 0
+	report := func(format string, args ...any) {
+		if wrong++; wrong <= 10 {
+			t.Errorf(format, args...)
+		}
+	}
+	for name, folder := range want.Folders {
+		tok := open(t, folder)
+		for length, rows := range want.Singles[name] {
+			n, _ := strconv.Atoi(length)
+			for i, ids := range rows {
+				compared++
+				if got := tok.Encode(want.Texts[i], n); !reflect.DeepEqual(got, ids) {
+					report("%s: %.60q at %d: %v, want %v", name, want.Texts[i], n, got, ids)
+				}
+			}
+		}
+		for _, p := range want.Pairs[name] {
+			compared++
+			ids, types := tok.EncodePair(want.Texts[p.first], want.Texts[p.second], p.length, p.how)
+			if !reflect.DeepEqual(ids, p.ids) || !reflect.DeepEqual(types, p.types) {
+				report("%s: %.40q and %.40q at %d, %s: %v %v, want %v %v", name, want.Texts[p.first], want.Texts[p.second], p.length, p.how, ids, types, p.ids, p.types)
+			}
+		}
+	}
+	t.Logf("%d sequences, %d wrong", compared, wrong)
+	if compared < 300 {
+		t.Errorf("only %d sequences were compared", compared)
+	}
+}
+
+// Where the text that is not to be cut leaves no room, it is cut all the same, and nothing is longer than asked for.
+func TestPairsThatDoNotFit(t *testing.T) {
+	for _, how := range []Truncation{OnlySecond, OnlyFirst, LongestFirst} {
+		for n := range 12 {
+			for m := range 12 {
+				for room := range 12 {
+					a, b := cut(n, m, room, how)
+					if a > n || b > m || a < 0 || b < 0 || a+b > room || a+b != min(n+m, room) {
+						t.Fatalf("%s: %d and %d in %d: %d and %d", how, n, m, room, a, b)
+					}
+				}
+			}
+		}
+	}
+}
