@@ -11,6 +11,7 @@ import (
 	"rag-retrieval-go/eval"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/progress"
+	"rag-retrieval-go/models/refs"
 	"rag-retrieval-go/mteb"
 )
 
@@ -23,9 +24,9 @@ Examples:
   rag-retrieval eval --model out/model --data test.jsonl
   rag-retrieval eval --model out/model --data a.jsonl --data b.jsonl --format markdown --json result.json`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "model", Usage: "folder of the model", Required: true},
+			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model", Required: true},
 			&cli.StringFlag{Name: "kind", Usage: "kind of the model: embedding, colbert or reranker; default: what the folder says of itself"},
-			&cli.StringSliceFlag{Name: "data", Usage: "file of samples; may be given several times", Required: true},
+			&cli.StringSliceFlag{Name: "data", Usage: "file of samples, also .gz or .parquet; may be given several times", Required: true},
 			&cli.StringFlag{Name: "rule", Usage: "scoring rule: mteb-1 (ties as one threshold, all candidates) or mteb-2 (trec_eval)", Value: string(mteb.Rule1)},
 			&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
 			&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
@@ -54,7 +55,11 @@ func evaluate(c *cli.Context) (err error) {
 	}
 	var tasks []mteb.Task
 	for _, path := range c.StringSlice("data") {
-		t, err := mteb.ReadJSONL(path)
+		local, err := refs.Data(c.Context, path)
+		if err != nil {
+			return err
+		}
+		t, err := mteb.ReadJSONL(local)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/refs"
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -79,8 +80,12 @@ func kindNames() string {
 
 // openScorer opens the model that --model names for scoring samples.
 func openScorer(c *cli.Context) (s eval.Scorer, k card.Kind, closeModel func() error, err error) {
-	dir, o := c.String("model"), runtime.Options{Threads: c.Int("threads")}
-	if k, err = kindOf(c); err != nil {
+	o := runtime.Options{Threads: c.Int("threads")}
+	dir, err := refs.Model(c.Context, c.String("model"))
+	if err != nil {
+		return nil, k, nil, err
+	}
+	if k, err = kindOf(c, dir); err != nil {
 		return nil, k, nil, err
 	}
 	query, passage := c.Int("query-max-len"), c.Int("passage-max-len")
@@ -121,10 +126,10 @@ func openScorer(c *cli.Context) (s eval.Scorer, k card.Kind, closeModel func() e
 }
 
 // kindOf is --kind, or what the folder says of itself.
-func kindOf(c *cli.Context) (card.Kind, error) {
+func kindOf(c *cli.Context, dir string) (card.Kind, error) {
 	want := card.Kind(c.String("kind"))
 	if want == "" {
-		return card.Detect(c.String("model"))
+		return card.Detect(dir)
 	}
 	if _, ok := kinds[want]; !ok {
 		return "", usagef("--kind is %q, want one of %s", want, kindNames())
@@ -141,7 +146,11 @@ func orElse(n, otherwise int) int {
 
 // openEncoder opens the embedding model that --model names with --threads threads.
 func openEncoder(c *cli.Context) (*embedding.Model, *embedding.Encoder, error) {
-	m, err := embedding.Open(c.String("model"))
+	dir, err := refs.Model(c.Context, c.String("model"))
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := embedding.Open(dir)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -76,7 +76,7 @@ func train(c *cli.Context, k card.Kind) (err error) {
 	if err != nil {
 		return err
 	}
-	run, err := finetune.Prepare(cfg, kinds[cfg.Kind].newTask, version)
+	run, err := finetune.Prepare(c.Context, cfg, kinds[cfg.Kind].newTask, version)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package atomicdir
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -40,12 +41,20 @@ func swap(tmp, dir, old string) error {
 
 // WriteFile writes a file through a temporary one beside it.
 func WriteFile(path string, content []byte) error {
+	return Create(path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
+// Create makes a file of what fill writes, through a temporary one beside it.
+func Create(path string, fill func(w io.Writer) error) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // does nothing after the rename
-	_, err = tmp.Write(content)
+	err = fill(tmp)
 	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}

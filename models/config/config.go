@@ -21,8 +21,8 @@ import (
 // flag; its usage tag is the flag's help; its kinds tag lists the model kinds that have it, all where it is absent.
 type Train struct {
 	Kind         card.Kind `yaml:"kind" json:"kind" usage:"-"`
-	Model        string    `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder of the model to start from"`
-	TrainDataset List      `yaml:"train_dataset" json:"train_dataset" usage:"file of training rows; may be given several times"`
+	Model        string    `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder or hub id (org/name) of the model to start from"`
+	TrainDataset List      `yaml:"train_dataset" json:"train_dataset" usage:"file of training rows, also .gz, .parquet or org/name/file.jsonl; may be given several times"`
 	OutputDir    string    `yaml:"output_dir" json:"output_dir" usage:"folder for the model, artifacts and log; must be new or empty"`
 
 	LossType string `yaml:"loss_type" json:"loss_type" usage:"the loss, see above"`

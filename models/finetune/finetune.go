@@ -1,7 +1,7 @@
 // Package finetune runs the fine-tuning of a model of any kind: it checks everything before it writes anything, trains,
 // keeps the state that a run goes on from, and saves the model.
 //
-//	run, err := finetune.Prepare(cfg, embedding.NewTask, version)
+//	run, err := finetune.Prepare(ctx, cfg, embedding.NewTask, version)
 //	defer run.Close()
 //	err = run.Start()                 // or run.Resume()
 //	err = run.Train(ctx, hooks...)
@@ -19,6 +19,7 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/refs"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
@@ -65,37 +66,41 @@ type Run struct {
 }
 
 // Prepare opens model and data and builds the graphs. It writes nothing. version goes into the saved folder.
-func Prepare(c config.Train, open NewTask, version string) (*Run, error) {
-	return prepare(c, open, version, true)
+func Prepare(ctx context.Context, c config.Train, open NewTask, version string) (*Run, error) {
+	return prepare(ctx, c, open, version, true)
 }
 
 // PrepareGraphs is Prepare without training data, for WriteArtifacts.
-func PrepareGraphs(c config.Train, open NewTask, version string) (*Run, error) {
+func PrepareGraphs(ctx context.Context, c config.Train, open NewTask, version string) (*Run, error) {
 	if len(c.TrainDataset) == 0 {
 		c.TrainDataset = config.List{"none"} // not read
 	}
-	return prepare(c, open, version, false)
+	return prepare(ctx, c, open, version, false)
 }
 
-func prepare(c config.Train, open NewTask, version string, withData bool) (*Run, error) {
+func prepare(ctx context.Context, c config.Train, open NewTask, version string, withData bool) (*Run, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	r := &Run{Config: c, version: version}
-	if err := r.open(open, withData); err != nil {
+	if err := r.open(ctx, open, withData); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Run) open(open NewTask, withData bool) (err error) {
+func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error) {
 	c := r.Config
-	if r.task, err = open(c); err != nil {
+	base := c
+	if base.Model, err = refs.Model(ctx, c.Model); err != nil {
+		return err
+	}
+	if r.task, err = open(base); err != nil {
 		return err
 	}
 	r.Steps = c.Steps(1)
 	if withData {
-		if err := r.openData(); err != nil {
+		if err := r.openData(ctx); err != nil {
 			return err
 		}
 	}
@@ -112,9 +117,15 @@ func (r *Run) open(open NewTask, withData bool) (err error) {
 	return r.task.Fill(r.Trainer.Layout(), r.Trainer.Parameters())
 }
 
-func (r *Run) openData() (err error) {
+func (r *Run) openData(ctx context.Context) (err error) {
 	c := r.Config
-	r.Data, err = data.Open(c.TrainDataset, data.Options{
+	paths := make([]string, len(c.TrainDataset))
+	for i, ref := range c.TrainDataset {
+		if paths[i], err = refs.Data(ctx, ref); err != nil {
+			return err
+		}
+	}
+	r.Data, err = data.Open(paths, data.Options{
 		LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Examples: r.task.Examples,
 	})
 	if err != nil {

@@ -1,0 +1,324 @@
+// Package hub fetches models and data from a Hugging Face hub, or a mirror that HF_ENDPOINT names, into a cache: each file
+// whole or not at all, cut downloads resumed, sizes and checksums compared.
+//
+//	c := hub.New(cacheDir)
+//	dir, err := c.Model(ctx, "BAAI/bge-base-zh-v1.5", keep)      // a folder with the files that keep chose
+//	path, err := c.DataFile(ctx, "org/name", "train.jsonl")
+//
+// Protocol: https://huggingface.co/docs/hub/api. The Go libraries found for it neither resume nor compare checksums.
+package hub
+
+import (
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Environment variables, as Hugging Face's own programs read them.
+const (
+	EndpointVariable = "HF_ENDPOINT"
+	TokenVariable    = "HF_TOKEN"
+)
+
+// DefaultEndpoint is the hub itself.
+const DefaultEndpoint = "https://huggingface.co"
+
+// attempts is how often a cut download is taken up again.
+const attempts = 4
+
+// Client fetches from one endpoint.
+type Client struct {
+	Endpoint, Token string
+	Cache           string        // folder
+	Wait            time.Duration // before a cut download is taken up again; doubles each time
+	// Progress is told of bytes that have arrived of a file; nil: nobody is told.
+	Progress func(file string, done, total int64)
+
+	http http.Client
+}
+
+// New makes a client with the endpoint and token of the environment.
+func New(cache string) *Client {
+	c := &Client{Endpoint: DefaultEndpoint, Token: os.Getenv(TokenVariable), Cache: cache, Wait: time.Second}
+	if e := os.Getenv(EndpointVariable); e != "" {
+		c.Endpoint = strings.TrimSuffix(e, "/")
+	}
+	return c
+}
+
+// File is a file of a repository.
+type File struct {
+	Name string `json:"rfilename"`
+	Size int64  `json:"size"`
+	Blob string `json:"blobId"` // git's checksum
+	LFS  *struct {
+		SHA256 string `json:"sha256"`
+		Size   int64  `json:"size"`
+	} `json:"lfs"`
+}
+
+// repository is what the hub says of one.
+type repository struct {
+	Commit string `json:"sha"`
+	Files  []File `json:"siblings"`
+}
+
+// IsID says whether a reference can be a repository's: owner/name.
+func IsID(ref string) bool {
+	owner, name, ok := strings.Cut(ref, "/")
+	return ok && plain(owner) && plain(name)
+}
+
+func plain(s string) bool {
+	for _, r := range s {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r)) {
+			return false
+		}
+	}
+	return s != "" && s != "." && s != ".."
+}
+
+// Model fetches the files of a model that keep chooses, and gives their folder.
+func (c *Client) Model(ctx context.Context, id string, keep func(files []File) []File) (string, error) {
+	return c.fetch(ctx, "models", id, "", keep)
+}
+
+// DataFile fetches a file of a data set.
+func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) {
+	dir, err := c.fetch(ctx, "datasets", id, "datasets/", func(files []File) []File {
+		for _, f := range files {
+			if f.Name == name {
+				return []File{f}
+			}
+		}
+		return nil
+	})
+	return filepath.Join(dir, filepath.FromSlash(name)), err
+}
+
+// fetch brings the chosen files of a repository's main branch into the cache.
+func (c *Client) fetch(ctx context.Context, kind, id, prefix string, keep func([]File) []File) (string, error) {
+	home := filepath.Join(c.Cache, kind+"--"+strings.ReplaceAll(id, "/", "--"))
+	repo, err := c.describe(ctx, kind, id)
+	if err != nil {
+		// Without a network, what was fetched before will do.
+		if commit, readErr := os.ReadFile(filepath.Join(home, "main")); readErr == nil && !errors.As(err, new(*statusError)) && ctx.Err() == nil {
+			return filepath.Join(home, string(commit)), nil
+		}
+		return "", fmt.Errorf("%s: %w", id, err)
+	}
+	if !plain(repo.Commit) {
+		return "", fmt.Errorf("%s: %s names the commit %.60q", id, c.Endpoint, repo.Commit)
+	}
+	files := keep(repo.Files)
+	if len(files) == 0 {
+		return "", fmt.Errorf("%s: the repository on %s has none of the files that are needed (it has %d others)", id, c.Endpoint, len(repo.Files))
+	}
+	dir := filepath.Join(home, repo.Commit)
+	for _, f := range files {
+		if !filepath.IsLocal(f.Name) {
+			return "", fmt.Errorf("%s: a file named %q", id, f.Name)
+		}
+		at := fmt.Sprintf("%s/%s%s/resolve/%s/%s", c.Endpoint, prefix, id, repo.Commit, escape(f.Name))
+		if err := c.download(ctx, at, filepath.Join(dir, filepath.FromSlash(f.Name)), f); err != nil {
+			return "", fmt.Errorf("%s: %s: %w", id, f.Name, err)
+		}
+	}
+	return dir, os.WriteFile(filepath.Join(home, "main"), []byte(repo.Commit), 0o644)
+}
+
+func escape(name string) string {
+	parts := strings.Split(name, "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return strings.Join(parts, "/")
+}
+
+// describe asks for a repository's commit and files.
+func (c *Client) describe(ctx context.Context, kind, id string) (repository, error) {
+	var r repository
+	at := fmt.Sprintf("%s/api/%s/%s/revision/main?blobs=true", c.Endpoint, kind, id)
+	resp, err := c.get(ctx, at, 0)
+	if err != nil {
+		return r, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&r); err != nil {
+		return r, fmt.Errorf("the answer of %s: %w", c.Endpoint, err)
+	}
+	return r, nil
+}
+
+// statusError is an answer other than success.
+type statusError struct {
+	code     int
+	endpoint string
+	token    bool
+}
+
+func (e *statusError) Error() string {
+	switch e.code {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		if e.token {
+			return fmt.Sprintf("%s refuses access (%d): does the token in %s have it?", e.endpoint, e.code, TokenVariable)
+		}
+		return fmt.Sprintf("%s wants a token (%d): the repository does not exist, is private or gated; set %s", e.endpoint, e.code, TokenVariable)
+	case http.StatusNotFound:
+		return fmt.Sprintf("not found on %s (404); %s names another endpoint", e.endpoint, EndpointVariable)
+	}
+	return fmt.Sprintf("%s answers %d %s", e.endpoint, e.code, http.StatusText(e.code))
+}
+
+// get asks for an address from a byte on.
+func (c *Client) get(ctx context.Context, at string, from int64) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return nil, err
+	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token) // net/http drops it where a redirect leads to another host
+	}
+	if from > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no connection to %s: %w", c.Endpoint, errors.Unwrap(err))
+	}
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+		resp.Body.Close()
+		return nil, &statusError{resp.StatusCode, c.Endpoint, c.Token != ""}
+	}
+	return resp, nil
+}
+
+// download fetches a file unless it is there. What has arrived of a cut one is kept beside it and gone on from.
+func (c *Client) download(ctx context.Context, at, to string, f File) error {
+	if st, err := os.Stat(to); err == nil && (f.Size == 0 || st.Size() == f.Size) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	part := to + ".part"
+	wait := c.Wait
+	for try := 1; ; try++ {
+		err := c.more(ctx, at, part, f)
+		if err == nil {
+			break
+		}
+		var status *statusError
+		if ctx.Err() != nil || errors.As(err, &status) && status.code < 500 || try == attempts {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+			wait *= 2
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := f.check(part); err != nil {
+		return errors.Join(err, os.Remove(part)) // what is wrong cannot be gone on from
+	}
+	return os.Rename(part, to)
+}
+
+// more appends what is missing of a file.
+func (c *Client) more(ctx context.Context, at, part string, f File) (err error) {
+	out, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	done, err := out.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if f.Size > 0 && done == f.Size {
+		return nil
+	}
+	resp, err := c.get(ctx, at, done)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if done > 0 && resp.StatusCode != http.StatusPartialContent { // the server starts again
+		if done, err = 0, out.Truncate(0); err == nil {
+			_, err = out.Seek(0, io.SeekStart)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	counter := &counting{c: c, file: f.Name, done: done, total: f.Size}
+	if _, err := io.Copy(io.MultiWriter(out, counter), resp.Body); err != nil {
+		return fmt.Errorf("the connection was cut after %d of %d bytes: %w", counter.done, f.Size, err)
+	}
+	if f.Size > 0 && counter.done < f.Size {
+		return fmt.Errorf("the connection ended after %d of %d bytes", counter.done, f.Size)
+	}
+	return out.Sync()
+}
+
+// counting tells of progress.
+type counting struct {
+	c           *Client
+	file        string
+	done, total int64
+}
+
+func (w *counting) Write(b []byte) (int, error) {
+	w.done += int64(len(b))
+	if w.c.Progress != nil {
+		w.c.Progress(w.file, w.done, w.total)
+	}
+	return len(b), nil
+}
+
+// check compares a whole file's size and checksum with what the hub says of it.
+func (f File) check(path string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if f.Size > 0 && st.Size() != f.Size {
+		return fmt.Errorf("%d bytes arrived, the hub says %d", st.Size(), f.Size)
+	}
+	var sum hash.Hash
+	want := f.Blob
+	switch {
+	case f.LFS != nil && f.LFS.SHA256 != "":
+		sum, want = sha256.New(), f.LFS.SHA256
+	case want != "":
+		sum = sha1.New()
+		fmt.Fprintf(sum, "blob %d\x00", st.Size())
+	default:
+		return nil
+	}
+	if _, err := io.Copy(sum, in); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
+		return fmt.Errorf("what arrived has the checksum %s, the hub says %s", got, want)
+	}
+	return nil
+}

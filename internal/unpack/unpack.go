@@ -1,0 +1,129 @@
+// Package unpack makes JSON lines of files that are compressed or in columns, once, in a cache folder: .jsonl.gz and
+// .parquet. Other files are what they are.
+package unpack
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/parquet-go/parquet-go"
+
+	"rag-retrieval-go/internal/atomicdir"
+)
+
+// File gives the path of the rows of a file as JSON lines: its own, or a file in the cache. The cache knows a file by its
+// path, size and time of change.
+func File(ctx context.Context, path, cache string) (string, error) {
+	var convert func(ctx context.Context, in *os.File, size int64, out io.Writer) error
+	switch {
+	case strings.HasSuffix(path, ".gz"):
+		convert = fromGzip
+	case strings.HasSuffix(path, ".parquet"):
+		convert = fromParquet
+	default:
+		return path, nil
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return "", err
+	}
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	key := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%d", whole, st.Size(), st.ModTime().UnixNano()))
+	base := filepath.Base(path)
+	base = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), ".parquet"), ".jsonl")
+	to := filepath.Join(cache, fmt.Sprintf("%x", key[:8]), base+".jsonl")
+	if _, err := os.Stat(to); err == nil {
+		return to, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return "", err
+	}
+	err = atomicdir.Create(to, func(out io.Writer) error {
+		w := bufio.NewWriterSize(out, 1<<20)
+		return errors.Join(convert(ctx, in, st.Size(), w), w.Flush())
+	})
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return to, nil
+}
+
+// canceled reads until a context ends.
+type canceled struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r canceled) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
+}
+
+func fromGzip(ctx context.Context, in *os.File, _ int64, out io.Writer) error {
+	z, err := gzip.NewReader(bufio.NewReaderSize(in, 1<<20))
+	if err != nil {
+		return fmt.Errorf("not a gzip file: %w", err)
+	}
+	if _, err := io.Copy(out, canceled{ctx, z}); err != nil {
+		return fmt.Errorf("gzip: %w", err)
+	}
+	return nil
+}
+
+// rowsAtOnce is how many rows of a parquet file are held in memory.
+const rowsAtOnce = 256
+
+// fromParquet writes each row as an object of its columns.
+func fromParquet(ctx context.Context, in *os.File, size int64, out io.Writer) (err error) {
+	defer func() { // the library panics on some broken files
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a broken parquet file: %v", p)
+		}
+	}()
+	f, err := parquet.OpenFile(in, size)
+	if err != nil {
+		return fmt.Errorf("not a parquet file, or cut short: %w", err)
+	}
+	r := parquet.NewGenericReader[any](in, f.Schema())
+	defer r.Close()
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	rows := make([]any, rowsAtOnce)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := r.Read(rows)
+		for _, row := range rows[:n] {
+			if err := e.Encode(row); err != nil {
+				return err
+			}
+		}
+		clear(rows)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("parquet: %w", err)
+		}
+	}
+}
