@@ -23,20 +23,14 @@ func evalCommand() *cli.Command {
 Examples:
   rag-retrieval eval --model out/model --data test.jsonl
   rag-retrieval eval --model out/model --data a.jsonl --data b.jsonl --format markdown --json result.json`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model", Required: true},
-			&cli.StringFlag{Name: "kind", Usage: "kind of the model: embedding, colbert or reranker; default: what the folder says of itself"},
 			&cli.StringSliceFlag{Name: "data", Usage: "file of samples, also .gz or .parquet; may be given several times", Required: true},
 			&cli.StringFlag{Name: "rule", Usage: "scoring rule: mteb-1 (ties as one threshold, all candidates) or mteb-2 (trec_eval)", Value: string(mteb.Rule1)},
-			&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
-			&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
-			&cli.IntFlag{Name: "max-len", Usage: "tokens of a reranker's pair; 0: the model's own limit"},
-			&cli.BoolFlag{Name: "padding-competes", Usage: "ColBERT: padding competes as a vector of zeros, as in RAG-Retrieval; to compare with its numbers"},
 			&cli.StringFlag{Name: "json", Usage: "write the results to this file"},
 			&cli.StringFlag{Name: "save-scores", Usage: "write every candidate's score to this file, one row per query"},
 			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv or json", Value: "table"},
-			&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
-		},
+		}, scoringFlags()...),
 		OnUsageError: onUsageError,
 		Action:       evaluate,
 	}

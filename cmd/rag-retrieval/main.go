@@ -73,7 +73,7 @@ func app() *cli.App {
   rag-retrieval eval --model out/model --data test.jsonl
   rag-retrieval COMMAND --help`,
 		Commands: []*cli.Command{
-			trainCommand(), evalCommand(), encodeCommand(), artifactsCommand(), doctorCommand(), versionCommand(),
+			trainCommand(), evalCommand(), encodeCommand(), rerankCommand(), artifactsCommand(), doctorCommand(), versionCommand(),
 		},
 		HideVersion:               true,
 		HideHelpCommand:           true,
