@@ -39,7 +39,7 @@ type golden struct {
 	}
 }
 
-func openGolden(t *testing.T) (golden, Embeddings) {
+func openGolden(t *testing.T) (golden, embedding.Scorer) {
 	t.Helper()
 	var g golden
 	b, err := os.ReadFile(goldenFile)
@@ -56,7 +56,7 @@ func openGolden(t *testing.T) (golden, Embeddings) {
 	e, err := embedding.NewEncoder(m, runtime.Options{})
 	check(t, err)
 	t.Cleanup(func() { check(t, errors.Join(e.Close(), m.Close())) })
-	return g, Embeddings{Encoder: e, QueryMaxLen: 256, PassageMaxLen: 256}
+	return g, embedding.Scorer{Encoder: e, QueryMaxLen: 256, PassageMaxLen: 256}
 }
 
 func check(t *testing.T, err error) {
@@ -117,13 +117,5 @@ func TestWholeSetsEqualMTEB(t *testing.T) {
 				t.Errorf("%s %s: %.6f, mteb %.6f", name, what, pair[0], pair[1])
 			}
 		}
-	}
-}
-
-// Sub-queries count by their best score.
-func TestBest(t *testing.T) {
-	got := best(best(nil, []float32{0.6, -1}), []float32{0.8, -2})
-	if got[0] != 0.8 || got[1] != -1 {
-		t.Errorf("%v", got)
 	}
 }

@@ -113,3 +113,11 @@ func TestReadJSONL(t *testing.T) {
 		}
 	}
 }
+
+// Sub-queries count by their best score.
+func TestBest(t *testing.T) {
+	got := Best(Best(nil, []float32{0.6, -1}), []float32{0.8, -2})
+	if got[0] != 0.8 || got[1] != -1 {
+		t.Errorf("%v", got)
+	}
+}

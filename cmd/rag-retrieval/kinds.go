@@ -99,7 +99,7 @@ func openScorer(c *cli.Context) (s eval.Scorer, k card.Kind, closeModel func() e
 		if err != nil {
 			return nil, k, nil, errors.Join(err, m.Close())
 		}
-		s := eval.Reranker{Scorer: r, MaxLen: orElse(c.Int("max-len"), m.MaxLen)}
+		s := reranker.SampleScorer{Scorer: r, MaxLen: orElse(c.Int("max-len"), m.MaxLen)}
 		return s, k, func() error { return errors.Join(r.Close(), m.Close()) }, nil
 	case card.ColBERT:
 		m, err := colbert.Open(dir)
@@ -111,16 +111,15 @@ func openScorer(c *cli.Context) (s eval.Scorer, k card.Kind, closeModel func() e
 			return nil, k, nil, errors.Join(err, m.Close())
 		}
 		r.PaddingCompetes = c.Bool("padding-competes")
-		s := eval.ColBERT{Scorer: r, QueryMaxLen: orElse(query, m.QueryMaxLen), PassageMaxLen: orElse(passage, m.PassageMaxLen)}
+		s := colbert.SampleScorer{Scorer: r, QueryMaxLen: orElse(query, m.QueryMaxLen), PassageMaxLen: orElse(passage, m.PassageMaxLen)}
 		return s, k, func() error { return errors.Join(r.Close(), m.Close()) }, nil
 	}
 	m, enc, err := openEncoder(c)
 	if err != nil {
 		return nil, k, nil, err
 	}
-	e := eval.Embeddings{
+	e := embedding.Scorer{
 		Encoder: enc, QueryMaxLen: orElse(query, m.Config.MaxSeqLength), PassageMaxLen: orElse(passage, m.Config.MaxSeqLength),
-		QueryPrompt: m.Config.Prompt(true), PassagePrompt: m.Config.Prompt(false),
 	}
 	return e, k, func() error { return errors.Join(enc.Close(), m.Close()) }, nil
 }

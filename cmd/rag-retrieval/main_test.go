@@ -154,6 +154,128 @@ func TestTrainEvalEncode(t *testing.T) {
 	}
 }
 
+const fixtures = "../../models/finetune/testdata/"
+
+// Every kind trains from a base model, says what it is, is measured and ranks; as another kind it is refused.
+func TestEveryKind(t *testing.T) {
+	var rows strings.Builder
+	for i := range 12 {
+		fmt.Fprintf(&rows, `{"query":"\u5982\u4f55%c","pos":"%c\u5bc6\u7801","neg":["%c\u5929\u6c14","\u82f9\u679c"]}`+"\n", 'a'+i, 'a'+i, 'b'+i)
+	}
+	data := write(t, "rows.jsonl", rows.String())
+	test := write(t, "test.jsonl", `{"query":"\u5982\u4f55a","positive":["a\u5bc6\u7801"],"negative":["c\u5929\u6c14"]}`+"\n")
+	for kind, base := range map[string]string{"embedding": "xlmr", "colbert": "bert", "reranker": "bert"} {
+		t.Run(kind, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "out")
+			args := []string{"train", kind, "--model", fixtures + base, "--train-dataset", data, "--val-dataset", data, "--eval-steps", "4",
+				"--early-stop", "3", "--output-dir", out, "--lr", "3e-3", "--epochs", "10", "--batch-size", "4", "--threads", "2"}
+			if kind == "reranker" {
+				args = append(args, "--max-len", "20")
+			} else {
+				args = append(args, "--query-max-len", "12", "--passage-max-len", "12", "--neg-nums", "1")
+			}
+			o := call(t, "", args...).ok(t)
+			if !strings.Contains(o.stderr, "validation at step 4: loss ") || !strings.Contains(o.stderr, "(best so far)") {
+				t.Errorf("stderr: %s", o.stderr)
+			}
+			model := filepath.Join(out, "model")
+			var saved struct {
+				Kind  string
+				Steps int
+			}
+			readJSON(t, filepath.Join(model, "rag_retrieval.json"), &saved)
+			best := bestValidation(t, out)
+			if saved.Kind != kind || saved.Steps != best {
+				t.Errorf("saved %+v, the best validation was at step %d", saved, best)
+			}
+			result := filepath.Join(t.TempDir(), "r.json")
+			call(t, "", "eval", "--model", model, "--data", test, "--json", result).ok(t)
+			var report struct{ Kind string }
+			readJSON(t, result, &report)
+			if report.Kind != kind {
+				t.Errorf("evaluated as %q", report.Kind)
+			}
+			o = call(t, `{"query":"a","documents":["b","a","c"]}`+"\n[]\n", "rerank", "--model", model)
+			lines := strings.Split(strings.TrimSpace(o.stdout), "\n")
+			if o.code != 1 || len(lines) != 2 || strings.Count(lines[0], ",") != 5 || !strings.Contains(lines[1], "stdin:2: ") {
+				t.Errorf("rerank: exit %d, %s", o.code, o.stdout)
+			}
+			other := map[string]string{"embedding": "reranker", "colbert": "embedding", "reranker": "colbert"}[kind]
+			call(t, "", "eval", "--model", model, "--kind", other, "--data", test).fails(t, 1, "is a model of kind "+kind+", not "+other)
+		})
+	}
+}
+
+// bestValidation is the step of the last validation that was the best so far.
+func bestValidation(t *testing.T, out string) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(out, "validation.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	best := 0
+	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		var v struct {
+			Step int
+			Best bool
+		}
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			t.Fatal(err)
+		}
+		if v.Best {
+			best = v.Step
+		}
+	}
+	return best
+}
+
+// A configuration file of RAG-Retrieval's keys: lists as texts, old spellings, and keys without a meaning here, named once.
+func TestRAGRetrievalConfig(t *testing.T) {
+	config := write(t, "run.yaml", `kind: embedding
+model_name_or_path: `+fixtures+`bert
+train_dataset: `+pairs(t, 12)+`
+output_dir: `+filepath.Join(t.TempDir(), "out")+`
+query_max_len: 10
+passage_max_len: 10
+use_mrl: true
+mrl_dims: "8, 24"
+mixed_precision: bf16
+log_with: wandb
+gradient_checkpointing: true
+`)
+	o := call(t, "", "train", "--config", config, "--dry-run").ok(t)
+	for _, want := range []string{"mixed_precision: a CPU trains in fp32", "log_with: ", "gradient_checkpointing: "} {
+		if strings.Count(o.stderr, want) != 1 {
+			t.Errorf("%q is not once in: %s", want, o.stderr)
+		}
+	}
+	config = write(t, "plain.yaml", "kind: embedding\n")
+	call(t, "", "train", "reranker", "--config", config, "--dry-run").fails(t, 1, `kind is "embedding", the command says "reranker"`)
+	call(t, "", "train", "--config", config, "--mrl-dims", "8,x").fails(t, 2, `"x" is not a number`)
+	call(t, "", "train", "pancake").fails(t, 2, "want one of embedding, colbert, reranker")
+}
+
+// The recipes are valid, say what they would fetch, and plan on models and rows that are there.
+func TestRecipes(t *testing.T) {
+	recipes, err := filepath.Glob("../../scripts/recipes/*.yaml")
+	if err != nil || len(recipes) != 5 {
+		t.Fatalf("%v, %v", recipes, err)
+	}
+	row := `{"query":"\u5982\u4f55","pos":["\u5bc6\u7801"],"neg":["\u5929\u6c14","\u82f9\u679c"]}` + "\n"
+	data := write(t, "rows.jsonl", strings.Repeat(row, 40))
+	for _, recipe := range recipes {
+		o := call(t, "", "train", "--config", recipe, "--train-dataset", data, "--dry-run").ok(t)
+		if !strings.Contains(o.stdout, "would be fetched from the hub: ") || o.stderr != "" {
+			t.Errorf("%s: %s%s", recipe, o.stdout, o.stderr)
+		}
+		o = call(t, "", "train", "--config", recipe, "--train-dataset", data, "--model", fixtures+"bert", "--max-len", "20",
+			"--query-max-len", "20", "--passage-max-len", "20", "--dry-run").ok(t)
+		if !strings.Contains(o.stdout, "40 examples, ") || !strings.Contains(o.stdout, "M parameters") || !strings.Contains(o.stdout, "GB of memory") {
+			t.Errorf("%s: %s", recipe, o.stdout)
+		}
+	}
+}
+
 func mean(x []float64) float64 {
 	sum := 0.0
 	for _, v := range x {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +14,9 @@ import (
 
 	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/refs"
 	"rag-retrieval-go/ortrain"
 )
 
@@ -76,19 +79,15 @@ func train(c *cli.Context, k card.Kind) (err error) {
 	if err != nil {
 		return err
 	}
+	if c.Bool("dry-run") {
+		return dryRun(c.Context, cfg)
+	}
 	run, err := finetune.Prepare(c.Context, cfg, kinds[cfg.Kind].newTask, version)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	if run.Data.Skipped > 0 {
-		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %v\n", run.Data.Skipped, run.Data.FirstBad)
-	}
-	if c.Bool("dry-run") {
-		fmt.Printf("%d examples, %d steps, %.1f M parameters; nothing was written\n",
-			run.Data.Len(), run.Steps, float64(run.Set.Layout.Total)/1e6)
-		return nil
-	}
+	sayBadRows(run)
 	if c.Bool("resume") {
 		err = run.Resume()
 	} else {
@@ -98,7 +97,7 @@ func train(c *cli.Context, k card.Kind) (err error) {
 		return err
 	}
 	h := &trainLog{dir: cfg.OutputDir, interval: cfg.LogInterval}
-	err = run.Train(c.Context, h)
+	err = run.Train(c.Context, h.validated, h)
 	if errors.Is(err, ortrain.ErrInterrupted) {
 		fmt.Fprintf(os.Stderr, "stopped after step %d; go on with: %s --resume\n", run.Trainer.StepsDone(), commandLine())
 	}
@@ -106,6 +105,45 @@ func train(c *cli.Context, k card.Kind) (err error) {
 		return err
 	}
 	return h.finish(run.ModelPath())
+}
+
+func sayBadRows(run *finetune.Run) {
+	if run.Data.Skipped > 0 {
+		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %v\n", run.Data.Skipped, run.Data.FirstBad)
+	}
+}
+
+// dryRun checks model, data and settings, and says what would run, or what would have to be fetched first.
+func dryRun(ctx context.Context, cfg config.Train) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	remote := 0
+	for _, ref := range append(append([]string{cfg.Model}, cfg.TrainDataset...), cfg.ValDataset...) {
+		if refs.Remote(ref) {
+			fmt.Printf("would be fetched from the hub: %s\n", ref)
+			remote++
+		} else if _, err := os.Stat(ref); err != nil {
+			return err
+		}
+	}
+	if remote > 0 {
+		fmt.Println("the settings are valid; nothing was written")
+		return nil
+	}
+	run, err := finetune.Prepare(ctx, cfg, kinds[cfg.Kind].newTask, version)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, run.Close()) }()
+	sayBadRows(run)
+	plan, err := run.Plan()
+	if err != nil {
+		return err
+	}
+	fmt.Print(plan)
+	fmt.Println("nothing was written")
+	return nil
 }
 
 // commandLine is how this run was started, without --resume.
@@ -172,6 +210,16 @@ func (l *trainLog) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	}
 	_, err = l.file.Write(append(b, '\n'))
 	return err
+}
+
+// validated shows a validation.
+func (l *trainLog) validated(v finetune.Validation) {
+	l.begun = l.begun.Add(time.Since(l.ended)) // it is no training
+	best := ""
+	if v.Best {
+		best = "  (best so far)"
+	}
+	l.bar.Say(fmt.Sprintf("validation at step %d: loss %.4f  MAP %.2f  MRR@10 %.2f%s", v.Step, v.Loss, 100*v.MAP, 100*v.MRR, best))
 }
 
 func (l *trainLog) OnEnd(_ *ortrain.Trainer, _ error) error {

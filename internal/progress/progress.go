@@ -84,6 +84,14 @@ func (b *Bar) Set(done int, note string) {
 	fmt.Fprintf(b.out, "%s %d/%d  %s  %s left\n", b.what, done, b.total, note, b.left(done))
 }
 
+// Say writes a line that stays, above the bar.
+func (b *Bar) Say(line string) {
+	if b.bar != nil {
+		_ = b.bar.Clear()
+	}
+	fmt.Fprintln(b.out, line)
+}
+
 // Done ends the bar.
 func (b *Bar) Done() {
 	if b.bar != nil {

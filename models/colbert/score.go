@@ -8,6 +8,7 @@ import (
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -30,11 +31,14 @@ type Text struct {
 }
 
 // NewScorer loads the model's weights into a session.
-func NewScorer(m *Model, o runtime.Options) (*Scorer, error) {
+func NewScorer(m *Model, o runtime.Options) (*Scorer, error) { return newScorer(m, m.Fill, o) }
+
+// newScorer takes the weights from fill.
+func newScorer(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Options) (*Scorer, error) {
 	s := &Scorer{m: m}
 	var err error
 	s.encoding, err = scoring.New(scoring.Graph{
-		Name: "colbert encoding", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill,
+		Name: "colbert encoding", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
 			return m.project(g, w, m.Encoder.Build(g, w, l, encoder.Training{}))
 		},

@@ -63,6 +63,9 @@ func (t *Task) Least() int {
 	return 2
 }
 
+// Encoder is the model's encoder.
+func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
+
 // Model describes the training graph.
 func (t *Task) Model() artifact.Model {
 	perQuery := 2 + t.c.NegNums

@@ -23,6 +23,7 @@ type Train struct {
 	Kind         card.Kind `yaml:"kind" json:"kind" usage:"-"`
 	Model        string    `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder or hub id (org/name) of the model to start from"`
 	TrainDataset List      `yaml:"train_dataset" json:"train_dataset" usage:"file of training rows, also .gz, .parquet or org/name/file.jsonl; may be given several times"`
+	ValDataset   List      `yaml:"val_dataset" json:"val_dataset" usage:"file of validation rows in the same format: loss, MAP and MRR are measured, and the best model is kept"`
 	OutputDir    string    `yaml:"output_dir" json:"output_dir" usage:"folder for the model, artifacts and log; must be new or empty"`
 
 	LossType string `yaml:"loss_type" json:"loss_type" usage:"the loss, see above"`
@@ -60,6 +61,9 @@ type Train struct {
 	Shuffle                   bool    `yaml:"shuffle" json:"shuffle" usage:"shuffle the rows, anew each epoch"`
 	Seed                      uint64  `yaml:"seed" json:"seed" usage:"of shuffling, negatives, dropout and new heads"`
 	SkipBadRows               bool    `yaml:"skip_bad_rows" json:"skip_bad_rows" usage:"leave bad rows out and count them, instead of stopping"`
+
+	EvalSteps int `yaml:"eval_steps" json:"eval_steps" usage:"steps between validations; 0: only after the last one"`
+	EarlyStop int `yaml:"early_stop" json:"early_stop" usage:"stop after this many validations without a better one; 0: never"`
 
 	SaveSteps       int `yaml:"save_steps" json:"save_steps" usage:"steps between checkpoints; 0: only at the end and when interrupted"`
 	LogInterval     int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines where no progress bar is shown"`
@@ -176,7 +180,8 @@ func (c Train) Validate() error {
 	}{
 		{"neg_nums", c.NegNums, 0}, {"epochs", c.Epochs, 1}, {"max_steps", c.MaxSteps, 0},
 		{"batch_size", c.BatchSize, 1}, {"gradient_accumulation_steps", c.GradientAccumulationSteps, 1},
-		{"save_steps", c.SaveSteps, 0}, {"log_interval", c.LogInterval, 1}, {"threads", c.Threads, 0},
+		{"save_steps", c.SaveSteps, 0}, {"eval_steps", c.EvalSteps, 0}, {"early_stop", c.EarlyStop, 0},
+		{"log_interval", c.LogInterval, 1}, {"threads", c.Threads, 0},
 		{"attention_groups", c.AttentionGroups, 1}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
 	} {
 		if k.value < k.low {
@@ -221,6 +226,9 @@ func (c Train) validateChoices() error {
 		if !slices.Contains(k.of, k.value) {
 			return fmt.Errorf("%s is %q, want one of %s", k.key, k.value, strings.Join(k.of, ", "))
 		}
+	}
+	if len(c.ValDataset) == 0 && (c.EvalSteps > 0 || c.EarlyStop > 0) {
+		return fmt.Errorf("eval_steps and early_stop need a val_dataset")
 	}
 	if c.UseMRL && len(c.MRLDims) == 0 {
 		return fmt.Errorf("use_mrl needs mrl_dims")

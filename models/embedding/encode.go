@@ -6,6 +6,7 @@ import (
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -19,9 +20,12 @@ type Encoder struct {
 }
 
 // NewEncoder loads the model's weights into a session.
-func NewEncoder(m *Model, o runtime.Options) (*Encoder, error) {
+func NewEncoder(m *Model, o runtime.Options) (*Encoder, error) { return newEncoder(m, m.Fill, o) }
+
+// newEncoder takes the weights from fill.
+func newEncoder(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Options) (*Encoder, error) {
 	s, err := scoring.New(scoring.Graph{
-		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill,
+		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
 			return m.Config.pool(g, w, m.Encoder.Build(g, w, l, encoder.Training{}), textRows, textRows)
 		},

@@ -97,6 +97,9 @@ func (t *Task) shape() encoder.Shape {
 	}
 }
 
+// Encoder is the model's encoder.
+func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
+
 // Model describes the training graph.
 func (t *Task) Model() artifact.Model { return t.model(t.shape()) }
 

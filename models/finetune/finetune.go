@@ -19,7 +19,9 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
@@ -27,6 +29,8 @@ import (
 
 // Task is a model of some kind with its loss: what tells one fine-tuning from another.
 type Task interface {
+	// Encoder is the model's encoder.
+	Encoder() encoder.Config
 	// Model describes the training graph.
 	Model() artifact.Model
 	// Fill puts the parameters that training starts from into a flat buffer.
@@ -37,6 +41,8 @@ type Task interface {
 	Least() int
 	// Collate makes a batch of examples.
 	Collate(epoch int, examples []data.Example) (*ortrain.Batch, error)
+	// Score scores each sample's candidates with these parameters.
+	Score(ctx context.Context, l *flat.Layout, parameters []float32, samples []mteb.Sample) ([][]float32, error)
 	// Save writes the model with these parameters as a folder; the card's fields of the run are filled in.
 	Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error
 	Close() error
@@ -60,9 +66,10 @@ type Run struct {
 	Steps   int // of the whole run
 	Set     *artifact.Set
 
-	task    Task
-	source  ortrain.Source
-	version string
+	task       Task
+	source     ortrain.Source
+	validation *validator // nil without val_dataset
+	version    string
 }
 
 // Prepare opens model and data and builds the graphs. It writes nothing. version goes into the saved folder.
@@ -140,7 +147,7 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	}
 	r.source = r.Data.Source(b, r.task.Collate)
 	r.Steps = c.Steps(b.StepsPerEpoch(r.Data.Len()))
-	return nil
+	return r.openValidation(ctx)
 }
 
 // Close frees everything.
@@ -150,6 +157,9 @@ func (r *Run) Close() error {
 		errs = append(errs, r.Trainer.Close())
 	}
 	errs = append(errs, r.Data.Close())
+	if r.validation != nil {
+		errs = append(errs, r.validation.data.Close())
+	}
 	if r.task != nil {
 		errs = append(errs, r.task.Close())
 	}
@@ -237,20 +247,28 @@ func differences(saved, now config.Train) []string {
 // SaveCheckpoint writes the run's state.
 func (r *Run) SaveCheckpoint() error { return r.Trainer.SaveCheckpoint(r.checkpointDir(), r.Config) }
 
-// Train runs to the last step and saves the model. When ctx ends, it saves a checkpoint after the current step and
-// gives ortrain.ErrInterrupted.
-func (r *Run) Train(ctx context.Context, hooks ...ortrain.Hook) error {
+// Train runs to the last step and saves the model: the last one, or with a validation file the best one. When ctx ends,
+// it saves a checkpoint after the current step and gives ortrain.ErrInterrupted. tell is told of each validation.
+func (r *Run) Train(ctx context.Context, tell func(Validation), hooks ...ortrain.Hook) error {
+	if r.validation != nil {
+		r.validation.ctx, r.validation.tell = ctx, tell
+		hooks = append(hooks, r.validation)
+	}
 	hooks = append(hooks, &checkpoints{r})
 	err := r.Trainer.Run(ctx, r.source, hooks...)
-	if errors.Is(err, ortrain.ErrInterrupted) {
-		return errors.Join(err, r.SaveCheckpoint())
+	if errors.Is(err, ortrain.ErrInterrupted) || ctx.Err() != nil {
+		return errors.Join(ortrain.ErrInterrupted, r.SaveCheckpoint())
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errStopped) {
 		return err
 	}
-	if err := r.SaveCheckpoint(); err != nil {
-		return err
+	if err := r.SaveCheckpoint(); err != nil || r.validation != nil {
+		return err // the best model was saved when it was found
 	}
+	return r.saveModel()
+}
+
+func (r *Run) saveModel() error {
 	c := card.Card{BaseModel: r.Config.Model, Steps: r.Trainer.StepsDone(), Version: r.version}
 	return r.task.Save(r.ModelPath(), c, r.Trainer.Layout(), r.Trainer.Parameters())
 }

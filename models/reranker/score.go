@@ -5,6 +5,7 @@ import (
 
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -19,9 +20,12 @@ type Scorer struct {
 type Pair struct{ Query, Passage string }
 
 // NewScorer loads the model's weights into a session.
-func NewScorer(m *Model, o runtime.Options) (*Scorer, error) {
+func NewScorer(m *Model, o runtime.Options) (*Scorer, error) { return newScorer(m, m.Fill, o) }
+
+// newScorer takes the weights from fill.
+func newScorer(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Options) (*Scorer, error) {
 	s, err := scoring.New(scoring.Graph{
-		Name: "reranker scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill,
+		Name: "reranker scoring", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
 			return m.logits(g, w, l, m.Encoder.Build(g, w, l, encoder.Training{}), nil)
 		},

@@ -55,6 +55,9 @@ func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 // Least is one: no example needs another.
 func (t *Task) Least() int { return 1 }
 
+// Encoder is the model's encoder.
+func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
+
 // Model describes the training graph.
 func (t *Task) Model() artifact.Model {
 	rows := t.c.BatchSize

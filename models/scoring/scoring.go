@@ -80,6 +80,17 @@ func NewPlain(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Opti
 	return s, nil
 }
 
+// From fills a buffer from one of the same layout, as a trainer has it.
+func From(parameters []float32) func(l *flat.Layout, buffer []float32) error {
+	return func(_ *flat.Layout, buffer []float32) error {
+		if len(buffer) != len(parameters) {
+			return fmt.Errorf("%d parameters for a model of %d", len(parameters), len(buffer))
+		}
+		copy(buffer, parameters)
+		return nil
+	}
+}
+
 // Constants makes the parameters of a flat buffer constants of a graph. They share the buffer's memory, which must
 // stay until the graph is written.
 func Constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights {

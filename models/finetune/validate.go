@@ -1,0 +1,268 @@
+package finetune
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain"
+)
+
+// ValidationFile has a row for each validation of a run.
+const ValidationFile = "validation.jsonl"
+
+// Validation is one measurement on the validation file.
+type Validation struct {
+	Step int     `json:"step"`
+	Loss float64 `json:"loss"`
+	MAP  float64 `json:"map"`
+	MRR  float64 `json:"mrr"`
+	Best bool    `json:"best"` // by MAP, by loss where it is equal; its model was saved
+}
+
+// better says whether v is to be preferred to the best one so far.
+func (v Validation) better(best Validation) bool {
+	return best.Step == 0 || v.MAP > best.MAP || v.MAP == best.MAP && v.Loss < best.Loss
+}
+
+// errStopped ends a run early.
+var errStopped = errors.New("no better validation for early_stop times")
+
+// validator measures every eval_steps, keeps the best model, and stops a run that gets no better.
+type validator struct {
+	r       *Run
+	ctx     context.Context
+	data    *data.Dataset
+	samples []mteb.Sample
+	best    Validation
+	stale   int // validations since the best one
+
+	// Tell is told of each validation.
+	tell func(Validation)
+}
+
+// openValidation reads the validation file, if there is one.
+func (r *Run) openValidation(ctx context.Context) error {
+	c := r.Config
+	if len(c.ValDataset) == 0 {
+		return nil
+	}
+	paths := make([]string, len(c.ValDataset))
+	for i, ref := range c.ValDataset {
+		var err error
+		if paths[i], err = refs.Data(ctx, ref); err != nil {
+			return err
+		}
+	}
+	d, err := data.Open(paths, data.Options{LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Examples: r.task.Examples})
+	if err != nil {
+		return fmt.Errorf("val_dataset: %w", err)
+	}
+	r.validation = &validator{r: r, ctx: ctx, data: d}
+	r.validation.samples, err = samples(d, c.MinLabel)
+	if err != nil {
+		return fmt.Errorf("val_dataset: %w", err)
+	}
+	return nil
+}
+
+// others is how many other rows' positives stand in for negatives where a row has none.
+const others = 19
+
+// samples makes reranking samples of training rows: positives are "pos", or passages with a label above low; negatives
+// "neg", or the other passages. Passages of rows with the same query belong together. Where no row has negatives, the
+// positives of other rows are.
+func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
+	var out []mteb.Sample
+	index := map[string]int{}
+	for i := range d.Len() {
+		e, err := d.Example(i)
+		if err != nil {
+			return nil, err
+		}
+		if e.Item > 0 {
+			continue // of a row that was read
+		}
+		text := e.Row.Text()
+		k, ok := index[text]
+		if !ok {
+			k = len(out)
+			index[text] = k
+			out = append(out, mteb.Sample{ID: fmt.Sprint(k), Query: []string{text}})
+		}
+		addPassages(&out[k], e.Row, low)
+	}
+	any := false
+	for _, s := range out {
+		any = any || len(s.Negative) > 0
+	}
+	if !any {
+		for i := range out {
+			for j := 1; j <= min(others, len(out)-1); j++ {
+				out[i].Negative = append(out[i].Negative, out[(i+j)%len(out)].Positive[0])
+			}
+		}
+	}
+	kept := out[:0]
+	for _, s := range out {
+		if len(s.Positive) > 0 && len(s.Negative) > 0 {
+			kept = append(kept, s)
+		}
+	}
+	if len(kept) == 0 {
+		return nil, fmt.Errorf("%s: no query has both a positive and a negative passage", d.Name())
+	}
+	return kept, nil
+}
+
+func addPassages(s *mteb.Sample, r data.Row, low float64) {
+	add := func(text string, label float64) {
+		if label > low {
+			s.Positive = append(s.Positive, text)
+		} else {
+			s.Negative = append(s.Negative, text)
+		}
+	}
+	switch r.Form() {
+	case data.Labeled:
+		add(*r.Content, *r.Label)
+	case data.Grouped:
+		for _, h := range r.Hits {
+			add(*h.Content, *h.Label)
+		}
+	case data.Scored: // a teacher's best passage counts as the positive one
+		best := 0
+		for i, x := range r.Scores {
+			if x > r.Scores[best] {
+				best = i
+			}
+		}
+		for i, text := range r.Pos {
+			add(text, map[bool]float64{true: low + 1, false: low}[i == best])
+		}
+	default:
+		s.Positive = append(s.Positive, r.Pos...)
+		s.Negative = append(s.Negative, r.Neg...)
+	}
+}
+
+// OnStart takes up what an earlier run found.
+func (v *validator) OnStart(t *ortrain.Trainer) error {
+	path := filepath.Join(v.r.Config.OutputDir, ValidationFile)
+	if t.StepsDone() == 0 {
+		return nil
+	}
+	f, err := jsonl.Open(path)
+	if err != nil {
+		return nil // the run was stopped before the first validation
+	}
+	defer f.Close()
+	var kept []Validation
+	for i := range f.Len() {
+		var x Validation
+		if err := f.Row(i, &x); err != nil {
+			return err
+		}
+		if x.Step > t.StepsDone() {
+			break // of a run that went further than its checkpoint
+		}
+		v.count(&x)
+		kept = append(kept, x)
+	}
+	if err := jsonl.Write(path, kept); err != nil {
+		return err
+	}
+	return v.stop()
+}
+
+// count remembers a validation.
+func (v *validator) count(x *Validation) {
+	if x.Best = x.better(v.best); x.Best {
+		v.best, v.stale = *x, 0
+	} else {
+		v.stale++
+	}
+}
+
+func (v *validator) stop() error {
+	if n := v.r.Config.EarlyStop; n > 0 && v.stale >= n {
+		return errStopped
+	}
+	return nil
+}
+
+// OnStep validates every eval_steps and after the last step.
+func (v *validator) OnStep(t *ortrain.Trainer, s ortrain.Step) error {
+	if every := v.r.Config.EvalSteps; s.Step < s.Total && (every == 0 || s.Step%every != 0) {
+		return nil
+	}
+	x, err := v.measure(t)
+	if err != nil {
+		return fmt.Errorf("validation after step %d: %w", s.Step, err)
+	}
+	x.Step = s.Step
+	if v.count(&x); x.Best {
+		if err := v.r.saveModel(); err != nil {
+			return err
+		}
+	}
+	if err := v.log(x); err != nil {
+		return err
+	}
+	if v.tell != nil {
+		v.tell(x)
+	}
+	return v.stop()
+}
+
+// OnEnd has nothing to do.
+func (v *validator) OnEnd(*ortrain.Trainer, error) error { return nil }
+
+func (v *validator) log(x Validation) (err error) {
+	f, err := os.OpenFile(filepath.Join(v.r.Config.OutputDir, ValidationFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	return err
+}
+
+// measure gives the loss without dropout over the file's rows in order, and the metrics of the model as it is.
+func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
+	var x Validation
+	rows := 0
+	inOrder := data.Batching{BatchSize: v.r.Config.BatchSize, Accumulation: 1, Least: v.r.task.Least()}
+	source := v.data.Source(inOrder, v.r.task.Collate)
+	for i := range inOrder.StepsPerEpoch(v.data.Len()) {
+		batches, err := source(i)
+		if err != nil {
+			return x, err
+		}
+		loss, err := t.EvalLoss(batches[0])
+		if err != nil {
+			return x, err
+		}
+		x.Loss += loss * float64(batches[0].Rows)
+		rows += batches[0].Rows
+	}
+	x.Loss /= float64(rows)
+	scores, err := v.r.task.Score(v.ctx, t.Layout(), t.Parameters(), v.samples)
+	if err != nil {
+		return x, err
+	}
+	m, err := mteb.Evaluate(mteb.Rule1, v.samples, scores)
+	x.MAP, x.MRR = m.MAP, m.MRR
+	return x, err
+}
