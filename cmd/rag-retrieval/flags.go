@@ -33,7 +33,7 @@ func trainFlags(k card.Kind) []cli.Flag {
 			flags = append(flags, &cli.StringFlag{Name: name, Aliases: aliases, Usage: usage, Value: x})
 		case config.List:
 			flags = append(flags, &cli.StringSliceFlag{Name: name, Usage: usage})
-		case config.Ints:
+		case config.Ints, config.Floats:
 			flags = append(flags, &cli.StringFlag{Name: name, Usage: usage})
 		case int:
 			flags = append(flags, &cli.IntFlag{Name: name, Usage: usage, Value: x})
@@ -96,6 +96,13 @@ func setKey(to reflect.Value, name string, c *cli.Context) error {
 		return nil
 	case config.Ints:
 		v, err := config.ParseInts(c.String(name))
+		if err != nil {
+			return usagef("--%s: %v", name, err)
+		}
+		to.Set(reflect.ValueOf(v))
+		return nil
+	case config.Floats:
+		v, err := config.ParseFloats(c.String(name))
 		if err != nil {
 			return usagef("--%s: %v", name, err)
 		}

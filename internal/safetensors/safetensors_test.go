@@ -74,3 +74,24 @@ func TestBadFilesAreErrors(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "x.safetensors")
+	if err := Write(path, map[string]string{"format": "pt"}, []Tensor{FromFloat32("a", []float32{1, 2}, 2), FromFloat32("b", nil, 0)}); err != nil {
+		f.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x := &File{mapped: b, byName: map[string]int{}}
+		if len(b) < 8 || x.parse() != nil {
+			return
+		}
+		for _, y := range x.Tensors {
+			y.Float32() // only that it does not panic
+		}
+	})
+}

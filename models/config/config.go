@@ -23,6 +23,7 @@ type Train struct {
 	Kind         card.Kind `yaml:"kind" json:"kind" usage:"-"`
 	Model        string    `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder or hub id (org/name) of the model to start from"`
 	TrainDataset List      `yaml:"train_dataset" json:"train_dataset" usage:"file of training rows, also .gz, .parquet or org/name/file.jsonl; may be given several times"`
+	Weights      Floats    `yaml:"train_dataset_weights" json:"train_dataset_weights" usage:"how often each file's examples come in an epoch, with commas between them; default: once"`
 	ValDataset   List      `yaml:"val_dataset" json:"val_dataset" usage:"file of validation rows in the same format: loss, MAP and MRR are measured, and the best model is kept"`
 	OutputDir    string    `yaml:"output_dir" json:"output_dir" usage:"folder for the model, artifacts and log; must be new or empty"`
 
@@ -225,6 +226,14 @@ func (c Train) validateChoices() error {
 	}{{"loss_type", c.LossType, losses}, {"negatives", c.Negatives, []string{"all", "hard"}}} {
 		if !slices.Contains(k.of, k.value) {
 			return fmt.Errorf("%s is %q, want one of %s", k.key, k.value, strings.Join(k.of, ", "))
+		}
+	}
+	if c.Weights != nil && len(c.Weights) != len(c.TrainDataset) {
+		return fmt.Errorf("train_dataset_weights has %d numbers for %d files", len(c.Weights), len(c.TrainDataset))
+	}
+	for _, w := range c.Weights {
+		if !(w > 0) || w > 1000 {
+			return fmt.Errorf("train_dataset_weights has %g, want above 0", w)
 		}
 	}
 	if len(c.ValDataset) == 0 && (c.EvalSteps > 0 || c.EarlyStop > 0) {

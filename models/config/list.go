@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -54,11 +55,46 @@ func ParseInts(text string) (Ints, error) {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
-		var n int
-		if _, err := fmt.Sscanf(part, "%d", &n); err != nil || fmt.Sprint(n) != part {
+		n, err := strconv.Atoi(part)
+		if err != nil {
 			return nil, fmt.Errorf("%q is not a number", part)
 		}
 		out = append(out, n)
+	}
+	return out, nil
+}
+
+// Floats is a list of numbers in a YAML file, or a text of numbers with commas between them.
+type Floats []float64
+
+// UnmarshalYAML reads either form.
+func (l *Floats) UnmarshalYAML(unmarshal func(any) error) error {
+	var many []float64
+	if err := unmarshal(&many); err == nil {
+		*l = many
+		return nil
+	}
+	var text string
+	if err := unmarshal(&text); err != nil {
+		return fmt.Errorf("want a list of numbers: %w", err)
+	}
+	v, err := ParseFloats(text)
+	*l = v
+	return err
+}
+
+// ParseFloats reads numbers with commas between them.
+func ParseFloats(text string) (Floats, error) {
+	var out Floats
+	for _, part := range strings.Split(text, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		x, err := strconv.ParseFloat(part, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a number", part)
+		}
+		out = append(out, x)
 	}
 	return out, nil
 }

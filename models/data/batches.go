@@ -47,13 +47,13 @@ type source struct {
 }
 
 func (s *source) step(step int) ([]*ortrain.Batch, error) {
-	perEpoch := s.b.StepsPerEpoch(s.d.Len())
+	perEpoch := s.b.StepsPerEpoch(s.d.EpochLen())
 	epoch, within := step/perEpoch, step%perEpoch
 	if epoch != s.epoch {
 		s.epoch, s.order = epoch, s.permutation(epoch)
 	}
 	var out []*ortrain.Batch
-	micro := s.b.microBatches(s.d.Len())
+	micro := s.b.microBatches(s.d.EpochLen())
 	for i := within * s.b.Accumulation; i < min((within+1)*s.b.Accumulation, micro); i++ {
 		b, err := s.batch(s.order[i*s.b.BatchSize : min((i+1)*s.b.BatchSize, len(s.order))])
 		if err != nil {
@@ -76,12 +76,10 @@ func (s *source) batch(numbers []int) (*ortrain.Batch, error) {
 }
 
 func (s *source) permutation(epoch int) []int {
+	order := s.d.epoch(s.b.Seed, epoch)
 	if s.b.Shuffle {
-		return rand.New(rand.NewPCG(s.b.Seed, uint64(epoch))).Perm(s.d.Len())
-	}
-	order := make([]int, s.d.Len())
-	for i := range order {
-		order[i] = i
+		r := rand.New(rand.NewPCG(s.b.Seed, uint64(epoch)))
+		r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	}
 	return order
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"strings"
 
 	"rag-retrieval-go/internal/jsonl"
@@ -121,6 +123,8 @@ func blank(s string) bool { return strings.TrimSpace(s) == "" }
 type Options struct {
 	LabelKey string // the key of labels; empty: "label"
 	SkipBad  bool   // leave bad rows out and count them, instead of an error
+	// Weights say how often each file's examples come in an epoch: 2 is twice, 0.5 a different half each epoch. Nil: once.
+	Weights []float64
 	// Examples says how many examples a row makes; an error is about its keys.
 	Examples func(Row) (int, error)
 }
@@ -130,6 +134,7 @@ type Dataset struct {
 	files    []*jsonl.File
 	o        Options
 	examples []example
+	ends     []int // of each file's examples
 	Skipped  int   // bad rows that were left out
 	FirstBad error // the first of them
 }
@@ -148,6 +153,9 @@ type Example struct {
 func Open(paths []string, o Options) (*Dataset, error) {
 	if o.LabelKey == "" {
 		o.LabelKey = "label"
+	}
+	if o.Weights != nil && len(o.Weights) != len(paths) {
+		return nil, fmt.Errorf("%d weights for %d files", len(o.Weights), len(paths))
 	}
 	d := &Dataset{o: o}
 	for _, path := range paths {
@@ -193,6 +201,7 @@ func (d *Dataset) add(path string) error {
 			d.examples = append(d.examples, example{file, int32(i), int32(item)})
 		}
 	}
+	d.ends = append(d.ends, len(d.examples))
 	return nil
 }
 
@@ -248,6 +257,52 @@ func (d *Dataset) readLabels(f *jsonl.File, i int, r *Row) error {
 
 // Len is the number of examples.
 func (d *Dataset) Len() int { return len(d.examples) }
+
+// EpochLen is the number of examples in an epoch, by the files' weights.
+func (d *Dataset) EpochLen() int {
+	n := 0
+	for i := range d.files {
+		n += d.share(i)
+	}
+	return n
+}
+
+// share is how many examples of file i an epoch has.
+func (d *Dataset) share(i int) int {
+	n := d.ends[i] - d.begin(i)
+	if d.o.Weights == nil {
+		return n
+	}
+	return int(math.Round(d.o.Weights[i] * float64(n)))
+}
+
+// begin is the number of file i's first example.
+func (d *Dataset) begin(i int) int {
+	if i == 0 {
+		return 0
+	}
+	return d.ends[i-1]
+}
+
+// epoch lists the examples of an epoch: of each file whole copies, then a part that another epoch draws anew.
+func (d *Dataset) epoch(seed uint64, epoch int) []int {
+	out := make([]int, 0, d.EpochLen())
+	for i := range d.files {
+		first, n := d.begin(i), d.ends[i]-d.begin(i)
+		left := d.share(i)
+		for ; left >= n && n > 0; left -= n {
+			for k := range n {
+				out = append(out, first+k)
+			}
+		}
+		if left > 0 {
+			for _, k := range rand.New(rand.NewPCG(seed+uint64(i)+1, uint64(epoch))).Perm(n)[:left] {
+				out = append(out, first+k)
+			}
+		}
+	}
+	return out
+}
 
 // Name names the data for messages.
 func (d *Dataset) Name() string {

@@ -199,3 +199,56 @@ func TestSeveralFiles(t *testing.T) {
 		t.Errorf("%d examples, the last of %q", d.Len(), *e.Row.Query)
 	}
 }
+
+// A weight of two brings a file's examples twice an epoch, one of a half another half each epoch.
+func TestWeights(t *testing.T) {
+	var many []string
+	for i := range 8 {
+		many = append(many, fmt.Sprintf(`{"query":"m%d","pos":"x"}`, i))
+	}
+	files := []string{write(t, many...), write(t, `{"query":"a","pos":["b","c"]}`)}
+	d, err := Open(files, Options{Examples: onePerPositive, Weights: []float64{0.5, 2}})
+	check(t, err)
+	defer d.Close()
+	b := Batching{BatchSize: 3, Accumulation: 1, Shuffle: true, Seed: 4}
+	if d.EpochLen() != 8 || b.StepsPerEpoch(d.EpochLen()) != 3 {
+		t.Fatalf("%d examples an epoch", d.EpochLen())
+	}
+	var halves []string
+	seen := map[string]int{}
+	source := d.Source(b, func(epoch int, examples []Example) (*ortrain.Batch, error) {
+		for _, e := range examples {
+			if q := *e.Row.Query; q == "a" {
+				seen[fmt.Sprint(epoch, e.Item)]++
+			} else {
+				seen[fmt.Sprint(epoch, "m")]++
+				seen[fmt.Sprint(epoch, q)]++
+			}
+		}
+		return ortrain.NewBatch(), nil
+	})
+	for step := range 6 {
+		_, err := source(step)
+		check(t, err)
+	}
+	for epoch := range 2 {
+		half := ""
+		for i := range 8 {
+			if n := seen[fmt.Sprintf("%dm%d", epoch, i)]; n == 1 {
+				half += fmt.Sprint(i)
+			} else if n > 1 {
+				t.Errorf("m%d came %d times", i, n)
+			}
+		}
+		halves = append(halves, half)
+		if seen[fmt.Sprint(epoch, "m")] != 4 || seen[fmt.Sprint(epoch, 0)] != 2 || seen[fmt.Sprint(epoch, 1)] != 2 {
+			t.Errorf("epoch %d: %v", epoch, seen)
+		}
+	}
+	if halves[0] == halves[1] {
+		t.Errorf("both epochs have %s", halves[0])
+	}
+	if _, err := Open(files, Options{Examples: onePerPositive, Weights: []float64{1}}); err == nil || !strings.Contains(err.Error(), "1 weights for 2 files") {
+		t.Errorf("too few weights: %v", err)
+	}
+}

@@ -133,7 +133,7 @@ func (r *Run) openData(ctx context.Context) (err error) {
 		}
 	}
 	r.Data, err = data.Open(paths, data.Options{
-		LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Examples: r.task.Examples,
+		LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Weights: c.Weights, Examples: r.task.Examples,
 	})
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (r *Run) openData(ctx context.Context) (err error) {
 		return fmt.Errorf("%s has one example: in-batch negatives need at least two", r.Data.Name())
 	}
 	r.source = r.Data.Source(b, r.task.Collate)
-	r.Steps = c.Steps(b.StepsPerEpoch(r.Data.Len()))
+	r.Steps = c.Steps(b.StepsPerEpoch(r.Data.EpochLen()))
 	return r.openValidation(ctx)
 }
 

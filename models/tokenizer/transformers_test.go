@@ -71,6 +71,25 @@ func TestIDsEqualTransformers(t *testing.T) {
 	}
 }
 
+func FuzzTokenizer(f *testing.F) {
+	for _, path := range []string{"../embedding/testdata/tiny/tokenizer.json", "../finetune/testdata/xlmr/tokenizer.json"} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tok, err := parse(b)
+		if err != nil {
+			return
+		}
+		defer tok.Close()
+		tok.Encode("a b", 8) // only that it does not panic
+		tok.EncodePair("a b", "c", 8, LongestFirst)
+	})
+}
+
 // Where the text that is not to be cut leaves no room, it is cut all the same, and nothing is longer than asked for.
 func TestPairsThatDoNotFit(t *testing.T) {
 	for _, how := range []Truncation{OnlySecond, OnlyFirst, LongestFirst} {
