@@ -29,7 +29,11 @@ func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float
 		if err := m.writeWeights(filepath.Join(tmp, hf.SafetensorsFile), l, parameters); err != nil {
 			return err
 		}
-		if err := m.writeModules(tmp, l, parameters); err != nil {
+		write := m.writeModules
+		if m.Rules.KeepFirst {
+			write = m.writePyLate
+		}
+		if err := write(tmp, c, l, parameters); err != nil {
 			return err
 		}
 		g := onnx.NewGraph("colbert")
@@ -55,8 +59,42 @@ func (m *Model) writeWeights(path string, l *flat.Layout, parameters []float32) 
 	return hf.WriteWeights(path, w.Metadata, w.Replace(hf.FromLayout(l, parameters, m.Encoder.Params(), m.Encoder.Names(prefix))))
 }
 
-// writeModules writes sentence-transformers' files. PyLate's markers and expansion stay in the config that was copied.
-func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) error {
+// writePyLate writes the files of a PyLate folder again, with the lengths of the run.
+func (m *Model) writePyLate(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+	if err := hf.CopyFile(filepath.Join(m.Dir, "modules.json"), filepath.Join(dir, "modules.json")); err != nil {
+		return err
+	}
+	const name = "config_sentence_transformers.json"
+	config := map[string]any{}
+	if err := hf.ReadJSON(filepath.Join(m.Dir, name), &config); err != nil {
+		return err
+	}
+	config["query_length"], config["document_length"] = c.QueryMaxLen, c.PassageMaxLen
+	if err := hf.WriteJSON(filepath.Join(dir, name), config); err != nil {
+		return err
+	}
+	module, err := filepath.Rel(m.Dir, filepath.Dir(m.projection))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, module), 0o755); err != nil {
+		return err
+	}
+	if err := hf.CopyFile(filepath.Join(m.Dir, module, "config.json"), filepath.Join(dir, module, "config.json")); err != nil {
+		return err
+	}
+	return m.writeProjection(filepath.Join(dir, module), l, parameters)
+}
+
+// writeProjection writes the weights of a Dense module.
+func (m *Model) writeProjection(dir string, l *flat.Layout, parameters []float32) error {
+	return hf.WriteParams(filepath.Join(dir, hf.SafetensorsFile), m.linearParams(), l, parameters, func(name string) string {
+		return "linear." + strings.TrimPrefix(name, linear+".")
+	})
+}
+
+// writeModules writes sentence-transformers' files.
+func (m *Model) writeModules(dir string, _ card.Card, l *flat.Layout, parameters []float32) error {
 	const base, multi = "sentence_transformers.base.modules.", "sentence_transformers.multi_vector_encoder.modules."
 	tokens := map[string]any{"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
 	dense := map[string]any{
@@ -88,10 +126,7 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 			return err
 		}
 	}
-	err = hf.WriteParams(filepath.Join(dir, "1_Dense", hf.SafetensorsFile), m.linearParams(), l, parameters, func(name string) string {
-		return "linear." + strings.TrimPrefix(name, linear+".")
-	})
-	if err != nil {
+	if err := m.writeProjection(filepath.Join(dir, "1_Dense"), l, parameters); err != nil {
 		return err
 	}
 	for name, content := range map[string]any{

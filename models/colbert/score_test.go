@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"path/filepath"
+	"reflect"
 	"testing"
 
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -61,5 +65,71 @@ func TestScoresWithNegativeProducts(t *testing.T) {
 	}
 	if differ < 5 {
 		t.Errorf("the two rules differ in %d of %d cases", differ, len(want.Scores))
+	}
+}
+
+// PyLate's folders are scored by PyLate's rules, as sentence-transformers' loader of them computes it: [CLS] counts, marker
+// tokens, queries filled up with mask tokens that others attend to or not, and tokens that are skipped.
+func TestPyLate(t *testing.T) {
+	b, err := os.ReadFile("testdata/pylate_scores.json")
+	check(t, err)
+	var want struct {
+		Queries, Passages []string
+		Attend            struct{ True, False [][]float64 }
+	}
+	check(t, json.Unmarshal(b, &want))
+	m, err := Open("testdata/pylate")
+	check(t, err)
+	defer m.Close()
+	if m.QueryMaxLen != 12 || m.PassageMaxLen != 14 || !m.Rules.KeepFirst || m.Rules.Mean || m.Bias || len(m.Rules.Skip) != 2 {
+		t.Fatalf("%+v", m)
+	}
+	s, err := NewScorer(m, runtime.Options{Threads: 1})
+	check(t, err)
+	defer s.Close()
+	for attend, rows := range map[bool][][]float64{true: want.Attend.True, false: want.Attend.False} {
+		m.Rules.Attend = attend
+		q, err := s.Queries(context.Background(), want.Queries, m.QueryMaxLen, nil)
+		check(t, err)
+		p, err := s.Passages(context.Background(), want.Passages, m.PassageMaxLen, nil)
+		check(t, err)
+		for i, row := range rows {
+			got, err := s.Score(q[i], p, m.PassageMaxLen)
+			check(t, err)
+			for j, w := range row {
+				if math.Abs(float64(got[j])-w) > 1e-5 {
+					t.Errorf("attend %v, query %d, passage %d: %.6f, want %.6f", attend, i, j, got[j], w)
+				}
+			}
+		}
+	}
+	if want.Attend.True[0][0] == want.Attend.False[0][0] {
+		t.Error("attending makes no difference")
+	}
+}
+
+// A folder is saved by the rules that it came with, and scores the same.
+func TestSaveKeepsTheRules(t *testing.T) {
+	for name, lengths := range map[string][2]int{"testdata/pylate": {12, 14}, "../finetune/testdata/bert": {9, 14}} {
+		m, err := Open(name)
+		check(t, err)
+		defer m.Close()
+		layout, err := flat.NewLayout(m.Params())
+		check(t, err)
+		parameters := make([]float32, layout.Total)
+		check(t, m.Fill(layout, parameters))
+		dir := filepath.Join(t.TempDir(), "saved")
+		check(t, m.Save(dir, card.Card{QueryMaxLen: lengths[0], PassageMaxLen: lengths[1]}, layout, parameters))
+		saved, err := Open(dir)
+		check(t, err)
+		defer saved.Close()
+		if !reflect.DeepEqual(saved.Rules, m.Rules) || saved.QueryMaxLen != lengths[0] || saved.PassageMaxLen != lengths[1] {
+			t.Errorf("%s: saved with %+v, %d and %d tokens", name, saved.Rules, saved.QueryMaxLen, saved.PassageMaxLen)
+		}
+		again := make([]float32, layout.Total)
+		check(t, saved.Fill(layout, again))
+		if !reflect.DeepEqual(parameters, again) {
+			t.Errorf("%s: the weights changed in saving", name)
+		}
 	}
 }
