@@ -47,7 +47,8 @@ var kinds = map[card.Kind]kind{
 	card.Reranker: {
 		usage: "fine-tune a cross-encoder: query and passage in one sequence, one score",
 		rows: `{"query": "…", "content": "…", "label": 1} for the point-wise losses
-  {"query": "…", "hits": [{"content": "…", "label": 1}]} or {"query", "pos", "neg"} (labels 1 and 0) for every loss`,
+  {"query": "…", "hits": [{"content": "…", "label": 1}]} or {"query", "pos", "neg"} (labels 1 and 0)
+  or {"query", "pos", "scores"} for every loss`,
 		losses: `pointwise_bce     binary cross-entropy of the label (default)
   pointwise_mse     squared error of the score's sigmoid against the label
   pairwise_ranknet  passages with the larger label score higher

@@ -22,7 +22,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	home, err := os.MkdirTemp("", "rag-retrieval-home-*") // tests leave nothing in the user's cache
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("RAG_RETRIEVAL_HOME", home)
+	code := m.Run()
+	os.RemoveAll(home)
+	os.Exit(code)
 }
 
 const tiny = "../../models/embedding/testdata/tiny"

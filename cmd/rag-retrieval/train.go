@@ -109,7 +109,7 @@ func train(c *cli.Context, k card.Kind) (err error) {
 
 func sayBadRows(run *finetune.Run) {
 	if run.Data.Skipped > 0 {
-		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %v\n", run.Data.Skipped, run.Data.FirstBad)
+		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %s\n", run.Data.Skipped, run.Data.FirstBad)
 	}
 }
 

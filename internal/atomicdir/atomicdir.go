@@ -42,20 +42,24 @@ func swap(tmp, dir, old string) error {
 // WriteFile writes a file through a temporary one beside it.
 func WriteFile(path string, content []byte) error {
 	return Create(path, func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
+		if _, err := w.Write(content); err != nil {
+			return fmt.Errorf("writing %s: %w", path, err)
+		}
+		return nil
 	})
 }
 
-// Create makes a file of what fill writes, through a temporary one beside it.
+// Create makes a file of what fill writes, through a temporary one beside it. An error of fill is given back as it is.
 func Create(path string, fill func(w io.Writer) error) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // does nothing after the rename
-	err = fill(tmp)
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+	if err := fill(tmp); err != nil {
+		return errors.Join(err, tmp.Close())
+	}
+	if err := errors.Join(tmp.Chmod(0o644), tmp.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return os.Rename(tmp.Name(), path)

@@ -41,26 +41,38 @@ func Open(path string) (*File, error) {
 }
 
 func (x *File) index() error {
-	r := bufio.NewReaderSize(x.f, 1<<20)
-	offset, line := int64(0), int32(0)
+	return Scan(x.f, x.Path, func(start int64, line int, b []byte) error {
+		x.starts = append(x.starts, start)
+		x.ends = append(x.ends, start+int64(len(b)))
+		x.lines = append(x.lines, int32(line))
+		return nil
+	})
+}
+
+// Scan calls f with every row of a file that is not blank: where it starts, its line number, from 1, and its bytes, which
+// f must not keep. A file without rows is an error. path is for messages.
+func Scan(from io.Reader, path string, f func(start int64, line int, b []byte) error) error {
+	r := bufio.NewReaderSize(from, 1<<20)
+	offset, line, rows := int64(0), 0, 0
 	for {
 		b, err := readLine(r)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("%s: %w", x.Path, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 		line++
 		if len(bytes.TrimSpace(b)) > 0 {
-			x.starts = append(x.starts, offset)
-			x.ends = append(x.ends, offset+int64(len(b)))
-			x.lines = append(x.lines, line)
+			rows++
+			if err := f(offset, line, b); err != nil {
+				return err
+			}
 		}
 		offset += int64(len(b))
 		if err != nil {
 			break
 		}
 	}
-	if len(x.starts) == 0 {
-		return fmt.Errorf("%s: the file has no rows", x.Path)
+	if rows == 0 {
+		return fmt.Errorf("%s: the file has no rows", path)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (b Batching) microBatches(examples int) int {
 // Source gives the batches of every step, as a pure function of the step: a resumed run sees what the run that was
 // never stopped would have seen. collate makes a batch of examples.
 func (d *Dataset) Source(b Batching, collate func(epoch int, examples []Example) (*ortrain.Batch, error)) ortrain.Source {
-	s := &source{d: d, b: b, collate: collate, epoch: -1}
+	s := &source{d, b, collate}
 	return s.step
 }
 
@@ -42,46 +42,35 @@ type source struct {
 	d       *Dataset
 	b       Batching
 	collate func(epoch int, examples []Example) (*ortrain.Batch, error)
-	epoch   int
-	order   []int // the epoch's permutation of the examples
 }
 
 func (s *source) step(step int) ([]*ortrain.Batch, error) {
 	perEpoch := s.b.StepsPerEpoch(s.d.EpochLen())
 	epoch, within := step/perEpoch, step%perEpoch
-	if epoch != s.epoch {
-		s.epoch, s.order = epoch, s.permutation(epoch)
-	}
+	total := s.d.EpochLen()
+	shuffled := newPermutation(total, s.b.Seed, uint64(epoch))
 	var out []*ortrain.Batch
 	micro := s.b.microBatches(s.d.EpochLen())
 	for i := within * s.b.Accumulation; i < min((within+1)*s.b.Accumulation, micro); i++ {
-		b, err := s.batch(s.order[i*s.b.BatchSize : min((i+1)*s.b.BatchSize, len(s.order))])
+		var examples []Example
+		for k := i * s.b.BatchSize; k < min((i+1)*s.b.BatchSize, total); k++ {
+			at := k
+			if s.b.Shuffle {
+				at = shuffled.at(k)
+			}
+			e, err := s.d.Example(s.d.numbered(at, s.b.Seed, epoch))
+			if err != nil {
+				return nil, err
+			}
+			examples = append(examples, e)
+		}
+		b, err := s.collate(epoch, examples)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, b)
 	}
 	return out, nil
-}
-
-func (s *source) batch(numbers []int) (*ortrain.Batch, error) {
-	examples := make([]Example, len(numbers))
-	for i, n := range numbers {
-		var err error
-		if examples[i], err = s.d.Example(n); err != nil {
-			return nil, err
-		}
-	}
-	return s.collate(s.epoch, examples)
-}
-
-func (s *source) permutation(epoch int) []int {
-	order := s.d.epoch(s.b.Seed, epoch)
-	if s.b.Shuffle {
-		r := rand.New(rand.NewPCG(s.b.Seed, uint64(epoch)))
-		r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-	}
-	return order
 }
 
 // Draw picks n of from for an example, anew each epoch, without repetition as long as there are enough.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 
 	"rag-retrieval-go/internal/jsonl"
@@ -20,14 +19,16 @@ import (
 //
 // Each may have "prompt_for_query", which stands before the query.
 type Row struct {
-	Query   *string       `json:"query"`
-	Prompt  string        `json:"prompt_for_query"`
-	Pos     jsonl.Strings `json:"pos"`
-	Neg     jsonl.Strings `json:"neg"`
-	Scores  []float64     `json:"scores"`
-	Content *string       `json:"content"`
-	Label   *float64      `json:"label"`
-	Hits    []Hit         `json:"hits"`
+	Query  *string       `json:"query"`
+	Prompt string        `json:"prompt_for_query"`
+	Pos    jsonl.Strings `json:"pos"`
+	Neg    jsonl.Strings `json:"neg"`
+	Scores []float64     `json:"scores"`
+	// PosScores is another name of Scores, FlagEmbedding's.
+	PosScores []float64 `json:"pos_scores"`
+	Content   *string   `json:"content"`
+	Label     *float64  `json:"label"`
+	Hits      []Hit     `json:"hits"`
 }
 
 // Hit is a passage with its label.
@@ -127,20 +128,74 @@ type Options struct {
 	Weights []float64
 	// Examples says how many examples a row makes; an error is about its keys.
 	Examples func(Row) (int, error)
+	// Cache is a folder for indices, so that a file is read whole only once; empty: none is kept. Key tells what Examples
+	// depends on.
+	Cache, Key string
 }
 
-// Dataset is files of training rows. Texts stay on disk until a batch needs them.
+// decode reads and checks a row.
+func (o Options) decode(b []byte) (Row, error) {
+	var r Row
+	if err := jsonl.Decode(b, &r); err != nil {
+		return r, err
+	}
+	if r.Scores == nil {
+		r.Scores = r.PosScores
+	}
+	if o.LabelKey != "" && o.LabelKey != defaultLabel {
+		if err := o.readLabels(b, &r); err != nil {
+			return r, err
+		}
+		return r, r.check(o.LabelKey)
+	}
+	return r, r.check(defaultLabel)
+}
+
+const defaultLabel = "label"
+
+// readLabels reads labels under another key.
+func (o Options) readLabels(b []byte, r *Row) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(b, &raw); err != nil {
+		return err
+	}
+	label := func(from map[string]json.RawMessage) (*float64, error) {
+		b, ok := from[o.LabelKey]
+		if !ok {
+			return nil, nil
+		}
+		var x *float64
+		if err := json.Unmarshal(b, &x); err != nil {
+			return nil, fmt.Errorf("%q is %.40s, want a number", o.LabelKey, b)
+		}
+		return x, nil
+	}
+	var err error
+	if r.Label, err = label(raw); err != nil || r.Hits == nil {
+		return err
+	}
+	var hits []map[string]json.RawMessage
+	if err := json.Unmarshal(raw["hits"], &hits); err != nil {
+		return fmt.Errorf(`"hits": %w`, err)
+	}
+	for k := range r.Hits {
+		if r.Hits[k].Label, err = label(hits[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Dataset is files of training rows. Texts and the index of examples stay on disk until a batch needs them, so that a
+// large file takes no more memory than a small one.
 type Dataset struct {
-	files    []*jsonl.File
-	o        Options
-	examples []example
-	ends     []int // of each file's examples
-	Skipped  int   // bad rows that were left out
-	FirstBad error // the first of them
-}
+	files []*file
+	o     Options
+	ends  []int // of each file's examples
 
-// example is one of those that a row makes.
-type example struct{ file, row, item int32 }
+	Skipped  int    // bad rows that were left out
+	FirstBad string // the first of them
+}
 
 // Example is a row and which of its examples is meant.
 type Example struct {
@@ -151,112 +206,38 @@ type Example struct {
 
 // Open indexes files and checks every row, so that a bad one ends a run before it starts.
 func Open(paths []string, o Options) (*Dataset, error) {
-	if o.LabelKey == "" {
-		o.LabelKey = "label"
-	}
 	if o.Weights != nil && len(o.Weights) != len(paths) {
 		return nil, fmt.Errorf("%d weights for %d files", len(o.Weights), len(paths))
 	}
 	d := &Dataset{o: o}
 	for _, path := range paths {
-		if err := d.add(path); err != nil {
+		f, err := openFile(path, o)
+		if err != nil {
 			return nil, errors.Join(err, d.Close())
 		}
+		d.files = append(d.files, f)
+		d.ends = append(d.ends, d.Len()+f.examples())
+		if d.Skipped += f.summary.Skipped; d.FirstBad == "" {
+			d.FirstBad = f.summary.FirstBad
+		}
 	}
-	if len(d.examples) == 0 {
+	if d.Len() == 0 {
 		err := fmt.Errorf("%s: no row makes an example", strings.Join(paths, ", "))
-		if d.FirstBad != nil {
-			err = fmt.Errorf("%w: the first bad one: %w", err, d.FirstBad)
+		if d.FirstBad != "" {
+			err = fmt.Errorf("%w; the first bad one: %s", err, d.FirstBad)
 		}
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-func (d *Dataset) add(path string) error {
-	f, err := jsonl.Open(path)
-	if err != nil {
-		return err
-	}
-	file := int32(len(d.files))
-	d.files = append(d.files, f)
-	for i := 0; i < f.Len(); i++ {
-		r, err := d.read(f, i)
-		n := 0
-		if err == nil {
-			if n, err = d.o.Examples(r); err != nil {
-				err = f.Errorf(i, "%w", err)
-			}
-		}
-		if err != nil && d.o.SkipBad {
-			if d.Skipped++; d.FirstBad == nil {
-				d.FirstBad = err
-			}
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for item := range n {
-			d.examples = append(d.examples, example{file, int32(i), int32(item)})
-		}
-	}
-	d.ends = append(d.ends, len(d.examples))
-	return nil
-}
-
-// read reads and checks a row.
-func (d *Dataset) read(f *jsonl.File, i int) (Row, error) {
-	var r Row
-	if err := f.Row(i, &r); err != nil {
-		return r, err
-	}
-	if d.o.LabelKey != "label" {
-		if err := d.readLabels(f, i, &r); err != nil {
-			return r, err
-		}
-	}
-	if err := r.check(d.o.LabelKey); err != nil {
-		return r, f.Errorf(i, "%w", err)
-	}
-	return r, nil
-}
-
-// readLabels reads labels under another key.
-func (d *Dataset) readLabels(f *jsonl.File, i int, r *Row) error {
-	var raw map[string]json.RawMessage
-	if err := f.Row(i, &raw); err != nil {
-		return err
-	}
-	label := func(from map[string]json.RawMessage) (*float64, error) {
-		b, ok := from[d.o.LabelKey]
-		if !ok {
-			return nil, nil
-		}
-		var x *float64
-		if err := json.Unmarshal(b, &x); err != nil {
-			return nil, f.Errorf(i, "%q is %.40s, want a number", d.o.LabelKey, b)
-		}
-		return x, nil
-	}
-	var err error
-	if r.Label, err = label(raw); err != nil || r.Hits == nil {
-		return err
-	}
-	var hits []map[string]json.RawMessage
-	if err := json.Unmarshal(raw["hits"], &hits); err != nil {
-		return f.Errorf(i, `"hits": %w`, err)
-	}
-	for k := range r.Hits {
-		if r.Hits[k].Label, err = label(hits[k]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Len is the number of examples.
-func (d *Dataset) Len() int { return len(d.examples) }
+func (d *Dataset) Len() int {
+	if len(d.ends) == 0 {
+		return 0
+	}
+	return d.ends[len(d.ends)-1]
+}
 
 // EpochLen is the number of examples in an epoch, by the files' weights.
 func (d *Dataset) EpochLen() int {
@@ -269,55 +250,49 @@ func (d *Dataset) EpochLen() int {
 
 // share is how many examples of file i an epoch has.
 func (d *Dataset) share(i int) int {
-	n := d.ends[i] - d.begin(i)
+	n := d.files[i].examples()
 	if d.o.Weights == nil {
 		return n
 	}
 	return int(math.Round(d.o.Weights[i] * float64(n)))
 }
 
-// begin is the number of file i's first example.
-func (d *Dataset) begin(i int) int {
-	if i == 0 {
-		return 0
-	}
-	return d.ends[i-1]
-}
-
-// epoch lists the examples of an epoch: of each file whole copies, then a part that another epoch draws anew.
-func (d *Dataset) epoch(seed uint64, epoch int) []int {
-	out := make([]int, 0, d.EpochLen())
-	for i := range d.files {
-		first, n := d.begin(i), d.ends[i]-d.begin(i)
-		left := d.share(i)
-		for ; left >= n && n > 0; left -= n {
-			for k := range n {
-				out = append(out, first+k)
-			}
+// numbered is the example in place k of an epoch that is not shuffled: of each file whole copies, then a part that
+// another epoch draws anew.
+func (d *Dataset) numbered(k int, seed uint64, epoch int) int {
+	first := 0
+	for i, f := range d.files {
+		n, share := f.examples(), d.share(i)
+		if k >= share {
+			k, first = k-share, first+n
+			continue
 		}
-		if left > 0 {
-			for _, k := range rand.New(rand.NewPCG(seed+uint64(i)+1, uint64(epoch))).Perm(n)[:left] {
-				out = append(out, first+k)
-			}
+		if whole := share / max(1, n) * n; k >= whole {
+			return first + newPermutation(n, seed+uint64(i)+1, uint64(epoch)).at(k-whole)
 		}
+		return first + k%n
 	}
-	return out
+	return 0 // k is below EpochLen
 }
 
 // Name names the data for messages.
 func (d *Dataset) Name() string {
 	var names []string
 	for _, f := range d.files {
-		names = append(names, f.Path)
+		names = append(names, f.path)
 	}
 	return strings.Join(names, ", ")
 }
 
 // Example reads an example.
 func (d *Dataset) Example(i int) (Example, error) {
-	e := d.examples[i]
-	r, err := d.read(d.files[e.file], int(e.row))
-	return Example{r, int(e.item), i}, err
+	k := 0
+	for i >= d.ends[k] {
+		k++
+	}
+	f := d.files[k]
+	r, item, err := f.read(i-(d.ends[k]-f.examples()), d.o)
+	return Example{r, item, i}, err
 }
 
 // Close closes the files.

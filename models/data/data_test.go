@@ -161,7 +161,7 @@ func TestBadRows(t *testing.T) {
 		}
 		d, err := Open([]string{path}, Options{Examples: onePerPositive, SkipBad: true})
 		check(t, err)
-		if d.Len() != 1 || d.Skipped != 1 || !strings.Contains(d.FirstBad.Error(), want) {
+		if d.Len() != 1 || d.Skipped != 1 || !strings.Contains(d.FirstBad, want) {
 			t.Errorf("%s: %d examples, %d skipped, %v", row, d.Len(), d.Skipped, d.FirstBad)
 		}
 		check(t, d.Close())
@@ -250,5 +250,77 @@ func TestWeights(t *testing.T) {
 	}
 	if _, err := Open(files, Options{Examples: onePerPositive, Weights: []float64{1}}); err == nil || !strings.Contains(err.Error(), "1 weights for 2 files") {
 		t.Errorf("too few weights: %v", err)
+	}
+}
+
+// A computed shuffle is a permutation, differs by seed and epoch, and shows no pattern between neighbours.
+func TestPermutation(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 5, 16, 17, 1000, 4097} {
+		seen := make([]bool, n)
+		p := newPermutation(n, 7, 1)
+		for i := range n {
+			if at := p.at(i); at < 0 || at >= n || seen[at] {
+				t.Fatalf("%d of %d goes to %d", i, n, at)
+			} else {
+				seen[at] = true
+			}
+		}
+	}
+	const n = 10_000
+	a, b, c := newPermutation(n, 7, 1), newPermutation(n, 7, 2), newPermutation(n, 8, 1)
+	same, rising, near := 0, 0, 0
+	for i := range n - 1 {
+		if a.at(i) == b.at(i) || a.at(i) == c.at(i) || a.at(i) == i {
+			same++
+		}
+		if a.at(i+1) > a.at(i) {
+			rising++
+		}
+		if d := a.at(i+1) - a.at(i); d > -100 && d < 100 {
+			near++
+		}
+	}
+	if same > 30 || rising < 4700 || rising > 5300 || near > 300 { // 3, 5000 and 199 are expected
+		t.Errorf("%d places shared, %d rises, %d neighbours stay near", same, rising, near)
+	}
+}
+
+// The index is kept: a second run does not read the rows, a changed file is read again, and a broken index is made anew.
+func TestIndexIsKept(t *testing.T) {
+	path := write(t, `{"query":"a","pos":["b","c"]}`, "", `{"query":"d","pos":"e"}`, `{"bad":1}`)
+	read := 0
+	o := Options{Cache: t.TempDir(), Key: "k", SkipBad: true, Examples: func(r Row) (int, error) { read++; return onePerPositive(r) }}
+	open := func(wantRead int) {
+		t.Helper()
+		read = 0
+		d, err := Open([]string{path}, o)
+		check(t, err)
+		defer d.Close()
+		e, err := d.Example(2)
+		check(t, err)
+		if d.Len() != 3 || *e.Row.Query != "d" || read != wantRead || d.Skipped != 1 || !strings.Contains(d.FirstBad, ":4: ") {
+			t.Errorf("%d examples, the last of %q, %d rows read, %d skipped: %s", d.Len(), *e.Row.Query, read, d.Skipped, d.FirstBad)
+		}
+	}
+	open(2)
+	open(0)
+	o.Key = "other"
+	open(2)
+	indices, _ := filepath.Glob(filepath.Join(o.Cache, "*.index"))
+	for _, index := range indices {
+		check(t, os.WriteFile(index, []byte("broken"), 0o600))
+	}
+	open(2)
+	check(t, os.WriteFile(path, []byte(`{"query":"a","pos":["b","c"]}`+"\n"+`{"query":"d","pos":"e"}`+"\n\n{}"), 0o600))
+	open(2)
+}
+
+// Both names of a teacher's scores.
+func TestPosScores(t *testing.T) {
+	d, err := Open([]string{write(t, `{"query":"a","pos":["b"],"pos_scores":[0.5]}`)}, Options{Examples: onePerPositive})
+	check(t, err)
+	defer d.Close()
+	if e, err := d.Example(0); err != nil || e.Row.Form() != Scored || e.Row.Scores[0] != 0.5 {
+		t.Errorf("%+v, %v", e, err)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // Task is a model of some kind with its loss: what tells one fine-tuning from another.
@@ -124,6 +125,11 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	return r.task.Fill(r.Trainer.Layout(), r.Trainer.Parameters())
 }
 
+// indexKey tells what decides how many examples a row makes.
+func indexKey(c config.Train) string {
+	return fmt.Sprint(c.Kind, c.LossType, c.NegNums > 0, c.MinLabel, c.MaxLabel)
+}
+
 func (r *Run) openData(ctx context.Context) (err error) {
 	c := r.Config
 	paths := make([]string, len(c.TrainDataset))
@@ -134,6 +140,7 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	}
 	r.Data, err = data.Open(paths, data.Options{
 		LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Weights: c.Weights, Examples: r.task.Examples,
+		Cache: filepath.Join(runtime.Home(), "indices"), Key: indexKey(c),
 	})
 	if err != nil {
 		return err

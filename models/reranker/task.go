@@ -84,6 +84,8 @@ func (t *Task) labeled(r data.Row) (texts []string, labels []float64) {
 	switch r.Form() {
 	case data.Labeled:
 		return []string{*r.Content}, []float64{*r.Label}
+	case data.Scored: // a teacher's scores are labels
+		return r.Pos, r.Scores
 	case data.Grouped:
 		for _, h := range r.Hits {
 			texts, labels = append(texts, *h.Content), append(labels, *h.Label)
@@ -103,8 +105,8 @@ func (t *Task) labeled(r data.Row) (texts []string, labels []float64) {
 // whose labels are all the same teaches a group-wise loss nothing and is left out.
 func (t *Task) Examples(r data.Row) (int, error) {
 	form := r.Form()
-	if form == data.Queries || form == data.Scored {
-		return 0, fmt.Errorf("a reranker needs rows of %s, %s or %s", data.Labeled, data.Grouped, data.Pairs)
+	if form == data.Queries {
+		return 0, fmt.Errorf("a reranker needs rows of %s, %s, %s or %s", data.Labeled, data.Grouped, data.Scored, data.Pairs)
 	}
 	texts, labels := t.labeled(r)
 	if !t.loss.grouped {

@@ -1,0 +1,42 @@
+package data
+
+// permutation is a shuffle of 0, 1, …, n-1 that is computed, not stored: a Feistel network over the next power of four,
+// walked until it lands below n.
+type permutation struct {
+	n    uint64
+	bits uint // of each half
+	key  uint64
+}
+
+func newPermutation(n int, seed, epoch uint64) permutation {
+	p := permutation{n: uint64(n), bits: 1, key: mix(mix(seed) + epoch)}
+	for uint64(1)<<(2*p.bits) < p.n {
+		p.bits++
+	}
+	return p
+}
+
+// rounds are enough for a shuffle that shows no pattern; see the test.
+const rounds = 6
+
+// at is the number in place i of the shuffled order.
+func (p permutation) at(i int) int {
+	x, mask := uint64(i), uint64(1)<<p.bits-1
+	for {
+		left, right := x>>p.bits, x&mask
+		for round := range uint64(rounds) {
+			left, right = right, left^mix(p.key+round<<56+right)&mask
+		}
+		if x = left<<p.bits | right; x < p.n {
+			return int(x)
+		}
+	}
+}
+
+// mix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
