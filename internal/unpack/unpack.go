@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,6 +90,25 @@ func fromGzip(ctx context.Context, in *os.File, _ int64, out io.Writer) error {
 	return nil
 }
 
+// checkFooter compares the length that a parquet file says its footer has with the file's: the library would allocate it
+// first.
+func checkFooter(in io.ReaderAt, size int64) error {
+	var tail [8]byte
+	if size < 12 {
+		return fmt.Errorf("not a parquet file: %d bytes long", size)
+	}
+	if _, err := in.ReadAt(tail[:], size-8); err != nil {
+		return err
+	}
+	if string(tail[4:]) != "PAR1" {
+		return fmt.Errorf("not a parquet file, or cut short: it does not end in PAR1")
+	}
+	if n := int64(binary.LittleEndian.Uint32(tail[:])); n > size-12 {
+		return fmt.Errorf("not a parquet file, or cut short: a footer of %d bytes in a file of %d", n, size)
+	}
+	return nil
+}
+
 // rowsAtOnce is how many rows of a parquet file are held in memory.
 const rowsAtOnce = 256
 
@@ -99,6 +119,9 @@ func fromParquet(ctx context.Context, in *os.File, size int64, out io.Writer) (e
 			err = fmt.Errorf("a broken parquet file: %v", p)
 		}
 	}()
+	if err := checkFooter(in, size); err != nil {
+		return err
+	}
 	f, err := parquet.OpenFile(in, size)
 	if err != nil {
 		return fmt.Errorf("not a parquet file, or cut short: %w", err)

@@ -95,8 +95,8 @@ func (m *Model) findProjection() error {
 	} else if err != nil {
 		return err
 	}
-	isColBERT, err := card.Detect(m.Dir)
-	if err != nil || isColBERT != card.ColBERT {
+	kind, err := card.Detect(m.Dir)
+	if err != nil || kind != card.ColBERT {
 		return err // an embedding model's dense layer is none of ours
 	}
 	for _, module := range modules {

@@ -56,7 +56,11 @@ func (m *Model) writeWeights(path string, l *flat.Layout, parameters []float32) 
 	if err != nil {
 		return err
 	}
-	return hf.WriteWeights(path, w.Metadata, w.Replace(hf.FromLayout(l, parameters, m.Encoder.Params(), m.Encoder.Names(prefix))))
+	trained, err := hf.FromLayout(l, parameters, m.Encoder.Params(), m.Encoder.Names(prefix))
+	if err != nil {
+		return err
+	}
+	return hf.WriteWeights(path, w.Metadata, w.Replace(trained))
 }
 
 // writePyLate writes the files of a PyLate folder again, with the lengths of the run.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
 )
@@ -55,6 +56,9 @@ type module struct {
 // compares by cosine.
 func LoadConfig(dir string, enc encoder.Config) (Config, error) {
 	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: enc.MaxLength()}
+	if kind, err := card.Detect(dir); err != nil || kind != card.Embedding {
+		return c, err // the modules of another kind say nothing of this one
+	}
 	if err := c.readPrompts(dir); err != nil {
 		return c, err
 	}

@@ -51,7 +51,11 @@ func (m *Model) writeWeights(path string, l *flat.Layout, parameters []float32) 
 	if err != nil {
 		return err
 	}
-	return hf.WriteWeights(path, w.Metadata, w.Replace(hf.FromLayout(l, parameters, m.Encoder.Params(), m.Encoder.Names(prefix))))
+	trained, err := hf.FromLayout(l, parameters, m.Encoder.Params(), m.Encoder.Names(prefix))
+	if err != nil {
+		return err
+	}
+	return hf.WriteWeights(path, w.Metadata, w.Replace(trained))
 }
 
 // writeModules writes sentence-transformers' files: they say what LoadConfig found, and the normalisation that this

@@ -208,12 +208,12 @@ func (w *Weights) Fill(l *flat.Layout, buffer []float32, names Names, start func
 }
 
 // FromLayout sees some parameters of a flat buffer as a checkpoint's tensors.
-func FromLayout(l *flat.Layout, buffer []float32, params []flat.Param, names Names) []safetensors.Tensor {
+func FromLayout(l *flat.Layout, buffer []float32, params []flat.Param, names Names) ([]safetensors.Tensor, error) {
 	var out []safetensors.Tensor
 	for _, p := range params {
 		values, err := l.View(buffer, p.Name)
 		if err != nil {
-			panic(err) // the caller made the layout of these parameters
+			return nil, err
 		}
 		parts := names(p.Name)
 		dims := slices.Clone(p.Dims)
@@ -223,7 +223,7 @@ func FromLayout(l *flat.Layout, buffer []float32, params []flat.Param, names Nam
 			out = append(out, safetensors.FromFloat32(name, values[i*share:(i+1)*share], dims...))
 		}
 	}
-	return out
+	return out, nil
 }
 
 // WriteWeights writes tensors as transformers reads them.

@@ -48,6 +48,10 @@ func OpenBase(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !t.HasPairs() {
+		err := fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
+		return nil, errors.Join(err, t.Close())
+	}
 	return &Model{dir, enc, t, enc.MaxLength(), headOf(enc.ModelType)}, nil
 }
 

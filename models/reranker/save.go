@@ -33,7 +33,10 @@ func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float
 		if err := m.writeConfig(tmp); err != nil {
 			return err
 		}
-		tensors := hf.FromLayout(l, parameters, m.Params(), m.names(m.Encoder.ModelPrefix()))
+		tensors, err := hf.FromLayout(l, parameters, m.Params(), m.names(m.Encoder.ModelPrefix()))
+		if err != nil {
+			return err
+		}
 		if err := hf.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), nil, tensors); err != nil {
 			return err
 		}

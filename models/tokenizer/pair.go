@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -28,6 +29,11 @@ func (t *Tokenizer) EncodePair(first, second string, maxLength int, how Truncati
 	}
 	n, m := cut(len(a), len(b), room, how)
 	return t.pair.fill(a[:n], b[:m])
+}
+
+// HasPairs says whether the tokenizer knows how two texts lie in one sequence.
+func (t *Tokenizer) HasPairs() bool {
+	return slices.ContainsFunc(t.pair, func(p piece) bool { return p.text == 'B' })
 }
 
 // cut shortens two lengths to a total of room. Source: huggingface/tokenizers, truncate_encodings.
