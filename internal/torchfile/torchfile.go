@@ -17,12 +17,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"sort"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"rag-retrieval-go/internal/mapped"
 	"rag-retrieval-go/internal/safetensors"
 )
 
@@ -44,27 +42,14 @@ func Open(path string) (*File, error) {
 }
 
 func open(path string) (*File, error) {
-	h, err := os.Open(path)
-	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
-			return nil, pe.Err
-		}
-		return nil, err
-	}
-	defer h.Close()
-	st, err := h.Stat()
+	b, err := mapped.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if st.Size() < 4 {
-		return nil, fmt.Errorf("not a PyTorch file: %d bytes long", st.Size())
+	if len(b) < 4 {
+		return nil, errors.Join(fmt.Errorf("not a PyTorch file: %d bytes long", len(b)), mapped.Close(b))
 	}
-	mapped, err := unix.Mmap(int(h.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
-	if err != nil {
-		return nil, fmt.Errorf("mapping the file: %w", err)
-	}
-	f := &File{Path: path, mapped: mapped}
+	f := &File{Path: path, mapped: b}
 	if err := f.parse(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -76,7 +61,7 @@ func (f *File) Close() error {
 	if f.mapped == nil {
 		return nil
 	}
-	err := unix.Munmap(f.mapped)
+	err := mapped.Close(f.mapped)
 	f.mapped, f.Tensors = nil, nil
 	return err
 }

@@ -6,11 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
-	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/models/saving"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 )
@@ -19,48 +18,18 @@ import (
 // same scores, with model.onnx for other runtimes beside it. dir appears whole or not at all.
 func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
 	c.Kind, c.Dim = card.ColBERT, m.Dim
-	return atomicdir.Write(dir, func(tmp string) error {
-		if err := hf.CopyFiles(m.Dir, tmp); err != nil {
-			return err
-		}
-		if err := m.Tokenizer.Save(tmp); err != nil {
-			return err
-		}
-		if err := m.writeWeights(filepath.Join(tmp, hf.SafetensorsFile), l, parameters); err != nil {
-			return err
-		}
-		write := m.writeModules
-		if m.Rules.KeepFirst {
-			write = m.writePyLate
-		}
-		if err := write(tmp, c, l, parameters); err != nil {
-			return err
-		}
-		g := onnx.NewGraph("colbert")
-		m.exportGraph(g, scoring.Constants(g, l, parameters))
-		if err := g.Save(filepath.Join(tmp, "model.onnx")); err != nil {
-			return err
-		}
-		return c.Write(tmp)
-	})
-}
-
-// writeWeights writes the folder's own tensors with the trained ones in their place.
-func (m *Model) writeWeights(path string, l *flat.Layout, parameters []float32) error {
-	w, err := hf.OpenWeights(m.Dir)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	prefix, err := m.Encoder.Prefix(w)
-	if err != nil {
-		return err
-	}
-	trained, err := hf.FromLayout(l, parameters, m.Encoder.Params(), m.Encoder.Names(prefix))
-	if err != nil {
-		return err
-	}
-	return hf.WriteWeights(path, w.Metadata, w.Replace(trained))
+	return saving.Model{
+		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Layout: l, Parameters: parameters, Export: m.exportGraph,
+		Write: func(tmp string) error {
+			if err := m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters); err != nil {
+				return err
+			}
+			if m.Rules.KeepFirst {
+				return m.writePyLate(tmp, c, l, parameters)
+			}
+			return m.writeModules(tmp, l, parameters)
+		},
+	}.Save(dir)
 }
 
 // writePyLate writes the files of a PyLate folder again, with the lengths of the run.
@@ -98,7 +67,7 @@ func (m *Model) writeProjection(dir string, l *flat.Layout, parameters []float32
 }
 
 // writeModules writes sentence-transformers' files.
-func (m *Model) writeModules(dir string, _ card.Card, l *flat.Layout, parameters []float32) error {
+func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) error {
 	const base, multi = "sentence_transformers.base.modules.", "sentence_transformers.multi_vector_encoder.modules."
 	tokens := map[string]any{"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
 	dense := map[string]any{

@@ -11,10 +11,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/internal/mapped"
 )
 
 // indexVersion changes when an index means something else than before.
@@ -144,22 +143,18 @@ func (f *file) mapIndex(index string) error {
 	if err := json.Unmarshal(b, &f.summary); err != nil {
 		return err
 	}
-	h, err := os.Open(index)
-	if err != nil {
+	if f.mapped, err = mapped.Open(index); err != nil {
 		return err
 	}
-	defer h.Close()
-	st, err := h.Stat()
-	if err != nil {
-		return err
+	if len(f.mapped)%recordSize != 0 {
+		return errors.Join(fmt.Errorf("%s: %d bytes are no whole number of records", index, len(f.mapped)), f.unmap())
 	}
-	switch {
-	case st.Size()%recordSize != 0:
-		return fmt.Errorf("%s: %d bytes are no whole number of records", index, st.Size())
-	case st.Size() == 0:
-		return nil
-	}
-	f.mapped, err = unix.Mmap(int(h.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	return nil
+}
+
+func (f *file) unmap() error {
+	err := mapped.Close(f.mapped)
+	f.mapped = nil
 	return err
 }
 
@@ -190,11 +185,7 @@ func (f *file) read(i int, o Options) (Row, int, error) {
 
 // Close closes the file and its index.
 func (f *file) Close() error {
-	errs := []error{f.rows.Close()}
-	if f.mapped != nil {
-		errs = append(errs, unix.Munmap(f.mapped))
-		f.mapped = nil
-	}
+	errs := []error{f.rows.Close(), f.unmap()}
 	if f.remove != "" {
 		errs = append(errs, os.RemoveAll(f.remove))
 	}

@@ -5,57 +5,25 @@ import (
 	"os"
 	"path/filepath"
 
-	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
-	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/models/saving"
 	"rag-retrieval-go/ortrain/flat"
-	"rag-retrieval-go/ortrain/onnx"
 )
 
 // Save writes the model with these parameters as a folder that sentence-transformers and transformers load, with
 // model.onnx for other runtimes beside it. dir appears whole or not at all.
 func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
 	c.Kind, c.Pooling, c.Normalize = card.Embedding, string(m.Config.Pooling), m.Config.Normalize
-	return atomicdir.Write(dir, func(tmp string) error {
-		if err := hf.CopyFiles(m.Dir, tmp); err != nil {
-			return err
-		}
-		if err := m.Tokenizer.Save(tmp); err != nil {
-			return err
-		}
-		if err := m.writeWeights(filepath.Join(tmp, hf.SafetensorsFile), l, parameters); err != nil {
-			return err
-		}
-		if err := m.writeModules(tmp, l, parameters); err != nil {
-			return err
-		}
-		g := onnx.NewGraph("embedding")
-		m.exportGraph(g, scoring.Constants(g, l, parameters))
-		if err := g.Save(filepath.Join(tmp, "model.onnx")); err != nil {
-			return err
-		}
-		return c.Write(tmp)
-	})
-}
-
-// writeWeights writes the folder's own tensors with the trained ones in their place: those that were not trained (an
-// unused pooler) stay as they are.
-func (m *Model) writeWeights(path string, l *flat.Layout, parameters []float32) error {
-	w, err := hf.OpenWeights(m.Dir)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	prefix, err := m.Encoder.Prefix(w)
-	if err != nil {
-		return err
-	}
-	trained, err := hf.FromLayout(l, parameters, m.Encoder.Params(), m.Encoder.Names(prefix))
-	if err != nil {
-		return err
-	}
-	return hf.WriteWeights(path, w.Metadata, w.Replace(trained))
+	return saving.Model{
+		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Layout: l, Parameters: parameters, Export: m.exportGraph,
+		Write: func(tmp string) error {
+			if err := m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters); err != nil {
+				return err
+			}
+			return m.writeModules(tmp, l, parameters)
+		},
+	}.Save(dir)
 }
 
 // writeModules writes sentence-transformers' files: they say what LoadConfig found, and the normalisation that this

@@ -2,12 +2,11 @@ package embedding
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
-	"os"
 
-	"golang.org/x/sys/unix"
-
+	"rag-retrieval-go/internal/mapped"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
 )
@@ -85,23 +84,15 @@ type teacher struct {
 
 // openTeacher maps a file of rows vectors.
 func openTeacher(path string, width int) (*teacher, error) {
-	f, err := os.Open(path)
+	b, err := mapped.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("teacher_embeddings: %w", err)
+		return nil, fmt.Errorf("teacher_embeddings: %s: %w", path, err)
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
+	if width <= 0 || len(b) == 0 || len(b)%(4*width) != 0 {
+		err := fmt.Errorf("teacher_embeddings: %s has %d bytes, no multiple of teacher_embedding_dim %d float32 numbers", path, len(b), width)
+		return nil, errors.Join(err, mapped.Close(b))
 	}
-	if width <= 0 || st.Size() == 0 || st.Size()%int64(4*width) != 0 {
-		return nil, fmt.Errorf("teacher_embeddings: %s has %d bytes, no multiple of teacher_embedding_dim %d float32 numbers", path, st.Size(), width)
-	}
-	mapped, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
-	if err != nil {
-		return nil, fmt.Errorf("mapping %s: %w", path, err)
-	}
-	return &teacher{path, width, mapped}, nil
+	return &teacher{path, width, b}, nil
 }
 
 // vector is the teacher's vector of row i.
@@ -125,7 +116,7 @@ func (t *teacher) Close() error {
 	if t == nil || t.mapped == nil {
 		return nil
 	}
-	err := unix.Munmap(t.mapped)
+	err := mapped.Close(t.mapped)
 	t.mapped = nil
 	return err
 }

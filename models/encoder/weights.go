@@ -64,3 +64,22 @@ func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error 
 	}
 	return w.Fill(l, buffer, c.Names(prefix), nil)
 }
+
+// WriteWeights writes the folder's own tensors with the encoder's trained ones in their place: those that were not trained
+// (an unused pooler) stay as they are.
+func (c Config) WriteWeights(path, from string, l *flat.Layout, parameters []float32) error {
+	w, err := hf.OpenWeights(from)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	prefix, err := c.Prefix(w)
+	if err != nil {
+		return err
+	}
+	trained, err := hf.FromLayout(l, parameters, c.Params(), c.Names(prefix))
+	if err != nil {
+		return err
+	}
+	return hf.WriteWeights(path, w.Metadata, w.Replace(trained))
+}

@@ -3,12 +3,10 @@ package reranker
 import (
 	"path/filepath"
 
-	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
-	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/models/saving"
 	"rag-retrieval-go/ortrain/flat"
-	"rag-retrieval-go/ortrain/onnx"
 )
 
 // classes are transformers' names of the architectures with a classification head.
@@ -23,30 +21,19 @@ var classes = map[string]string{
 // all.
 func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
 	c.Kind = card.Reranker
-	return atomicdir.Write(dir, func(tmp string) error {
-		if err := hf.CopyFiles(m.Dir, tmp); err != nil {
-			return err
-		}
-		if err := m.Tokenizer.Save(tmp); err != nil {
-			return err
-		}
-		if err := m.writeConfig(tmp); err != nil {
-			return err
-		}
-		tensors, err := hf.FromLayout(l, parameters, m.Params(), m.names(m.Encoder.ModelPrefix()))
-		if err != nil {
-			return err
-		}
-		if err := hf.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), nil, tensors); err != nil {
-			return err
-		}
-		g := onnx.NewGraph("reranker")
-		m.exportGraph(g, scoring.Constants(g, l, parameters))
-		if err := g.Save(filepath.Join(tmp, "model.onnx")); err != nil {
-			return err
-		}
-		return c.Write(tmp)
-	})
+	return saving.Model{
+		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Layout: l, Parameters: parameters, Export: m.exportGraph,
+		Write: func(tmp string) error {
+			if err := m.writeConfig(tmp); err != nil {
+				return err
+			}
+			tensors, err := hf.FromLayout(l, parameters, m.Params(), m.names(m.Encoder.ModelPrefix()))
+			if err != nil {
+				return err
+			}
+			return hf.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), nil, tensors)
+		},
+	}.Save(dir)
 }
 
 // writeConfig writes config.json with a head of one label.
