@@ -271,7 +271,12 @@ func TestRecipes(t *testing.T) {
 	row := `{"query":"\u5982\u4f55","pos":["\u5bc6\u7801"],"neg":["\u5929\u6c14","\u82f9\u679c"]}` + "\n"
 	data := write(t, "rows.jsonl", strings.Repeat(row, 40))
 	for _, recipe := range recipes {
-		o := call(t, "", "train", "--config", recipe, "--train-dataset", data, "--dry-run").ok(t)
+		o := call(t, "", "train", "--config", recipe, "--dry-run")
+		o.fails(t, 1, "1 files or folders are not there; the settings are valid")
+		if !strings.Contains(o.stdout, "would be fetched from the hub: ") || !strings.Contains(o.stdout, "not there: ") {
+			t.Errorf("%s: %s", recipe, o.stdout)
+		}
+		o = call(t, "", "train", "--config", recipe, "--train-dataset", data, "--dry-run").ok(t)
 		if !strings.Contains(o.stdout, "would be fetched from the hub: ") || o.stderr != "" {
 			t.Errorf("%s: %s%s", recipe, o.stdout, o.stderr)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,14 +119,20 @@ func dryRun(ctx context.Context, cfg config.Train) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	remote := 0
+	remote, missing := 0, 0
 	for _, ref := range append(append([]string{cfg.Model}, cfg.TrainDataset...), cfg.ValDataset...) {
 		if refs.Remote(ref) {
 			fmt.Printf("would be fetched from the hub: %s\n", ref)
 			remote++
-		} else if _, err := os.Stat(ref); err != nil {
+		} else if _, err := os.Stat(ref); errors.Is(err, fs.ErrNotExist) {
+			fmt.Printf("not there: %s\n", ref)
+			missing++
+		} else if err != nil {
 			return err
 		}
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d files or folders are not there; the settings are valid", missing)
 	}
 	if remote > 0 {
 		fmt.Println("the settings are valid; nothing was written")
