@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"rag-retrieval-go/models/hf"
@@ -65,55 +66,69 @@ func Read(dir string) (c Card, ok bool, err error) {
 // Write writes the file into a folder.
 func (c Card) Write(dir string) error { return hf.WriteJSON(filepath.Join(dir, File), c) }
 
-// Detect says what kind a folder is. Unknown folders with an encoder are taken for embedding models, as
-// sentence-transformers does.
+// Detect says what kind a folder is; of several, the first of Detectable.
 func Detect(dir string) (Kind, error) {
+	kinds, err := Detectable(dir)
+	if err != nil {
+		return "", err
+	}
+	return kinds[0], nil
+}
+
+// Detectable lists the kinds that a folder can be used as. One that this project saved is what its card says. BAAI/bge-m3's
+// is an embedding model with a ColBERT projection beside it. Folders that tell nothing are taken for embedding models, as
+// sentence-transformers does.
+func Detectable(dir string) ([]Kind, error) {
 	c, ok, err := Read(dir)
 	if err != nil || ok {
-		return c.Kind, err
-	}
-	for _, name := range []string{"colbert_linear.pt", "colbert_linear.safetensors"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return ColBERT, nil
-		}
+		return []Kind{c.Kind}, err
 	}
 	var modules []struct {
 		Type string `json:"type"`
 	}
 	err = hf.ReadJSON(filepath.Join(dir, "modules.json"), &modules)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return nil, err
 	}
 	for _, m := range modules {
 		if strings.HasSuffix(m.Type, ".MultiVectorMask") || strings.HasPrefix(m.Type, "pylate.") {
-			return ColBERT, nil
+			return []Kind{ColBERT}, nil
 		}
 	}
+	var kinds []Kind
 	if len(modules) > 0 {
-		return Embedding, nil
+		kinds = append(kinds, Embedding)
+	}
+	for _, name := range []string{"colbert_linear.pt", "colbert_linear.safetensors"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return append(kinds, ColBERT), nil
+		}
+	}
+	if len(kinds) > 0 {
+		return kinds, nil
 	}
 	var config struct {
 		Architectures []string `json:"architectures"`
 	}
 	if err := hf.ReadJSON(filepath.Join(dir, "config.json"), &config); err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, a := range config.Architectures {
 		if strings.HasSuffix(a, "ForSequenceClassification") {
-			return Reranker, nil
+			return []Kind{Reranker}, nil
 		}
 	}
-	return Embedding, nil
+	return []Kind{Embedding}, nil
 }
 
 // Check is an error where a folder is to be used as a kind that it is not.
 func Check(dir string, want Kind) error {
-	kind, err := Detect(dir)
+	kinds, err := Detectable(dir)
 	if err != nil {
 		return err
 	}
-	if kind != want {
-		return fmt.Errorf("%s is a model of kind %s, not %s", dir, kind, want)
+	if !slices.Contains(kinds, want) {
+		return fmt.Errorf("%s is a model of kind %s, not %s", dir, kinds[0], want)
 	}
 	return nil
 }
