@@ -45,6 +45,8 @@ type Client struct {
 	Wait            time.Duration // before a cut download is taken up again; doubles each time
 	// Progress is told of bytes that have arrived of a file; nil: nobody is told.
 	Progress func(file string, done, total int64)
+	// Offline is told that a repository is taken from the cache because there is no connection; nil: nobody is told.
+	Offline func(id string, err error)
 
 	http http.Client
 }
@@ -115,6 +117,9 @@ func (c *Client) fetch(ctx context.Context, kind, id, prefix string, keep func([
 	if err != nil {
 		// Without a network, what was fetched before will do.
 		if commit, readErr := os.ReadFile(filepath.Join(home, "main")); readErr == nil && !errors.As(err, new(*statusError)) && ctx.Err() == nil {
+			if c.Offline != nil {
+				c.Offline(id, err)
+			}
 			return filepath.Join(home, string(commit)), nil
 		}
 		return "", fmt.Errorf("%s: %w", id, err)

@@ -144,8 +144,13 @@ func TestModel(t *testing.T) {
 		t.Errorf("again: %s, %v, %d requests", again, err, s.requests-before)
 	}
 	c.Endpoint = "http://127.0.0.1:1"
+	offline := ""
+	c.Offline = func(id string, _ error) { offline = id }
 	if again, err := c.Model(context.Background(), "org/name", most); err != nil || again != dir {
 		t.Errorf("without a network: %s, %v", again, err)
+	}
+	if offline != "org/name" {
+		t.Error("nobody was told that there is no network")
 	}
 }
 

@@ -73,6 +73,9 @@ func Data(ctx context.Context, ref string) (string, error) {
 // client makes a hub client that shows its progress.
 func client() (c *hub.Client, done func()) {
 	c = hub.New(filepath.Join(runtime.Home(), "hub"))
+	c.Offline = func(id string, err error) {
+		fmt.Fprintf(os.Stderr, "%s is taken from the cache: %v\n", id, err)
+	}
 	var bar *progress.Bar
 	file := ""
 	end := func() {
