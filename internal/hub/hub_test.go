@@ -24,6 +24,7 @@ type server struct {
 	ranges   int  // answers to requests for the rest of a file
 	refuse   int  // status of every answer; 0: none
 	lie      bool // about checksums
+	grow     int  // added to every size
 	requests int
 	token    string
 }
@@ -47,7 +48,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var files []any
 		for name, content := range s.files {
 			git := sha1.Sum([]byte(fmt.Sprintf("blob %d\x00%s", len(content), content)))
-			f := map[string]any{"rfilename": name, "size": len(content), "blobId": hex.EncodeToString(git[:])}
+			f := map[string]any{"rfilename": name, "size": len(content) + s.grow, "blobId": hex.EncodeToString(git[:])}
 			if strings.HasSuffix(name, ".bin") {
 				big := sha256.Sum256([]byte(content))
 				if s.lie {
@@ -166,6 +167,7 @@ func TestFaults(t *testing.T) {
 		"a server error": {func(s *server, _ *Client) { s.refuse = 503 }, "org/name", "answers 503"},
 		"cut for ever":   {func(s *server, _ *Client) { s.cut = 100 }, "org/name", "model.bin: the connection was cut after"},
 		"a wrong sum":    {func(s *server, _ *Client) { s.lie = true }, "org/name", "model.bin: what arrived has the checksum"},
+		"a wrong size":   {func(s *server, _ *Client) { s.grow = 5 }, "org/name", "bytes"},
 		"no network":     {func(_ *server, c *Client) { c.Endpoint = "http://127.0.0.1:1" }, "org/name", "no connection to http://127.0.0.1:1"},
 		"an odd commit":  {func(s *server, _ *Client) { s.commit = "../x" }, "org/name", "names the commit"},
 		"an odd name":    {func(s *server, _ *Client) { s.files["../../x"] = "x" }, "org/name", `a file named "../../x"`},
