@@ -1,5 +1,7 @@
 package data
 
+import "rag-retrieval-go/internal/splitmix"
+
 // permutation is a shuffle of 0, 1, …, n-1 that is computed, not stored: a Feistel network over the next power of four,
 // walked until it lands below n.
 type permutation struct {
@@ -9,7 +11,7 @@ type permutation struct {
 }
 
 func newPermutation(n int, seed, epoch uint64) permutation {
-	p := permutation{n: uint64(n), bits: 1, key: mix(mix(seed) + epoch)}
+	p := permutation{n: uint64(n), bits: 1, key: splitmix.Mix(splitmix.Mix(seed) + epoch)}
 	for uint64(1)<<(2*p.bits) < p.n {
 		p.bits++
 	}
@@ -25,18 +27,10 @@ func (p permutation) at(i int) int {
 	for {
 		left, right := x>>p.bits, x&mask
 		for round := range uint64(rounds) {
-			left, right = right, left^mix(p.key+round<<56+right)&mask
+			left, right = right, left^splitmix.Mix(p.key+round<<56+right)&mask
 		}
 		if x = left<<p.bits | right; x < p.n {
 			return int(x)
 		}
 	}
-}
-
-// mix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }

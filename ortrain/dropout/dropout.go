@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"sort"
 
+	"rag-retrieval-go/internal/splitmix"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -115,10 +116,10 @@ func (d *Graph) Plan() *Plan {
 func (p *Plan) FillTable(factors []float32, seed uint64, rate float64) {
 	threshold := uint64(rate * (1 << 53))
 	scale := float32(1 / (1 - rate))
-	state := mix(seed ^ 0x6a09e667f3bcc909)
+	state := splitmix.Mix(seed ^ 0x6a09e667f3bcc909)
 	for i := range factors {
 		factors[i] = 0
-		if mix(state+uint64(i))>>11 >= threshold {
+		if splitmix.Mix(state+uint64(i))>>11 >= threshold {
 			factors[i] = scale
 		}
 	}
@@ -136,7 +137,7 @@ type View struct {
 // batch's named dimensions; stream tells passes of one step apart (micro-batches, chunks).
 func (p *Plan) Views(seed uint64, step, stream int, dims map[string]int64) ([]View, error) {
 	var out []View
-	counter := mix(mix(mix(seed)+uint64(step)) + uint64(stream))
+	counter := splitmix.Mix(splitmix.Mix(splitmix.Mix(seed)+uint64(step)) + uint64(stream))
 	for i, s := range p.Sites {
 		shape, err := sizes(s.Shape, dims)
 		if err != nil {
@@ -158,20 +159,12 @@ func (p *Plan) Views(seed uint64, step, stream int, dims map[string]int64) ([]Vi
 				return nil, fmt.Errorf("dropout %s: %d elements in %d pieces do not fit a table of %d: the batch is larger than the graph was built for",
 					s.Name, n, s.Pieces, p.TableSize)
 			}
-			draw := mix(mix(counter+uint64(i)) + uint64(piece))
+			draw := splitmix.Mix(splitmix.Mix(counter+uint64(i)) + uint64(piece))
 			v.Offset = int64(draw%uint64(room/alignment+1)) * alignment
 			out = append(out, v)
 		}
 	}
 	return out, nil
-}
-
-// mix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) over a Weyl step: a bijection that scatters counters.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // size is the number of elements of a shape with these sizes for its named dimensions.
