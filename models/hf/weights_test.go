@@ -1,0 +1,105 @@
+package hf
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/internal/safetensors"
+)
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shards writes a checkpoint of two files with an index of the given kind.
+func shards(t *testing.T, index, weightMap string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i, name := range []string{"a.safetensors", "b.safetensors"} {
+		check(t, WriteWeights(filepath.Join(dir, name), nil, []safetensors.Tensor{
+			safetensors.FromFloat32([]string{"x.LayerNorm.gamma", "y"}[i], []float32{float32(i), 2}, 2),
+		}))
+	}
+	check(t, os.WriteFile(filepath.Join(dir, index), []byte(`{"weight_map": `+weightMap+`}`), 0o600))
+	return dir
+}
+
+// Sharded checkpoints of both kinds of index are one; TensorFlow's names of LayerNorm's parameters are today's.
+func TestShards(t *testing.T) {
+	const weightMap = `{"x.LayerNorm.gamma": "a.safetensors", "y": "b.safetensors"}`
+	for _, index := range []string{SafetensorsIndex, TorchIndex} {
+		w, err := OpenWeights(shards(t, index, weightMap))
+		check(t, err)
+		defer w.Close()
+		x, err := w.Float32("x.LayerNorm.weight", 2)
+		check(t, err)
+		y, err := w.Float32("y", 2)
+		check(t, err)
+		if x[0] != 0 || y[0] != 1 || len(w.Tensors) != 2 {
+			t.Errorf("%s: %v, %v, %d tensors", index, x, y, len(w.Tensors))
+		}
+	}
+}
+
+func TestBrokenFolders(t *testing.T) {
+	for weightMap, want := range map[string]string{
+		`{"z": "a.safetensors"}`:    `tensor "z" is not in the shard a.safetensors`,
+		`{"x": "../a.safetensors"}`: `which is outside the folder`,
+		`{"x": "c.safetensors"}`:    "c.safetensors",
+		`[]`:                        SafetensorsIndex,
+	} {
+		_, err := OpenWeights(shards(t, SafetensorsIndex, weightMap))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", weightMap, err, want)
+		}
+	}
+	if _, err := OpenWeights(t.TempDir()); err == nil || !strings.Contains(err.Error(), "has no weights: want model.safetensors") {
+		t.Errorf("an empty folder: %v", err)
+	}
+	w, err := OpenWeights(shards(t, SafetensorsIndex, `{"y": "b.safetensors"}`))
+	check(t, err)
+	defer w.Close()
+	for _, c := range []struct {
+		name  string
+		shape int64
+		want  string
+	}{{"none", 2, `no tensor "none"`}, {"y", 3, "has the shape [2], config.json says [3]"}} {
+		if _, err := w.Float32(c.name, c.shape); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// New parameters are drawn by seed and name, in the ranges that PyTorch and transformers start with.
+func TestStart(t *testing.T) {
+	a, b, c := make([]float32, 1000), make([]float32, 1000), make([]float32, 1000)
+	Uniform(a, 1, "x", 25)
+	Uniform(b, 1, "x", 25)
+	Uniform(c, 1, "y", 25)
+	same, largest := 0, float32(0)
+	for i := range a {
+		if a[i] != b[i] {
+			t.Fatal("one seed and name, two draws")
+		}
+		if a[i] == c[i] {
+			same++
+		}
+		largest = max(largest, a[i], -a[i])
+	}
+	if same > 3 || largest > 0.2 || largest < 0.19 {
+		t.Errorf("%d numbers shared between names, the largest %g, want at most 0.2", same, largest)
+	}
+	Normal(a, 2, "x", 0.02)
+	sum := 0.0
+	for _, v := range a {
+		sum += float64(v) * float64(v)
+	}
+	if d := sum / 1000; d < 0.00034 || d > 0.00046 {
+		t.Errorf("a variance of %g, want 0.0004", d)
+	}
+}
