@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -330,28 +332,9 @@ func TestResumeIsTheSameRun(t *testing.T) {
 	more := []string{"--gradient-accumulation-steps", "2", "--epochs", "20"}
 	whole, stopped := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "stopped")
 	call(t, "", trainRun(data, whole, more...)...).ok(t)
-	// Interrupted once it has logged some steps.
-	c := program(nil, trainRun(data, stopped, more...)...)
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for begun := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		b, _ := os.ReadFile(filepath.Join(stopped, "log.jsonl"))
-		if bytes.Count(b, []byte("\n")) >= 7 {
-			break
-		}
-		if time.Since(begun) > time.Minute {
-			t.Fatalf("no steps: %s", stderr.String())
-		}
-	}
-	if err := c.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Wait() // its exit code is checked below
-	if code := c.ProcessState.ExitCode(); code != exitInterrupted || !strings.Contains(stderr.String(), "go on with: ") {
-		t.Fatalf("exit %d: %s", code, stderr.String())
+	code, stderr := stopAfter(t, stopped, 7, os.Interrupt, trainRun(data, stopped, more...)...)
+	if code != exitInterrupted || !strings.Contains(stderr, "go on with: ") {
+		t.Fatalf("exit %d: %s", code, stderr)
 	}
 	if _, err := os.Stat(filepath.Join(stopped, "model")); err == nil {
 		t.Fatal("an interrupted run has a model")
@@ -362,6 +345,61 @@ func TestResumeIsTheSameRun(t *testing.T) {
 	if o := call(t, "", trainRun(data, stopped, append(more, "--resume")...)...).ok(t); !strings.Contains(o.stderr, "all steps were done before") {
 		t.Errorf("a finished run, resumed: %s", o.stderr)
 	}
+	sameRun(t, whole, stopped)
+}
+
+// So does one that was killed or terminated at any moment; steps after the last checkpoint are done again, and logged once.
+func TestKilledRunsAreTheSameRun(t *testing.T) {
+	data := pairs(t, 203)
+	more := []string{"--epochs", "8", "--save-steps", "9"}
+	whole := filepath.Join(t.TempDir(), "whole")
+	call(t, "", trainRun(data, whole, more...)...).ok(t)
+	for name, signal := range map[string]os.Signal{"SIGKILL": os.Kill, "SIGTERM": syscall.SIGTERM} {
+		t.Run(name, func(t *testing.T) {
+			stopped := filepath.Join(t.TempDir(), "stopped")
+			for _, steps := range []int{12, 40, 75} { // each time it goes on from the checkpoint before
+				args := trainRun(data, stopped, more...)
+				if steps > 12 {
+					args = append(args, "--resume")
+				}
+				stopAfter(t, stopped, steps, signal, args...)
+			}
+			call(t, "", trainRun(data, stopped, append(more, "--resume")...)...).ok(t)
+			sameRun(t, whole, stopped)
+		})
+	}
+}
+
+// stopAfter starts the program and sends it a signal once that many steps are logged.
+func stopAfter(t *testing.T, out string, steps int, signal os.Signal, args ...string) (code int, stderr string) {
+	t.Helper()
+	c := program(nil, args...)
+	var b bytes.Buffer
+	c.Stderr = &b
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for begun := time.Now(); ; time.Sleep(2 * time.Millisecond) {
+		log, _ := os.ReadFile(filepath.Join(out, "log.jsonl"))
+		if bytes.Count(log, []byte("\n")) >= steps {
+			break
+		}
+		if time.Since(begun) > time.Minute {
+			_ = c.Process.Kill()
+			_ = c.Wait()
+			t.Fatalf("no steps: %s", b.String())
+		}
+	}
+	if err := c.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // its exit code is the caller's to check
+	return c.ProcessState.ExitCode(), b.String()
+}
+
+// sameRun compares the bytes and the logged losses of two runs.
+func sameRun(t *testing.T, whole, stopped string) {
+	t.Helper()
 	for _, name := range []string{"model/model.safetensors", "model/model.onnx", "artifacts/checkpoint/state.safetensors"} {
 		a, err := os.ReadFile(filepath.Join(whole, name))
 		if err != nil {
@@ -370,6 +408,9 @@ func TestResumeIsTheSameRun(t *testing.T) {
 		if b, err := os.ReadFile(filepath.Join(stopped, name)); err != nil || !bytes.Equal(a, b) {
 			t.Errorf("%s differs between the whole and the resumed run (%v)", name, err)
 		}
+	}
+	if a, b := readLosses(t, whole), readLosses(t, stopped); !reflect.DeepEqual(a, b) {
+		t.Errorf("the logs differ: %d steps, %d steps", len(a), len(b))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
@@ -199,8 +200,32 @@ func (l *trainLog) OnStart(t *ortrain.Trainer) (err error) {
 	l.ended = l.begun // a finished run that is resumed has no further step
 	l.bar = progress.New("training", t.Total(), l.interval)
 	l.bar.Start(l.first)
-	l.file, err = os.OpenFile(filepath.Join(l.dir, logFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	path := filepath.Join(l.dir, logFile)
+	if err := keepSteps(path, l.first); err != nil {
+		return err
+	}
+	l.file, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	return err
+}
+
+// keepSteps leaves the rows of the first steps in a log: a run that was killed had gone on after its last checkpoint.
+func keepSteps(path string, steps int) error {
+	f, err := jsonl.Open(path)
+	if err != nil {
+		return nil // no log yet, or none of its rows was written
+	}
+	defer f.Close()
+	var kept []logRow
+	for i := range f.Len() {
+		var row logRow
+		if err := f.Row(i, &row); err != nil && i < f.Len()-1 {
+			return err
+		} else if err != nil || row.Step > steps {
+			break // the last row may be cut short
+		}
+		kept = append(kept, row)
+	}
+	return jsonl.Write(path, kept)
 }
 
 func (l *trainLog) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
