@@ -215,6 +215,38 @@ func TestEveryKind(t *testing.T) {
 	}
 }
 
+// A run that was stopped while it validated for the last time validates when it is resumed, and saves the model.
+func TestResumeBeforeTheLastValidation(t *testing.T) {
+	data, out := pairs(t, 24), filepath.Join(t.TempDir(), "out")
+	args := trainRun(data, out, "--val-dataset", data)
+	call(t, "", args...).ok(t)
+	before, err := os.ReadFile(filepath.Join(out, "validation.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"validation.jsonl", "model"} {
+		if err := os.RemoveAll(filepath.Join(out, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call(t, "", append(args, "--resume")...).ok(t)
+	after, err := os.ReadFile(filepath.Join(out, "validation.jsonl"))
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("validated %s, then %s (%v)", before, after, err)
+	}
+	if _, err := os.Stat(filepath.Join(out, "model", "model.safetensors")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Rows that have no passages cannot be validated by MAP: one line says so.
+func TestValidationNeedsPassages(t *testing.T) {
+	rows := write(t, "texts.jsonl", `{"query":"ab"}`+"\n"+`{"query":"cd"}`+"\n")
+	teacher := write(t, "teacher.f32", strings.Repeat("\x00\x00\x80\x3f", 2*36))
+	call(t, "", trainRun(rows, filepath.Join(t.TempDir(), "out"), "--loss-type", "stella", "--teacher-embeddings", teacher,
+		"--teacher-embedding-dim", "36", "--val-dataset", rows)...).fails(t, 1, "val_dataset: ", "no query has both a positive and a negative passage")
+}
+
 // bestValidation is the step of the last validation that was the best so far.
 func bestValidation(t *testing.T, out string) int {
 	t.Helper()

@@ -113,9 +113,6 @@ func (x *File) Errorf(i int, format string, args ...any) error {
 	return fmt.Errorf("%s:%d: %w", x.Path, x.lines[i], fmt.Errorf(format, args...))
 }
 
-// Where names the file and the line of row i.
-func (x *File) Where(i int) string { return fmt.Sprintf("%s:%d", x.Path, x.lines[i]) }
-
 // Close closes the file.
 func (x *File) Close() error { return x.f.Close() }
 

@@ -284,14 +284,26 @@ func (d *Dataset) Name() string {
 	return strings.Join(names, ", ")
 }
 
-// Example reads an example.
-func (d *Dataset) Example(i int) (Example, error) {
+// locate gives the file of an example and its number there.
+func (d *Dataset) locate(i int) (*file, int) {
 	k := 0
 	for i >= d.ends[k] {
 		k++
 	}
 	f := d.files[k]
-	r, item, err := f.read(i-(d.ends[k]-f.examples()), d.o)
+	return f, i - (d.ends[k] - f.examples())
+}
+
+// Item says which of its row's examples an example is, without reading the row.
+func (d *Dataset) Item(i int) int {
+	f, k := d.locate(i)
+	return int(f.record(k).item)
+}
+
+// Example reads an example.
+func (d *Dataset) Example(i int) (Example, error) {
+	f, k := d.locate(i)
+	r, item, err := f.read(k, d.o)
 	return Example{r, item, i}, err
 }
 

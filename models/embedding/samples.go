@@ -6,7 +6,6 @@ import (
 
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -54,7 +53,7 @@ func dot(a, b []float32) float32 {
 }
 
 // Score scores samples with the parameters of a run.
-func (t *Task) Score(ctx context.Context, _ *flat.Layout, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
+func (t *Task) Score(ctx context.Context, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
 	e, err := newEncoder(t.m, scoring.From(parameters), runtime.Options{Threads: t.c.Threads})
 	if err != nil {
 		return nil, err

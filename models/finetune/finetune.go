@@ -43,7 +43,7 @@ type Task interface {
 	// Collate makes a batch of examples.
 	Collate(epoch int, examples []data.Example) (*ortrain.Batch, error)
 	// Score scores each sample's candidates with these parameters.
-	Score(ctx context.Context, l *flat.Layout, parameters []float32, samples []mteb.Sample) ([][]float32, error)
+	Score(ctx context.Context, parameters []float32, samples []mteb.Sample) ([][]float32, error)
 	// Save writes the model with these parameters as a folder; the card's fields of the run are filled in.
 	Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error
 	Close() error
@@ -130,19 +130,31 @@ func indexKey(c config.Train) string {
 	return fmt.Sprint(c.Kind, c.LossType, c.NegNums > 0, c.MinLabel, c.MaxLabel)
 }
 
-func (r *Run) openData(ctx context.Context) (err error) {
+// rowOptions say how rows are read.
+func (r *Run) rowOptions() data.Options {
 	c := r.Config
-	paths := make([]string, len(c.TrainDataset))
-	for i, ref := range c.TrainDataset {
+	return data.Options{
+		LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Examples: r.task.Examples,
+		Cache: filepath.Join(runtime.Home(), "indices"), Key: indexKey(c),
+	}
+}
+
+// openRows opens files of rows, fetched if they have to be.
+func (r *Run) openRows(ctx context.Context, from config.List, o data.Options) (*data.Dataset, error) {
+	paths := make([]string, len(from))
+	for i, ref := range from {
+		var err error
 		if paths[i], err = refs.Data(ctx, ref); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	r.Data, err = data.Open(paths, data.Options{
-		LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Weights: c.Weights, Examples: r.task.Examples,
-		Cache: filepath.Join(runtime.Home(), "indices"), Key: indexKey(c),
-	})
-	if err != nil {
+	return data.Open(paths, o)
+}
+
+func (r *Run) openData(ctx context.Context) (err error) {
+	c, o := r.Config, r.rowOptions()
+	o.Weights = c.Weights
+	if r.Data, err = r.openRows(ctx, c.TrainDataset, o); err != nil {
 		return err
 	}
 	b := data.Batching{
@@ -263,7 +275,7 @@ func (r *Run) Train(ctx context.Context, tell func(Validation), hooks ...ortrain
 	}
 	hooks = append(hooks, &checkpoints{r})
 	err := r.Trainer.Run(ctx, r.source, hooks...)
-	if errors.Is(err, ortrain.ErrInterrupted) || ctx.Err() != nil {
+	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, context.Canceled) { // the latter: in a validation
 		return errors.Join(ortrain.ErrInterrupted, r.SaveCheckpoint())
 	}
 	if err != nil && !errors.Is(err, errStopped) {

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/models/data"
-	"rag-retrieval-go/models/refs"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
 )
@@ -43,9 +43,7 @@ type validator struct {
 	samples []mteb.Sample
 	best    Validation
 	stale   int // validations since the best one
-
-	// Tell is told of each validation.
-	tell func(Validation)
+	tell    func(Validation)
 }
 
 // openValidation reads the validation file, if there is one.
@@ -54,14 +52,7 @@ func (r *Run) openValidation(ctx context.Context) error {
 	if len(c.ValDataset) == 0 {
 		return nil
 	}
-	paths := make([]string, len(c.ValDataset))
-	for i, ref := range c.ValDataset {
-		var err error
-		if paths[i], err = refs.Data(ctx, ref); err != nil {
-			return err
-		}
-	}
-	d, err := data.Open(paths, data.Options{LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Examples: r.task.Examples})
+	d, err := r.openRows(ctx, c.ValDataset, r.rowOptions())
 	if err != nil {
 		return fmt.Errorf("val_dataset: %w", err)
 	}
@@ -83,12 +74,12 @@ func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
 	var out []mteb.Sample
 	index := map[string]int{}
 	for i := range d.Len() {
+		if d.Item(i) > 0 {
+			continue // of a row that was read
+		}
 		e, err := d.Example(i)
 		if err != nil {
 			return nil, err
-		}
-		if e.Item > 0 {
-			continue // of a row that was read
 		}
 		text := e.Row.Text()
 		k, ok := index[text]
@@ -99,16 +90,8 @@ func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
 		}
 		addPassages(&out[k], e.Row, low)
 	}
-	any := false
-	for _, s := range out {
-		any = any || len(s.Negative) > 0
-	}
-	if !any {
-		for i := range out {
-			for j := 1; j <= min(others, len(out)-1); j++ {
-				out[i].Negative = append(out[i].Negative, out[(i+j)%len(out)].Positive[0])
-			}
-		}
+	if !slices.ContainsFunc(out, func(s mteb.Sample) bool { return len(s.Negative) > 0 }) {
+		borrowNegatives(out)
 	}
 	kept := out[:0]
 	for _, s := range out {
@@ -120,6 +103,19 @@ func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
 		return nil, fmt.Errorf("%s: no query has both a positive and a negative passage", d.Name())
 	}
 	return kept, nil
+}
+
+// borrowNegatives gives each sample the first positives of the samples behind it.
+func borrowNegatives(samples []mteb.Sample) {
+	for i := range samples {
+		s := &samples[i]
+		for j := 1; j <= min(others, len(samples)-1); j++ {
+			other := samples[(i+j)%len(samples)].Positive
+			if len(other) > 0 && !slices.Contains(s.Positive, other[0]) {
+				s.Negative = append(s.Negative, other[0])
+			}
+		}
+	}
 }
 
 func addPassages(s *mteb.Sample, r data.Row, low float64) {
@@ -153,33 +149,43 @@ func addPassages(s *mteb.Sample, r data.Row, low float64) {
 	}
 }
 
-// OnStart takes up what an earlier run found.
+// OnStart takes up what an earlier run found, and validates where that was stopped before it could.
 func (v *validator) OnStart(t *ortrain.Trainer) error {
-	path := filepath.Join(v.r.Config.OutputDir, ValidationFile)
-	if t.StepsDone() == 0 {
+	step := t.StepsDone()
+	if step == 0 {
 		return nil
 	}
+	kept, err := v.restore(step)
+	if err != nil {
+		return err
+	}
+	if v.due(step, t.Total()) && (len(kept) == 0 || kept[len(kept)-1].Step != step) {
+		return v.validate(t, step)
+	}
+	return v.stop()
+}
+
+// restore reads the validations up to a step, and drops later ones from the log: those of a run that went further than
+// its checkpoint.
+func (v *validator) restore(step int) (kept []Validation, err error) {
+	path := filepath.Join(v.r.Config.OutputDir, ValidationFile)
 	f, err := jsonl.Open(path)
 	if err != nil {
-		return nil // the run was stopped before the first validation
+		return nil, nil // the run was stopped before the first validation
 	}
 	defer f.Close()
-	var kept []Validation
 	for i := range f.Len() {
 		var x Validation
 		if err := f.Row(i, &x); err != nil {
-			return err
+			return nil, err
 		}
-		if x.Step > t.StepsDone() {
-			break // of a run that went further than its checkpoint
+		if x.Step > step {
+			break
 		}
 		v.count(&x)
 		kept = append(kept, x)
 	}
-	if err := jsonl.Write(path, kept); err != nil {
-		return err
-	}
-	return v.stop()
+	return kept, jsonl.Write(path, kept)
 }
 
 // count remembers a validation.
@@ -200,14 +206,25 @@ func (v *validator) stop() error {
 
 // OnStep validates every eval_steps and after the last step.
 func (v *validator) OnStep(t *ortrain.Trainer, s ortrain.Step) error {
-	if every := v.r.Config.EvalSteps; s.Step < s.Total && (every == 0 || s.Step%every != 0) {
+	if !v.due(s.Step, s.Total) {
 		return nil
 	}
+	return v.validate(t, s.Step)
+}
+
+// due says whether a step is followed by a validation.
+func (v *validator) due(step, total int) bool {
+	every := v.r.Config.EvalSteps
+	return step == total || every > 0 && step%every == 0
+}
+
+// validate measures the model after a step, and keeps it if it is the best one.
+func (v *validator) validate(t *ortrain.Trainer, step int) error {
 	x, err := v.measure(t)
 	if err != nil {
-		return fmt.Errorf("validation after step %d: %w", s.Step, err)
+		return fmt.Errorf("validation after step %d: %w", step, err)
 	}
-	x.Step = s.Step
+	x.Step = step
 	if v.count(&x); x.Best {
 		if err := v.r.saveModel(); err != nil {
 			return err
@@ -258,7 +275,7 @@ func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
 		rows += batches[0].Rows
 	}
 	x.Loss /= float64(rows)
-	scores, err := v.r.task.Score(v.ctx, t.Layout(), t.Parameters(), v.samples)
+	scores, err := v.r.task.Score(v.ctx, t.Parameters(), v.samples)
 	if err != nil {
 		return x, err
 	}

@@ -6,7 +6,6 @@ import (
 
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -42,7 +41,7 @@ func (r SampleScorer) Score(ctx context.Context, samples []mteb.Sample, progress
 }
 
 // Score scores samples with the parameters of a run.
-func (t *Task) Score(ctx context.Context, _ *flat.Layout, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
+func (t *Task) Score(ctx context.Context, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
 	s, err := newScorer(t.m, scoring.From(parameters), runtime.Options{Threads: t.c.Threads})
 	if err != nil {
 		return nil, err
