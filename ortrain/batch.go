@@ -18,6 +18,11 @@ type Batch struct {
 	Rows int
 	// Tokens counts real tokens, for the throughput that is shown.
 	Tokens int
+	// Chunks are the texts of a batch that is encoded piece by piece; its other inputs are then the loss's alone, and
+	// read the encoded rows of the chunks laid end to end.
+	Chunks []*Batch
+	// Origin says where the rows come from, such as "pairs.jsonl:7", for messages.
+	Origin []string
 }
 
 // NewBatch makes an empty batch.

@@ -196,16 +196,16 @@ func (o *optimizer) apply(gradients *runtime.Buffer, s optim.Scalars, scale floa
 	return nil
 }
 
-// accumulate adds micro-batch number i's gradients, weighted by its share of the rows, to the step's.
-func (o *optimizer) accumulate(t *Trainer, i int, share float64) error {
+// accumulate adds the gradients, times a weight, to the step's; first starts the sum.
+func (o *optimizer) accumulate(t *Trainer, first bool, weight float64) error {
 	if !o.adding {
 		if err := o.bindAccumulation(t); err != nil {
 			return fmt.Errorf("gradient accumulation: %w", err)
 		}
 	}
-	o.scalars[optim.Weight][0] = float32(share)
+	o.scalars[optim.Weight][0] = float32(weight)
 	o.scalars[optim.Keep][0] = 1
-	if i == 0 {
+	if first {
 		o.scalars[optim.Keep][0] = 0
 	}
 	if err := o.each(func(v *view) error { return v.add.Run() }); err != nil {

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
@@ -41,9 +42,10 @@ type Trainer struct {
 	accumulated           *runtime.Buffer             // of the micro-batches of a step; nil until a step has two
 	tables                map[float64]*runtime.Buffer // dropout factors by rate
 
-	training, eval *runtime.Session
+	training, eval *runtime.Session // nil where batches are chunked
 	trainBinding   *runtime.Binding
 	evalBinding    *runtime.Binding
+	chunks         *chunks // nil where batches are encoded whole
 	loss           *runtime.Scalar[float32]
 	optimizer      *optimizer
 	tensors        []*runtime.Tensor // views that the bindings read
@@ -64,7 +66,7 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if err := cfg.Schedule.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{cfg: cfg, set: set}
+	t := &Trainer{cfg: cfg, set: set, tables: map[float64]*runtime.Buffer{}}
 	if err := t.open(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -78,30 +80,51 @@ func (t *Trainer) open() (err error) {
 			return err
 		}
 	}
-	o := runtime.Options{Threads: t.cfg.Threads, Training: true, Profile: t.cfg.Profile}
-	if t.training, err = runtime.NewSession(t.set.Training, o); err != nil {
-		return err
-	}
-	if t.trainBinding, err = t.training.NewBinding(); err != nil {
-		return err
-	}
 	if t.loss, err = runtime.NewScalar[float32](); err != nil {
+		return err
+	}
+	if t.set.Chunks != nil {
+		if t.chunks, err = openChunks(t); err != nil {
+			return err
+		}
+	} else if err = t.openTraining(); err != nil {
+		return err
+	}
+	t.optimizer, err = newOptimizer(t)
+	return err
+}
+
+// options are those of the sessions of a step.
+func (t *Trainer) options() runtime.Options {
+	return runtime.Options{Threads: t.cfg.Threads, Training: true}
+}
+
+func (t *Trainer) openTraining() (err error) {
+	o := t.options()
+	o.Profile = t.cfg.Profile
+	if t.training, t.trainBinding, err = t.session(t.set.Training, o); err != nil {
 		return err
 	}
 	if err = t.trainBinding.Output(artifact.LossOutput, &t.loss.Tensor); err != nil {
 		return err
 	}
-	if err = t.bindViews(t.trainBinding, t.parameters.Data, "", (*runtime.Binding).Input); err != nil {
-		return err
+	return t.bindGradients(t.trainBinding)
+}
+
+// session opens a graph that reads the parameters.
+func (t *Trainer) session(model []byte, o runtime.Options) (s *runtime.Session, b *runtime.Binding, err error) {
+	if s, err = runtime.NewSession(model, o); err != nil {
+		return nil, nil, err
 	}
-	if err = t.bindViews(t.trainBinding, t.gradients.Data, artifact.GradientSuffix, (*runtime.Binding).Output); err != nil {
-		return err
+	if b, err = s.NewBinding(); err != nil {
+		return s, nil, err
 	}
-	if err = t.drawTables(); err != nil {
-		return err
-	}
-	t.optimizer, err = newOptimizer(t)
-	return err
+	return s, b, t.bindViews(b, t.parameters.Data, "", (*runtime.Binding).Input)
+}
+
+// bindGradients makes a graph write the parameters' gradients.
+func (t *Trainer) bindGradients(b *runtime.Binding) error {
+	return t.bindViews(b, t.gradients.Data, artifact.GradientSuffix, (*runtime.Binding).Output)
 }
 
 // bindViews binds every tensor of a flat buffer under its name and suffix.
@@ -117,36 +140,38 @@ func (t *Trainer) bindViews(b *runtime.Binding, buffer []float32, suffix string,
 	})
 }
 
-// drawTables fills a table of dropout factors for each rate.
-func (t *Trainer) drawTables() error {
-	plan := t.set.Dropout
+// table holds the dropout factors of a rate.
+func (t *Trainer) table(plan *dropout.Plan, rate float64) ([]float32, error) {
+	if t.tables[rate] == nil {
+		table, err := runtime.NewBuffer(plan.TableSize)
+		if err != nil {
+			return nil, err
+		}
+		plan.FillTable(table.Data, t.cfg.Seed, rate)
+		t.tables[rate] = table
+	}
+	return t.tables[rate].Data, nil
+}
+
+// bindDropout binds every site's factors for one pass, or ones where nothing is to be dropped.
+func (t *Trainer) bindDropout(to *runtime.Binding, plan *dropout.Plan, stream int, dims map[string]int64, drop bool) error {
 	if plan == nil {
 		return nil
 	}
-	t.tables = map[float64]*runtime.Buffer{}
-	for _, rate := range plan.Rates {
-		table, err := runtime.NewBuffer(plan.TableSize)
-		if err != nil {
-			return err
-		}
-		t.tables[rate] = table
-		plan.FillTable(table.Data, t.cfg.Seed, rate)
-	}
-	return nil
-}
-
-// bindDropout binds every site's factors for one pass.
-func (t *Trainer) bindDropout(stream int, dims map[string]int64) error {
-	if t.set.Dropout == nil {
-		return nil
-	}
-	views, err := t.set.Dropout.Views(t.cfg.Seed, t.step, stream, dims)
+	views, err := plan.Views(t.cfg.Seed, t.step, stream, dims)
 	if err != nil {
 		return err
 	}
 	for _, v := range views {
-		factors := t.tables[v.Rate].Data[v.Offset : v.Offset+onnx.Elements(v.Dims)]
-		if err := t.trainBinding.Floats(v.Input, factors, v.Dims...); err != nil {
+		rate := v.Rate
+		if !drop {
+			rate = 0
+		}
+		table, err := t.table(plan, rate)
+		if err != nil {
+			return err
+		}
+		if err := to.Floats(v.Input, table[v.Offset:v.Offset+onnx.Elements(v.Dims)], v.Dims...); err != nil {
 			return err
 		}
 	}
@@ -176,35 +201,19 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	if s.Rows == 0 {
 		return s, fmt.Errorf("step %d has no rows", s.Step)
 	}
-	for i, b := range batches {
-		loss, err := t.backward(b, i)
-		if err != nil {
-			return s, fmt.Errorf("step %d: %w", s.Step, err)
-		}
-		share := float64(b.Rows) / float64(s.Rows)
-		s.Loss += loss * share
-		if len(batches) > 1 {
-			if err := t.optimizer.accumulate(t, i, share); err != nil {
-				return s, err
-			}
-		}
-	}
-	gradients := t.gradients
-	if len(batches) > 1 {
-		gradients = t.accumulated
-	}
-	norm, err := t.optimizer.norm(gradients)
+	gradients, err := t.backward(batches, &s)
 	if err != nil {
+		return s, fmt.Errorf("step %d: %w", s.Step, err)
+	}
+	if s.GradNorm, err = t.optimizer.norm(gradients); err != nil {
 		return s, err
 	}
-	s.GradNorm = norm
-	if math.IsNaN(s.Loss+norm) || math.IsInf(s.Loss+norm, 0) {
-		return s, fmt.Errorf("step %d: the loss is %g and the gradient's norm %g; no parameter was changed (a lower lr may help)",
-			s.Step, s.Loss, norm)
+	if !finite(s.Loss + s.GradNorm) {
+		return s, t.overflow(s, batches)
 	}
 	scale := 1.0
 	if limit := t.cfg.MaxGradNorm; limit > 0 {
-		scale = min(1, limit/(norm+1e-6)) // torch.nn.utils.clip_grad_norm_
+		scale = min(1, limit/(s.GradNorm+1e-6)) // torch.nn.utils.clip_grad_norm_
 	}
 	if err := t.optimizer.apply(gradients, t.cfg.AdamW.At(t.step+1, s.LearningRate), scale); err != nil {
 		return s, err
@@ -213,9 +222,38 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	return s, nil
 }
 
-// backward runs the training graph on one micro-batch, which fills the gradients, and gives its loss.
-func (t *Trainer) backward(b *Batch, stream int) (float64, error) {
-	if err := t.bindDropout(stream, b.Dims); err != nil {
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+
+// backward gives the gradients of a step's micro-batches and adds up their loss.
+func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Buffer, error) {
+	for i, b := range batches {
+		share := float64(b.Rows) / float64(s.Rows)
+		if t.chunks != nil {
+			loss, err := t.chunks.backward(t, b, i, share)
+			if err != nil {
+				return nil, err
+			}
+			s.Loss += loss * share
+			continue
+		}
+		loss, err := t.whole(b, i)
+		if err != nil {
+			return nil, err
+		}
+		s.Loss += loss * share
+		if len(batches) == 1 {
+			return t.gradients, nil
+		}
+		if err := t.optimizer.accumulate(t, i == 0, share); err != nil {
+			return nil, err
+		}
+	}
+	return t.accumulated, nil
+}
+
+// whole runs the training graph on one micro-batch, which fills the gradients, and gives its loss.
+func (t *Trainer) whole(b *Batch, stream int) (float64, error) {
+	if err := t.bindDropout(t.trainBinding, t.set.Dropout, stream, b.Dims, true); err != nil {
 		return 0, err
 	}
 	if err := b.Bind(t.trainBinding); err != nil {
@@ -227,15 +265,25 @@ func (t *Trainer) backward(b *Batch, stream int) (float64, error) {
 	return float64(t.loss.Value()), nil
 }
 
-// Gradients runs the training graph on one micro-batch without a step: for tests and tools. The result is the
-// trainer's own buffer, laid out as Parameters.
-func (t *Trainer) Gradients(b *Batch) (loss float64, gradients []float32, err error) {
-	loss, err = t.backward(b, 0)
-	return loss, t.gradients.Data, err
+// Gradients runs forward and backward pass on the micro-batches of a batch without a step: for tests and tools. The
+// result is the trainer's own buffer, laid out as Parameters.
+func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float32, err error) {
+	var s Step
+	for _, b := range batches {
+		s.Rows += b.Rows
+	}
+	buffer, err := t.backward(batches, &s)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.Loss, buffer.Data, nil
 }
 
-// EvalLoss runs the eval graph, which drops nothing, on one batch.
+// EvalLoss is the loss of one batch without dropout.
 func (t *Trainer) EvalLoss(b *Batch) (float64, error) {
+	if t.chunks != nil {
+		return t.chunks.loss(t, b, 0, false)
+	}
 	if t.eval == nil {
 		if err := t.openEval(); err != nil {
 			return 0, err
@@ -251,22 +299,15 @@ func (t *Trainer) EvalLoss(b *Batch) (float64, error) {
 }
 
 func (t *Trainer) openEval() (err error) {
-	o := runtime.Options{Threads: t.cfg.Threads, Training: true}
-	if t.eval, err = runtime.NewSession(t.set.Eval, o); err != nil {
+	if t.eval, t.evalBinding, err = t.session(t.set.Eval, t.options()); err != nil {
 		return err
 	}
-	if t.evalBinding, err = t.eval.NewBinding(); err != nil {
-		return err
-	}
-	if err = t.evalBinding.Output(artifact.LossOutput, &t.loss.Tensor); err != nil {
-		return err
-	}
-	return t.bindViews(t.evalBinding, t.parameters.Data, "", (*runtime.Binding).Input)
+	return t.evalBinding.Output(artifact.LossOutput, &t.loss.Tensor)
 }
 
 // Close frees all native memory.
 func (t *Trainer) Close() error {
-	errs := []error{t.optimizer.Close(), t.trainBinding.Close(), t.evalBinding.Close()}
+	errs := []error{t.optimizer.Close(), t.trainBinding.Close(), t.evalBinding.Close(), t.chunks.Close()}
 	for _, v := range t.tensors {
 		errs = append(errs, v.Close())
 	}

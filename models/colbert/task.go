@@ -74,15 +74,17 @@ func (t *Task) Model() artifact.Model {
 	}
 	return t.model(encoder.Shape{
 		Rows: t.c.BatchSize * perQuery, MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
-	})
+	}.Chunk(t.c.ChunkTokens))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
-		Name: "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s),
-		Loss: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
+		Name: "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.ChunkTokens > 0,
+		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop)
-			vectors := t.m.project(g, w, hidden)
+			return t.m.project(g, w, hidden)
+		},
+		Compare: func(g *onnx.Graph, vectors *onnx.Value) *onnx.Value {
 			scores := maxSim(g, vectors, vectors)
 			scores = g.Mul(scores, g.Scalar(scores, 1/t.c.Temperature))
 			if t.distils() {
@@ -114,7 +116,7 @@ func (t *Task) Examples(r data.Row) (int, error) {
 }
 
 // Collate tokenizes examples: their queries, then their passages.
-func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, error) {
+func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
 	var queries, positives, negatives []string
 	var known [][]string
 	var groups [][]float64
@@ -142,16 +144,22 @@ func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, erro
 	} else {
 		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(b, queries, passages, known)
 	}
-	return b, nil
+	return []*ortrain.Batch{b}, nil
 }
 
 // layOut packs tokenized rows, queries first.
 func (t *Task) layOut(rows []encoder.Row, queries int) *ortrain.Batch {
 	b := ortrain.NewBatch()
 	b.Rows = queries
-	starts := t.m.Encoder.Pack(b, rows, t.c.AttentionGroups)
-	t.m.bindQueries(b, rows[:queries], starts[:queries])
-	t.m.bindPassages(b, rows[queries:], starts[queries:])
+	firsts, before := make([]int64, len(rows)), int64(0) // each row's first token among all chunks'
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.ChunkTokens, func(chunk *ortrain.Batch, members []int, starts []int64) {
+		for i, row := range members {
+			firsts[row] = before + starts[i]
+		}
+		before += chunk.Dims[encoder.TokensDim]
+	})
+	t.m.bindQueries(b, rows[:queries], firsts[:queries])
+	t.m.bindPassages(b, rows[queries:], firsts[queries:])
 	return b
 }
 

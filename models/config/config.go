@@ -51,6 +51,7 @@ type Train struct {
 	MaxSteps                  int     `yaml:"max_steps" json:"max_steps" usage:"stop after this many steps; 0: after the epochs"`
 	BatchSize                 int     `yaml:"batch_size" json:"batch_size" usage:"examples of a micro-batch; in-batch negatives come from it"`
 	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps" usage:"micro-batches of a step; it adds no in-batch negatives: those come from the own micro-batch"`
+	ChunkTokens               int     `yaml:"chunk_tokens" json:"chunk_tokens" usage:"encode a batch in chunks of at most this many tokens, so that memory no longer grows with batch_size: the loss still sees the whole batch, and texts are encoded twice (pairs of a point-wise loss once); 0: the whole batch at once"`
 	LR                        float64 `yaml:"lr" json:"lr" usage:"peak learning rate"`
 	LRSchedule                string  `yaml:"lr_schedule" json:"lr_schedule" usage:"after the warm-up: cosine, linear or constant"`
 	WarmupProportion          float64 `yaml:"warmup_proportion" json:"warmup_proportion" usage:"share of the steps that warm up"`
@@ -182,7 +183,7 @@ func (c Train) Validate() error {
 		{"neg_nums", c.NegNums, 0}, {"epochs", c.Epochs, 1}, {"max_steps", c.MaxSteps, 0},
 		{"batch_size", c.BatchSize, 1}, {"gradient_accumulation_steps", c.GradientAccumulationSteps, 1},
 		{"save_steps", c.SaveSteps, 0}, {"eval_steps", c.EvalSteps, 0}, {"early_stop", c.EarlyStop, 0},
-		{"log_interval", c.LogInterval, 1}, {"threads", c.Threads, 0},
+		{"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, 0}, {"threads", c.Threads, 0},
 		{"attention_groups", c.AttentionGroups, 1}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
 	} {
 		if k.value < k.low {

@@ -56,6 +56,10 @@ type Denominator struct {
 func (d Denominator) Bind(b *ortrain.Batch, queries, passages []string, known [][]string) {
 	n, p := len(queries), len(passages)
 	target, bias := make([]float32, n*p), make([]float32, n*p)
+	where := map[string][]int{} // the places of each distinct passage
+	for j, text := range passages {
+		where[text] = append(where[text], j)
+	}
 	// Every positive of a query, its own and those of its other rows in this batch, is no negative of it.
 	positives := map[string]map[string]bool{}
 	for i, q := range queries {
@@ -70,12 +74,20 @@ func (d Denominator) Bind(b *ortrain.Batch, queries, passages []string, known []
 		}
 	}
 	for i, q := range queries {
-		for j, passage := range passages {
-			if i != j && (d.MaskDuplicates && positives[q][passage] || d.HardOnly && j < n) {
-				bias[i*p+j] = Masked
+		row := bias[i*p : (i+1)*p]
+		if d.MaskDuplicates {
+			for text := range positives[q] {
+				for _, j := range where[text] {
+					row[j] = Masked
+				}
 			}
 		}
-		target[i*p+i] = 1
+		if d.HardOnly {
+			for j := range row[:n] {
+				row[j] = Masked
+			}
+		}
+		row[i], target[i*p+i] = 0, 1
 	}
 	b.Float(targetsInput, target, int64(n), int64(p))
 	b.Float(scoreBiasInput, bias, int64(n), int64(p))

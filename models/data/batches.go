@@ -32,8 +32,8 @@ func (b Batching) microBatches(examples int) int {
 }
 
 // Source gives the batches of every step, as a pure function of the step: a resumed run sees what the run that was
-// never stopped would have seen. collate makes a batch of examples.
-func (d *Dataset) Source(b Batching, collate func(epoch int, examples []Example) (*ortrain.Batch, error)) ortrain.Source {
+// never stopped would have seen. collate makes the micro-batches of a batch.
+func (d *Dataset) Source(b Batching, collate func(epoch int, examples []Example) ([]*ortrain.Batch, error)) ortrain.Source {
 	s := &source{d, b, collate}
 	return s.step
 }
@@ -41,7 +41,7 @@ func (d *Dataset) Source(b Batching, collate func(epoch int, examples []Example)
 type source struct {
 	d       *Dataset
 	b       Batching
-	collate func(epoch int, examples []Example) (*ortrain.Batch, error)
+	collate func(epoch int, examples []Example) ([]*ortrain.Batch, error)
 }
 
 func (s *source) step(step int) ([]*ortrain.Batch, error) {
@@ -68,7 +68,7 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, b)
+		out = append(out, b...)
 	}
 	return out, nil
 }

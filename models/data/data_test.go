@@ -50,7 +50,7 @@ func TestSourceIsAFunctionOfTheStep(t *testing.T) {
 	}
 	collect := func(first int) (batches []string, seen map[string]int) {
 		seen = map[string]int{}
-		source := d.Source(b, func(epoch int, examples []Example) (*ortrain.Batch, error) {
+		source := d.Source(b, func(epoch int, examples []Example) ([]*ortrain.Batch, error) {
 			text := ""
 			for _, e := range examples {
 				positive := e.Row.Pos[e.Item]
@@ -58,7 +58,7 @@ func TestSourceIsAFunctionOfTheStep(t *testing.T) {
 				text += positive + ";"
 			}
 			batches = append(batches, text)
-			return ortrain.NewBatch(), nil
+			return []*ortrain.Batch{ortrain.NewBatch()}, nil
 		})
 		for step := first; step < 6; step++ {
 			_, err := source(step)
@@ -216,7 +216,7 @@ func TestWeights(t *testing.T) {
 	}
 	var halves []string
 	seen := map[string]int{}
-	source := d.Source(b, func(epoch int, examples []Example) (*ortrain.Batch, error) {
+	source := d.Source(b, func(epoch int, examples []Example) ([]*ortrain.Batch, error) {
 		for _, e := range examples {
 			if q := *e.Row.Query; q == "a" {
 				seen[fmt.Sprint(epoch, e.Item)]++
@@ -225,7 +225,7 @@ func TestWeights(t *testing.T) {
 				seen[fmt.Sprint(epoch, q)]++
 			}
 		}
-		return ortrain.NewBatch(), nil
+		return []*ortrain.Batch{ortrain.NewBatch()}, nil
 	})
 	for step := range 6 {
 		_, err := source(step)

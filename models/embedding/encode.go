@@ -27,7 +27,7 @@ func newEncoder(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Op
 	s, err := scoring.New(scoring.Graph{
 		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
-			return m.Config.pool(g, w, m.Encoder.Build(g, w, l, encoder.Training{}), textRows, textRows)
+			return m.Config.pool(g, w, m.Encoder.Build(g, w, l, encoder.Training{}))
 		},
 	}, o)
 	if err != nil {
@@ -78,7 +78,7 @@ func (e *Encoder) run(rows []encoder.Row, batch []int, vectors [][]float32) erro
 	picked, lengths := scoring.Pick(rows, batch)
 	b := ortrain.NewBatch()
 	starts := e.m.Encoder.Pack(b, picked, scoring.Groups)
-	e.m.Config.bindPooling(b, textRows, starts, lengths)
+	e.m.Config.bindPooling(b, starts, lengths)
 	width := e.m.Width()
 	flat, err := e.session.Run(b, int64(len(batch)), width)
 	if err != nil {

@@ -6,19 +6,18 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// poolingInput is the graph input that tells a set of rows apart in a packed batch: "queries.pooling".
-func poolingInput(rows string) string { return rows + ".pooling" }
+// poolingInput tells which tokens make each text's vector.
+const poolingInput = "pooling"
 
-// pool makes one vector per row of a packed batch: [rows, width] from [tokens, hidden]. The rows' number is the
-// dimension dim. The mean is a product with a [rows, tokens] matrix, cheap beside the encoder for any batch
-// that fits memory.
-func (c Config) pool(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value, rows, dim string) *onnx.Value {
-	n := onnx.N(dim)
+// pool makes one vector per text of a packed batch: [texts, width] from [tokens, hidden]. The mean is a product with a
+// [texts, tokens] matrix, cheap beside the encoder for any batch that fits memory.
+func (c Config) pool(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value) *onnx.Value {
+	n := onnx.N(textRows)
 	var x *onnx.Value
 	if c.Pooling != Mean {
-		x = g.Gather(hidden, g.Input(poolingInput(rows), onnx.Int64, n), 0)
+		x = g.Gather(hidden, g.Input(poolingInput, onnx.Int64, n), 0)
 	} else {
-		x = g.Gemm(g.Input(poolingInput(rows), onnx.Float32, n, onnx.N(encoder.TokensDim)), hidden, nil, onnx.GemmAttrs{})
+		x = g.Gemm(g.Input(poolingInput, onnx.Float32, n, onnx.N(encoder.TokensDim)), hidden, nil, onnx.GemmAttrs{})
 	}
 	return c.finish(g, w, x)
 }
@@ -34,20 +33,20 @@ func (c Config) finish(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Va
 	return normalized(g, x)
 }
 
-// bindPooling adds what pool reads: rows[i] has starts[i] as its first token and lengths[i] tokens.
-func (c Config) bindPooling(b *ortrain.Batch, rows string, starts []int64, lengths []int) {
+// bindPooling adds what pool reads: text i has starts[i] as its first token and lengths[i] tokens.
+func (c Config) bindPooling(b *ortrain.Batch, starts []int64, lengths []int) {
 	n, tokens := int64(len(starts)), b.Dims[encoder.TokensDim]
-	b.Dims[rows] = n
+	b.Dims[textRows] = n
 	switch c.Pooling {
 	case CLS:
-		b.Int(poolingInput(rows), starts, n)
+		b.Int(poolingInput, starts, n)
 		return
 	case Last:
 		last := make([]int64, n)
 		for i, start := range starts {
 			last[i] = start + int64(lengths[i]) - 1
 		}
-		b.Int(poolingInput(rows), last, n)
+		b.Int(poolingInput, last, n)
 		return
 	}
 	weights := make([]float32, n*tokens)
@@ -56,7 +55,7 @@ func (c Config) bindPooling(b *ortrain.Batch, rows string, starts []int64, lengt
 			weights[int64(i)*tokens+start+int64(j)] = 1 / float32(lengths[i])
 		}
 	}
-	b.Float(poolingInput(rows), weights, n, tokens)
+	b.Float(poolingInput, weights, n, tokens)
 }
 
 // normalized divides each vector by its length, as torch.nn.functional.normalize does.

@@ -90,11 +90,11 @@ func (t *Task) Least() int {
 	return 2
 }
 
-// shape are the limits of the batches.
+// shape are the limits of what is encoded at once.
 func (t *Task) shape() encoder.Shape {
 	return encoder.Shape{
 		Rows: t.c.BatchSize * (2 + t.c.NegNums), MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
-	}
+	}.Chunk(t.c.ChunkTokens)
 }
 
 // Encoder is the model's encoder.
@@ -105,11 +105,13 @@ func (t *Task) Model() artifact.Model { return t.model(t.shape()) }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
-		Name: "embedding", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s),
-		Loss: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
+		Name: "embedding", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.ChunkTokens > 0,
+		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop)
+			return t.m.Config.pool(g, w, hidden)
+		},
+		Compare: func(g *onnx.Graph, v *onnx.Value) *onnx.Value {
 			if t.c.LossType == "stella" {
-				v := t.m.Config.pool(g, w, hidden, textRows, textRows)
 				if !t.m.Config.Normalize {
 					v = normalized(g, v)
 				}
@@ -123,10 +125,37 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 			if t.scored() {
 				passages = contrast.QueryRows // one passage a query
 			}
-			q := t.m.Config.pool(g, w, hidden, contrast.QueryRows, contrast.QueryRows)
-			return loss(q, t.m.Config.pool(g, w, hidden, contrast.PassageRows, passages))
+			return loss(parts(g, v, passages))
 		},
 	}
+}
+
+// The inputs that tell which vectors are the queries' and which the passages', and where each vector went.
+const (
+	queryVectors   = "queries.vectors"
+	passageVectors = "passages.vectors"
+	vectorPlaces   = "texts.places"
+)
+
+// parts are the queries' and the passages' vectors of all texts'; the number of passages is the dimension passages.
+func parts(g *onnx.Graph, v *onnx.Value, passages string) (q, p *onnx.Value) {
+	places := g.Input(vectorPlaces, onnx.Int64, v.Shape[0])
+	x := g.GatherParts(v, []*onnx.Value{
+		g.Input(queryVectors, onnx.Int64, onnx.N(contrast.QueryRows)), g.Input(passageVectors, onnx.Int64, onnx.N(passages)),
+	}, places)
+	return x[0], x[1]
+}
+
+// bindParts adds what parts reads: order has for each vector the number of its text, the first n of which are queries.
+func bindParts(b *ortrain.Batch, order []int, n int) {
+	total := len(order)
+	at, places := make([]int64, total), make([]int64, total)
+	for vector, text := range order {
+		at[text], places[vector] = int64(vector), int64(text)
+	}
+	b.Int(queryVectors, at[:n], int64(n))
+	b.Int(passageVectors, at[n:], int64(total-n))
+	b.Int(vectorPlaces, places, int64(total))
 }
 
 func (t *Task) loss(g *onnx.Graph) vectorLoss {
@@ -168,9 +197,10 @@ func (t *Task) Examples(r data.Row) (int, error) {
 }
 
 // Collate tokenizes examples: their queries, their positives, then their negatives query by query.
-func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, error) {
+func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
 	if t.c.LossType == "stella" {
-		return t.collateTexts(examples)
+		b, err := t.collateTexts(examples)
+		return []*ortrain.Batch{b}, err
 	}
 	var queries, positives, negatives []string
 	var known [][]string
@@ -191,7 +221,7 @@ func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, erro
 	for _, p := range passages {
 		rows = append(rows, encoder.Row{IDs: t.m.Tokenizer.Encode(p, t.c.PassageMaxLen)})
 	}
-	return t.layOut(rows, queries, passages, known, scores), nil
+	return []*ortrain.Batch{t.layOut(rows, queries, passages, known, scores)}, nil
 }
 
 // query is a row's query with its own prompt, or the model's.
@@ -219,11 +249,7 @@ func (t *Task) passages(texts []string) []string {
 func (t *Task) layOut(rows []encoder.Row, queries, passages []string, known [][]string, scores []float64) *ortrain.Batch {
 	out := ortrain.NewBatch()
 	out.Rows = len(queries)
-	starts := t.m.Encoder.Pack(out, rows, t.c.AttentionGroups)
-	lengths := encoder.Lengths(rows)
-	n := len(queries)
-	t.m.Config.bindPooling(out, contrast.QueryRows, starts[:n], lengths[:n])
-	t.m.Config.bindPooling(out, contrast.PassageRows, starts[n:], lengths[n:])
+	bindParts(out, t.pack(out, rows), len(queries))
 	if t.scored() {
 		bindScores(out, t.c.LossType, scores, t.c.Temperature)
 	} else {
@@ -246,10 +272,17 @@ func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 	}
 	out := ortrain.NewBatch()
 	out.Rows = len(rows)
-	starts := t.m.Encoder.Pack(out, rows, t.c.AttentionGroups)
-	t.m.Config.bindPooling(out, textRows, starts, encoder.Lengths(rows))
-	bindStella(out, vectors)
+	bindStella(out, encoder.Pick(vectors, t.pack(out, rows)))
 	return out, nil
+}
+
+// pack lays rows out for the encoder and gives for each vector that it will make the number of its row.
+func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
+	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.c.ChunkTokens, func(b *ortrain.Batch, members []int, starts []int64) {
+		t.m.Config.bindPooling(b, starts, encoder.Lengths(encoder.Pick(rows, members)))
+		order = append(order, members...)
+	})
+	return order
 }
 
 // Save writes the model as a folder that sentence-transformers loads.

@@ -40,8 +40,8 @@ type Task interface {
 	Examples(r data.Row) (int, error)
 	// Least is how many examples a batch needs.
 	Least() int
-	// Collate makes a batch of examples.
-	Collate(epoch int, examples []data.Example) (*ortrain.Batch, error)
+	// Collate makes the micro-batches of a batch of examples, one unless chunk_tokens can split it without loss.
+	Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error)
 	// Score scores each sample's candidates with these parameters.
 	Score(ctx context.Context, parameters []float32, samples []mteb.Sample) ([][]float32, error)
 	// Save writes the model with these parameters as a folder; the card's fields of the run are filled in.

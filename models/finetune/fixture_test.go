@@ -76,10 +76,10 @@ func fixtures(t *testing.T) []fixture {
 }
 
 // trainer opens the fixture's model with some number of attention groups and PyTorch's settings.
-func (f fixture) trainer(t *testing.T, groups int) (finetune.Task, *ortrain.Trainer) {
+func (f fixture) trainer(t *testing.T, groups, chunkTokens int) (finetune.Task, *ortrain.Trainer) {
 	t.Helper()
 	cfg := f.cfg
-	cfg.AttentionGroups = groups
+	cfg.AttentionGroups, cfg.ChunkTokens = groups, chunkTokens
 	task, err := newTask[cfg.Kind](cfg)
 	check(t, err)
 	t.Cleanup(func() { task.Close() })
@@ -95,7 +95,7 @@ func (f fixture) trainer(t *testing.T, groups int) (finetune.Task, *ortrain.Trai
 }
 
 // batch collates all examples of the rows but one (none is left out for -1).
-func (f fixture) batch(t *testing.T, task finetune.Task, without int) *ortrain.Batch {
+func (f fixture) batch(t *testing.T, task finetune.Task, without int) []*ortrain.Batch {
 	t.Helper()
 	var examples []data.Example
 	for i, r := range f.rows {
@@ -112,30 +112,87 @@ func (f fixture) batch(t *testing.T, task finetune.Task, without int) *ortrain.B
 	return b
 }
 
-// Every kind and loss: the loss and every gradient equal PyTorch's, on two runs of a session and at several numbers of
-// attention groups; and so does the eval graph's loss.
+// variants are the ways to lay a batch out that must make no difference: attention groups, and chunks of some tokens,
+// fewer than the longest text's among them.
+var variants = []struct{ groups, chunkTokens int }{{1, 0}, {3, 0}, {2, 5}, {1, 40}}
+
+// Every kind and loss: the loss and every gradient equal PyTorch's, on two runs of a session and in every variant; and
+// so does the loss without dropout.
 func TestGradients(t *testing.T) {
 	for _, f := range fixtures(t) {
-		for _, groups := range []int{1, 3} {
-			t.Run(fmt.Sprintf("%s/%d groups", f.name, groups), func(t *testing.T) {
+		for _, v := range variants {
+			t.Run(fmt.Sprintf("%s/%d groups, chunks of %d", f.name, v.groups, v.chunkTokens), func(t *testing.T) {
 				want, err := safetensors.Open(filepath.Join("testdata", f.name+".safetensors"))
 				check(t, err)
 				defer want.Close()
-				task, tr := f.trainer(t, groups)
+				task, tr := f.trainer(t, v.groups, v.chunkTokens)
 				b := f.batch(t, task, -1)
+				if pieces := max(len(b), len(b[0].Chunks)); v.chunkTokens == 5 && pieces < 4 {
+					t.Fatalf("%d pieces", pieces)
+				}
 				for range 2 {
-					loss, grads, err := tr.Gradients(b)
+					loss, grads, err := tr.Gradients(b...)
 					check(t, err)
 					if math.Abs(loss-f.loss) > 1e-5*f.loss {
 						t.Errorf("loss %.8g, PyTorch %.8g", loss, f.loss)
 					}
 					compareGradients(t, f, tr.Layout(), grads, want)
 				}
-				if loss, err := tr.EvalLoss(b); err != nil || math.Abs(loss-f.loss) > 1e-5*f.loss {
-					t.Errorf("eval graph: loss %.8g, %v, PyTorch %.8g", loss, err, f.loss)
+				if loss := evalLoss(t, tr, b); math.Abs(loss-f.loss) > 1e-5*f.loss {
+					t.Errorf("eval graph: loss %.8g, PyTorch %.8g", loss, f.loss)
 				}
 			})
 		}
+	}
+}
+
+// evalLoss is the mean over a batch's rows.
+func evalLoss(t *testing.T, tr *ortrain.Trainer, batches []*ortrain.Batch) float64 {
+	t.Helper()
+	sum, rows := 0.0, 0
+	for _, b := range batches {
+		loss, err := tr.EvalLoss(b)
+		check(t, err)
+		sum, rows = sum+loss*float64(b.Rows), rows+b.Rows
+	}
+	return sum / float64(rows)
+}
+
+// With dropout a chunk is encoded twice with the same factors: the gradient is that of the loss, taken along a
+// direction, only if they are.
+func TestChunksDropTheSame(t *testing.T) {
+	for _, f := range fixtures(t) {
+		if f.name != "infonce-hard" && f.name != "contrastive" && f.name != "listwise" {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			f.cfg.Dropout = 0.3
+			task, tr := f.trainer(t, 1, 12)
+			b := f.batch(t, task, -1)
+			_, grads, err := tr.Gradients(b...)
+			check(t, err)
+			along := append([]float32{}, grads...)
+			start := append([]float32{}, tr.Parameters()...)
+			norm := 0.0
+			for _, g := range along {
+				norm += float64(g) * float64(g)
+			}
+			at := func(step float64) float64 {
+				for i := range start {
+					tr.Parameters()[i] = start[i] + float32(step/math.Sqrt(norm))*along[i]
+				}
+				loss, _, err := tr.Gradients(b...)
+				check(t, err)
+				return loss
+			}
+			const step = 1e-3
+			if got, want := (at(step)-at(-step))/(2*step), math.Sqrt(norm); math.Abs(got-want) > 0.02*want {
+				t.Errorf("the loss rises by %g along the gradient, whose norm is %g", got, want)
+			}
+			if plain := evalLoss(t, tr, b); math.Abs(plain-at(0)) < 1e-4*plain {
+				t.Errorf("nothing was dropped: the loss is %g", plain)
+			}
+		})
 	}
 }
 
@@ -185,9 +242,9 @@ func compareGradients(t *testing.T, f fixture, l *flat.Layout, grads []float32, 
 func TestTenLosses(t *testing.T) {
 	for _, f := range fixtures(t) {
 		t.Run(f.name, func(t *testing.T) {
-			task, tr := f.trainer(t, 2)
+			task, tr := f.trainer(t, 2, 0)
 			for step, want := range f.losses {
-				s, err := tr.Step([]*ortrain.Batch{f.batch(t, task, step%len(f.rows))})
+				s, err := tr.Step(f.batch(t, task, step%len(f.rows)))
 				check(t, err)
 				if math.Abs(s.Loss-want) > 1e-4*want+1e-6 {
 					t.Errorf("step %d: loss %.7g, PyTorch %.7g", step, s.Loss, want)

@@ -267,12 +267,14 @@ func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
 		if err != nil {
 			return x, err
 		}
-		loss, err := t.EvalLoss(batches[0])
-		if err != nil {
-			return x, err
+		for _, b := range batches {
+			loss, err := t.EvalLoss(b)
+			if err != nil {
+				return x, err
+			}
+			x.Loss += loss * float64(b.Rows)
+			rows += b.Rows
 		}
-		x.Loss += loss * float64(batches[0].Rows)
-		rows += batches[0].Rows
 	}
 	x.Loss /= float64(rows)
 	scores, err := v.r.task.Score(v.ctx, t.Parameters(), v.samples)

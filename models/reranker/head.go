@@ -71,10 +71,15 @@ func (m *Model) logits(g *onnx.Graph, w encoder.Weights, l encoder.Layout, hidde
 // pack lays pairs out.
 func (m *Model) pack(rows []encoder.Row, groups int) *ortrain.Batch {
 	b := ortrain.NewBatch()
-	starts := m.Encoder.Pack(b, rows, groups)
-	b.Int(firstInput, starts, int64(len(rows)))
-	b.Dims[pairRows] = int64(len(rows))
+	m.bindFirst(b, m.Encoder.Pack(b, rows, groups))
 	return b
+}
+
+// bindFirst adds where the pairs start.
+func (m *Model) bindFirst(b *ortrain.Batch, starts []int64) {
+	n := int64(len(starts))
+	b.Int(firstInput, starts, n)
+	b.Dims[pairRows] = n
 }
 
 // exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids

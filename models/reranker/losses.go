@@ -23,7 +23,8 @@ const (
 type loss struct {
 	grouped bool // needs all of a query's passages
 	graph   func(g *onnx.Graph, scores *onnx.Value) *onnx.Value
-	bind    func(b *ortrain.Batch, groups [][]float64)
+	// places has for each passage, group by group, where its score is; a point-wise loss takes them in order.
+	bind func(b *ortrain.Batch, groups [][]float64, places []int64)
 }
 
 var losses = map[string]loss{
@@ -61,7 +62,7 @@ func pointwiseMSE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	return g.ReduceMean(g.Mul(d, d), false, 0)
 }
 
-func bindLabels(b *ortrain.Batch, groups [][]float64) {
+func bindLabels(b *ortrain.Batch, groups [][]float64, _ []int64) {
 	var labels []float32
 	for _, group := range groups {
 		for _, y := range group {
@@ -85,20 +86,20 @@ func pairwiseRankNet(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	return g.ReduceSum(g.Mul(softplus(g, d), g.Input(weightInput, onnx.Float32, n)), false, 0)
 }
 
-func bindOrder(b *ortrain.Batch, groups [][]float64) {
+func bindOrder(b *ortrain.Batch, groups [][]float64, places []int64) {
 	var better, worse []int64
 	var weights []float32
-	first := int64(0)
+	first := 0
 	for _, group := range groups {
 		for i, yi := range group {
 			for j, yj := range group {
 				if yi > yj {
-					better, worse = append(better, first+int64(i)), append(worse, first+int64(j))
+					better, worse = append(better, places[first+i]), append(worse, places[first+j])
 					weights = append(weights, float32(yi-yj))
 				}
 			}
 		}
-		first += int64(len(group))
+		first += len(group)
 	}
 	n := int64(len(weights))
 	for i := range weights {
@@ -126,7 +127,7 @@ func listwiseCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 // absent is added to the scores of places in a group that no passage has.
 const absent = -1e9
 
-func bindTargets(b *ortrain.Batch, groups [][]float64) {
+func bindTargets(b *ortrain.Batch, groups [][]float64, places []int64) {
 	most := 0
 	for _, group := range groups {
 		most = max(most, len(group))
@@ -147,7 +148,7 @@ func bindTargets(b *ortrain.Batch, groups [][]float64) {
 				bias[at] = absent
 				continue
 			}
-			members[at] = int64(first + i)
+			members[at] = places[first+i]
 			if group[i] != 0 {
 				targets[at] = float32(math.Exp(group[i]) / sum)
 			}

@@ -64,18 +64,19 @@ func (t *Task) Model() artifact.Model {
 	if t.loss.grouped {
 		rows *= t.c.GroupSize
 	}
-	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups})
+	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups}.Chunk(t.c.ChunkTokens))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds := t.m.Encoder.Bounds(s)
-	bounds[pairRows] = int64(s.Rows)
+	bounds[pairRows] = bounds[encoder.TokensDim] // a chunk of short pairs has more of them than Rows
 	return artifact.Model{
-		Name: "reranker", Params: t.m.Params(), Bounds: bounds,
-		Loss: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
+		Name: "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.ChunkTokens > 0 && t.loss.grouped,
+		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			hidden, l := t.m.Encoder.BuildPacked(g, w, s, drop)
-			return t.loss.graph(g, t.m.logits(g, w, l, hidden, drop))
+			return t.m.logits(g, w, l, hidden, drop)
 		},
+		Compare: t.loss.graph,
 	}
 }
 
@@ -127,7 +128,7 @@ func (t *Task) Examples(r data.Row) (int, error) {
 }
 
 // Collate tokenizes examples.
-func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, error) {
+func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
 	var rows []encoder.Row
 	var groups [][]float64
 	for _, e := range examples {
@@ -143,14 +144,39 @@ func (t *Task) Collate(epoch int, examples []data.Example) (*ortrain.Batch, erro
 		}
 		groups = append(groups, labels)
 	}
-	return t.layOut(rows, groups), nil
+	if t.loss.grouped {
+		return []*ortrain.Batch{t.layOut(rows, groups)}, nil
+	}
+	return t.split(rows, groups), nil
 }
 
+// layOut makes one batch of pairs; its chunks change the pairs' places, so the labels' order follows.
 func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
-	b := t.m.pack(rows, t.c.AttentionGroups)
+	b := ortrain.NewBatch()
 	b.Rows = len(groups)
-	t.loss.bind(b, groups)
+	places, next := make([]int64, len(rows)), int64(0)
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.ChunkTokens, func(chunk *ortrain.Batch, members []int, starts []int64) {
+		t.m.bindFirst(chunk, starts)
+		for _, row := range members {
+			places[row] = next
+			next++
+		}
+	})
+	t.loss.bind(b, groups, places)
 	return b
+}
+
+// split makes micro-batches of at most chunk_tokens tokens: a point-wise loss needs no more than its own pairs.
+func (t *Task) split(rows []encoder.Row, labels [][]float64) []*ortrain.Batch {
+	var out []*ortrain.Batch
+	for _, members := range encoder.Chunks(rows, t.c.ChunkTokens) {
+		b := ortrain.NewBatch()
+		b.Rows = len(members)
+		t.m.bindFirst(b, t.m.Encoder.Pack(b, encoder.Pick(rows, members), t.c.AttentionGroups))
+		t.loss.bind(b, encoder.Pick(labels, members), nil)
+		out = append(out, b)
+	}
+	return out
 }
 
 // draw picks at most train_group_size of a query's passages for this epoch, one with the largest label and one with

@@ -33,14 +33,19 @@ const (
 	GradientSuffix = ".grad"
 )
 
-// Model is what a model hands over to be trained.
+// Model is what a model hands over to be trained: the loss is Compare of Encode.
 type Model struct {
 	Name   string
 	Params []flat.Param
-	// Loss adds the batch's inputs and the forward pass to g and gives the scalar loss. drop is nil for evaluation.
-	Loss func(g *onnx.Graph, param func(name string) *onnx.Value, drop *dropout.Graph) *onnx.Value
+	// Encode adds a batch's texts and the forward pass to g and gives what the loss compares: rows that do not depend
+	// on each other, such as the texts' vectors. drop is nil for evaluation.
+	Encode func(g *onnx.Graph, param func(name string) *onnx.Value, drop *dropout.Graph) *onnx.Value
+	// Compare adds the loss's own inputs and gives the scalar loss of encoded rows. It reads no parameter.
+	Compare func(g *onnx.Graph, encoded *onnx.Value) *onnx.Value
 	// Bounds are the largest sizes of the named dimensions that dropout sites have.
 	Bounds map[string]int64
+	// Chunked adds the graphs by which a batch is encoded piece by piece.
+	Chunked bool
 }
 
 // Set is an artifact directory in memory.
@@ -51,6 +56,7 @@ type Set struct {
 	Eval     []byte
 	// Optimizer, Norm and Accumulation work on views of the flat buffers.
 	Optimizer, Norm, Accumulation []byte
+	Chunks                        *Chunks // nil where batches are encoded whole
 }
 
 // Build makes the graphs of a model and its optimizer.
@@ -65,6 +71,11 @@ func Build(m Model, adamw optim.AdamW) (*Set, error) {
 	}
 	if s.Eval, err = evaluation(m); err != nil {
 		return nil, fmt.Errorf("building the eval graph of %s: %w", m.Name, err)
+	}
+	if m.Chunked {
+		if s.Chunks, err = chunks(m); err != nil {
+			return nil, fmt.Errorf("building the chunked graphs of %s: %w", m.Name, err)
+		}
 	}
 	for _, f := range []struct {
 		to *[]byte
@@ -81,27 +92,32 @@ func training(m Model) ([]byte, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " training")
 	find, values := inputs(g, m.Params)
 	drop := dropout.NewGraph(g, m.Bounds)
-	loss := m.Loss(g, find, drop)
+	loss := m.Compare(g, m.Encode(g, find, drop))
 	grads, err := grad.Gradients(g, loss, values)
 	if err != nil {
 		return nil, nil, err
 	}
 	g.Output(LossOutput, loss)
+	b, err := withGradients(g, m, grads)
+	return b, drop.Plan(), err
+}
+
+// withGradients is the file of a graph that gives the parameters' gradients.
+func withGradients(g *onnx.Graph, m Model, grads []*onnx.Value) ([]byte, error) {
 	for i, d := range grads {
 		if d == nil {
-			return nil, nil, fmt.Errorf("the loss does not depend on the parameter %q", m.Params[i].Name)
+			return nil, fmt.Errorf("the loss does not depend on the parameter %q", m.Params[i].Name)
 		}
 		g.Output(m.Params[i].Name+GradientSuffix, d)
 	}
 	g.Prune()
-	b, err := g.Bytes()
-	return b, drop.Plan(), err
+	return g.Bytes()
 }
 
 func evaluation(m Model) ([]byte, error) {
 	g := onnx.NewGraph(m.Name + " eval")
 	find, _ := inputs(g, m.Params)
-	g.Output(LossOutput, m.Loss(g, find, nil))
+	g.Output(LossOutput, m.Compare(g, m.Encode(g, find, nil)))
 	g.Prune()
 	return g.Bytes()
 }
@@ -127,11 +143,15 @@ func (s *Set) Write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	var errs []error
-	for name, b := range map[string][]byte{
+	files := map[string][]byte{
 		TrainingFile: s.Training, EvalFile: s.Eval, OptimizerFile: s.Optimizer,
 		NormFile: s.Norm, AccumulationFile: s.Accumulation,
-	} {
+	}
+	if c := s.Chunks; c != nil {
+		files[EncodeFile], files[CompareFile], files[BackwardFile] = c.Encode, c.Compare, c.Backward
+	}
+	var errs []error
+	for name, b := range files {
 		errs = append(errs, os.WriteFile(filepath.Join(dir, name), b, 0o644))
 	}
 	return errors.Join(errs...)

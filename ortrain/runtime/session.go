@@ -130,20 +130,25 @@ func (b *Binding) Output(name string, t *Tensor) error {
 
 // Ints binds int64 values to an input for the next runs; the binding owns the tensor, data must stay unchanged.
 func (b *Binding) Ints(name string, data []int64, dims ...int64) error {
-	return bindOwned(b, name, data, dims)
+	return bindOwned(b, b.Input, name, data, dims)
 }
 
 // Floats binds float32 values to an input for the next runs; the binding owns the tensor.
 func (b *Binding) Floats(name string, data []float32, dims ...int64) error {
-	return bindOwned(b, name, data, dims)
+	return bindOwned(b, b.Input, name, data, dims)
 }
 
-func bindOwned[T Element](b *Binding, name string, data []T, dims []int64) error {
+// OutputFloats binds the values that an output of the next runs is written to; the binding owns the tensor.
+func (b *Binding) OutputFloats(name string, data []float32, dims ...int64) error {
+	return bindOwned(b, b.Output, name, data, dims)
+}
+
+func bindOwned[T Element](b *Binding, bind func(string, *Tensor) error, name string, data []T, dims []int64) error {
 	t, err := NewTensor(data, dims...)
 	if err != nil {
-		return fmt.Errorf("input %q: %w", name, err)
+		return fmt.Errorf("%q: %w", name, err)
 	}
-	if err := b.Input(name, t); err != nil {
+	if err := bind(name, t); err != nil {
 		return errors.Join(err, t.Close())
 	}
 	old := b.owned[name]

@@ -40,6 +40,9 @@ type Scalar[T Element] struct {
 
 // NewScalar makes a scalar of value zero.
 func NewScalar[T Element]() (*Scalar[T], error) {
+	if err := Load(""); err != nil {
+		return nil, err
+	}
 	s, err := ort.NewEmptyScalar[T]()
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime scalar: %w", err)
