@@ -74,6 +74,7 @@ func (t *Task) Model() artifact.Model {
 	}
 	return t.model(encoder.Shape{
 		Rows: t.c.BatchSize * perQuery, MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
+		Layers: t.c.GradientCheckpointing,
 	}.Chunk(t.c.ChunkTokens))
 }
 

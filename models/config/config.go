@@ -52,6 +52,7 @@ type Train struct {
 	BatchSize                 int     `yaml:"batch_size" json:"batch_size" usage:"examples of a micro-batch; in-batch negatives come from it"`
 	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps" usage:"micro-batches of a step; it adds no in-batch negatives: those come from the own micro-batch"`
 	ChunkTokens               int     `yaml:"chunk_tokens" json:"chunk_tokens" usage:"encode a batch in chunks of at most this many tokens, so that memory no longer grows with batch_size: the loss still sees the whole batch, and texts are encoded twice (pairs of a point-wise loss once); 0: the whole batch at once"`
+	GradientCheckpointing     bool    `yaml:"gradient_checkpointing" json:"gradient_checkpointing" usage:"keep only each layer's input for the backward pass and compute the rest again: less memory, slower"`
 	LR                        float64 `yaml:"lr" json:"lr" usage:"peak learning rate"`
 	LRSchedule                string  `yaml:"lr_schedule" json:"lr_schedule" usage:"after the warm-up: cosine, linear or constant"`
 	WarmupProportion          float64 `yaml:"warmup_proportion" json:"warmup_proportion" usage:"share of the steps that warm up"`
@@ -105,7 +106,7 @@ func DefaultTrain(kind card.Kind) Train {
 
 // ignored are RAG-Retrieval's keys that have no meaning here, with the reason.
 var ignored = map[string]string{
-	"mixed_precision": "a CPU trains in fp32", "gradient_checkpointing": "attention is recomputed where it is large",
+	"mixed_precision": "a CPU trains in fp32",
 	"all_gather": "there is one process", "log_with": "log.jsonl is always written", "num_labels": "a reranker has one",
 	"save_on_epoch_end": "see save_steps", "num_max_checkpoints": "the newest checkpoint is kept", "num_workers": "tokens are prepared while training",
 	"model_type": "config.json says it", "device": "there is one provider", "train_type": "loss_type says it", "project_name": "nothing is sent anywhere",

@@ -94,6 +94,7 @@ func (t *Task) Least() int {
 func (t *Task) shape() encoder.Shape {
 	return encoder.Shape{
 		Rows: t.c.BatchSize * (2 + t.c.NegNums), MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
+		Layers: t.c.GradientCheckpointing,
 	}.Chunk(t.c.ChunkTokens)
 }
 

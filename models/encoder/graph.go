@@ -86,6 +86,9 @@ type Training struct {
 	// RecomputeAttention makes attention scores and probabilities, quadratic in length, again in the backward pass
 	// instead of keeping them: a few percent slower.
 	RecomputeAttention bool
+	// RecomputeLayers keeps only the two residual sums of each layer and makes the rest again in the backward pass: less
+	// memory for most of a second forward pass (gradient checkpointing, Chen et al. 2016).
+	RecomputeLayers bool
 }
 
 // keptAttention is how many bytes of attention probabilities a training graph may keep.
@@ -101,10 +104,15 @@ func (c Config) RecomputeAttention(rows, maxLength int) bool {
 // Build appends the encoder and gives the last hidden state, [tokens, hidden].
 // Source: Devlin et al. 2018, as transformers' BertModel and its relatives compute it.
 func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training) *onnx.Value {
-	b := builder{c, g, w, l, t.Dropout, t.RecomputeAttention}
+	b := builder{c: c, g: g, w: w, l: l, drop: t.Dropout, recompute: t.RecomputeAttention}
 	x := b.embed()
 	for i := 0; i < c.NumHiddenLayers; i++ {
-		x = b.layer(fmt.Sprintf("encoder.layer.%d", i), x)
+		before := len(g.Nodes)
+		var sums []*onnx.Value
+		x, sums = b.layer(fmt.Sprintf("encoder.layer.%d", i), x)
+		if t.RecomputeLayers {
+			g.RecomputeAll(g.Nodes[before:], sums...)
+		}
 	}
 	return x
 }
@@ -146,16 +154,19 @@ func (b builder) embed() *onnx.Value {
 	return x
 }
 
-func (b builder) layer(name string, x *onnx.Value) *onnx.Value {
+// layer gives its output and the residual sums, before LayerNorm, of its two halves.
+func (b builder) layer(name string, x *onnx.Value) (out *onnx.Value, sums []*onnx.Value) {
 	g := b.g
 	attended := b.linear(name+".attention.output.dense", b.attention(name, x))
 	if b.c.family().attentionOutputDropout {
 		attended = b.drop.Apply(name+"/attention/output/dropout", attended, b.c.HiddenDropout)
 	}
-	x = b.norm(name+".attention.output.LayerNorm", g.Add(x, attended))
+	first := g.Add(x, attended)
+	x = b.norm(name+".attention.output.LayerNorm", first)
 	wide := b.l.Gelu(b.linear(name+".intermediate.dense", x))
-	out := b.drop.Apply(name+"/output/dropout", b.linear(name+".output.dense", wide), b.c.HiddenDropout)
-	return b.norm(name+".output.LayerNorm", g.Add(x, out))
+	out = b.drop.Apply(name+"/output/dropout", b.linear(name+".output.dense", wide), b.c.HiddenDropout)
+	second := g.Add(x, out)
+	return b.norm(name+".output.LayerNorm", second), []*onnx.Value{first, second}
 }
 
 // again marks an attention value to be recomputed in the backward pass, if that was chosen.

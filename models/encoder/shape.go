@@ -11,6 +11,7 @@ type Shape struct {
 	MaxLength int   // tokens of the longest
 	Groups    int   // attention groups
 	Recompute *bool // attention in the backward pass, see Training; nil: where it is large
+	Layers    bool  // recompute whole layers, see Training
 }
 
 // Bounds are the largest sizes of the named dimensions of a packed batch of these limits.
@@ -24,7 +25,7 @@ func (c Config) Bounds(s Shape) map[string]int64 {
 
 // BuildPacked appends the inputs of a packed batch and the encoder in training; drop is nil for evaluation.
 func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph) (*onnx.Value, Layout) {
-	t := Training{Dropout: drop}
+	t := Training{Dropout: drop, RecomputeLayers: s.Layers}
 	if s.Recompute != nil {
 		t.RecomputeAttention = *s.Recompute
 	} else {

@@ -75,11 +75,11 @@ func fixtures(t *testing.T) []fixture {
 	return out
 }
 
-// trainer opens the fixture's model with some number of attention groups and PyTorch's settings.
-func (f fixture) trainer(t *testing.T, groups, chunkTokens int) (finetune.Task, *ortrain.Trainer) {
+// trainer opens the fixture's model with PyTorch's settings.
+func (f fixture) trainer(t *testing.T, v variant) (finetune.Task, *ortrain.Trainer) {
 	t.Helper()
 	cfg := f.cfg
-	cfg.AttentionGroups, cfg.ChunkTokens = groups, chunkTokens
+	cfg.AttentionGroups, cfg.ChunkTokens, cfg.GradientCheckpointing = v.groups, v.chunkTokens, v.checkpointing
 	task, err := newTask[cfg.Kind](cfg)
 	check(t, err)
 	t.Cleanup(func() { task.Close() })
@@ -112,20 +112,25 @@ func (f fixture) batch(t *testing.T, task finetune.Task, without int) []*ortrain
 	return b
 }
 
-// variants are the ways to lay a batch out that must make no difference: attention groups, and chunks of some tokens,
-// fewer than the longest text's among them.
-var variants = []struct{ groups, chunkTokens int }{{1, 0}, {3, 0}, {2, 5}, {1, 40}}
+// variant is a way to compute a batch that must make no difference.
+type variant struct {
+	groups, chunkTokens int
+	checkpointing       bool
+}
+
+// variants have attention groups, chunks, of fewer tokens than the longest text among them, and recomputed layers.
+var variants = []variant{{1, 0, false}, {3, 0, false}, {2, 5, false}, {1, 40, true}, {2, 0, true}}
 
 // Every kind and loss: the loss and every gradient equal PyTorch's, on two runs of a session and in every variant; and
 // so does the loss without dropout.
 func TestGradients(t *testing.T) {
 	for _, f := range fixtures(t) {
 		for _, v := range variants {
-			t.Run(fmt.Sprintf("%s/%d groups, chunks of %d", f.name, v.groups, v.chunkTokens), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				want, err := safetensors.Open(filepath.Join("testdata", f.name+".safetensors"))
 				check(t, err)
 				defer want.Close()
-				task, tr := f.trainer(t, v.groups, v.chunkTokens)
+				task, tr := f.trainer(t, v)
 				b := f.batch(t, task, -1)
 				if pieces := max(len(b), len(b[0].Chunks)); v.chunkTokens == 5 && pieces < 4 {
 					t.Fatalf("%d pieces", pieces)
@@ -158,6 +163,48 @@ func evalLoss(t *testing.T, tr *ortrain.Trainer, batches []*ortrain.Batch) float
 	return sum / float64(rows)
 }
 
+// A batch in chunks is the plain batch to 1e-5: the loss, and every gradient, held against the largest of all.
+func TestChunksEqualThePlainBatch(t *testing.T) {
+	for _, f := range fixtures(t) {
+		t.Run(f.name, func(t *testing.T) {
+			task, plain := f.trainer(t, variant{groups: 1})
+			wantLoss, want, err := plain.Gradients(f.batch(t, task, -1)...)
+			check(t, err)
+			task, chunked := f.trainer(t, variant{groups: 1, chunkTokens: 16})
+			loss, grads, err := chunked.Gradients(f.batch(t, task, -1)...)
+			check(t, err)
+			if math.Abs(loss-wantLoss) > 1e-5*wantLoss {
+				t.Errorf("loss %.8g, of the plain batch %.8g", loss, wantLoss)
+			}
+			overall, plainOf := 0.0, map[string][]float32{}
+			check(t, plain.Layout().Each(want, func(p flat.Param, values []float32) error {
+				plainOf[p.Name] = values
+				overall = max(overall, largest(values))
+				return nil
+			}))
+			check(t, chunked.Layout().Each(grads, func(p flat.Param, got []float32) error {
+				worst := 0.0
+				for i, w := range plainOf[p.Name] {
+					worst = max(worst, math.Abs(float64(got[i]-w)))
+				}
+				if !(worst <= 1e-5*overall) {
+					t.Errorf("%s: differs by %.3g, largest element %.3g", p.Name, worst, largest(plainOf[p.Name]))
+				}
+				return nil
+			}))
+		})
+	}
+}
+
+// largest is the largest absolute value.
+func largest(values []float32) float64 {
+	out := 0.0
+	for _, x := range values {
+		out = max(out, math.Abs(float64(x)))
+	}
+	return out
+}
+
 // With dropout a chunk is encoded twice with the same factors: the gradient is that of the loss, taken along a
 // direction, only if they are.
 func TestChunksDropTheSame(t *testing.T) {
@@ -167,7 +214,7 @@ func TestChunksDropTheSame(t *testing.T) {
 		}
 		t.Run(f.name, func(t *testing.T) {
 			f.cfg.Dropout = 0.3
-			task, tr := f.trainer(t, 1, 12)
+			task, tr := f.trainer(t, variant{1, 12, true})
 			b := f.batch(t, task, -1)
 			_, grads, err := tr.Gradients(b...)
 			check(t, err)
@@ -242,7 +289,7 @@ func compareGradients(t *testing.T, f fixture, l *flat.Layout, grads []float32, 
 func TestTenLosses(t *testing.T) {
 	for _, f := range fixtures(t) {
 		t.Run(f.name, func(t *testing.T) {
-			task, tr := f.trainer(t, 2, 0)
+			task, tr := f.trainer(t, variant{groups: 2})
 			for step, want := range f.losses {
 				s, err := tr.Step(f.batch(t, task, step%len(f.rows)))
 				check(t, err)

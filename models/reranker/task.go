@@ -64,7 +64,7 @@ func (t *Task) Model() artifact.Model {
 	if t.loss.grouped {
 		rows *= t.c.GroupSize
 	}
-	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups}.Chunk(t.c.ChunkTokens))
+	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing}.Chunk(t.c.ChunkTokens))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {

@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -223,6 +224,17 @@ func (g *Graph) Assume(v *Value, shape Shape) *Value {
 func (g *Graph) Recompute(v *Value) *Value {
 	g.recompute[v] = true
 	return v
+}
+
+// RecomputeAll marks every float value that nodes compute, but for those that are kept.
+func (g *Graph) RecomputeAll(nodes []*Node, kept ...*Value) {
+	for _, n := range nodes {
+		for _, v := range n.Outputs {
+			if v.DType.IsFloat() && !slices.Contains(kept, v) {
+				g.recompute[v] = true
+			}
+		}
+	}
 }
 
 // IsRecomputed says whether Recompute marked v.
