@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -40,9 +39,9 @@ func (t *Trainer) buffers() map[string][]float32 {
 	}
 }
 
-// SaveCheckpoint writes the whole state of the run into dir, which is the old checkpoint or the new one at any moment.
-// host is kept as JSON for the caller.
-func (t *Trainer) SaveCheckpoint(dir string, host any) error {
+// saveCheckpoint writes the whole state of the run into dir, which appears whole or not at all. host is kept as JSON for
+// the caller.
+func (t *Trainer) saveCheckpoint(dir string, host any) error {
 	return atomicdir.Write(dir, func(tmp string) error { return t.fillCheckpoint(tmp, host) })
 }
 
@@ -99,31 +98,29 @@ func fileSum(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// ReadCheckpointHost reads only what the caller of SaveCheckpoint added, into host.
-func ReadCheckpointHost(dir string, host any) error {
-	_, _, err := readState(dir, host)
-	return err
-}
-
-// LoadCheckpoint continues from a checkpoint: parameters, moments, step and seed are those that were saved.
-func (t *Trainer) LoadCheckpoint(dir string) error {
-	dir, s, err := readState(dir, nil)
+// openCheckpoint reads a checkpoint's state and opens its tensors, if it is whole.
+func openCheckpoint(dir string) (s state, f *safetensors.File, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if err != nil {
-		return err
+		return s, nil, err
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, nil, fmt.Errorf("%s: %w", filepath.Join(dir, stateFile), err)
 	}
 	path := filepath.Join(dir, tensorsFile)
 	sum, err := fileSum(path)
 	if err != nil {
-		return err
+		return s, nil, err
 	}
 	if sum != s.SHA256 {
-		return fmt.Errorf("%s: checksum %s, %s says %s: the checkpoint is damaged", path, sum, stateFile, s.SHA256)
+		return s, nil, fmt.Errorf("%s: checksum %s, %s says %s", path, sum, stateFile, s.SHA256)
 	}
-	f, err := safetensors.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+	f, err = safetensors.Open(path)
+	return s, f, err
+}
+
+// load takes parameters, moments and step from a checkpoint's tensors.
+func (t *Trainer) load(s state, f *safetensors.File) error {
 	for prefix, buffer := range t.buffers() {
 		if err := t.set.Layout.Each(buffer, func(p flat.Param, values []float32) error {
 			saved, err := f.Float32(prefix + p.Name)
@@ -131,7 +128,7 @@ func (t *Trainer) LoadCheckpoint(dir string) error {
 				return err
 			}
 			if len(saved) != len(values) {
-				return fmt.Errorf("%s: tensor %q has %d elements, the model has %d", path, prefix+p.Name, len(saved), len(values))
+				return fmt.Errorf("tensor %q has %d elements, the model has %d", prefix+p.Name, len(saved), len(values))
 			}
 			copy(values, saved)
 			return nil
@@ -140,31 +137,8 @@ func (t *Trainer) LoadCheckpoint(dir string) error {
 		}
 	}
 	if s.Seed != t.cfg.Seed {
-		return fmt.Errorf("%s: seed %d, this run has %d", dir, s.Seed, t.cfg.Seed)
+		return fmt.Errorf("seed %d, this run has %d", s.Seed, t.cfg.Seed)
 	}
 	t.step = s.Step
 	return nil
-}
-
-// readState reads the JSON part of the checkpoint in dir, or of the one that an interrupted save left as dir.old.
-func readState(dir string, host any) (string, state, error) {
-	var s state
-	b, err := os.ReadFile(filepath.Join(dir, stateFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		if old, e := os.ReadFile(filepath.Join(dir+".old", stateFile)); e == nil {
-			dir, b, err = dir+".old", old, nil
-		}
-	}
-	if err != nil {
-		return dir, s, fmt.Errorf("no checkpoint: %w", err)
-	}
-	if err := json.Unmarshal(b, &s); err != nil {
-		return dir, s, fmt.Errorf("%s: %w", filepath.Join(dir, stateFile), err)
-	}
-	if host != nil {
-		if err := json.Unmarshal(s.Host, host); err != nil {
-			return dir, s, fmt.Errorf("%s: %w", filepath.Join(dir, stateFile), err)
-		}
-	}
-	return dir, s, nil
 }

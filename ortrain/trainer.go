@@ -35,7 +35,8 @@ type Config struct {
 type Trainer struct {
 	cfg  Config
 	set  *artifact.Set
-	step int // steps done
+	step  int // steps done
+	saved int // the step of the newest checkpoint; -1: none
 
 	parameters, gradients *runtime.Buffer
 	moments               [2]*runtime.Buffer
@@ -66,7 +67,7 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if err := cfg.Schedule.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{cfg: cfg, set: set, tables: map[float64]*runtime.Buffer{}}
+	t := &Trainer{cfg: cfg, set: set, saved: -1, tables: map[float64]*runtime.Buffer{}}
 	if err := t.open(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}

@@ -1,25 +1,40 @@
 #!/usr/bin/env bash
 # Kills real training runs (kill -9) at random moments, resumes them, and compares what they end with, byte for byte, with
-# a run that was never stopped. A checkpoint is written after every step, so that most kills fall into one.
+# a run that was never stopped. A checkpoint is written after every step, so that most kills fall into one. As root, the
+# runs write to a small file system, and every fifth one finds it filled up.
 #
-#   ./scripts/fault.sh [KILLS]      # default 75, a minute and a half
+#   ./scripts/fault.sh [KILLS]      # default 75, two minutes
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kills=${1:-75}
 ./scripts/setup.sh --no-model
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'umount "$work/small" 2> /dev/null || true; rm -rf "$work"' EXIT
+small="" stopped="$work/stopped" fills=0
+mkdir "$work/small"
+if mount -t tmpfs -o size=8m tmpfs "$work/small" 2> /dev/null; then
+  small="$work/small" stopped="$work/small/stopped"
+else
+  echo "no small file system can be mounted here (needs root): disks that fill up are left out"
+fi
 for i in $(seq 1000); do
   printf '{"query": "如何重置密码 number %d", "pos": "在设置页面点击忘记密码,按邮件里的链接重置 %d"}\n' "$i" "$i"
 done > "$work/rows.jsonl"
 run() { # output folder, further flags
   bin/rag-retrieval train embedding --model models/finetune/testdata/bert --train-dataset "$work/rows.jsonl" --output-dir "$@" \
-    --lr 1e-3 --epochs 40 --batch-size 8 --query-max-len 14 --passage-max-len 16 --save-steps 1 --log-interval 100000 > "$work/log" 2>&1
+    --lr 1e-3 --epochs 60 --batch-size 8 --query-max-len 14 --passage-max-len 16 --save-steps 1 --log-interval 100000 > "$work/log" 2>&1
 }
 run "$work/whole"
 resume=() killed=0
 while [ "$killed" -lt "$kills" ]; do
-  run "$work/stopped" ${resume[@]+"${resume[@]}"} 2> /dev/null & pid=$!
+  if [ -n "$small" ] && [ "${#resume[@]}" -gt 0 ] && [ $((killed % 5)) -eq 4 ]; then
+    head -c 8m /dev/zero > "$small/filler" 2> /dev/null || true
+    if run "$stopped" --resume 2> /dev/null; then echo "a run ended well on a full disk"; exit 1; fi
+    grep -q "no space left on device" "$work/log" || { tail -1 "$work/log"; exit 1; }
+    rm "$small/filler"
+    fills=$((fills + 1))
+  fi
+  run "$stopped" ${resume[@]+"${resume[@]}"} 2> /dev/null & pid=$!
   sleep "0.$((RANDOM % 60 + 15))"
   # The shell's child is the function; the program is its child.
   child=$(pgrep -P "$pid" || true)
@@ -27,15 +42,17 @@ while [ "$killed" -lt "$kills" ]; do
   kill -9 "$child"
   wait "$pid" 2> /dev/null || true
   killed=$((killed + 1))
-  if [ -d "$work/stopped/artifacts/checkpoint" ] || [ -d "$work/stopped/artifacts/checkpoint.old" ]; then
+  if compgen -G "$stopped/artifacts/checkpoint/step-????????" > /dev/null; then
     resume=(--resume)
   else
-    rm -rf "$work/stopped"
+    rm -rf "$stopped"
   fi
 done
-run "$work/stopped" ${resume[@]+"${resume[@]}"} || { tail -1 "$work/log"; exit 1; }
-for f in artifacts/checkpoint/state.safetensors model/model.safetensors model/model.onnx; do
-  cmp "$work/whole/$f" "$work/stopped/$f"
+run "$stopped" ${resume[@]+"${resume[@]}"} || { tail -1 "$work/log"; exit 1; }
+last=$(cd "$work/whole" && ls -d artifacts/checkpoint/step-* | tail -1)
+for f in "$last/state.safetensors" model/model.safetensors model/model.onnx; do
+  cmp "$work/whole/$f" "$stopped/$f"
 done
-[ "$(wc -l < "$work/whole/log.jsonl")" = "$(wc -l < "$work/stopped/log.jsonl")" ] || { echo "the logs differ in their number of steps"; exit 1; }
-echo "$killed kills: the same bytes, and each of $(wc -l < "$work/stopped/log.jsonl") steps logged once"
+steps=$(wc -l < "$stopped/metrics.jsonl")
+[ "$(wc -l < "$work/whole/metrics.jsonl")" = "$steps" ] || { echo "the logs differ in their number of steps"; exit 1; }
+echo "$killed kills, $fills full disks: the same bytes, and each of $steps steps logged once"

@@ -22,7 +22,7 @@ func TestFullDisk(t *testing.T) {
 		if o.code != 1 || !strings.Contains(last, "no space left on device") {
 			t.Errorf("%d KiB: exit %d: %s", size, o.code, o.stderr)
 		}
-		for _, name := range []string{"model", "model.tmp", "artifacts/checkpoint.tmp"} {
+		for _, name := range []string{"model", "model.tmp", "artifacts/checkpoint/step-00000010.tmp"} {
 			if _, err := os.Stat(filepath.Join(out, name)); err == nil {
 				t.Errorf("%d KiB: %s was left behind", size, name)
 			}

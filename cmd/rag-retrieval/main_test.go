@@ -120,8 +120,8 @@ func TestTrainEvalEncode(t *testing.T) {
 		t.Errorf("stdout %q, stderr %q", o.stdout, o.stderr)
 	}
 	for _, name := range []string{
-		"config.yaml", "log.jsonl", "train.json", "artifacts/training_model.onnx", "artifacts/eval_model.onnx",
-		"artifacts/optimizer_model.onnx", "artifacts/checkpoint/state.safetensors", "model/model.safetensors",
+		"config.yaml", "metrics.jsonl", "train.json", "artifacts/training_model.onnx", "artifacts/eval_model.onnx",
+		"artifacts/optimizer_model.onnx", "model/model.safetensors",
 		"model/model.onnx", "model/modules.json", "model/1_Pooling/config.json", "model/tokenizer.json", "model/rag_retrieval.json",
 	} {
 		if _, err := os.Stat(filepath.Join(out, name)); err != nil {
@@ -343,7 +343,7 @@ func readJSON(t *testing.T, path string, v any) {
 
 func readLosses(t *testing.T, out string) []float64 {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(out, "log.jsonl"))
+	b, err := os.ReadFile(filepath.Join(out, "metrics.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +412,7 @@ func stopAfter(t *testing.T, out string, steps int, signal os.Signal, args ...st
 		t.Fatal(err)
 	}
 	for begun := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		log, _ := os.ReadFile(filepath.Join(out, "log.jsonl"))
+		log, _ := os.ReadFile(filepath.Join(out, "metrics.jsonl"))
 		if bytes.Count(log, []byte("\n")) >= steps {
 			break
 		}
@@ -429,10 +429,60 @@ func stopAfter(t *testing.T, out string, steps int, signal os.Signal, args ...st
 	return c.ProcessState.ExitCode(), b.String()
 }
 
+// lastCheckpoint is the newest checkpoint of a run, relative to its folder.
+func lastCheckpoint(t *testing.T, out string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(out, "artifacts", "checkpoint", "step-*"))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no checkpoint in %s (%v)", out, err)
+	}
+	name, err := filepath.Rel(out, found[len(found)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// The newest checkpoints are kept; a damaged one is named, left out and not loaded, and the run ends with the same bytes.
+func TestDamagedCheckpoints(t *testing.T) {
+	data := pairs(t, 60)
+	more := []string{"--epochs", "3", "--save-steps", "5", "--num-max-checkpoints", "3"}
+	whole, stopped := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "stopped")
+	for _, out := range []string{whole, stopped} {
+		call(t, "", trainRun(data, out, more...)...).ok(t)
+	}
+	found, err := filepath.Glob(filepath.Join(stopped, "artifacts", "checkpoint", "step-*"))
+	if err != nil || len(found) != 3 {
+		t.Fatalf("checkpoints %v, %v", found, err)
+	}
+	if err := os.Truncate(filepath.Join(found[2], "state.safetensors"), 5000); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(found[1], "state.json"), []byte(`{"step": 5`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := call(t, "", trainRun(data, stopped, append(more, "--resume")...)...).ok(t)
+	for _, path := range found[1:] {
+		if !strings.Contains(o.stderr, "the checkpoint "+path+" is damaged and left out: ") {
+			t.Errorf("stderr does not name %s: %s", path, o.stderr)
+		}
+	}
+	sameRun(t, whole, stopped)
+	for _, path := range found {
+		if err := os.WriteFile(filepath.Join(path, "state.safetensors"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o = call(t, "", trainRun(data, stopped, append(more, "--resume")...)...)
+	if o.code != 1 || !strings.Contains(o.stderr, "no whole checkpoint in") {
+		t.Errorf("without a whole checkpoint: exit %d: %s", o.code, o.stderr)
+	}
+}
+
 // sameRun compares the bytes and the logged losses of two runs.
 func sameRun(t *testing.T, whole, stopped string) {
 	t.Helper()
-	for _, name := range []string{"model/model.safetensors", "model/model.onnx", "artifacts/checkpoint/state.safetensors"} {
+	for _, name := range []string{"model/model.safetensors", "model/model.onnx", lastCheckpoint(t, whole) + "/state.safetensors"} {
 		a, err := os.ReadFile(filepath.Join(whole, name))
 		if err != nil {
 			t.Fatal(err)
@@ -642,7 +692,7 @@ func TestDryRunAndArtifacts(t *testing.T) {
 	}
 	args := []string{"artifacts", "embedding", "--model", tiny, "--output-dir", out, "--query-max-len", "10", "--passage-max-len", "12"}
 	call(t, "", args...).ok(t)
-	for _, name := range []string{"training_model.onnx", "eval_model.onnx", "optimizer_model.onnx", "checkpoint/state.json"} {
+	for _, name := range []string{"training_model.onnx", "eval_model.onnx", "optimizer_model.onnx", "checkpoint/step-00000000/state.json"} {
 		if _, err := os.Stat(filepath.Join(out, name)); err != nil {
 			t.Error(err)
 		}

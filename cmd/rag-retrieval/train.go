@@ -24,7 +24,7 @@ import (
 
 // Files of a run's output folder that this command writes.
 const (
-	logFile     = "log.jsonl"
+	logFile     = "metrics.jsonl"
 	summaryFile = "train.json"
 )
 
@@ -43,7 +43,7 @@ func trainCommand() *cli.Command {
 				Description: x.describe() + fmt.Sprintf(`
 
 The output folder gets model/ (loads in sentence-transformers and transformers; with model.onnx), artifacts/ (the
-training graphs and the checkpoint), config.yaml, log.jsonl and train.json.
+training graphs and the checkpoint), config.yaml, metrics.jsonl and train.json.
 
 Examples:
   rag-retrieval train %[1]s --model MODEL %[2]s --output-dir out
@@ -91,7 +91,7 @@ func train(c *cli.Context, k card.Kind) (err error) {
 	defer func() { err = errors.Join(err, run.Close()) }()
 	sayBadRows(run)
 	if c.Bool("resume") {
-		err = run.Resume()
+		err = run.Resume(func(damaged error) { fmt.Fprintln(os.Stderr, damaged) })
 	} else {
 		err = run.Start()
 	}
@@ -185,7 +185,7 @@ type trainLog struct {
 	last   ortrain.Step
 }
 
-// logRow is a line of log.jsonl.
+// logRow is a line of metrics.jsonl.
 type logRow struct {
 	Step     int     `json:"step"`
 	Loss     float64 `json:"loss"`

@@ -36,7 +36,16 @@ func swap(tmp, dir, old string) error {
 	if err := os.Rename(tmp, dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(old)
+	return errors.Join(syncDir(filepath.Dir(dir)), os.RemoveAll(old))
+}
+
+// syncDir makes renames in a folder last through a power cut.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // WriteFile writes a file through a temporary one beside it.

@@ -68,10 +68,11 @@ type Train struct {
 	EvalSteps int `yaml:"eval_steps" json:"eval_steps" usage:"steps between validations; 0: only after the last one"`
 	EarlyStop int `yaml:"early_stop" json:"early_stop" usage:"stop after this many validations without a better one; 0: never"`
 
-	SaveSteps       int `yaml:"save_steps" json:"save_steps" usage:"steps between checkpoints; 0: only at the end and when interrupted"`
-	LogInterval     int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines where no progress bar is shown"`
-	Threads         int `yaml:"threads" json:"threads" usage:"threads; 0: one per core"`
-	AttentionGroups int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of like length that attention pads separately"`
+	SaveSteps         int `yaml:"save_steps" json:"save_steps" usage:"steps between checkpoints; 0: only at the end and when interrupted"`
+	NumMaxCheckpoints int `yaml:"num_max_checkpoints" json:"num_max_checkpoints" usage:"the newest checkpoints that are kept"`
+	LogInterval       int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines where no progress bar is shown"`
+	Threads           int `yaml:"threads" json:"threads" usage:"threads; 0: one per core"`
+	AttentionGroups   int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of like length that attention pads separately"`
 
 	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files of this prefix"`
 }
@@ -90,7 +91,7 @@ func DefaultTrain(kind card.Kind) Train {
 		Kind: kind, QueryMaxLen: 128, PassageMaxLen: 512, MaxLen: 512, GroupSize: 10, ColBERTDim: 768, TrainLabelKey: "label",
 		MaxLabel: 1, Negatives: "all", MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
 		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
-		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, AttentionGroups: 4,
+		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, AttentionGroups: 4,
 	}
 	if l := Losses[kind]; l != nil {
 		c.LossType = l[0]
@@ -107,8 +108,8 @@ func DefaultTrain(kind card.Kind) Train {
 // ignored are RAG-Retrieval's keys that have no meaning here, with the reason.
 var ignored = map[string]string{
 	"mixed_precision": "a CPU trains in fp32",
-	"all_gather": "there is one process", "log_with": "log.jsonl is always written", "num_labels": "a reranker has one",
-	"save_on_epoch_end": "see save_steps", "num_max_checkpoints": "the newest checkpoint is kept", "num_workers": "tokens are prepared while training",
+	"all_gather":      "there is one process", "log_with": "metrics.jsonl is always written", "num_labels": "a reranker has one",
+	"save_on_epoch_end": "see save_steps", "num_workers": "tokens are prepared while training",
 	"model_type": "config.json says it", "device": "there is one provider", "train_type": "loss_type says it", "project_name": "nothing is sent anywhere",
 }
 
@@ -184,7 +185,7 @@ func (c Train) Validate() error {
 		{"neg_nums", c.NegNums, 0}, {"epochs", c.Epochs, 1}, {"max_steps", c.MaxSteps, 0},
 		{"batch_size", c.BatchSize, 1}, {"gradient_accumulation_steps", c.GradientAccumulationSteps, 1},
 		{"save_steps", c.SaveSteps, 0}, {"eval_steps", c.EvalSteps, 0}, {"early_stop", c.EarlyStop, 0},
-		{"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, 0}, {"threads", c.Threads, 0},
+		{"num_max_checkpoints", c.NumMaxCheckpoints, 1}, {"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, 0}, {"threads", c.Threads, 0},
 		{"attention_groups", c.AttentionGroups, 1}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
 	} {
 		if k.value < k.low {

@@ -9,6 +9,7 @@ package finetune
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -185,9 +186,9 @@ func (r *Run) Close() error {
 	return errors.Join(errs...)
 }
 
-// checkpointDir is where the run's state lies.
-func (r *Run) checkpointDir() string {
-	return filepath.Join(r.Config.OutputDir, ArtifactsDir, artifact.CheckpointDir)
+// checkpoints are the run's in dir.
+func (r *Run) checkpoints(dir string) ortrain.Checkpoints {
+	return ortrain.Checkpoints{Dir: filepath.Join(dir, artifact.CheckpointDir), Keep: r.Config.NumMaxCheckpoints}
 }
 
 // Start makes the output folder, which must be new or empty, with the graphs and the resolved configuration.
@@ -235,21 +236,26 @@ func (r *Run) writeStart() error {
 	return nil
 }
 
-// Resume goes on from the checkpoint in the output folder. A configuration other than the one that the checkpoint
-// was made with is an error that names the differences; where the run computes and logs may differ.
-func (r *Run) Resume() error {
-	var saved config.Train
-	if err := ortrain.ReadCheckpointHost(r.checkpointDir(), &saved); err != nil {
-		return err
-	}
-	if d := differences(saved, r.Config); len(d) > 0 {
-		return fmt.Errorf("the checkpoint in %s was made with another configuration: %s", r.Config.OutputDir, strings.Join(d, "; "))
-	}
-	return r.Trainer.LoadCheckpoint(r.checkpointDir())
+// Resume goes on from the newest whole checkpoint in the output folder; say is told of damaged ones. A configuration
+// other than the one that the checkpoint was made with is an error that names the differences; where the run computes
+// and logs may differ.
+func (r *Run) Resume(say func(error)) error {
+	return r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Load(r.Trainer, func(host json.RawMessage) error {
+		saved := config.DefaultTrain(r.Config.Kind) // for keys that an older version did not have
+		if err := json.Unmarshal(host, &saved); err != nil {
+			return fmt.Errorf("the checkpoint's configuration: %w", err)
+		}
+		if d := differences(saved, r.Config); len(d) > 0 {
+			return fmt.Errorf("the checkpoint in %s was made with another configuration: %s", r.Config.OutputDir, strings.Join(d, "; "))
+		}
+		return nil
+	}, say)
 }
 
 // free are the keys that do not change what is learned.
-var free = map[string]bool{"output_dir": true, "save_steps": true, "log_interval": true, "threads": true, "profile": true}
+var free = map[string]bool{
+	"output_dir": true, "save_steps": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
+}
 
 func differences(saved, now config.Train) []string {
 	var out []string
@@ -264,7 +270,9 @@ func differences(saved, now config.Train) []string {
 }
 
 // SaveCheckpoint writes the run's state.
-func (r *Run) SaveCheckpoint() error { return r.Trainer.SaveCheckpoint(r.checkpointDir(), r.Config) }
+func (r *Run) SaveCheckpoint() error {
+	return r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Save(r.Trainer, r.Config)
+}
 
 // Train runs to the last step and saves the model: the last one, or with a validation file the best one. When ctx ends,
 // it saves a checkpoint after the current step and gives ortrain.ErrInterrupted. tell is told of each validation.
@@ -273,7 +281,7 @@ func (r *Run) Train(ctx context.Context, tell func(Validation), hooks ...ortrain
 		r.validation.ctx, r.validation.tell = ctx, tell
 		hooks = append(hooks, r.validation)
 	}
-	hooks = append(hooks, &checkpoints{r})
+	hooks = append(hooks, &saver{r})
 	err := r.Trainer.Run(ctx, r.source, hooks...)
 	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, context.Canceled) { // the latter: in a validation
 		return errors.Join(ortrain.ErrInterrupted, r.SaveCheckpoint())
@@ -303,19 +311,19 @@ func (r *Run) WriteArtifacts(dir string) error {
 	if err := r.Set.Write(dir); err != nil {
 		return err
 	}
-	return r.Trainer.SaveCheckpoint(filepath.Join(dir, artifact.CheckpointDir), r.Config)
+	return r.checkpoints(dir).Save(r.Trainer, r.Config)
 }
 
-// checkpoints saves the state every save_steps.
-type checkpoints struct{ r *Run }
+// saver saves the state every save_steps.
+type saver struct{ r *Run }
 
-func (c *checkpoints) OnStart(*ortrain.Trainer) error { return nil }
+func (c *saver) OnStart(*ortrain.Trainer) error { return nil }
 
-func (c *checkpoints) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
+func (c *saver) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	if n := c.r.Config.SaveSteps; n > 0 && s.Step%n == 0 && s.Step < s.Total {
 		return c.r.SaveCheckpoint()
 	}
 	return nil
 }
 
-func (c *checkpoints) OnEnd(*ortrain.Trainer, error) error { return nil }
+func (c *saver) OnEnd(*ortrain.Trainer, error) error { return nil }

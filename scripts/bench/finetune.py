@@ -204,7 +204,7 @@ def main():
         run = os.path.join(work, "run")
         memory = child([PROGRAM, "train", a.kind, "--model", a.model, "--train-dataset", data, "--output-dir", run, "--epochs", "1",
                         "--batch-size", str(batch), "--lr", str(LR), "--shuffle=false", "--seed", str(seed), "--threads", "2", *arguments(a.kind, a.length)])
-        steps = [json.loads(x) for x in open(os.path.join(run, "log.jsonl"))]
+        steps = [json.loads(x) for x in open(os.path.join(run, "metrics.jsonl"))]
         tokens = sum(x["tokens"] for x in steps[WARM:])
         found["ours"].append({"tokens_per_s": tokens / (steps[-1]["seconds"] - steps[WARM - 1]["seconds"]), "MiB": memory, "tokens": tokens})
         if a.quality:
