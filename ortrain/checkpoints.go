@@ -37,14 +37,17 @@ func (c Checkpoints) Save(t *Trainer, host any) error {
 		return err
 	}
 	t.saved = t.step
-	return c.prune()
+	return c.prune(c.path(t.step))
 }
 
-// prune removes old checkpoints, and what a run that was killed left half-written.
-func (c Checkpoints) prune() error {
+// prune removes old checkpoints, damaged ones that came after the newest, and what a killed run left half-written.
+func (c Checkpoints) prune(newest string) error {
 	found, stray, err := c.list()
 	if err != nil {
 		return err
+	}
+	for len(found) > 0 && found[0] > newest {
+		stray, found = append(stray, found[0]), found[1:]
 	}
 	if len(found) > c.Keep {
 		stray = append(stray, found[c.Keep:]...)
