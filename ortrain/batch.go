@@ -21,8 +21,8 @@ type Batch struct {
 	// Chunks are the texts of a batch that is encoded piece by piece; its other inputs are then the loss's alone, and
 	// read the encoded rows of the chunks laid end to end.
 	Chunks []*Batch
-	// Origin says where the rows come from, such as "pairs.jsonl:7", for messages.
-	Origin []string
+	// Origin says where the rows come from, such as "pairs.jsonl:7", for messages; nil: not known.
+	Origin func() []string
 }
 
 // NewBatch makes an empty batch.

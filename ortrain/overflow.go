@@ -1,8 +1,119 @@
 package ortrain
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
 
+	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// namedRows is how many of a batch's rows an error names.
+const namedRows = 64
+
+// overflow is the error of a step whose loss or gradient is not finite: it computes the step again to find the first
+// tensor that is not, and names the batch's rows.
 func (t *Trainer) overflow(s Step, batches []*Batch) error {
-	return fmt.Errorf("step %d: the loss is %g and the gradient's norm %g; no parameter was changed (a lower lr may help)",
-		s.Step, s.Loss, s.GradNorm)
+	about := fmt.Sprintf("step %d: the loss is %g and the gradient's norm %g; no parameter was changed", s.Step, s.Loss, s.GradNorm)
+	for i, b := range batches {
+		node, err := t.firstOverflow(b, i)
+		if err != nil {
+			return fmt.Errorf("%s; looking for the first tensor that overflowed: %w", about, err)
+		}
+		if node != "" {
+			return fmt.Errorf("%s; the first tensor that overflowed is %s, in a batch of the rows %s (a lower lr may help)",
+				about, node, b.rows())
+		}
+	}
+	return fmt.Errorf("%s; every tensor is finite, only the norm overflows (a lower lr may help)", about)
+}
+
+// rows names where the batch's rows come from.
+func (b *Batch) rows() string {
+	if b.Origin == nil {
+		return "(unknown)"
+	}
+	all := b.Origin()
+	if more := len(all) - namedRows; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(all[:namedRows], ", "), more)
+	}
+	return strings.Join(all, ", ")
+}
+
+// firstOverflow names the node that computes the first value of a micro-batch that is not finite; empty: there is none.
+func (t *Trainer) firstOverflow(b *Batch, stream int) (string, error) {
+	if t.chunks == nil {
+		return t.probe(artifact.TrainingFile, func(to *runtime.Binding) error {
+			return errors.Join(t.bindDropout(to, t.set.Dropout, stream, b.Dims, true), b.Bind(to))
+		})
+	}
+	c := t.chunks
+	if _, err := c.loss(t, b, stream, true); err != nil {
+		return "", err
+	}
+	var node string
+	pass := func(file string, bind func(to *runtime.Binding, dims []int64, at, end int64) error) error {
+		return c.each(b, func(k int, chunk *Batch, dims []int64, at, end int64) (err error) {
+			if node != "" {
+				return nil
+			}
+			node, err = t.probe(file, func(to *runtime.Binding) error {
+				return errors.Join(c.bind(t, to, chunk, stream+k*streams, true), bind(to, dims, at, end))
+			})
+			return err
+		})
+	}
+	if err := pass(artifact.EncodeFile, func(*runtime.Binding, []int64, int64, int64) error { return nil }); err != nil || node != "" {
+		return node, err
+	}
+	node, err := t.probe(artifact.CompareFile, func(to *runtime.Binding) error {
+		all := append([]int64{int64(len(c.encoded)) / onnx.Elements(c.set.Width)}, c.set.Width...)
+		return errors.Join(b.Bind(to), to.Floats(artifact.EncodedValue, c.encoded, all...))
+	})
+	if err != nil || node != "" {
+		return node, err
+	}
+	err = pass(artifact.BackwardFile, func(to *runtime.Binding, dims []int64, at, end int64) error {
+		return to.Floats(artifact.EncodedValue+artifact.GradientSuffix, c.gradients[at:end], dims...)
+	})
+	return node, err
+}
+
+// probe runs the probe of a graph on what bind binds, and gives the first node whose value is not finite.
+func (t *Trainer) probe(file string, bind func(*runtime.Binding) error) (node string, err error) {
+	p, err := t.set.Probe(file)
+	if err != nil {
+		return "", err
+	}
+	s, err := runtime.NewSession(p.Model, t.options())
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	b, err := s.NewBinding()
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(b.Close(), err) }()
+	if file != artifact.CompareFile {
+		if err := t.bindViews(b, t.parameters.Data, "", (*runtime.Binding).Input); err != nil {
+			return "", err
+		}
+	}
+	flags := make([]float32, len(p.Nodes))
+	if err := errors.Join(bind(b), b.OutputFloats(artifact.FiniteOutput, flags, int64(len(flags)))); err != nil {
+		return "", err
+	}
+	if err := b.Run(); err != nil {
+		return "", err
+	}
+	for i, x := range flags {
+		if math.IsNaN(float64(x)) {
+			return p.Nodes[i], nil
+		}
+	}
+	return "", nil
 }

@@ -662,6 +662,49 @@ func TestBadModels(t *testing.T) {
 	}
 }
 
+// A step that overflows ends the run with its rows and the tensor where it began; the checkpoint before it stays.
+func TestOverflow(t *testing.T) {
+	dir := copyTiny(t)
+	path := filepath.Join(dir, "model.safetensors")
+	f, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var all []safetensors.Tensor
+	for _, tensor := range f.Tensors {
+		values, err := f.Float32(tensor.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(tensor.Name, "embeddings.LayerNorm.weight") {
+			for i := range values {
+				values[i] = 1e30
+			}
+		}
+		all = append(all, safetensors.FromFloat32(tensor.Name, values, tensor.Shape...))
+	}
+	if err := safetensors.Write(path+".new", nil, all); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	data := pairs(t, 10)
+	for _, more := range [][]string{nil, {"--chunk-tokens", "40"}} {
+		out := filepath.Join(t.TempDir(), "out")
+		args := append(trainRun(data, out, "--shuffle=false", "--batch-size", "4"), more...)
+		args[3] = dir
+		call(t, "", args...).fails(t, 1, "step 1: the loss is ", "no parameter was changed",
+			"the first tensor that overflowed is encoder.layer.0/attention/group", data+":1, "+data+":2, "+data+":3, "+data+":4")
+		for _, name := range []string{"model", "artifacts/checkpoint"} {
+			if _, err := os.Stat(filepath.Join(out, name)); err == nil {
+				t.Errorf("%s was written", name)
+			}
+		}
+	}
+}
+
 func TestNoLibrary(t *testing.T) {
 	env := []string{"RAG_RETRIEVAL_ORT_LIB=/nowhere/libonnxruntime.so"}
 	out := filepath.Join(t.TempDir(), "out")

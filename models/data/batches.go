@@ -68,6 +68,9 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 		if err != nil {
 			return nil, err
 		}
+		for _, micro := range b {
+			micro.Origin = func() []string { return s.d.origin(examples) }
+		}
 		out = append(out, b...)
 	}
 	return out, nil

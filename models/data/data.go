@@ -307,6 +307,16 @@ func (d *Dataset) Example(i int) (Example, error) {
 	return Example{r, item, i}, err
 }
 
+// origin gives file and line of examples' rows.
+func (d *Dataset) origin(examples []Example) []string {
+	var out []string
+	for _, e := range examples {
+		f, k := d.locate(e.Number)
+		out = append(out, fmt.Sprintf("%s:%d", f.path, f.record(k).line))
+	}
+	return out
+}
+
 // Close closes the files.
 func (d *Dataset) Close() error {
 	if d == nil {

@@ -57,6 +57,8 @@ type Set struct {
 	// Optimizer, Norm and Accumulation work on views of the flat buffers.
 	Optimizer, Norm, Accumulation []byte
 	Chunks                        *Chunks // nil where batches are encoded whole
+
+	model Model // for Probe
 }
 
 // Build makes the graphs of a model and its optimizer.
@@ -65,16 +67,16 @@ func Build(m Model, adamw optim.AdamW) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Layout: layout}
-	if s.Training, s.Dropout, err = training(m); err != nil {
-		return nil, fmt.Errorf("building the training graph of %s: %w", m.Name, err)
+	s := &Set{Layout: layout, model: m}
+	if s.Training, s.Dropout, err = build(training, m); err != nil {
+		return nil, err
 	}
-	if s.Eval, err = evaluation(m); err != nil {
-		return nil, fmt.Errorf("building the eval graph of %s: %w", m.Name, err)
+	if s.Eval, _, err = build(evaluation, m); err != nil {
+		return nil, err
 	}
 	if m.Chunked {
-		if s.Chunks, err = chunks(m); err != nil {
-			return nil, fmt.Errorf("building the chunked graphs of %s: %w", m.Name, err)
+		if s.Chunks, err = buildChunks(m); err != nil {
+			return nil, err
 		}
 	}
 	for _, f := range []struct {
@@ -88,7 +90,24 @@ func Build(m Model, adamw optim.AdamW) (*Set, error) {
 	return s, nil
 }
 
-func training(m Model) ([]byte, *dropout.Plan, error) {
+// builder makes one of a model's graphs; the plan is of its dropout.
+type builder func(m Model) (*onnx.Graph, *dropout.Plan, error)
+
+// build is a graph's file.
+func build(f builder, m Model) ([]byte, *dropout.Plan, error) {
+	g, plan, err := f(m)
+	if err == nil {
+		err = g.Err()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("building a graph of %s: %w", m.Name, err)
+	}
+	g.Prune()
+	b, err := g.Bytes()
+	return b, plan, err
+}
+
+func training(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " training")
 	find, values := inputs(g, m.Params)
 	drop := dropout.NewGraph(g, m.Bounds)
@@ -98,28 +117,25 @@ func training(m Model) ([]byte, *dropout.Plan, error) {
 		return nil, nil, err
 	}
 	g.Output(LossOutput, loss)
-	b, err := withGradients(g, m, grads)
-	return b, drop.Plan(), err
+	return g, drop.Plan(), outputGradients(g, m, grads)
 }
 
-// withGradients is the file of a graph that gives the parameters' gradients.
-func withGradients(g *onnx.Graph, m Model, grads []*onnx.Value) ([]byte, error) {
+// outputGradients makes a graph give the parameters' gradients.
+func outputGradients(g *onnx.Graph, m Model, grads []*onnx.Value) error {
 	for i, d := range grads {
 		if d == nil {
-			return nil, fmt.Errorf("the loss does not depend on the parameter %q", m.Params[i].Name)
+			return fmt.Errorf("the loss does not depend on the parameter %q", m.Params[i].Name)
 		}
 		g.Output(m.Params[i].Name+GradientSuffix, d)
 	}
-	g.Prune()
-	return g.Bytes()
+	return nil
 }
 
-func evaluation(m Model) ([]byte, error) {
+func evaluation(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " eval")
 	find, _ := inputs(g, m.Params)
 	g.Output(LossOutput, m.Compare(g, m.Encode(g, find, nil)))
-	g.Prune()
-	return g.Bytes()
+	return g, nil, nil
 }
 
 // inputs makes every parameter a graph input: as constants they would be folded and packed.

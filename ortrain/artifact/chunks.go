@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"errors"
 	"fmt"
 
 	"rag-retrieval-go/ortrain/dropout"
@@ -32,59 +33,76 @@ type Chunks struct {
 	Width []int64
 }
 
-func chunks(m Model) (*Chunks, error) {
-	g := onnx.NewGraph(m.Name + " encode")
-	find, _ := inputs(g, m.Params)
-	drop := dropout.NewGraph(g, m.Bounds)
-	encoded := m.Encode(g, find, drop)
-	c := &Chunks{Dropout: drop.Plan()}
-	for i, d := range encoded.Shape {
+func buildChunks(m Model) (c *Chunks, err error) {
+	c = &Chunks{}
+	shape, err := encodedShape(m)
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range shape {
 		switch {
 		case i == 0 && !d.Fixed():
 			c.Rows = d.Name
 		case i > 0 && d.Fixed():
 			c.Width = append(c.Width, d.Size)
 		default:
-			return nil, fmt.Errorf("encoded rows of shape %v", encoded.Shape)
+			return nil, fmt.Errorf("encoded rows of shape %v", shape)
 		}
 	}
-	g.Output(EncodedValue, encoded)
-	g.Prune()
-	var err error
-	if c.Encode, err = g.Bytes(); err != nil {
+	if c.Encode, c.Dropout, err = build(encoding, m); err != nil {
 		return nil, err
 	}
-	if c.Compare, err = comparing(m, encoded); err != nil {
+	if c.Compare, _, err = build(comparing, m); err != nil {
 		return nil, err
 	}
-	c.Backward, err = encodeBackward(m)
+	c.Backward, _, err = build(encodingBackward, m)
 	return c, err
 }
 
+func encoding(m Model) (*onnx.Graph, *dropout.Plan, error) {
+	g := onnx.NewGraph(m.Name + " encode")
+	find, _ := inputs(g, m.Params)
+	drop := dropout.NewGraph(g, m.Bounds)
+	g.Output(EncodedValue, m.Encode(g, find, drop))
+	return g, drop.Plan(), nil
+}
+
+func encodedShape(m Model) (onnx.Shape, error) {
+	g, _, err := encoding(m)
+	if err != nil || g.Err() != nil {
+		return nil, errors.Join(err, g.Err())
+	}
+	return g.Outputs[0].Shape, nil
+}
+
 // comparing is the loss of encoded rows with its gradient.
-func comparing(m Model, like *onnx.Value) ([]byte, error) {
+func comparing(m Model) (*onnx.Graph, *dropout.Plan, error) {
+	shape, err := encodedShape(m)
+	if err != nil {
+		return nil, nil, err
+	}
 	g := onnx.NewGraph(m.Name + " compare")
-	encoded := g.Input(EncodedValue, like.DType, like.Shape...)
+	encoded := g.Input(EncodedValue, onnx.Float32, shape...)
 	loss := m.Compare(g, encoded)
 	grads, err := grad.Gradients(g, loss, []*onnx.Value{encoded})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	g.Output(LossOutput, loss)
 	g.Output(EncodedValue+GradientSuffix, grads[0])
-	g.Prune()
-	return g.Bytes()
+	return g, nil, nil
 }
 
-// encodeBackward takes the gradient of encoded rows back to the parameters.
-func encodeBackward(m Model) ([]byte, error) {
+// encodingBackward takes the gradient of encoded rows back to the parameters.
+func encodingBackward(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " encode backward")
 	find, values := inputs(g, m.Params)
-	encoded := m.Encode(g, find, dropout.NewGraph(g, m.Bounds))
+	drop := dropout.NewGraph(g, m.Bounds)
+	encoded := m.Encode(g, find, drop)
 	seed := grad.Seed{Value: encoded, Gradient: g.Input(EncodedValue+GradientSuffix, encoded.DType, encoded.Shape...)}
 	grads, err := grad.Backward(g, []grad.Seed{seed}, values)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return withGradients(g, m, grads)
+	return g, drop.Plan(), outputGradients(g, m, grads)
 }

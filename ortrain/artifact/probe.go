@@ -1,0 +1,47 @@
+package artifact
+
+import (
+	"fmt"
+
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// Probe is a graph that tells which of another graph's values are not finite.
+type Probe struct {
+	Model []byte
+	// Nodes are the nodes whose values are probed, in the order of their computation. FiniteOutput [nodes] has 0 for
+	// each whose value is finite, NaN for the others.
+	Nodes []string
+}
+
+// FiniteOutput is a probe's output.
+const FiniteOutput = "finite"
+
+// Probe makes the probe of the graph with this file name. It reads what that graph reads.
+func (s *Set) Probe(file string) (*Probe, error) {
+	f, ok := map[string]builder{
+		TrainingFile: training, EncodeFile: encoding, CompareFile: comparing, BackwardFile: encodingBackward,
+	}[file]
+	if !ok {
+		return nil, fmt.Errorf("%s has no probe", file)
+	}
+	g, _, err := f(s.model)
+	if err != nil {
+		return nil, err
+	}
+	p := &Probe{}
+	var flags []*onnx.Value
+	for _, n := range append([]*onnx.Node{}, g.Nodes...) {
+		v := n.Outputs[0]
+		if v.DType != onnx.Float32 || v.Const != nil {
+			continue
+		}
+		p.Nodes = append(p.Nodes, n.Name)
+		// x · 0 is 0, or NaN where x is infinite or NaN.
+		flags = append(flags, g.Unsqueeze(g.ReduceSum(g.Mul(v, g.Scalar(v, 0)), false), 0))
+	}
+	g.Output(FiniteOutput, g.Concat(0, flags...))
+	g.Outputs = g.Outputs[len(g.Outputs)-1:]
+	p.Model, err = g.Bytes()
+	return p, err
+}
