@@ -18,6 +18,8 @@ type Batch struct {
 	Rows int
 	// Tokens counts real tokens, for the throughput that is shown.
 	Tokens int
+	// Lengths are the real tokens of each text, for statistics.
+	Lengths []int
 	// Chunks are the texts of a batch that is encoded piece by piece; its other inputs are then the loss's alone, and
 	// read the encoded rows of the chunks laid end to end.
 	Chunks []*Batch

@@ -33,8 +33,8 @@ type Config struct {
 //
 // It is used by one goroutine at a time.
 type Trainer struct {
-	cfg  Config
-	set  *artifact.Set
+	cfg   Config
+	set   *artifact.Set
 	step  int // steps done
 	saved int // the step of the newest checkpoint; -1: none
 

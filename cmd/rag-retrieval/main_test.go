@@ -224,10 +224,10 @@ func TestResumeBeforeTheLastValidation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"validation.jsonl", "model"} {
-		if err := os.RemoveAll(filepath.Join(out, name)); err != nil {
-			t.Fatal(err)
-		}
+	baseModels, _, _ := bytes.Cut(before, []byte("\n"))
+	err = os.WriteFile(filepath.Join(out, "validation.jsonl"), append(baseModels, '\n'), 0o644)
+	if err := errors.Join(err, os.RemoveAll(filepath.Join(out, "model"))); err != nil {
+		t.Fatal(err)
 	}
 	call(t, "", append(args, "--resume")...).ok(t)
 	after, err := os.ReadFile(filepath.Join(out, "validation.jsonl"))
@@ -236,6 +236,43 @@ func TestResumeBeforeTheLastValidation(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(out, "model", "model.safetensors")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A run leaves a page that needs nothing else, with its curves, gain and settings, and a card that says the same.
+func TestReport(t *testing.T) {
+	data, out := pairs(t, 40), filepath.Join(t.TempDir(), "out")
+	call(t, "", trainRun(data, out, "--val-dataset", data, "--eval-steps", "3")...).ok(t)
+	page, err := os.ReadFile(filepath.Join(out, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(page, []byte("<svg")); n != 7 {
+		t.Errorf("%d charts", n)
+	}
+	for _, want := range []string{"Before and after, on ", "<td>gain</td>", "<code>query_max_len</code>", "of the first ", data} {
+		if !bytes.Contains(page, []byte(want)) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for _, bad := range []string{"src=", "href=\"http", "@import", "NaN", "ZgotmplZ"} {
+		if bytes.Contains(page, []byte(bad)) {
+			t.Errorf("the page has %q", bad)
+		}
+	}
+	var v struct {
+		Validation struct{ MAP, MRR float64 }
+	}
+	b, err := os.ReadFile(filepath.Join(out, "model", "rag_retrieval.json"))
+	if err := errors.Join(err, json.Unmarshal(b, &v)); err != nil {
+		t.Fatal(err)
+	}
+	md, err := os.ReadFile(filepath.Join(out, "model", "model_card.md"))
+	if want := fmt.Sprintf("| after | %.2f | %.2f |", 100*v.Validation.MAP, 100*v.Validation.MRR); err != nil || !strings.Contains(string(md), want) {
+		t.Errorf("%v; the card lacks %q: %s", err, want, md)
+	}
+	if events, err := filepath.Glob(filepath.Join(out, "tensorboard", "events.out.tfevents.*")); err != nil || len(events) != 1 {
+		t.Errorf("event files %v, %v", events, err)
 	}
 }
 

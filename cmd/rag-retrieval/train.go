@@ -2,30 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"rag-retrieval-go/internal/jsonl"
-	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/finetune/record"
 	"rag-retrieval-go/models/refs"
 	"rag-retrieval-go/ortrain"
-)
-
-// Files of a run's output folder that this command writes.
-const (
-	logFile     = "metrics.jsonl"
-	summaryFile = "train.json"
 )
 
 func trainCommand() *cli.Command {
@@ -43,7 +33,8 @@ func trainCommand() *cli.Command {
 				Description: x.describe() + fmt.Sprintf(`
 
 The output folder gets model/ (loads in sentence-transformers and transformers; with model.onnx), artifacts/ (the
-training graphs and the checkpoint), config.yaml, metrics.jsonl and train.json.
+training graphs and the checkpoints), config.yaml, report.html (curves, data, settings), metrics.jsonl, tensorboard/,
+train.json, and with --val-dataset validation.jsonl.
 
 Examples:
   rag-retrieval train %[1]s --model MODEL %[2]s --output-dir out
@@ -98,15 +89,19 @@ func train(c *cli.Context, k card.Kind) (err error) {
 	if err != nil {
 		return err
 	}
-	h := &trainLog{dir: cfg.OutputDir, interval: cfg.LogInterval}
-	err = run.Train(c.Context, h.validated, h)
+	log := record.NewLog(cfg.OutputDir, cfg.LogInterval)
+	err = run.Train(c.Context, log.Validated, log)
 	if errors.Is(err, ortrain.ErrInterrupted) {
 		fmt.Fprintf(os.Stderr, "stopped after step %d; go on with: %s --resume\n", run.Trainer.StepsDone(), commandLine())
 	}
 	if err != nil {
 		return err
 	}
-	return h.finish(run.ModelPath())
+	if err := log.Finish(run); err != nil {
+		return err
+	}
+	fmt.Println(run.ModelPath())
+	return nil
 }
 
 func sayBadRows(run *finetune.Run) {
@@ -167,123 +162,4 @@ func commandLine() string {
 		words = append(words, w)
 	}
 	return strings.Join(words, " ")
-}
-
-// trainLog shows a run's progress and writes its log.
-type trainLog struct {
-	dir      string
-	interval int
-
-	bar    *progress.Bar
-	file   *os.File
-	begun  time.Time
-	ended  time.Time // of the last step: what follows is saving
-	first  int       // steps done before this run
-	tokens int
-	rows   int
-	smooth float64 // the loss, smoothed for showing
-	last   ortrain.Step
-}
-
-// logRow is a line of metrics.jsonl.
-type logRow struct {
-	Step     int     `json:"step"`
-	Loss     float64 `json:"loss"`
-	GradNorm float64 `json:"grad_norm"`
-	LR       float64 `json:"lr"`
-	Tokens   int     `json:"tokens"`
-	Seconds  float64 `json:"seconds"`
-}
-
-func (l *trainLog) OnStart(t *ortrain.Trainer) (err error) {
-	l.first, l.begun = t.StepsDone(), time.Now()
-	l.ended = l.begun // a finished run that is resumed has no further step
-	l.bar = progress.New("training", t.Total(), l.interval)
-	l.bar.Start(l.first)
-	path := filepath.Join(l.dir, logFile)
-	if err := keepSteps(path, l.first); err != nil {
-		return err
-	}
-	l.file, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	return err
-}
-
-// keepSteps leaves the rows of the first steps in a log: a run that was killed had gone on after its last checkpoint.
-func keepSteps(path string, steps int) error {
-	f, err := jsonl.Open(path)
-	if err != nil {
-		return nil // no log yet, or none of its rows was written
-	}
-	defer f.Close()
-	var kept []logRow
-	for i := range f.Len() {
-		var row logRow
-		if err := f.Row(i, &row); err != nil && i < f.Len()-1 {
-			return err
-		} else if err != nil || row.Step > steps {
-			break // the last row may be cut short
-		}
-		kept = append(kept, row)
-	}
-	return jsonl.Write(path, kept)
-}
-
-func (l *trainLog) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
-	if s.Step == l.first+1 {
-		l.smooth = s.Loss
-	}
-	l.tokens, l.rows, l.last, l.ended = l.tokens+s.Tokens, l.rows+s.Rows, s, time.Now()
-	l.smooth += 0.1 * (s.Loss - l.smooth)
-	spent := l.ended.Sub(l.begun).Seconds()
-	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  %.0f tokens/s", l.smooth, s.LearningRate, float64(l.tokens)/spent))
-	b, err := json.Marshal(logRow{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Tokens, spent})
-	if err != nil {
-		return err
-	}
-	_, err = l.file.Write(append(b, '\n'))
-	return err
-}
-
-// validated shows a validation.
-func (l *trainLog) validated(v finetune.Validation) {
-	l.begun = l.begun.Add(time.Since(l.ended)) // it is no training
-	best := ""
-	if v.Best {
-		best = "  (best so far)"
-	}
-	l.bar.Say(fmt.Sprintf("validation at step %d: loss %.4f  MAP %.2f  MRR@10 %.2f%s", v.Step, v.Loss, 100*v.MAP, 100*v.MRR, best))
-}
-
-func (l *trainLog) OnEnd(_ *ortrain.Trainer, _ error) error {
-	if l.bar != nil {
-		l.bar.Done()
-	}
-	if l.file == nil {
-		return nil
-	}
-	return l.file.Close()
-}
-
-// finish writes the summary and says where the model lies.
-func (l *trainLog) finish(model string) error {
-	if l.tokens == 0 {
-		fmt.Fprintln(os.Stderr, "all steps were done before")
-		fmt.Println(model)
-		return nil
-	}
-	seconds := l.ended.Sub(l.begun).Seconds()
-	summary := map[string]any{
-		"model": model, "steps": l.last.Step, "loss": l.smooth, "seconds": seconds, "tokens": l.tokens,
-		"tokens_per_second": float64(l.tokens) / seconds,
-	}
-	b, err := json.MarshalIndent(summary, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(l.dir, summaryFile), append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "%d examples in %.0f s, %.0f tokens/s, loss %.4f\n", l.rows, seconds, float64(l.tokens)/seconds, l.smooth)
-	fmt.Println(model)
-	return nil
 }

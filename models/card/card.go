@@ -45,6 +45,22 @@ type Card struct {
 	Temperature   float64 `json:"temperature,omitempty"`
 	Steps         int     `json:"steps"`
 	Version       string  `json:"version"`
+
+	Data       []string    `json:"train_dataset,omitempty"`
+	Examples   int         `json:"examples,omitempty"`
+	BatchSize  int         `json:"batch_size,omitempty"`
+	LR         float64     `json:"lr,omitempty"`
+	Validation *Validation `json:"validation,omitempty"`
+}
+
+// Validation is what the model and the base model reach on the validation data, as fractions.
+type Validation struct {
+	Data      []string `json:"val_dataset"`
+	Queries   int      `json:"queries"`
+	MAPBefore float64  `json:"map_before"`
+	MRRBefore float64  `json:"mrr_before"`
+	MAP       float64  `json:"map"`
+	MRR       float64  `json:"mrr"`
 }
 
 // Read reads what a folder says of itself; ok is false for folders that this project did not save.
@@ -63,8 +79,13 @@ func Read(dir string) (c Card, ok bool, err error) {
 	return c, true, nil
 }
 
-// Write writes the file into a folder.
-func (c Card) Write(dir string) error { return hf.WriteJSON(filepath.Join(dir, File), c) }
+// Write writes the file into a folder, and model_card.md beside it.
+func (c Card) Write(dir string) error {
+	if err := hf.WriteJSON(filepath.Join(dir, File), c); err != nil {
+		return err
+	}
+	return c.writeMarkdown(filepath.Join(dir, MarkdownFile))
+}
 
 // Detect says what kind a folder is; of several, the first of Detectable.
 func Detect(dir string) (Kind, error) {

@@ -42,6 +42,7 @@ func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) 
 	b.Int(positionIDs, positions, n)
 	b.Dims[TokensDim] = n
 	b.Tokens += total
+	b.Lengths = Lengths(rows)
 	c.packGroups(b, rows, starts, groups)
 	return starts
 }

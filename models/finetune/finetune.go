@@ -276,7 +276,7 @@ func (r *Run) SaveCheckpoint() error {
 
 // Train runs to the last step and saves the model: the last one, or with a validation file the best one. When ctx ends,
 // it saves a checkpoint after the current step and gives ortrain.ErrInterrupted. tell is told of each validation.
-func (r *Run) Train(ctx context.Context, tell func(Validation), hooks ...ortrain.Hook) error {
+func (r *Run) Train(ctx context.Context, tell func(Validation) error, hooks ...ortrain.Hook) error {
 	if r.validation != nil {
 		r.validation.ctx, r.validation.tell = ctx, tell
 		hooks = append(hooks, r.validation)
@@ -292,11 +292,21 @@ func (r *Run) Train(ctx context.Context, tell func(Validation), hooks ...ortrain
 	if err := r.SaveCheckpoint(); err != nil || r.validation != nil {
 		return err // the best model was saved when it was found
 	}
-	return r.saveModel()
+	return r.saveModel(nil, nil)
 }
 
-func (r *Run) saveModel() error {
-	c := card.Card{BaseModel: r.Config.Model, Steps: r.Trainer.StepsDone(), Version: r.version}
+// saveModel writes the model as it is; before and now are its validations, if there are any.
+func (r *Run) saveModel(before, now *Validation) error {
+	c := card.Card{
+		BaseModel: r.Config.Model, Steps: r.Trainer.StepsDone(), Version: r.version,
+		Data: r.Config.TrainDataset, Examples: r.Data.Len(), BatchSize: r.Config.BatchSize, LR: r.Config.LR,
+	}
+	if before != nil && now != nil {
+		c.Validation = &card.Validation{
+			Data: r.Config.ValDataset, Queries: len(r.validation.samples),
+			MAPBefore: before.MAP, MRRBefore: before.MRR, MAP: now.MAP, MRR: now.MRR,
+		}
+	}
 	return r.task.Save(r.ModelPath(), c, r.Trainer.Layout(), r.Trainer.Parameters())
 }
 

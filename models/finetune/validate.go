@@ -41,9 +41,10 @@ type validator struct {
 	ctx     context.Context
 	data    *data.Dataset
 	samples []mteb.Sample
+	before  *Validation // of the base model
 	best    Validation
 	stale   int // validations since the best one
-	tell    func(Validation)
+	tell    func(Validation) error
 }
 
 // openValidation reads the validation file, if there is one.
@@ -149,11 +150,12 @@ func addPassages(s *mteb.Sample, r data.Row, low float64) {
 	}
 }
 
-// OnStart takes up what an earlier run found, and validates where that was stopped before it could.
+// OnStart validates the base model, or takes up what an earlier run found and validates where that was stopped before
+// it could.
 func (v *validator) OnStart(t *ortrain.Trainer) error {
 	step := t.StepsDone()
 	if step == 0 {
-		return nil
+		return v.validate(t, 0)
 	}
 	kept, err := v.restore(step)
 	if err != nil {
@@ -188,8 +190,12 @@ func (v *validator) restore(step int) (kept []Validation, err error) {
 	return kept, jsonl.Write(path, kept)
 }
 
-// count remembers a validation.
+// count remembers a validation. The base model's is there to compare with.
 func (v *validator) count(x *Validation) {
+	if x.Step == 0 {
+		v.before = x
+		return
+	}
 	if x.Best = x.better(v.best); x.Best {
 		v.best, v.stale = *x, 0
 	} else {
@@ -222,11 +228,11 @@ func (v *validator) due(step, total int) bool {
 func (v *validator) validate(t *ortrain.Trainer, step int) error {
 	x, err := v.measure(t)
 	if err != nil {
-		return fmt.Errorf("validation after step %d: %w", step, err)
+		return fmt.Errorf("validation at step %d: %w", step, err)
 	}
 	x.Step = step
 	if v.count(&x); x.Best {
-		if err := v.r.saveModel(); err != nil {
+		if err := v.r.saveModel(v.before, &x); err != nil {
 			return err
 		}
 	}
@@ -234,7 +240,9 @@ func (v *validator) validate(t *ortrain.Trainer, step int) error {
 		return err
 	}
 	if v.tell != nil {
-		v.tell(x)
+		if err := v.tell(x); err != nil {
+			return err
+		}
 	}
 	return v.stop()
 }

@@ -1,0 +1,155 @@
+package record
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/models/finetune"
+)
+
+// ReportFile is a page about a run that needs nothing but itself.
+const ReportFile = "report.html"
+
+//go:embed report.html.tmpl
+var reportText string
+
+var reportPage = template.Must(template.New(ReportFile).Funcs(template.FuncMap{
+	"percent": func(x float64) string { return fmt.Sprintf("%.2f", 100*x) },
+	"gain":    func(after, before float64) string { return fmt.Sprintf("%+.2f", 100*(after-before)) },
+	"base":    filepath.Base,
+}).Parse(reportText))
+
+// report is what the page shows.
+type report struct {
+	Title   string
+	Tiles   []tile
+	Before  *finetune.Validation
+	Best    *finetune.Validation
+	Queries int
+	Charts  []chart
+	Data    finetune.Statistics
+	Lengths string
+	Config  []setting
+}
+
+type tile struct{ Name, Value string }
+
+type chart struct {
+	Title string
+	SVG   template.HTML
+}
+
+type setting struct{ Key, Value string }
+
+// WriteReport renders a run's page from the files in its output folder.
+func WriteReport(run *finetune.Run) error {
+	dir := run.Config.OutputDir
+	rows, err := readRows[Row](filepath.Join(dir, MetricsFile))
+	if err != nil {
+		return err
+	}
+	validations, err := readRows[finetune.Validation](filepath.Join(dir, finetune.ValidationFile))
+	if err != nil {
+		return err
+	}
+	p := report{
+		Title: fmt.Sprintf("%s fine-tuning of %s", run.Config.Kind, filepath.Base(run.Config.Model)), Tiles: tiles(rows),
+	}
+	if p.Data, err = run.Statistics(); err != nil {
+		return err
+	}
+	p.Queries = p.Data.Queries
+	for i := range validations {
+		v := &validations[i]
+		if v.Step == 0 {
+			p.Before = v
+		} else if v.Best {
+			p.Best = v
+		}
+	}
+	if p.Charts, err = charts(rows, validations, p.Data.Lengths); err != nil {
+		return err
+	}
+	p.Lengths = describe(p.Data.Lengths)
+	if p.Config, err = settings(run); err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := reportPage.Execute(&b, p); err != nil {
+		return err
+	}
+	return atomicdir.WriteFile(filepath.Join(dir, ReportFile), b.Bytes())
+}
+
+// settings are the configuration's lines.
+func settings(run *finetune.Run) ([]setting, error) {
+	b, err := run.Config.YAML()
+	if err != nil {
+		return nil, err
+	}
+	var out []setting
+	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		key, value, ok := strings.Cut(line, ":")
+		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "-") || !ok { // a list goes on
+			out[len(out)-1].Value = strings.TrimSpace(out[len(out)-1].Value + " " + strings.TrimPrefix(strings.TrimSpace(line), "- "))
+			continue
+		}
+		out = append(out, setting{key, strings.TrimSpace(value)})
+	}
+	return out, nil
+}
+
+// tiles are the run in a few numbers. Seconds begin anew where the run was resumed.
+func tiles(rows []Row) []tile {
+	if len(rows) == 0 {
+		return nil
+	}
+	var examples, tokens int
+	var seconds, held float64
+	for i, r := range rows {
+		examples, tokens, held = examples+r.Rows, tokens+r.Tokens, max(held, r.MemoryMB)
+		seconds += took(rows, i)
+	}
+	tail := rows[max(0, len(rows)-max(1, len(rows)/20)):]
+	loss := 0.0
+	for _, r := range tail {
+		loss += r.Loss / float64(len(tail))
+	}
+	return []tile{
+		{"steps", fmt.Sprint(rows[len(rows)-1].Step)}, {"examples", fmt.Sprint(examples)},
+		{"time", time.Duration(seconds * float64(time.Second)).Round(time.Second).String()},
+		{"tokens/s", fmt.Sprintf("%.0f", float64(tokens)/seconds)},
+		{"loss at the end", fmt.Sprintf("%.4f", loss)}, {"memory", fmt.Sprintf("%.2f GB", held/1e3)},
+	}
+}
+
+// took is how long a step took.
+func took(rows []Row, i int) float64 {
+	if i == 0 || rows[i].Seconds < rows[i-1].Seconds {
+		return rows[i].Seconds
+	}
+	return rows[i].Seconds - rows[i-1].Seconds
+}
+
+// describe sums up lengths.
+func describe(lengths []int) string {
+	if len(lengths) == 0 {
+		return ""
+	}
+	sorted := append([]int{}, lengths...)
+	sort.Ints(sorted)
+	sum := 0
+	for _, n := range sorted {
+		sum += n
+	}
+	at := func(share float64) int { return sorted[int(share*float64(len(sorted)-1))] }
+	return fmt.Sprintf("of the first %d texts: mean %.0f tokens, half at most %d, 90 %% at most %d, longest %d",
+		len(sorted), float64(sum)/float64(len(sorted)), at(0.5), at(0.9), sorted[len(sorted)-1])
+}
