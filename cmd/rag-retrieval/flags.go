@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -18,9 +17,8 @@ func trainFlags(k card.Kind) []cli.Flag {
 	flags := []cli.Flag{&cli.StringFlag{Name: "config", Usage: "YAML file of these keys, with underscores; flags override it"}}
 	v := reflect.ValueOf(config.DefaultTrain(k))
 	for i := 0; i < v.NumField(); i++ {
-		tag := v.Type().Field(i).Tag
-		usage, of := tag.Get("usage"), tag.Get("kinds")
-		if usage == "-" || k != "" && of != "" && !slices.Contains(strings.Fields(of), string(k)) {
+		usage := v.Type().Field(i).Tag.Get("usage")
+		if usage == "-" || k != "" && !config.HasKind(v.Type().Field(i), k) {
 			continue
 		}
 		name := flagName(v.Type().Field(i))

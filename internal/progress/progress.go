@@ -58,6 +58,9 @@ func (b *Bar) Start(done int) {
 	}
 }
 
+// Skip leaves time out of the pace: it went to other work.
+func (b *Bar) Skip(d time.Duration) { b.begun = b.begun.Add(d) }
+
 // Total sets how much there is, where New could not know.
 func (b *Bar) Total(total int) {
 	if b.total == total {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"html/template"
 	"image/color"
+	"strconv"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -16,9 +17,9 @@ import (
 )
 
 var (
-	blue   = color.RGBA{0x1f, 0x5f, 0xbf, 0xff}
-	orange = color.RGBA{0xd9, 0x6a, 0x0b, 0xff}
-	pale   = color.RGBA{0x1f, 0x5f, 0xbf, 0x50}
+	blue   = color.NRGBA{0x1f, 0x5f, 0xbf, 0xff}
+	orange = color.NRGBA{0xd9, 0x6a, 0x0b, 0xff}
+	pale   = color.NRGBA{0x1f, 0x5f, 0xbf, 0x50}
 )
 
 // points is how many points a curve has at most; longer runs are averaged.
@@ -131,7 +132,9 @@ func addHistogram(p *plot.Plot, lengths []int) error {
 func draws(add func(*plot.Plot) error, x string) (template.HTML, error) {
 	p := plot.New()
 	p.X.Label.Text = x
-	p.Legend.Top = true
+	p.X.Tick.Marker, p.Y.Tick.Marker = ticks{}, ticks{}
+	p.Legend.Top, p.Legend.Padding = true, vg.Points(3)
+	p.Legend.Left, p.Legend.XOffs = true, vg.Points(330) // on the right, with names that may run wider than here
 	grid := plotter.NewGrid()
 	grid.Vertical.Width = 0
 	grid.Horizontal.Color = color.Gray{0xe0}
@@ -141,13 +144,27 @@ func draws(add func(*plot.Plot) error, x string) (template.HTML, error) {
 	}
 	const width, height = 460, 230
 	canvas := vgsvg.New(vg.Points(width), vg.Points(height))
-	p.Draw(draw.New(canvas))
+	const margin = 14 // for the last tick's label
+	p.Draw(draw.Crop(draw.New(canvas), 0, -vg.Points(margin), 0, 0))
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return "", err
 	}
 	svg := b.String() // from here on what stands before the element is not wanted inside a page
 	return template.HTML(svg[strings.Index(svg, "<svg"):]), nil
+}
+
+// ticks are gonum's, with labels in as few digits as they need.
+type ticks struct{}
+
+func (ticks) Ticks(low, high float64) []plot.Tick {
+	all := plot.DefaultTicks{}.Ticks(low, high)
+	for i, t := range all {
+		if t.Label != "" {
+			all[i].Label = strconv.FormatFloat(t.Value, 'g', 4, 64)
+		}
+	}
+	return all
 }
 
 // thinned averages neighbours, so that a curve has at most so many points.

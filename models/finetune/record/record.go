@@ -148,7 +148,9 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 // Validated shows a validation.
 func (l *Log) Validated(v finetune.Validation) error {
 	now := time.Now() // a validation is no training
-	l.begun, l.ended = l.begun.Add(now.Sub(l.ended)), now
+	spent := now.Sub(l.ended)
+	l.begun, l.ended = l.begun.Add(spent), now
+	l.bar.Skip(spent)
 	best := ""
 	if v.Best {
 		best = "  (best so far)"

@@ -7,10 +7,10 @@ import (
 	"html/template"
 	"path/filepath"
 	"sort"
-	"strings"
 	"time"
 
 	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/finetune"
 )
 
@@ -36,7 +36,7 @@ type report struct {
 	Charts  []chart
 	Data    finetune.Statistics
 	Lengths string
-	Config  []setting
+	Config  []config.Setting
 }
 
 type tile struct{ Name, Value string }
@@ -45,8 +45,6 @@ type chart struct {
 	Title string
 	SVG   template.HTML
 }
-
-type setting struct{ Key, Value string }
 
 // WriteReport renders a run's page from the files in its output folder.
 func WriteReport(run *finetune.Run) error {
@@ -77,33 +75,12 @@ func WriteReport(run *finetune.Run) error {
 	if p.Charts, err = charts(rows, validations, p.Data.Lengths); err != nil {
 		return err
 	}
-	p.Lengths = describe(p.Data.Lengths)
-	if p.Config, err = settings(run); err != nil {
-		return err
-	}
+	p.Lengths, p.Config = describe(p.Data.Lengths), run.Config.Settings()
 	var b bytes.Buffer
 	if err := reportPage.Execute(&b, p); err != nil {
 		return err
 	}
 	return atomicdir.WriteFile(filepath.Join(dir, ReportFile), b.Bytes())
-}
-
-// settings are the configuration's lines.
-func settings(run *finetune.Run) ([]setting, error) {
-	b, err := run.Config.YAML()
-	if err != nil {
-		return nil, err
-	}
-	var out []setting
-	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
-		key, value, ok := strings.Cut(line, ":")
-		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "-") || !ok { // a list goes on
-			out[len(out)-1].Value = strings.TrimSpace(out[len(out)-1].Value + " " + strings.TrimPrefix(strings.TrimSpace(line), "- "))
-			continue
-		}
-		out = append(out, setting{key, strings.TrimSpace(value)})
-	}
-	return out, nil
 }
 
 // tiles are the run in a few numbers. Seconds begin anew where the run was resumed.

@@ -1,0 +1,33 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"rag-retrieval-go/models/card"
+)
+
+// Setting is one key with its value, for showing.
+type Setting struct{ Key, Value string }
+
+// Settings are the keys that the configuration's kind has, in Train's order; those without a value are left out.
+func (c Train) Settings() []Setting {
+	var out []Setting
+	v := reflect.ValueOf(c)
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		value := fmt.Sprint(v.Field(i).Interface())
+		if HasKind(field, c.Kind) && value != "" && value != "[]" {
+			out = append(out, Setting{field.Tag.Get("yaml"), value})
+		}
+	}
+	return out
+}
+
+// HasKind says whether a field of Train is a key of that kind.
+func HasKind(field reflect.StructField, k card.Kind) bool {
+	kinds := field.Tag.Get("kinds")
+	return kinds == "" || slices.Contains(strings.Fields(kinds), string(k))
+}
