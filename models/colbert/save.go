@@ -125,6 +125,6 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	g.Opset = encoder.ExportOpset
 	l, _ := encoder.NewPaddedLayout(g, m.Encoder)
-	x := m.project(g, w, m.Encoder.Build(g, w, l, encoder.Training{}))
+	x := m.project(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
 	g.Output("token_embeddings", encoder.PaddedRows(g, l, x, m.Dim))
 }

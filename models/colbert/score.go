@@ -40,7 +40,7 @@ func newScorer(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Opt
 	s.encoding, err = scoring.New(scoring.Graph{
 		Name: "colbert encoding", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
-			return m.project(g, w, m.Encoder.Build(g, w, l, encoder.Training{}))
+			return m.project(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
 		},
 	}, o)
 	if err != nil {

@@ -82,7 +82,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
 		Name: "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.ChunkTokens > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
-			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop)
+			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
 			return t.m.project(g, w, hidden)
 		},
 		Compare: func(g *onnx.Graph, vectors *onnx.Value) *onnx.Value {

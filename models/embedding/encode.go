@@ -27,7 +27,8 @@ func newEncoder(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Op
 	s, err := scoring.New(scoring.Graph{
 		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
-			return m.Config.pool(g, w, m.Encoder.Build(g, w, l, encoder.Training{}))
+			pooling := m.Config.pooling(g)
+			return m.Config.pool(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, m.Config.wanted(pooling)), pooling)
 		},
 	}, o)
 	if err != nil {

@@ -9,17 +9,30 @@ import (
 // poolingInput tells which tokens make each text's vector.
 const poolingInput = "pooling"
 
-// pool makes one vector per text of a packed batch: [texts, width] from [tokens, hidden]. The mean is a product with a
-// [texts, tokens] matrix, cheap beside the encoder for any batch that fits memory.
-func (c Config) pool(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value) *onnx.Value {
+// pooling is that input: the number of one token of each text, [texts], or for the mean a matrix [texts, tokens].
+func (c Config) pooling(g *onnx.Graph) *onnx.Value {
 	n := onnx.N(textRows)
-	var x *onnx.Value
-	if c.Pooling != Mean {
-		x = g.Gather(hidden, g.Input(poolingInput, onnx.Int64, n), 0)
-	} else {
-		x = g.Gemm(g.Input(poolingInput, onnx.Float32, n, onnx.N(encoder.TokensDim)), hidden, nil, onnx.GemmAttrs{})
+	if c.Pooling == Mean {
+		return g.Input(poolingInput, onnx.Float32, n, onnx.N(encoder.TokensDim))
 	}
-	return c.finish(g, w, x)
+	return g.Input(poolingInput, onnx.Int64, n)
+}
+
+// wanted are the tokens whose states pool reads, as Build wants them.
+func (c Config) wanted(pooling *onnx.Value) *onnx.Value {
+	if c.Pooling == Mean {
+		return nil
+	}
+	return pooling
+}
+
+// pool makes one vector per text of a packed batch: [texts, width] of the wanted tokens' states. The product of the
+// mean is cheap beside the encoder for any batch that fits memory.
+func (c Config) pool(g *onnx.Graph, w encoder.Weights, states, pooling *onnx.Value) *onnx.Value {
+	if c.Pooling == Mean {
+		states = g.Gemm(pooling, states, nil, onnx.GemmAttrs{})
+	}
+	return c.finish(g, w, states)
 }
 
 // finish applies what follows the pooling.
@@ -70,7 +83,7 @@ func normalized(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	g.Opset = encoder.ExportOpset
 	l, mask := encoder.NewPaddedLayout(g, m.Encoder)
-	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, encoder.Training{}))
+	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
 	var x *onnx.Value
 	switch m.Config.Pooling {
 	case CLS:

@@ -105,11 +105,14 @@ func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
 func (t *Task) Model() artifact.Model { return t.model(t.shape()) }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
+	bounds := t.m.Encoder.Bounds(s)
+	bounds[textRows] = bounds[encoder.TokensDim] // a chunk of short texts has more of them than Rows
 	return artifact.Model{
-		Name: "embedding", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.ChunkTokens > 0,
+		Name: "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.ChunkTokens > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
-			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop)
-			return t.m.Config.pool(g, w, hidden)
+			pooling := t.m.Config.pooling(g)
+			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))
+			return t.m.Config.pool(g, w, hidden, pooling)
 		},
 		Compare: func(g *onnx.Graph, v *onnx.Value) *onnx.Value {
 			if t.c.LossType == "stella" {

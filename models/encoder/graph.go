@@ -101,14 +101,18 @@ func (c Config) RecomputeAttention(rows, maxLength int) bool {
 	return 2*4*n*float64(c.NumHiddenLayers) > keptAttention
 }
 
-// Build appends the encoder and gives the last hidden state, [tokens, hidden].
+// Build appends the encoder and gives the last hidden state, [tokens, hidden], or of the tokens with the numbers wanted
+// alone: the last layer then does most of its work for those only.
 // Source: Devlin et al. 2018, as transformers' BertModel and its relatives compute it.
-func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training) *onnx.Value {
+func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training, wanted *onnx.Value) *onnx.Value {
 	b := builder{c: c, g: g, w: w, l: l, drop: t.Dropout, recompute: t.RecomputeAttention}
 	x := b.embed()
 	for i := 0; i < c.NumHiddenLayers; i++ {
 		before := len(g.Nodes)
 		var sums []*onnx.Value
+		if i == c.NumHiddenLayers-1 {
+			b.wanted = wanted
+		}
 		x, sums = b.layer(fmt.Sprintf("encoder.layer.%d", i), x)
 		if t.RecomputeLayers {
 			g.RecomputeAll(g.Nodes[before:], sums...)
@@ -124,7 +128,8 @@ type builder struct {
 	l    Layout
 	drop *dropout.Graph
 
-	recompute bool // attention scores and probabilities
+	recompute bool        // attention scores and probabilities
+	wanted    *onnx.Value // in the last layer: the tokens that matter after attention; nil: all
 }
 
 func (b builder) linear(name string, x *onnx.Value) *onnx.Value {
@@ -157,7 +162,11 @@ func (b builder) embed() *onnx.Value {
 // layer gives its output and the residual sums, before LayerNorm, of its two halves.
 func (b builder) layer(name string, x *onnx.Value) (out *onnx.Value, sums []*onnx.Value) {
 	g := b.g
-	attended := b.linear(name+".attention.output.dense", b.attention(name, x))
+	attended := b.attention(name, x)
+	if b.wanted != nil {
+		attended, x = g.Gather(attended, b.wanted, 0), g.Gather(x, b.wanted, 0)
+	}
+	attended = b.linear(name+".attention.output.dense", attended)
 	if b.c.family().attentionOutputDropout {
 		attended = b.drop.Apply(name+"/attention/output/dropout", attended, b.c.HiddenDropout)
 	}

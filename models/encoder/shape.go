@@ -23,8 +23,8 @@ func (c Config) Bounds(s Shape) map[string]int64 {
 	return to
 }
 
-// BuildPacked appends the inputs of a packed batch and the encoder in training; drop is nil for evaluation.
-func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph) (*onnx.Value, Layout) {
+// BuildPacked appends the inputs of a packed batch and the encoder in training, see Build; drop is nil for evaluation.
+func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph, wanted *onnx.Value) (*onnx.Value, Layout) {
 	t := Training{Dropout: drop, RecomputeLayers: s.Layers}
 	if s.Recompute != nil {
 		t.RecomputeAttention = *s.Recompute
@@ -32,7 +32,7 @@ func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Gra
 		t.RecomputeAttention = c.RecomputeAttention(s.Rows, s.MaxLength)
 	}
 	l := NewPackedLayout(g, c, s.Groups)
-	return c.Build(g, w, l, t), l
+	return c.Build(g, w, l, t, wanted), l
 }
 
 // Lengths are the rows' numbers of tokens.

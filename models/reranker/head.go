@@ -62,10 +62,12 @@ const (
 	firstInput = "pairs.first" // each pair's first token
 )
 
-// logits are the scores [pairs] of packed pairs.
-func (m *Model) logits(g *onnx.Graph, w encoder.Weights, l encoder.Layout, hidden *onnx.Value, drop *dropout.Graph) *onnx.Value {
-	first := g.Gather(hidden, g.Input(firstInput, onnx.Int64, onnx.N(pairRows)), 0)
-	return g.Squeeze(m.head.apply(g, w, l, first, drop, m.Encoder.HeadDropout()), 1)
+// first is the index of each packed pair's first token, [pairs], whose state the head reads.
+func first(g *onnx.Graph) *onnx.Value { return g.Input(firstInput, onnx.Int64, onnx.N(pairRows)) }
+
+// logits are the scores [pairs] of the first tokens' states.
+func (m *Model) logits(g *onnx.Graph, w encoder.Weights, l encoder.Layout, states *onnx.Value, drop *dropout.Graph) *onnx.Value {
+	return g.Squeeze(m.head.apply(g, w, l, states, drop, m.Encoder.HeadDropout()), 1)
 }
 
 // pack lays pairs out.
@@ -87,7 +89,7 @@ func (m *Model) bindFirst(b *ortrain.Batch, starts []int64) {
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	g.Opset = encoder.ExportOpset
 	l, _ := encoder.NewPaddedLayout(g, m.Encoder)
-	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, encoder.Training{}))
+	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
 	first := g.Gather(hidden, g.IntScalar(0), 1)
 	g.Output("logits", m.head.apply(g, w, l, first, nil, 0))
 }

@@ -27,7 +27,7 @@ func newScorer(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Opt
 	s, err := scoring.New(scoring.Graph{
 		Name: "reranker scoring", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
-			return m.logits(g, w, l, m.Encoder.Build(g, w, l, encoder.Training{}), nil)
+			return m.logits(g, w, l, m.Encoder.Build(g, w, l, encoder.Training{}, first(g)), nil)
 		},
 	}, o)
 	if err != nil {

@@ -73,8 +73,8 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
 		Name: "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.ChunkTokens > 0 && t.loss.grouped,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
-			hidden, l := t.m.Encoder.BuildPacked(g, w, s, drop)
-			return t.m.logits(g, w, l, hidden, drop)
+			states, l := t.m.Encoder.BuildPacked(g, w, s, drop, first(g))
+			return t.m.logits(g, w, l, states, drop)
 		},
 		Compare: t.loss.graph,
 	}
