@@ -180,11 +180,11 @@ func (o *optimizer) norm(gradients *runtime.Buffer) (float64, error) {
 }
 
 // apply does one AdamW step in place.
-func (o *optimizer) apply(gradients *runtime.Buffer, s optim.Scalars, scale float64) error {
+func (o *optimizer) apply(gradients *runtime.Buffer, s optim.Scalars) error {
 	if err := o.read(gradients); err != nil {
 		return err
 	}
-	o.scalars[optim.GradientScale][0] = float32(scale)
+	o.scalars[optim.GradientScale][0] = float32(s.GradientScale)
 	o.scalars[optim.StepSize][0] = float32(s.StepSize)
 	o.scalars[optim.Epsilon][0] = float32(s.Epsilon)
 	if f := o.scalars[optim.DecayFactor]; f != nil { // nil where no parameter has weight decay

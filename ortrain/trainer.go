@@ -216,7 +216,7 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	if limit := t.cfg.MaxGradNorm; limit > 0 {
 		scale = min(1, limit/(s.GradNorm+1e-6)) // torch.nn.utils.clip_grad_norm_
 	}
-	if err := t.optimizer.apply(gradients, t.cfg.AdamW.At(t.step+1, s.LearningRate), scale); err != nil {
+	if err := t.optimizer.apply(gradients, t.cfg.AdamW.At(t.step+1, s.LearningRate, scale)); err != nil {
 		return s, err
 	}
 	t.step++

@@ -36,9 +36,9 @@ const (
 	sessionStart               = 1
 )
 
-// Create starts a file in dir, which it makes. first is the step that it goes on from: TensorBoard forgets what earlier
-// files of the folder have from that step on, so that a resumed run is one curve.
-func Create(dir string, first int) (*Writer, error) {
+// Create starts a file in dir, which it makes. done is the step that it goes on after: TensorBoard forgets what earlier
+// files of the folder have of later steps, so that a resumed run is one curve.
+func Create(dir string, done int) (*Writer, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -50,9 +50,12 @@ func Create(dir string, first int) (*Writer, error) {
 	}
 	w := &Writer{f}
 	version := protowire.AppendString(protowire.AppendTag(nil, eventFileVersion, protowire.BytesType), "brain.Event:2")
-	start := protowire.AppendVarint(protowire.AppendTag(nil, sessionStatus, protowire.VarintType), sessionStart)
-	session := protowire.AppendBytes(protowire.AppendTag(nil, eventSessionLog, protowire.BytesType), start)
-	if err := errors.Join(w.event(0, version), w.event(first, session)); err != nil {
+	err = w.event(0, version)
+	if err == nil && done > 0 {
+		start := protowire.AppendVarint(protowire.AppendTag(nil, sessionStatus, protowire.VarintType), sessionStart)
+		err = w.event(done+1, protowire.AppendBytes(protowire.AppendTag(nil, eventSessionLog, protowire.BytesType), start))
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return w, nil

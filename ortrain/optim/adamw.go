@@ -25,7 +25,7 @@ const (
 	Gradient     = "gradient"
 	OutSuffix    = ".out"
 
-	GradientScale = "gradient_scale" // clipping
+	GradientScale = "gradient_scale" // (1-β1) · clipping
 	DecayFactor   = "decay_factor"   // 1 - lr · weight decay
 	StepSize      = "step_size"      // lr · √(1 - β2^t) / (1 - β1^t)
 	Epsilon       = "epsilon"        // ε · √(1 - β2^t)
@@ -33,13 +33,14 @@ const (
 
 // Scalars are what the schedule and the step number make of the graph's scalar inputs.
 type Scalars struct {
-	DecayFactor, StepSize, Epsilon float64
+	GradientScale, DecayFactor, StepSize, Epsilon float64
 }
 
-// At gives the scalars of step t (from 1) at a learning rate.
-func (a AdamW) At(t int, lr float64) Scalars {
+// At gives the scalars of step t (from 1) at a learning rate, for gradients that are multiplied by scale.
+func (a AdamW) At(t int, lr, scale float64) Scalars {
 	correction := math.Sqrt(1 - math.Pow(a.Beta2, float64(t)))
 	return Scalars{
+		GradientScale: (1 - a.Beta1) * scale,
 		DecayFactor: 1 - lr*a.WeightDecay,
 		StepSize:    lr * correction / (1 - math.Pow(a.Beta1, float64(t))),
 		Epsilon:     a.Epsilon * correction,
@@ -49,8 +50,8 @@ func (a AdamW) At(t int, lr float64) Scalars {
 // Graph is one AdamW step on a view of n elements (torch.optim.AdamW; Loshchilov and Hutter 2017). The bias corrections
 // are folded into two scalars, and every operator is elementwise, so outputs may share their inputs' memory:
 //
-//	g ← gradient · gradient_scale
-//	m ← β1·m + (1-β1)·g        v ← β2·v + (1-β2)·g²
+//	h ← gradient · gradient_scale,   gradient_scale = (1-β1) · clipping
+//	m ← β1·m + h        v ← β2·v + (1-β2)/(1-β1)²·h²
 //	p ← p·decay_factor - step_size · m / (√v + epsilon)
 func (a AdamW) Graph() *onnx.Graph {
 	g := onnx.NewGraph("adamw")
@@ -58,10 +59,10 @@ func (a AdamW) Graph() *onnx.Graph {
 	vector := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, n) }
 	scalar := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, onnx.D(1)) }
 	p, m, v := vector(Parameter), vector(FirstMoment), vector(SecondMoment)
-	grad := g.Mul(vector(Gradient), scalar(GradientScale))
-	c := func(x float64) *onnx.Value { return g.Scalar(grad, x) }
-	m = g.Add(g.Mul(m, c(a.Beta1)), g.Mul(grad, c(1-a.Beta1)))
-	v = g.Add(g.Mul(v, c(a.Beta2)), g.Mul(g.Mul(grad, grad), c(1-a.Beta2)))
+	h := g.Mul(vector(Gradient), scalar(GradientScale))
+	c := func(x float64) *onnx.Value { return g.Scalar(h, x) }
+	m = g.Add(g.Mul(m, c(a.Beta1)), h)
+	v = g.Add(g.Mul(v, c(a.Beta2)), g.Mul(g.Mul(h, h), c((1-a.Beta2)/((1-a.Beta1)*(1-a.Beta1)))))
 	decayed := g.Mul(p, scalar(DecayFactor))
 	step := scalar(StepSize)
 	p = g.Sub(decayed, g.Mul(g.Div(m, g.Add(g.Sqrt(v), scalar(Epsilon))), step))

@@ -1,16 +1,23 @@
 // Command profile prints where the time of a training step goes, from the profile that `rag-retrieval train … --profile
 // PREFIX` wrote: milliseconds per step and share for each operator, forward and backward apart.
 //
-//	go run ./scripts/bench/profile [-skip 2] [-by op|node] PREFIX_*.json
+//	go run ./scripts/bench/profile [-skip 2] [-by op|node] [-metrics RUN/metrics.jsonl] PREFIX_*.json
+//
+// With the run's metrics it prints too how much of a step passes outside the graph's operators: the optimizer (see
+// BenchmarkOptimizer), binding, waiting for batches, and the runtime's own bookkeeping.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"sort"
 	"strings"
+
+	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/models/finetune/record"
 )
 
 // event is a record of ONNX Runtime's profile.
@@ -24,18 +31,19 @@ type event struct {
 func main() {
 	skip := flag.Int("skip", 2, "leave out this many first steps")
 	by := flag.String("by", "op", "op, or node: numbers in names are left out, so that all layers are one line")
+	metrics := flag.String("metrics", "", "metrics.jsonl of the same run")
 	flag.Parse()
 	if flag.NArg() != 1 || *by != "op" && *by != "node" {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := report(flag.Arg(0), *skip, *by); err != nil {
+	if err := report(flag.Arg(0), *metrics, *skip, *by); err != nil {
 		fmt.Fprintln(os.Stderr, "profile:", err)
 		os.Exit(1)
 	}
 }
 
-func report(path string, skip int, by string) error {
+func report(path, metrics string, skip int, by string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -72,9 +80,30 @@ func report(path string, skip int, by string) error {
 	}
 	sort.Slice(keys, func(i, j int) bool { return spent[keys[i]] > spent[keys[j]] })
 	fmt.Printf("%d steps, %.0f ms each, %.0f ms in operators\n", steps, run/1e3/float64(steps), kernels/1e3/float64(steps))
+	if metrics != "" {
+		if err := outside(metrics, skip, kernels/1e3/float64(steps)); err != nil {
+			return err
+		}
+	}
 	for _, k := range keys {
 		fmt.Printf("%9.2f ms %5.1f %% %6d calls  %s\n", spent[k]/1e3/float64(steps), 100*spent[k]/kernels, calls[k]/steps, k)
 	}
+	return nil
+}
+
+// outside prints what of a step's time is not the operators'.
+func outside(metrics string, skip int, operators float64) error {
+	f, err := jsonl.Open(metrics)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var first, last record.Row
+	if err := errors.Join(f.Row(skip-1, &first), f.Row(f.Len()-1, &last)); err != nil {
+		return err
+	}
+	step := 1e3 * (last.Seconds - first.Seconds) / float64(last.Step-first.Step)
+	fmt.Printf("a whole step takes %.0f ms, %.1f %% of it outside these operators\n", step, 100*(step-operators)/step)
 	return nil
 }
 
