@@ -3,7 +3,7 @@
 //
 // A table of pre-drawn keep/drop factors is read at offsets that the host draws from a counter-based generator, as
 // evolution strategies share one noise table. Each site is a graph input, bound to a view of the table: no factor is
-// ever copied. A site larger than the table is cut into pieces, each at an offset of its own.
+// ever copied. A site too large for the table is cut into pieces, each at an offset of its own.
 package dropout
 
 import (
@@ -14,8 +14,11 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// maxTable is 16 Mi factors, 64 MiB.
-const maxTable = 16 << 20
+// maxTable is 32 Mi factors, 128 MiB: joining pieces costs more time than larger tables cost memory.
+const maxTable = 32 << 20
+
+// maxPiece leaves a quarter of the table for offsets that differ.
+const maxPiece = maxTable / 4 * 3
 
 // alignment of offsets, in factors: 64 bytes.
 const alignment = 16
@@ -60,7 +63,7 @@ func (d *Graph) Apply(name string, x *onnx.Value, rate float64) *onnx.Value {
 		d.g.Fail("dropout %s: %w", name, err)
 		return x
 	}
-	site := Site{Name: name, Rate: rate, Shape: x.Shape, Pieces: int((most + maxTable - 1) / maxTable)}
+	site := Site{Name: name, Rate: rate, Shape: x.Shape, Pieces: int((most + maxPiece - 1) / maxPiece)}
 	d.sites = append(d.sites, site)
 	return d.g.Mul(x, d.factors(site, x))
 }
@@ -105,10 +108,8 @@ func (d *Graph) Plan() *Plan {
 		}
 	}
 	sort.Float64s(p.Rates)
-	// Four times the largest site leaves room for offsets that differ; a power of two keeps it round.
-	for p.TableSize = 1 << 16; p.TableSize < maxTable && int64(p.TableSize) < 4*largest; {
-		p.TableSize *= 2
-	}
+	// Half as much again as the largest site leaves room for offsets that differ.
+	p.TableSize = int(min(maxTable, max(1<<16, largest+largest/2)))
 	return p
 }
 

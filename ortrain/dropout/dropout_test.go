@@ -133,14 +133,14 @@ func TestRateScaleAndCorrelations(t *testing.T) {
 func TestPieces(t *testing.T) {
 	g := onnx.NewGraph("big")
 	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(1024))
-	d := NewGraph(g, map[string]int64{"rows": 40_000})
+	d := NewGraph(g, map[string]int64{"rows": 65_000})
 	d.Apply("big", x, rate)
 	check(t, g.Err())
 	p := d.Plan()
 	if p.TableSize != maxTable || p.Sites[0].Pieces != 3 {
 		t.Fatalf("table of %d, %d pieces", p.TableSize, p.Sites[0].Pieces)
 	}
-	for _, rows := range []int64{0, 1, 2, 39_999, 40_000} {
+	for _, rows := range []int64{0, 1, 2, 64_999, 65_000} {
 		for step := 0; step < 50; step++ {
 			views, err := p.Views(1, step, 0, map[string]int64{"rows": rows})
 			check(t, err)
@@ -157,7 +157,7 @@ func TestPieces(t *testing.T) {
 			}
 		}
 	}
-	_, err := p.Views(1, 0, 0, map[string]int64{"rows": 60_000})
+	_, err := p.Views(1, 0, 0, map[string]int64{"rows": 100_000})
 	if err == nil || !strings.Contains(err.Error(), "larger than the graph was built for") {
 		t.Errorf("too large a batch: %v", err)
 	}
@@ -167,7 +167,7 @@ func TestPieces(t *testing.T) {
 func TestMaskInPieces(t *testing.T) {
 	g := onnx.NewGraph("pieces")
 	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(64))
-	d := NewGraph(g, map[string]int64{"rows": 2*maxTable/64 + 1}) // three pieces
+	d := NewGraph(g, map[string]int64{"rows": 2*maxPiece/64 + 1}) // three pieces
 	g.Output("y", d.Apply("a", x, rate))
 	model, err := g.Bytes()
 	check(t, err)
