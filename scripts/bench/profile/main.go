@@ -1,5 +1,6 @@
 // Command profile prints where the time of a training step goes, from the profile that `rag-retrieval train … --profile
-// PREFIX` wrote: milliseconds per step and share for each operator, forward and backward apart.
+// PREFIX` wrote: milliseconds per step and share for each operator, forward and backward apart, and the rate of matrix
+// products. What the machine can do: go test ./ortrain/runtime -run XXX -bench Gemm.
 //
 //	go run ./scripts/bench/profile [-skip 2] [-by op|node] [-metrics RUN/metrics.jsonl] PREFIX_*.json
 //
@@ -52,7 +53,7 @@ func report(path, metrics string, skip int, by string) error {
 	if err := json.Unmarshal(b, &events); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	spent, calls := map[string]float64{}, map[string]int{}
+	spent, work, calls := map[string]float64{}, map[string]float64{}, map[string]int{}
 	runs, run, kernels := 0, 0.0, 0.0
 	for _, e := range events {
 		if e.Name == "model_run" {
@@ -69,6 +70,7 @@ func report(path, metrics string, skip int, by string) error {
 		spent[key] += e.Duration
 		calls[key]++
 		kernels += e.Duration
+		work[key] += flops(e)
 	}
 	steps := runs - skip
 	if steps < 1 {
@@ -86,7 +88,11 @@ func report(path, metrics string, skip int, by string) error {
 		}
 	}
 	for _, k := range keys {
-		fmt.Printf("%9.2f ms %5.1f %% %6d calls  %s\n", spent[k]/1e3/float64(steps), 100*spent[k]/kernels, calls[k]/steps, k)
+		rate := ""
+		if work[k] > 0 {
+			rate = fmt.Sprintf("  %.0f GFLOP/s", work[k]/spent[k]/1e3)
+		}
+		fmt.Printf("%9.2f ms %5.1f %% %6d calls  %s%s\n", spent[k]/1e3/float64(steps), 100*spent[k]/kernels, calls[k]/steps, k, rate)
 	}
 	return nil
 }
@@ -105,6 +111,46 @@ func outside(metrics string, skip int, operators float64) error {
 	step := 1e3 * (last.Seconds - first.Seconds) / float64(last.Step-first.Step)
 	fmt.Printf("a whole step takes %.0f ms, %.1f %% of it outside these operators\n", step, 100*(step-operators)/step)
 	return nil
+}
+
+// flops are the floating-point operations of a matrix product; 0 for other operators.
+func flops(e event) float64 {
+	if op, _ := e.Args["op_name"].(string); !strings.HasSuffix(op, "Gemm") && !strings.HasSuffix(op, "MatMul") {
+		return 0
+	}
+	in, out := shape(e.Args["input_type_shape"]), shape(e.Args["output_type_shape"])
+	if len(in) == 0 || len(out) == 0 || size(out) == 0 {
+		return 0
+	}
+	columns := out[len(out)-1]
+	inner := size(in) * columns / size(out) // of a factor [rows, inner], transposed or not
+	return 2 * size(out) * inner
+}
+
+// shape is the first shape of a list such as [{"float": [2, 3]}, …].
+func shape(list any) []float64 {
+	all, _ := list.([]any)
+	if len(all) == 0 {
+		return nil
+	}
+	first, _ := all[0].(map[string]any)
+	var out []float64
+	for _, dims := range first {
+		numbers, _ := dims.([]any)
+		for _, n := range numbers {
+			d, _ := n.(float64)
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func size(shape []float64) float64 {
+	n := 1.0
+	for _, d := range shape {
+		n *= d
+	}
+	return n
 }
 
 // label is what an event is counted under.
