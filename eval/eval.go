@@ -20,7 +20,6 @@ type Scorer interface {
 type Outcome struct {
 	Result mteb.Result
 	Scores [][]float32
-	Ties   int
 }
 
 // Run scores one task.
@@ -34,11 +33,5 @@ func Run(ctx context.Context, s Scorer, t mteb.Task, rule mteb.Rule, progress fu
 	if err != nil {
 		return Outcome{}, fmt.Errorf("%s: %w", t.Name, err)
 	}
-	return Outcome{
-		Result: mteb.Result{
-			Task: t.Name, Rule: rule, Queries: len(t.Samples), MAP: m.MAP, MRR: m.MRR,
-			Seconds: time.Since(begun).Seconds(),
-		},
-		Scores: scores, Ties: m.Ties,
-	}, nil
+	return Outcome{mteb.NewResult(t, rule, m, time.Since(begun).Seconds()), scores}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/renderer"
@@ -68,6 +69,56 @@ func WriteReport(w io.Writer, format string, r mteb.Report) error {
 		rows = append(rows, []string{"average", "", "", percent(sumMAP / n), percent(sumMRR / n), fmt.Sprintf("%.1f", seconds)})
 	}
 	return WriteTable(w, format, header, rows)
+}
+
+// WriteComparisons writes comparisons as a table, and below it the queries that lost most.
+func WriteComparisons(w io.Writer, format string, all []Comparison, worst int) error {
+	header := []string{"task", "model", "MAP", "difference", "95 % interval", "MRR@10", "difference", "95 % interval", "won", "lost"}
+	interval := func(c Change) string { return signed(c.Low) + " to " + signed(c.High) }
+	var rows [][]string
+	for i, c := range all {
+		if i == 0 || all[i-1].Task != c.Task {
+			rows = append(rows, []string{c.Task, c.From, percent(c.MAP.From), "", "", percent(c.MRR.From), "", "", "", ""})
+		}
+		rows = append(rows, []string{c.Task, c.To, percent(c.MAP.To), signed(c.MAP.Difference), interval(c.MAP),
+			percent(c.MRR.To), signed(c.MRR.Difference), interval(c.MRR), fmt.Sprint(c.Won), fmt.Sprint(c.Lost)})
+	}
+	if err := WriteTable(w, format, header, rows); err != nil || format == "csv" {
+		return err
+	}
+	for _, c := range all {
+		if err := writeWorst(w, c, worst); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeWorst tells in words what lost most.
+func writeWorst(w io.Writer, c Comparison, n int) error {
+	lost := c.Worst(n)
+	if len(lost) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "\n%s, %s: the queries that lost most\n", c.Task, c.To); err != nil {
+		return err
+	}
+	for _, g := range lost {
+		if _, err := fmt.Fprintf(w, "  AP %s -> %s  %s\n", percent(g.From), percent(g.To), shortened(g.Query)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shortened is a text that fits a line.
+func shortened(s string) string {
+	const most = 100
+	r := []rune(strings.Join(strings.Fields(s), " "))
+	if len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return string(r)
 }
 
 func percent(x float64) string { return fmt.Sprintf("%.2f", 100*x) }

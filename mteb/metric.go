@@ -22,14 +22,23 @@ const (
 var Rules = []Rule{Rule1, Rule2}
 
 const (
-	mrrCut = 10   // MRR@10
+	cut    = 10   // MRR@10, nDCG@10, recall@10
 	mapCut = 1000 // map_at_1000
 )
 
-// Metrics are the means over a task's samples, as fractions.
+// Measured are the metrics of one sample, or the means of a task's, as fractions.
+type Measured struct {
+	AP     float64 // MAP of a task
+	RR     float64 // of the first ten; MRR@10
+	NDCG   float64 // nDCG@10, trec_eval's
+	Recall float64 // of the first ten
+}
+
+// Metrics are a task's.
 type Metrics struct {
-	MAP, MRR float64
-	// Ties counts samples with equal scores on both sides, where the rules can differ.
+	Measured
+	PerSample []Measured
+	// Ties counts samples with equal scores on both sides at a place that counts, where the rules can differ.
 	Ties int
 }
 
@@ -49,23 +58,25 @@ func Evaluate(rule Rule, samples []Sample, scores [][]float32) (Metrics, error) 
 				return m, fmt.Errorf("sample %s: a score is not a number", s.ID)
 			}
 		}
-		ap, rr := rule.Sample(scores[i], positives)
-		m.MAP += ap
-		m.MRR += rr
+		x := rule.Measure(scores[i], positives)
+		m.PerSample = append(m.PerSample, x)
+		m.AP, m.RR, m.NDCG, m.Recall = m.AP+x.AP, m.RR+x.RR, m.NDCG+x.NDCG, m.Recall+x.Recall
 		if tied(scores[i], positives) {
 			m.Ties++
 		}
 	}
 	n := float64(len(samples))
-	m.MAP, m.MRR = m.MAP/n, m.MRR/n
-	if rule == Rule2 {
-		m.MAP = math.Round(m.MAP*1e5) / 1e5
+	m.AP, m.RR, m.NDCG, m.Recall = m.AP/n, m.RR/n, m.NDCG/n, m.Recall/n
+	if rule == Rule2 { // all but MRR
+		for _, x := range []*float64{&m.AP, &m.NDCG, &m.Recall} {
+			*x = math.Round(*x*1e5) / 1e5
+		}
 	}
 	return m, nil
 }
 
-// Sample gives one sample's average precision and reciprocal rank; the first positives scores are relevant.
-func (r Rule) Sample(scores []float32, positives int) (ap, rr float64) {
+// Measure gives one sample's metrics; the first positives scores are relevant.
+func (r Rule) Measure(scores []float32, positives int) Measured {
 	order := make([]int, len(scores))
 	for i := range order {
 		order[i] = i
@@ -78,10 +89,32 @@ func (r Rule) Sample(scores []float32, positives int) (ap, rr float64) {
 			}
 			return after(i, j, positives)
 		})
-		return cutPrecision(order, positives), reciprocalRank(order, positives)
+		return r.ranked(order, positives, cutPrecision(order, positives))
 	}
 	sort.SliceStable(order, func(a, b int) bool { return scores[order[a]] > scores[order[b]] })
-	return groupedPrecision(order, scores, positives), reciprocalRank(order, positives)
+	return r.ranked(order, positives, groupedPrecision(order, scores, positives))
+}
+
+// ranked adds what depends on the first ten alone.
+func (r Rule) ranked(order []int, positives int, ap float64) Measured {
+	m := Measured{AP: ap}
+	ideal := 0.0
+	for rank, i := range order[:min(cut, len(order))] {
+		gain := 1 / math.Log2(float64(rank)+2)
+		if rank < positives {
+			ideal += gain
+		}
+		if i >= positives {
+			continue
+		}
+		if m.RR == 0 {
+			m.RR = 1 / float64(rank+1)
+		}
+		m.NDCG += gain
+		m.Recall += 1 / float64(positives)
+	}
+	m.NDCG /= ideal
+	return m
 }
 
 // after says whether candidate i's document id sorts behind j's: "negative_…" behind "apositive_…", then by number.
@@ -90,15 +123,6 @@ func after(i, j, positives int) bool {
 		return i >= positives
 	}
 	return i > j
-}
-
-func reciprocalRank(order []int, positives int) float64 {
-	for rank, i := range order[:min(mrrCut, len(order))] {
-		if i < positives {
-			return 1 / float64(rank+1)
-		}
-	}
-	return 0
 }
 
 // groupedPrecision is Σ over distinct scores of (recall gained there) · precision.

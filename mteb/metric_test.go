@@ -41,9 +41,10 @@ func TestMetricsEqualThePeers(t *testing.T) {
 	var samples []Sample
 	var scores [][]float32
 	for i, c := range golden.Cases {
-		ap1, rr1 := Rule1.Sample(c.Scores, c.Positives)
-		ap2, rr2 := Rule2.Sample(c.Scores, c.Positives)
-		for name, d := range map[string]float64{"v1 ap": ap1 - c.AP1, "v1 mrr": rr1 - c.RR1, "v2 ap": ap2 - c.AP2, "v2 mrr": rr2 - c.RR2} {
+		one, two := Rule1.Measure(c.Scores, c.Positives), Rule2.Measure(c.Scores, c.Positives)
+		for name, d := range map[string]float64{
+			"v1 ap": one.AP - c.AP1, "v1 mrr": one.RR - c.RR1, "v2 ap": two.AP - c.AP2, "v2 mrr": two.RR - c.RR2,
+		} {
 			if math.Abs(d) > 1e-9 {
 				t.Errorf("case %d %s differs by %g", i, name, d)
 			}
@@ -59,7 +60,7 @@ func TestMetricsEqualThePeers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if math.Abs(m.MAP-c.map_) > 1e-9 || math.Abs(m.MRR-c.rr) > 1e-9 || m.Ties == 0 {
+		if math.Abs(m.AP-c.map_) > 1e-9 || math.Abs(m.RR-c.rr) > 1e-9 || m.Ties == 0 {
 			t.Errorf("%s: %+v, want %g and %g", c.rule, m, c.map_, c.rr)
 		}
 	}
@@ -69,17 +70,25 @@ func TestMetricsEqualThePeers(t *testing.T) {
 func TestMetricsByHand(t *testing.T) {
 	scores := []float32{0.9, 0.5, 0.7, 0.1}
 	for _, r := range Rules {
-		ap, rr := r.Sample(scores, 2)
-		if want := (1 + 2.0/3) / 2; math.Abs(ap-want) > 1e-12 || rr != 1 {
-			t.Errorf("%s: AP %g, RR %g; want %g, 1", r, ap, rr, want)
+		got := r.Measure(scores, 2)
+		ideal := 1 + 1/math.Log2(3)
+		want := Measured{AP: (1 + 2.0/3) / 2, RR: 1, NDCG: (1 + 1/math.Log2(4)) / ideal, Recall: 1}
+		if math.Abs(got.AP-want.AP) > 1e-12 || got.RR != 1 || math.Abs(got.NDCG-want.NDCG) > 1e-12 || got.Recall != 1 {
+			t.Errorf("%s: %+v, want %+v", r, got, want)
 		}
 	}
 	flat := []float32{1, 1, 1, 1}
-	if ap, rr := Rule1.Sample(flat, 1); ap != 0.25 || rr != 1 {
-		t.Errorf("mteb-1, all tied: AP %g, RR %g; want 0.25, 1", ap, rr)
+	if m := Rule1.Measure(flat, 1); m.AP != 0.25 || m.RR != 1 {
+		t.Errorf("mteb-1, all tied: %+v; want AP 0.25, RR 1", m)
 	}
-	if ap, rr := Rule2.Sample(flat, 1); ap != 0.25 || rr != 0.25 {
-		t.Errorf("mteb-2, all tied: AP %g, RR %g; want 0.25, 0.25", ap, rr)
+	if m := Rule2.Measure(flat, 1); m.AP != 0.25 || m.RR != 0.25 {
+		t.Errorf("mteb-2, all tied: %+v; want 0.25, 0.25", m)
+	}
+	far := make([]float32, 12) // the positive is eleventh: nothing in the first ten
+	far[0] = -1
+	far[11] = -2
+	if m := Rule1.Measure(far, 1); m.RR != 0 || m.NDCG != 0 || m.Recall != 0 || math.Abs(m.AP-1.0/11) > 1e-12 {
+		t.Errorf("beyond the cut: %+v", m)
 	}
 }
 

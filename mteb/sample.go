@@ -3,10 +3,12 @@
 //
 //	samples, err := mteb.ReadJSONL("test.jsonl")
 //	r, err := mteb.Evaluate(mteb.Rule1, samples, scores)   // scores[i] of sample i: positives first
-//	fmt.Println(r.MAP, r.MRR)
+//	fmt.Println(r.AP, r.RR)
 package mteb
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -57,6 +59,20 @@ type Task struct {
 	Samples []Sample
 	// Dropped counts rows without positives or without negatives, which MTEB leaves out.
 	Dropped int
+}
+
+// Hash is the SHA-256 of the samples' texts: results on other data must not be compared.
+func (t Task) Hash() string {
+	h := sha256.New()
+	for _, s := range t.Samples {
+		for _, texts := range [][]string{s.Query, s.Positive, s.Negative} {
+			fmt.Fprintf(h, "%d\n", len(texts))
+			for _, text := range texts {
+				fmt.Fprintf(h, "%d\n%s\n", len(text), text)
+			}
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 type row struct {

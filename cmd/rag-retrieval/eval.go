@@ -76,7 +76,7 @@ func evaluate(c *cli.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		sayOddities(t, out.Ties)
+		sayOddities(t, out.Result.Ties)
 		report.Results = append(report.Results, out.Result)
 		saved = append(saved, mteb.ScoreRows(t, out.Scores)...)
 	}

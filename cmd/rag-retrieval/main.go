@@ -37,7 +37,8 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
-	err := app().RunContext(ctx, args)
+	a := app()
+	err := a.RunContext(ctx, flagsFirst(a.Commands, args))
 	if err != nil && strings.HasPrefix(err.Error(), "Required flag") { // the library has no hook for this mistake
 		err = usagef("%s; see --help", lowerFirst(err.Error()))
 	}
@@ -73,7 +74,8 @@ func app() *cli.App {
   rag-retrieval eval --model out/model --data test.jsonl
   rag-retrieval COMMAND --help`,
 		Commands: []*cli.Command{
-			trainCommand(), evalCommand(), encodeCommand(), rerankCommand(), artifactsCommand(), doctorCommand(), versionCommand(),
+			trainCommand(), evalCommand(), compareCommand(), gateCommand(), encodeCommand(), rerankCommand(), artifactsCommand(),
+			doctorCommand(), versionCommand(),
 		},
 		HideVersion:               true,
 		HideHelpCommand:           true,

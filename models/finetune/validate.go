@@ -290,6 +290,6 @@ func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
 		return x, err
 	}
 	m, err := mteb.Evaluate(mteb.Rule1, v.samples, scores)
-	x.MAP, x.MRR = m.MAP, m.MRR
+	x.MAP, x.MRR = m.AP, m.RR
 	return x, err
 }

@@ -41,9 +41,9 @@ func (a AdamW) At(t int, lr, scale float64) Scalars {
 	correction := math.Sqrt(1 - math.Pow(a.Beta2, float64(t)))
 	return Scalars{
 		GradientScale: (1 - a.Beta1) * scale,
-		DecayFactor: 1 - lr*a.WeightDecay,
-		StepSize:    lr * correction / (1 - math.Pow(a.Beta1, float64(t))),
-		Epsilon:     a.Epsilon * correction,
+		DecayFactor:   1 - lr*a.WeightDecay,
+		StepSize:      lr * correction / (1 - math.Pow(a.Beta1, float64(t))),
+		Epsilon:       a.Epsilon * correction,
 	}
 }
 

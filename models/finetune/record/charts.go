@@ -1,40 +1,17 @@
 package record
 
 import (
-	"bytes"
-	"html/template"
-	"image/color"
-	"strconv"
-	"strings"
-
-	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
 
+	"rag-retrieval-go/internal/page"
 	"rag-retrieval-go/models/finetune"
-)
-
-var (
-	blue   = color.NRGBA{0x1f, 0x5f, 0xbf, 0xff}
-	orange = color.NRGBA{0xd9, 0x6a, 0x0b, 0xff}
-	pale   = color.NRGBA{0x1f, 0x5f, 0xbf, 0x50}
 )
 
 // points is how many points a curve has at most; longer runs are averaged.
 const points = 500
 
-// curve is one line of a chart.
-type curve struct {
-	name   string
-	at     plotter.XYs
-	color  color.Color
-	dotted bool // with a mark at each point
-}
-
 // charts draws the run's curves.
-func charts(rows []Row, validations []finetune.Validation, lengths []int) ([]chart, error) {
+func charts(rows []Row, validations []finetune.Validation, lengths []int) ([]page.Chart, error) {
 	of := func(f func(i int) float64) plotter.XYs {
 		var out plotter.XYs
 		for i, r := range rows {
@@ -49,122 +26,47 @@ func charts(rows []Row, validations []finetune.Validation, lengths []int) ([]cha
 		}
 		return out
 	}
+	one := func(f func(i int) float64) []page.Curve { return []page.Curve{{At: of(f), Color: page.Blue}} }
 	loss := of(func(i int) float64 { return rows[i].Loss })
+	losses := []page.Curve{{Name: "step", At: loss, Color: page.Pale}, {Name: "smoothed", At: smoothed(loss), Color: page.Blue}}
 	type want struct {
 		title  string
-		curves []curve
+		curves []page.Curve
 	}
 	var wants []want
 	if len(validations) > 0 {
-		wants = append(wants, want{"MAP and MRR@10 on the validation data, points", []curve{
-			{"MAP", checked(func(v finetune.Validation) float64 { return 100 * v.MAP }), blue, true},
-			{"MRR@10", checked(func(v finetune.Validation) float64 { return 100 * v.MRR }), orange, true},
+		wants = append(wants, want{"MAP and MRR@10 on the validation data, points", []page.Curve{
+			{Name: "MAP", At: checked(func(v finetune.Validation) float64 { return 100 * v.MAP }), Color: page.Blue, Dotted: true},
+			{Name: "MRR@10", At: checked(func(v finetune.Validation) float64 { return 100 * v.MRR }), Color: page.Orange, Dotted: true},
 		}})
+		losses = append(losses, page.Curve{
+			Name: "validation", At: checked(func(v finetune.Validation) float64 { return v.Loss }), Color: page.Orange, Dotted: true})
 	}
-	training := want{"Loss", []curve{{"step", loss, pale, false}, {"smoothed", smoothed(loss), blue, false}}}
-	if len(validations) > 0 {
-		training.curves = append(training.curves, curve{"validation", checked(func(v finetune.Validation) float64 { return v.Loss }), orange, true})
-	}
-	wants = append(wants, training,
-		want{"Learning rate", []curve{{"", of(func(i int) float64 { return rows[i].LR }), blue, false}}},
-		want{"Gradient norm, before clipping", []curve{{"", of(func(i int) float64 { return rows[i].GradNorm }), blue, false}}},
-		want{"Tokens per second", []curve{{"", of(func(i int) float64 { return float64(rows[i].Tokens) / took(rows, i) }), blue, false}}},
-		want{"Memory, MB", []curve{{"", of(func(i int) float64 { return rows[i].MemoryMB }), blue, false}}})
-	var out []chart
+	wants = append(wants, want{"Loss", losses},
+		want{"Learning rate", one(func(i int) float64 { return rows[i].LR })},
+		want{"Gradient norm, before clipping", one(func(i int) float64 { return rows[i].GradNorm })},
+		want{"Tokens per second", one(func(i int) float64 { return float64(rows[i].Tokens) / took(rows, i) })},
+		want{"Memory, MB", one(func(i int) float64 { return rows[i].MemoryMB })})
+	var out []page.Chart
 	for _, w := range wants {
-		svg, err := draws(func(p *plot.Plot) error { return addCurves(p, w.curves) }, "step")
+		c, err := page.Curves(w.title, "step", w.curves...)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, chart{w.title, svg})
+		out = append(out, c)
 	}
 	if len(lengths) > 0 {
-		svg, err := draws(func(p *plot.Plot) error { return addHistogram(p, lengths) }, "tokens")
+		var values []float64
+		for _, n := range lengths {
+			values = append(values, float64(n))
+		}
+		c, err := page.Histogram("Texts by length", "tokens", values, 32)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, chart{"Texts by length", svg})
+		out = append(out, c)
 	}
 	return out, nil
-}
-
-func addCurves(p *plot.Plot, curves []curve) error {
-	for _, c := range curves {
-		line, err := plotter.NewLine(c.at)
-		if err != nil {
-			return err
-		}
-		line.Color, line.Width = c.color, vg.Points(1.5)
-		p.Add(line)
-		thumbs := []plot.Thumbnailer{line}
-		if c.dotted || len(c.at) == 1 {
-			marks, err := plotter.NewScatter(c.at)
-			if err != nil {
-				return err
-			}
-			marks.GlyphStyle = draw.GlyphStyle{Color: c.color, Radius: vg.Points(2.5), Shape: draw.CircleGlyph{}}
-			p.Add(marks)
-			thumbs = append(thumbs, marks)
-		}
-		if c.name != "" {
-			p.Legend.Add(c.name, thumbs...)
-		}
-	}
-	return nil
-}
-
-func addHistogram(p *plot.Plot, lengths []int) error {
-	var values plotter.Values
-	for _, n := range lengths {
-		values = append(values, float64(n))
-	}
-	h, err := plotter.NewHist(values, 32)
-	if err != nil {
-		return err
-	}
-	h.FillColor, h.LineStyle.Width = pale, vg.Points(0.5)
-	p.Add(h)
-	p.Y.Min = 0
-	return nil
-}
-
-// draws renders a plot as SVG that fits into a page.
-func draws(add func(*plot.Plot) error, x string) (template.HTML, error) {
-	p := plot.New()
-	p.X.Label.Text = x
-	p.X.Tick.Marker, p.Y.Tick.Marker = ticks{}, ticks{}
-	p.Legend.Top, p.Legend.Padding = true, vg.Points(3)
-	p.Legend.Left, p.Legend.XOffs = true, vg.Points(330) // on the right, with names that may run wider than here
-	grid := plotter.NewGrid()
-	grid.Vertical.Width = 0
-	grid.Horizontal.Color = color.Gray{0xe0}
-	p.Add(grid)
-	if err := add(p); err != nil {
-		return "", err
-	}
-	const width, height = 460, 230
-	canvas := vgsvg.New(vg.Points(width), vg.Points(height))
-	const margin = 14 // for the last tick's label
-	p.Draw(draw.Crop(draw.New(canvas), 0, -vg.Points(margin), 0, 0))
-	var b bytes.Buffer
-	if _, err := canvas.WriteTo(&b); err != nil {
-		return "", err
-	}
-	svg := b.String() // from here on what stands before the element is not wanted inside a page
-	return template.HTML(svg[strings.Index(svg, "<svg"):]), nil
-}
-
-// ticks are gonum's, with labels in as few digits as they need.
-type ticks struct{}
-
-func (ticks) Ticks(low, high float64) []plot.Tick {
-	all := plot.DefaultTicks{}.Ticks(low, high)
-	for i, t := range all {
-		if t.Label != "" {
-			all[i].Label = strconv.FormatFloat(t.Value, 'g', 4, 64)
-		}
-	}
-	return all
 }
 
 // thinned averages neighbours, so that a curve has at most so many points.

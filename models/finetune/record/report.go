@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/internal/page"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/finetune"
 )
@@ -28,23 +29,19 @@ var reportPage = template.Must(template.New(ReportFile).Funcs(template.FuncMap{
 
 // report is what the page shows.
 type report struct {
+	Style   template.CSS
 	Title   string
 	Tiles   []tile
 	Before  *finetune.Validation
 	Best    *finetune.Validation
 	Queries int
-	Charts  []chart
+	Charts  []page.Chart
 	Data    finetune.Statistics
 	Lengths string
 	Config  []config.Setting
 }
 
 type tile struct{ Name, Value string }
-
-type chart struct {
-	Title string
-	SVG   template.HTML
-}
 
 // WriteReport renders a run's page from the files in its output folder.
 func WriteReport(run *finetune.Run) error {
@@ -58,7 +55,7 @@ func WriteReport(run *finetune.Run) error {
 		return err
 	}
 	p := report{
-		Title: fmt.Sprintf("%s fine-tuning of %s", run.Config.Kind, filepath.Base(run.Config.Model)), Tiles: tiles(rows),
+		Style: page.Style, Title: fmt.Sprintf("%s fine-tuning of %s", run.Config.Kind, filepath.Base(run.Config.Model)), Tiles: tiles(rows),
 	}
 	if p.Data, err = run.Statistics(); err != nil {
 		return err

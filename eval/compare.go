@@ -1,0 +1,113 @@
+package eval
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sort"
+
+	"rag-retrieval-go/mteb"
+)
+
+// Comparison is what changed from one model to another on a task.
+type Comparison struct {
+	Task    string    `json:"task"`
+	Rule    mteb.Rule `json:"rule"`
+	Queries int       `json:"queries"`
+	From    string    `json:"from"` // the models
+	To      string    `json:"to"`
+	MAP     Change    `json:"map"`
+	MRR     Change    `json:"mrr"`
+	Won     int       `json:"won"`  // queries whose AP rose
+	Lost    int       `json:"lost"` // and fell
+	Gains   []Gain    `json:"gains"`
+}
+
+// Change is a metric before and after, as fractions, with the 95 % confidence interval of the difference.
+type Change struct {
+	From       float64 `json:"from"`
+	To         float64 `json:"to"`
+	Difference float64 `json:"difference"`
+	Low        float64 `json:"low"`
+	High       float64 `json:"high"`
+}
+
+// Gain is one query's change of AP.
+type Gain struct {
+	ID    string  `json:"id"`
+	Query string  `json:"query"`
+	From  float64 `json:"from"`
+	To    float64 `json:"to"`
+}
+
+// Difference is the change; negative where the query lost.
+func (g Gain) Difference() float64 { return g.To - g.From }
+
+// Compare compares two reports task by task. Gains are sorted, the greatest loss first. Results on other data are an
+// error; so are reports that share no task.
+func Compare(from, to mteb.Report) ([]Comparison, error) {
+	var out []Comparison
+	for _, a := range from.Results {
+		b, ok := to.Find(a.Task, a.Rule)
+		if !ok {
+			continue
+		}
+		c, err := compare(a, b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Task, err)
+		}
+		c.From, c.To = from.Model, to.Model
+		out = append(out, c)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("the results of %s and %s have no task and rule in common", from.Model, to.Model)
+	}
+	return out, nil
+}
+
+func compare(a, b mteb.Result) (Comparison, error) {
+	c := Comparison{Task: a.Task, Rule: a.Rule, Queries: a.Queries}
+	if a.Data != b.Data {
+		return c, fmt.Errorf("the results are on different data (%.12s… and %.12s…)", a.Data, b.Data)
+	}
+	if len(a.PerQuery) == 0 || len(a.PerQuery) != len(b.PerQuery) {
+		return c, errors.New(`"per_query" is missing: measure again with this version's eval --json`)
+	}
+	var ap, rr []float64
+	for i, x := range a.PerQuery {
+		y := b.PerQuery[i]
+		ap, rr = append(ap, y.AP-x.AP), append(rr, y.RR-x.RR)
+		if y.AP > x.AP {
+			c.Won++
+		} else if y.AP < x.AP {
+			c.Lost++
+		}
+		c.Gains = append(c.Gains, Gain{x.ID, x.Query, x.AP, y.AP})
+	}
+	sort.SliceStable(c.Gains, func(i, j int) bool { return c.Gains[i].Difference() < c.Gains[j].Difference() })
+	c.MAP, c.MRR = change(a.MAP, b.MAP, ap), change(a.MRR, b.MRR, rr)
+	return c, nil
+}
+
+// resamples is how often the bootstrap draws.
+const resamples = 10_000
+
+// change adds the percentile interval of the paired bootstrap over queries: differences are drawn with replacement, as
+// many as there are, and averaged (Efron and Tibshirani 1993). It is the same for the same results.
+func change(from, to float64, differences []float64) Change {
+	rng := rand.New(rand.NewPCG(1, 2))
+	means := make([]float64, resamples)
+	n := len(differences)
+	for i := range means {
+		sum := 0.0
+		for range n {
+			sum += differences[rng.IntN(n)]
+		}
+		means[i] = sum / float64(n)
+	}
+	sort.Float64s(means)
+	return Change{from, to, to - from, means[resamples/40], means[resamples-1-resamples/40]}
+}
+
+// Certain says whether the interval leaves out zero.
+func (c Change) Certain() bool { return c.Low > 0 || c.High < 0 }

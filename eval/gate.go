@@ -1,0 +1,56 @@
+package eval
+
+import (
+	"fmt"
+
+	"rag-retrieval-go/mteb"
+)
+
+// Check is one metric of one task held against a baseline.
+type Check struct {
+	Task     string    `json:"task"`
+	Rule     mteb.Rule `json:"rule"`
+	Metric   string    `json:"metric"`
+	Baseline float64   `json:"baseline"` // fractions
+	Now      float64   `json:"now"`
+	OK       bool      `json:"ok"`
+}
+
+// Drop is how many points were lost.
+func (c Check) Drop() float64 { return 100 * (c.Baseline - c.Now) }
+
+// Gate holds every task of a baseline against results: MAP and MRR may fall by at most maxDrop points. A task that was
+// not measured, or on other data, is an error.
+func Gate(baseline, now mteb.Report, maxDrop float64) (checks []Check, err error) {
+	for _, b := range baseline.Results {
+		r, ok := now.Find(b.Task, b.Rule)
+		if !ok {
+			return nil, fmt.Errorf("the results have no task %s by rule %s, the baseline has", b.Task, b.Rule)
+		}
+		if b.Data == "" || r.Data != b.Data {
+			return nil, fmt.Errorf("%s: the results are on other data (%.12s…) than the baseline (%.12s…)", b.Task, r.Data, b.Data)
+		}
+		for _, m := range []struct {
+			name   string
+			before float64
+			after  float64
+		}{{"MAP", b.MAP, r.MAP}, {"MRR@10", b.MRR, r.MRR}} {
+			c := Check{Task: b.Task, Rule: b.Rule, Metric: m.name, Baseline: m.before, Now: m.after}
+			const rounding = 1e-9 // a drop of exactly maxDrop passes
+			c.OK = c.Drop() <= maxDrop+rounding
+			checks = append(checks, c)
+		}
+	}
+	return checks, nil
+}
+
+// Baseline is a report cut down to what Gate reads.
+func Baseline(r mteb.Report) mteb.Report {
+	out := r
+	out.Results = nil
+	for _, x := range r.Results {
+		x.PerQuery = nil
+		out.Results = append(out.Results, x)
+	}
+	return out
+}

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Holds this project's own numbers against scripts/gate/baseline.json: MAP and MRR@10 of all-MiniLM-L6-v2 on functions of
+# golang.org/x/tools at the version of go.mod (100 queries, 20 candidates each), so that the data are the same everywhere.
+#
+#   ./scripts/gate.sh [--update]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+./scripts/setup.sh
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+go mod download golang.org/x/tools
+go run ./scripts/godocpairs --src "$(go list -m -f '{{.Dir}}' golang.org/x/tools)" --out "$work" --test-queries 100 --train-rows 1 >&2
+mv "$work/test.jsonl" "$work/gofunctions.jsonl"
+bin/rag-retrieval eval --model .rag-retrieval/models/all-MiniLM-L6-v2 --data "$work/gofunctions.jsonl" \
+  --query-max-len 64 --passage-max-len 128 --json "$work/result.json" > "$work/table"
+bin/rag-retrieval gate --baseline scripts/gate/baseline.json --max-drop 0.1 "$@" "$work/result.json"
