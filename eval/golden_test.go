@@ -90,7 +90,7 @@ func TestFirstRowsEqualMTEB(t *testing.T) {
 					t.Errorf("%s row %d candidate %d: cosine %.7f, want %.7f", name, i, j, scores[i][j], c)
 				}
 			}
-			m := mteb.Rule1.Measure(scores[i], len(task.Samples[i].Positive))
+			m := mteb.Rule1.Measure(scores[i], len(task.Samples[i].Positive), nil)
 			if math.Abs(m.AP-want.AP) > 1e-5 || math.Abs(m.RR-want.MRR) > 1e-5 {
 				t.Errorf("%s row %d: AP %g and RR %g, want %g and %g", name, i, m.AP, m.RR, want.AP, want.MRR)
 			}

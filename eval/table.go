@@ -1,9 +1,11 @@
 package eval
 
 import (
+	_ "embed"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"html/template"
 	"io"
 	"strings"
 
@@ -11,11 +13,12 @@ import (
 	"github.com/olekukonko/tablewriter/renderer"
 	"github.com/olekukonko/tablewriter/tw"
 
+	"rag-retrieval-go/internal/page"
 	"rag-retrieval-go/mteb"
 )
 
 // Formats are the forms that a table can be written in.
-var Formats = []string{"table", "markdown", "csv", "json"}
+var Formats = []string{"table", "markdown", "csv", "json", "html"}
 
 // WriteTable writes rows below a header.
 func WriteTable(w io.Writer, format string, header []string, rows [][]string) error {
@@ -38,9 +41,20 @@ func WriteTable(w io.Writer, format string, header []string, rows [][]string) er
 			return err
 		}
 		return t.Render()
+	case "html":
+		return tablePage.Execute(w, struct {
+			Style  template.CSS
+			Header []string
+			Rows   [][]string
+		}{page.Style, header, rows})
 	}
 	return fmt.Errorf("format is %q, want one of %v", format, Formats)
 }
+
+//go:embed table.html.tmpl
+var tableText string
+
+var tablePage = template.Must(template.New("table").Parse(tableText))
 
 // alignment puts the first column, a name, to the left and the numbers to the right.
 func alignment(n int) []tw.Align {
@@ -83,7 +97,7 @@ func WriteComparisons(w io.Writer, format string, all []Comparison, worst int) e
 		rows = append(rows, []string{c.Task, c.To, percent(c.MAP.To), signed(c.MAP.Difference), interval(c.MAP),
 			percent(c.MRR.To), signed(c.MRR.Difference), interval(c.MRR), fmt.Sprint(c.Won), fmt.Sprint(c.Lost)})
 	}
-	if err := WriteTable(w, format, header, rows); err != nil || format == "csv" {
+	if err := WriteTable(w, format, header, rows); err != nil || format == "csv" { // rows alone
 		return err
 	}
 	for _, c := range all {

@@ -58,7 +58,7 @@ func Evaluate(rule Rule, samples []Sample, scores [][]float32) (Metrics, error) 
 				return m, fmt.Errorf("sample %s: a score is not a number", s.ID)
 			}
 		}
-		x := rule.Measure(scores[i], positives)
+		x := rule.Measure(scores[i], positives, s.DocumentIDs)
 		m.PerSample = append(m.PerSample, x)
 		m.AP, m.RR, m.NDCG, m.Recall = m.AP+x.AP, m.RR+x.RR, m.NDCG+x.NDCG, m.Recall+x.Recall
 		if tied(scores[i], positives) {
@@ -75,8 +75,9 @@ func Evaluate(rule Rule, samples []Sample, scores [][]float32) (Metrics, error) 
 	return m, nil
 }
 
-// Measure gives one sample's metrics; the first positives scores are relevant.
-func (r Rule) Measure(scores []float32, positives int) Measured {
+// Measure gives one sample's metrics; the first positives scores are relevant. ids break ties by the second rule; nil
+// stands for those that MTEB 2.x gives to data of the first shape.
+func (r Rule) Measure(scores []float32, positives int, ids []string) Measured {
 	order := make([]int, len(scores))
 	for i := range order {
 		order[i] = i
@@ -86,6 +87,9 @@ func (r Rule) Measure(scores []float32, positives int) Measured {
 			i, j := order[a], order[b]
 			if scores[i] != scores[j] {
 				return scores[i] > scores[j]
+			}
+			if ids != nil {
+				return ids[i] > ids[j]
 			}
 			return after(i, j, positives)
 		})

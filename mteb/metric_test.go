@@ -41,7 +41,7 @@ func TestMetricsEqualThePeers(t *testing.T) {
 	var samples []Sample
 	var scores [][]float32
 	for i, c := range golden.Cases {
-		one, two := Rule1.Measure(c.Scores, c.Positives), Rule2.Measure(c.Scores, c.Positives)
+		one, two := Rule1.Measure(c.Scores, c.Positives, nil), Rule2.Measure(c.Scores, c.Positives, nil)
 		for name, d := range map[string]float64{
 			"v1 ap": one.AP - c.AP1, "v1 mrr": one.RR - c.RR1, "v2 ap": two.AP - c.AP2, "v2 mrr": two.RR - c.RR2,
 		} {
@@ -70,7 +70,7 @@ func TestMetricsEqualThePeers(t *testing.T) {
 func TestMetricsByHand(t *testing.T) {
 	scores := []float32{0.9, 0.5, 0.7, 0.1}
 	for _, r := range Rules {
-		got := r.Measure(scores, 2)
+		got := r.Measure(scores, 2, nil)
 		ideal := 1 + 1/math.Log2(3)
 		want := Measured{AP: (1 + 2.0/3) / 2, RR: 1, NDCG: (1 + 1/math.Log2(4)) / ideal, Recall: 1}
 		if math.Abs(got.AP-want.AP) > 1e-12 || got.RR != 1 || math.Abs(got.NDCG-want.NDCG) > 1e-12 || got.Recall != 1 {
@@ -78,16 +78,16 @@ func TestMetricsByHand(t *testing.T) {
 		}
 	}
 	flat := []float32{1, 1, 1, 1}
-	if m := Rule1.Measure(flat, 1); m.AP != 0.25 || m.RR != 1 {
+	if m := Rule1.Measure(flat, 1, nil); m.AP != 0.25 || m.RR != 1 {
 		t.Errorf("mteb-1, all tied: %+v; want AP 0.25, RR 1", m)
 	}
-	if m := Rule2.Measure(flat, 1); m.AP != 0.25 || m.RR != 0.25 {
+	if m := Rule2.Measure(flat, 1, nil); m.AP != 0.25 || m.RR != 0.25 {
 		t.Errorf("mteb-2, all tied: %+v; want 0.25, 0.25", m)
 	}
 	far := make([]float32, 12) // the positive is eleventh: nothing in the first ten
 	far[0] = -1
 	far[11] = -2
-	if m := Rule1.Measure(far, 1); m.RR != 0 || m.NDCG != 0 || m.Recall != 0 || math.Abs(m.AP-1.0/11) > 1e-12 {
+	if m := Rule1.Measure(far, 1, nil); m.RR != 0 || m.NDCG != 0 || m.Recall != 0 || math.Abs(m.AP-1.0/11) > 1e-12 {
 		t.Errorf("beyond the cut: %+v", m)
 	}
 }

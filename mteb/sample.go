@@ -22,6 +22,8 @@ type Sample struct {
 	Query    []string
 	Positive []string
 	Negative []string
+	// DocumentIDs are those of the candidates in MTEB 2.x's data, which break ties there; nil: MTEB's own for 1.x data.
+	DocumentIDs []string
 }
 
 // Candidates are the documents in the order of their scores: positives first.

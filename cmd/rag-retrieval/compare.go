@@ -14,8 +14,6 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-var compareFormats = []string{"table", "markdown", "csv", "json", "html"}
-
 func compareCommand() *cli.Command {
 	return &cli.Command{
 		Name: "compare", Usage: "compare models query by query", ArgsUsage: "A.json B.json …",
@@ -41,8 +39,8 @@ func compareReports(c *cli.Context) error {
 	switch {
 	case len(paths) < 2:
 		return usagef("want two or more result files; see %s --help", c.Command.HelpName)
-	case !slices.Contains(compareFormats, format):
-		return usagef("--format is %q, want one of %v", format, compareFormats)
+	case !slices.Contains(eval.Formats, format):
+		return usagef("--format is %q, want one of %v", format, eval.Formats)
 	case c.Int("worst") < 0:
 		return usagef("--worst is %d, want at least 0", c.Int("worst"))
 	}

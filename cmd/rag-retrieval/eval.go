@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,24 +20,46 @@ import (
 )
 
 func evalCommand() *cli.Command {
+	var names []string
+	for _, t := range mteb.Tasks {
+		names = append(names, t.Name)
+	}
 	return &cli.Command{
 		Name: "eval", Usage: "measure a model on reranking tasks: MAP and MRR@10",
-		Description: `Rows of a data file: {"query": "…", "positive": ["…"], "negative": ["…"]}.
+		Description: `Data are rows {"query": "…" or ["…"], "positive": ["…"], "negative": ["…"]} in a file, or a folder of such files, or of
+MTEB 2.x's corpus, queries, qrels and top_ranked. Tasks are MTEB's, fetched from the hub at a pinned revision:
+  ` + strings.Join(names, ", ") + `
 
 Examples:
   rag-retrieval eval --model out/model --data test.jsonl
-  rag-retrieval eval --model out/model --data a.jsonl --data b.jsonl --format markdown --json result.json`,
+  rag-retrieval eval --model BAAI/bge-small-zh-v1.5 --task T2Reranking --task CMedQAv2 --mteb-dir results
+  rag-retrieval eval --model out/model --data a.jsonl --data b.parquet --format markdown --json result.json
+  rag-retrieval eval --kind bm25 --data test.jsonl          # the words alone: what a model has to beat
+  rag-retrieval eval --scores scores.jsonl --data test.jsonl`,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model", Required: true},
-			&cli.StringSliceFlag{Name: "data", Usage: "file of samples, also .gz or .parquet; may be given several times", Required: true},
+			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model"},
+			&cli.StringSliceFlag{Name: "data", Usage: "file or folder of samples, also .gz or .parquet; may be given several times"},
+			&cli.StringSliceFlag{Name: "task", Usage: "name of an MTEB task; may be given several times"},
+			&cli.StringFlag{Name: "data-dir", Usage: "take --task's data from this folder: NAME/, NAME.jsonl, NAME.jsonl.gz or NAME.parquet"},
+			&cli.StringFlag{Name: "split", Usage: "of data with several splits; default: the task's own"},
+			&cli.StringFlag{Name: "scores", Usage: "take the scores from this file, rows {\"query_id\", \"scores\"[, \"task\"]}, instead of a model"},
 			&cli.StringFlag{Name: "rule", Usage: "scoring rule: mteb-1 (ties as one threshold, all candidates) or mteb-2 (trec_eval)", Value: string(mteb.Rule1)},
 			&cli.StringFlag{Name: "json", Usage: "write the results to this file"},
+			&cli.StringFlag{Name: "mteb-dir", Usage: "write a result file of MTEB's form for each task into this folder; tasks that are there are not measured again"},
 			&cli.StringFlag{Name: "save-scores", Usage: "write every candidate's score to this file, one row per query"},
-			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv or json", Value: "table"},
+			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv, json or html", Value: "table"},
 		}, scoringFlags()...),
 		OnUsageError: onUsageError,
 		Action:       evaluate,
 	}
+}
+
+// pending is a task that is to be measured.
+type pending struct {
+	name  string
+	place mteb.Place // Revision is empty for local data: their hash stands for it
+	known *mteb.Known
+	load  func(ctx context.Context) (mteb.Task, error)
 }
 
 func evaluate(c *cli.Context) (err error) {
@@ -47,40 +73,213 @@ func evaluate(c *cli.Context) (err error) {
 	if !slices.Contains(eval.Formats, c.String("format")) {
 		return usagef("--format is %q, want one of %v", c.String("format"), eval.Formats)
 	}
-	var tasks []mteb.Task
-	for _, path := range c.StringSlice("data") {
-		local, err := refs.Data(c.Context, path)
-		if err != nil {
-			return err
-		}
-		t, err := mteb.ReadJSONL(local)
-		if err != nil {
-			return err
-		}
-		tasks = append(tasks, t)
+	tasks, err := pendingTasks(c, rule)
+	if err != nil {
+		return err
 	}
-	scorer, kind, closeModel, err := openScorer(c)
+	of, name, kind, closeModel, err := openSource(c)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeModel()) }()
-	report := mteb.Report{Model: c.String("model"), Kind: string(kind)}
-	var saved []mteb.ScoreRow
+	e := &evaluation{c: c, rule: rule, scorer: of, report: mteb.Report{Model: name, Kind: kind}}
 	for _, t := range tasks {
-		bar := progress.New(t.Name, 0, 0)
-		out, err := eval.Run(c.Context, scorer, t, rule, func(done, total int) {
-			bar.Total(total)
-			bar.Set(done, "texts")
-		})
-		bar.Done()
+		if err := e.measure(t); err != nil {
+			return errors.Join(err, e.show()) // what was measured before is kept
+		}
+	}
+	return e.show()
+}
+
+// openSource opens what scores: a model, recorded scores, or BM25.
+func openSource(c *cli.Context) (of func(task string) eval.Scorer, name, kind string, done func() error, err error) {
+	nothing := func() error { return nil }
+	path, bm25 := c.String("scores"), c.String("kind") == kindBM25
+	given := 0
+	for _, is := range []bool{c.IsSet("model"), path != "", bm25} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return nil, "", "", nil, usagef("want one of --model, --scores and --kind bm25")
+	}
+	switch {
+	case path != "":
+		r, err := eval.OpenRecorded(path)
 		if err != nil {
+			return nil, "", "", nil, err
+		}
+		return r.Of, filepath.Base(path), "scores", nothing, nil
+	case bm25:
+		return func(string) eval.Scorer { return eval.BM25{} }, kindBM25, kindBM25, nothing, nil
+	}
+	s, k, done, err := openScorer(c)
+	return func(string) eval.Scorer { return s }, c.String("model"), string(k), done, err
+}
+
+// kindBM25 is the baseline's kind.
+const kindBM25 = "bm25"
+
+// pendingTasks lists what --data and --task name, in their order, and checks what can be checked at once.
+func pendingTasks(c *cli.Context, rule mteb.Rule) ([]pending, error) {
+	var out []pending
+	for _, path := range c.StringSlice("data") {
+		if _, err := os.Stat(path); err != nil && !refs.Remote(path) {
+			return nil, err
+		}
+		out = append(out, pending{
+			name: path, place: mteb.Place{Split: orText(c.String("split"), "test")},
+			load: func(ctx context.Context) (mteb.Task, error) { return readData(ctx, path, c.String("split")) },
+		})
+	}
+	for _, name := range c.StringSlice("task") {
+		k, err := mteb.FindTask(name)
+		if err != nil {
+			return nil, usagef("--task: %v", err)
+		}
+		source, split := k.Source(rule), orText(c.String("split"), k.Split)
+		p := pending{name: k.Name, known: &k, place: mteb.Place{Revision: source.Revision, Split: split, Languages: k.Languages}}
+		p.load = func(ctx context.Context) (mteb.Task, error) {
+			dir, err := refs.Dataset(ctx, source.ID, source.Revision)
+			if err != nil {
+				return mteb.Task{}, err
+			}
+			return readData(ctx, dir, split)
+		}
+		if dir := c.String("data-dir"); dir != "" {
+			path, err := findData(dir, k)
+			if err != nil {
+				return nil, err
+			}
+			p.place.Revision = ""
+			p.load = func(ctx context.Context) (mteb.Task, error) { return readData(ctx, path, split) }
+		}
+		out = append(out, p)
+	}
+	if len(out) == 0 {
+		return nil, usagef("want --data or --task; see %s --help", c.Command.HelpName)
+	}
+	return out, nil
+}
+
+func orText(s, otherwise string) string {
+	if s != "" {
+		return s
+	}
+	return otherwise
+}
+
+// readData reads a file or folder, or a file of a hub's data set.
+func readData(ctx context.Context, path, split string) (mteb.Task, error) {
+	if refs.Remote(path) {
+		local, err := refs.Data(ctx, path)
+		if err != nil {
+			return mteb.Task{}, err
+		}
+		path = local
+	}
+	return mteb.Read(path, split, func(file string) (string, error) { return refs.Unpacked(ctx, file) })
+}
+
+// findData finds a task's data in a folder.
+func findData(dir string, k mteb.Known) (string, error) {
+	for _, name := range append([]string{k.Name}, k.Aliases...) {
+		for _, suffix := range []string{"", ".jsonl", ".jsonl.gz", ".parquet"} {
+			path := filepath.Join(dir, name+suffix)
+			if _, err := os.Stat(path); err == nil {
+				return path, nil
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
+		}
+	}
+	return "", fmt.Errorf("%s has no data of %s: want a folder %[2]s, or %[2]s.jsonl, .jsonl.gz or .parquet", dir, k.Name)
+}
+
+// evaluation is a run of the command.
+type evaluation struct {
+	c      *cli.Context
+	rule   mteb.Rule
+	scorer func(task string) eval.Scorer
+	report mteb.Report
+	saved  []mteb.ScoreRow
+}
+
+// measure measures one task and writes what is known so far.
+func (e *evaluation) measure(p pending) error {
+	folder := mteb.Folder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Rule: e.rule}
+	if folder.Dir != "" && p.place.Revision != "" { // known without loading
+		if done, err := e.finished(folder, p.name, p.place, p.known.Queries); done || err != nil {
 			return err
 		}
-		sayOddities(t, out.Result.Ties)
-		report.Results = append(report.Results, out.Result)
-		saved = append(saved, mteb.ScoreRows(t, out.Scores)...)
 	}
-	return writeResults(c, report, saved)
+	t, err := p.load(e.c.Context)
+	if err != nil {
+		return err
+	}
+	if p.known != nil {
+		t.Name = p.known.Name
+		if n := p.known.Queries; n > 0 && n != len(t.Samples) {
+			fmt.Fprintf(os.Stderr, "%s: %d queries, MTEB's own data have %d\n", t.Name, len(t.Samples), n)
+		}
+	}
+	if folder.Dir != "" && p.place.Revision == "" {
+		p.place.Revision = t.Hash()
+		if done, err := e.finished(folder, t.Name, p.place, len(t.Samples)); done || err != nil {
+			return err
+		}
+	}
+	bar := progress.New(t.Name, 0, 0)
+	out, err := eval.Run(e.c.Context, e.scorer(t.Name), t, e.rule, func(done, total int) {
+		bar.Total(total)
+		bar.Set(done, "texts")
+	})
+	bar.Done()
+	if err != nil {
+		return err
+	}
+	sayOddities(t, out.Result.Ties)
+	e.report.Results = append(e.report.Results, out.Result)
+	e.saved = append(e.saved, mteb.ScoreRows(t, out.Scores)...)
+	if folder.Dir != "" {
+		if err := folder.Write(out.Result, p.place); err != nil {
+			return err
+		}
+	}
+	return e.write()
+}
+
+// finished takes a result that the folder has.
+func (e *evaluation) finished(folder mteb.Folder, task string, place mteb.Place, queries int) (bool, error) {
+	r, ok, err := folder.Finished(task, place)
+	if ok {
+		r.Queries = queries
+		fmt.Fprintf(os.Stderr, "%s was measured before: its result is in %s\n", task, folder.Dir)
+		e.report.Results = append(e.report.Results, r)
+	}
+	return ok, err
+}
+
+// write keeps the results so far.
+func (e *evaluation) write() error {
+	if path := e.c.String("save-scores"); path != "" {
+		if err := jsonl.Write(path, e.saved); err != nil {
+			return err
+		}
+	}
+	if path := e.c.String("json"); path != "" {
+		return e.report.Write(path)
+	}
+	return nil
+}
+
+// show prints the results.
+func (e *evaluation) show() error {
+	if len(e.report.Results) == 0 {
+		return nil
+	}
+	return eval.WriteReport(os.Stdout, e.c.String("format"), e.report)
 }
 
 // sayOddities tells of samples that were left out or that hang on how ties are broken.
@@ -91,18 +290,4 @@ func sayOddities(t mteb.Task, ties int) {
 	if ties > 0 {
 		fmt.Fprintf(os.Stderr, "%s: %d queries have a positive and a negative of equal score\n", t.Name, ties)
 	}
-}
-
-func writeResults(c *cli.Context, report mteb.Report, saved []mteb.ScoreRow) error {
-	if path := c.String("save-scores"); path != "" {
-		if err := jsonl.Write(path, saved); err != nil {
-			return err
-		}
-	}
-	if path := c.String("json"); path != "" {
-		if err := report.Write(path); err != nil {
-			return err
-		}
-	}
-	return eval.WriteReport(os.Stdout, c.String("format"), report)
 }

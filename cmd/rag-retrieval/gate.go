@@ -28,7 +28,7 @@ Examples:
 			&cli.StringFlag{Name: "baseline", Usage: "file to hold the results against", Required: true},
 			&cli.Float64Flag{Name: "max-drop", Usage: "points that a metric may lose", Value: 0.5},
 			&cli.BoolFlag{Name: "update", Usage: "write the results to the baseline instead"},
-			&cli.StringFlag{Name: "format", Usage: "table, markdown, csv or json", Value: "table"},
+			&cli.StringFlag{Name: "format", Usage: "table, markdown, csv, json or html", Value: "table"},
 		},
 		OnUsageError: onUsageError,
 		Action:       gate,

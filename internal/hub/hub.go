@@ -94,12 +94,19 @@ func plain(s string) bool {
 
 // Model fetches the files of a model that keep chooses, and gives their folder.
 func (c *Client) Model(ctx context.Context, id string, keep func(files []File) []File) (string, error) {
-	return c.fetch(ctx, "models", id, "", keep)
+	return c.fetch(ctx, "models", id, mainBranch, "", keep)
 }
+
+// Dataset fetches the files of a data set at a revision (a commit, tag or branch) that keep chooses, and gives their folder.
+func (c *Client) Dataset(ctx context.Context, id, revision string, keep func(files []File) []File) (string, error) {
+	return c.fetch(ctx, "datasets", id, revision, "datasets/", keep)
+}
+
+const mainBranch = "main"
 
 // DataFile fetches a file of a data set.
 func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) {
-	dir, err := c.fetch(ctx, "datasets", id, "datasets/", func(files []File) []File {
+	dir, err := c.fetch(ctx, "datasets", id, mainBranch, "datasets/", func(files []File) []File {
 		for _, f := range files {
 			if f.Name == name {
 				return []File{f}
@@ -110,13 +117,17 @@ func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) 
 	return filepath.Join(dir, filepath.FromSlash(name)), err
 }
 
-// fetch brings the chosen files of a repository's main branch into the cache.
-func (c *Client) fetch(ctx context.Context, kind, id, prefix string, keep func([]File) []File) (string, error) {
+// fetch brings the chosen files of a repository's revision into the cache.
+func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, keep func([]File) []File) (string, error) {
 	home := filepath.Join(c.Cache, kind+"--"+strings.ReplaceAll(id, "/", "--"))
-	repo, err := c.describe(ctx, kind, id)
+	known := filepath.Join(home, revision) // holds the commit that was fetched
+	if revision != mainBranch {
+		known = filepath.Join(home, "ref-"+url.PathEscape(revision)) // a commit's own folder has its name
+	}
+	repo, err := c.describe(ctx, kind, id, revision)
 	if err != nil {
 		// Without a network, what was fetched before will do.
-		if commit, readErr := os.ReadFile(filepath.Join(home, "main")); readErr == nil && !errors.As(err, new(*statusError)) && ctx.Err() == nil {
+		if commit, readErr := os.ReadFile(known); readErr == nil && !errors.As(err, new(*statusError)) && ctx.Err() == nil {
 			if c.Offline != nil {
 				c.Offline(id, err)
 			}
@@ -141,7 +152,7 @@ func (c *Client) fetch(ctx context.Context, kind, id, prefix string, keep func([
 			return "", fmt.Errorf("%s: %s: %w", id, f.Name, err)
 		}
 	}
-	return dir, os.WriteFile(filepath.Join(home, "main"), []byte(repo.Commit), 0o644)
+	return dir, os.WriteFile(known, []byte(repo.Commit), 0o644)
 }
 
 func escape(name string) string {
@@ -153,9 +164,9 @@ func escape(name string) string {
 }
 
 // describe asks for a repository's commit and files.
-func (c *Client) describe(ctx context.Context, kind, id string) (repository, error) {
+func (c *Client) describe(ctx context.Context, kind, id, revision string) (repository, error) {
 	var r repository
-	at := fmt.Sprintf("%s/api/%s/%s/revision/main?blobs=true", c.Endpoint, kind, id)
+	at := fmt.Sprintf("%s/api/%s/%s/revision/%s?blobs=true", c.Endpoint, kind, id, url.PathEscape(revision))
 	resp, err := c.get(ctx, at, 0)
 	if err != nil {
 		return r, err

@@ -92,7 +92,7 @@ type Training struct {
 }
 
 // keptAttention is how many bytes of attention probabilities a training graph may keep.
-const keptAttention = 2 << 30
+const keptAttention = 3 << 29
 
 // RecomputeAttention says whether the probabilities of batches of these limits are too large to keep. Each layer
 // would keep two values of [rows, heads, length, length]: with and without dropout.

@@ -67,7 +67,27 @@ func Data(ctx context.Context, ref string) (string, error) {
 			return "", err
 		}
 	}
-	return unpack.File(ctx, local, filepath.Join(runtime.Home(), "unpacked"))
+	return Unpacked(ctx, local)
+}
+
+// Unpacked gives the path of a file's rows as JSON lines: its own, or that of what a .gz or .parquet file unpacks to.
+func Unpacked(ctx context.Context, file string) (string, error) {
+	return unpack.File(ctx, file, filepath.Join(runtime.Home(), "unpacked"))
+}
+
+// Dataset gives the folder of a hub's data set at a revision: its files of rows.
+func Dataset(ctx context.Context, id, revision string) (string, error) {
+	c, done := client()
+	defer done()
+	return c.Dataset(ctx, id, revision, func(files []hub.File) []hub.File {
+		var out []hub.File
+		for _, f := range files {
+			if strings.HasSuffix(f.Name, ".parquet") || strings.HasSuffix(f.Name, ".jsonl") || strings.HasSuffix(f.Name, ".jsonl.gz") {
+				out = append(out, f)
+			}
+		}
+		return out
+	})
 }
 
 // client makes a hub client that shows its progress.

@@ -25,6 +25,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"rag-retrieval-go/internal/bm25"
 	"rag-retrieval-go/internal/jsonl"
 )
 
@@ -105,9 +106,9 @@ func writeTrain(path string, pairs []pair, hard int) error {
 		Neg   []string `json:"neg,omitempty"`
 	}
 	docs := sources(pairs)
-	var index *bm25
+	var index *bm25.Index
 	if hard > 0 {
-		index = newBM25(docs)
+		index = bm25.NewIndex(docs, nil)
 	}
 	rows := make([]row, len(pairs))
 	for i, p := range pairs {
@@ -115,7 +116,7 @@ func writeTrain(path string, pairs []pair, hard int) error {
 		if index == nil {
 			continue
 		}
-		for _, j := range index.top(p.query, hard, i) {
+		for _, j := range index.Top(p.query, hard, i) {
 			rows[i].Neg = append(rows[i].Neg, docs[j])
 		}
 	}
@@ -137,12 +138,12 @@ func writeTest(path string, pairs []pair, n int) error {
 		Negative []string `json:"negative"`
 	}
 	docs := sources(pairs)
-	index := newBM25(docs)
+	index := bm25.NewIndex(docs, nil)
 	rows := make([]row, n)
 	for k := range rows {
 		i := k * len(pairs) / n
 		r := row{Query: pairs[i].query, Positive: []string{docs[i]}}
-		for _, j := range index.top(pairs[i].query, negatives, i) {
+		for _, j := range index.Top(pairs[i].query, negatives, i) {
 			r.Negative = append(r.Negative, docs[j])
 		}
 		rows[k] = r

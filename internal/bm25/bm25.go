@@ -1,0 +1,115 @@
+// Package bm25 scores documents by BM25 (Robertson and Zaragoza 2009) with Lucene's k1, b and rarity. The Go libraries for it
+// are whole search engines with an index on disk; these lines serve a fixed set of documents in memory.
+package bm25
+
+import (
+	"math"
+	"sort"
+	"strings"
+	"unicode"
+)
+
+const (
+	k1 = 1.2
+	b  = 0.75
+)
+
+// Index holds what the terms of documents are worth.
+type Index struct {
+	docs     int
+	postings map[string][]posting
+}
+
+type posting struct {
+	doc    int32
+	weight float64 // the term's share of the score, but for its rarity
+}
+
+// Terms are a text's words in small letters; of Chinese, Japanese and Korean, which put no spaces between words, every
+// character and every two neighbours.
+func Terms(text string) []string {
+	var out []string
+	var word []rune
+	var before rune // the character before, where it is one of those; else 0
+	end := func() {
+		if len(word) > 0 {
+			out, word = append(out, string(word)), word[:0]
+		}
+	}
+	for _, r := range strings.ToLower(text) {
+		wide := unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
+		if !wide && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			word, before = append(word, r), 0
+			continue
+		}
+		end()
+		if wide {
+			out = append(out, string(r))
+			if before != 0 {
+				out = append(out, string([]rune{before, r}))
+			}
+			before = r
+			continue
+		}
+		before = 0
+	}
+	end()
+	return out
+}
+
+// NewIndex indexes documents. Of terms, only those that wanted accepts are kept; nil accepts all.
+func NewIndex(docs []string, wanted func(term string) bool) *Index {
+	x := &Index{docs: len(docs), postings: map[string][]posting{}}
+	lengths, total := make([]int, len(docs)), 0
+	for i, d := range docs {
+		counts := map[string]int{}
+		for _, t := range Terms(d) {
+			lengths[i]++
+			if wanted == nil || wanted(t) {
+				counts[t]++
+			}
+		}
+		total += lengths[i]
+		for t, n := range counts {
+			x.postings[t] = append(x.postings[t], posting{int32(i), float64(n)})
+		}
+	}
+	mean := float64(total) / float64(max(1, len(docs)))
+	for _, list := range x.postings {
+		for i, p := range list {
+			norm := k1 * (1 - b + b*float64(lengths[p.doc])/mean)
+			list[i].weight = p.weight * (k1 + 1) / (p.weight + norm)
+		}
+	}
+	return x
+}
+
+// Scores are those of every document for a query.
+func (x *Index) Scores(query string) []float64 {
+	words := Terms(query)
+	sort.Strings(words) // a fixed order of summation
+	scores := make([]float64, x.docs)
+	for _, t := range words {
+		list := x.postings[t]
+		rarity := math.Log(1 + (float64(x.docs-len(list))+0.5)/(float64(len(list))+0.5))
+		for _, p := range list {
+			scores[p.doc] += rarity * p.weight
+		}
+	}
+	return scores
+}
+
+// Top gives the n best documents for a query but one, best first.
+func (x *Index) Top(query string, n, leaveOut int) []int {
+	scores := x.Scores(query)
+	var order []int
+	for i := range scores {
+		if i != leaveOut {
+			order = append(order, i)
+		}
+	}
+	// Rounded, so that the order does not hang on the last bits of a sum.
+	round := func(s float64) float64 { return math.Round(s * 1e9) }
+	sort.SliceStable(order, func(i, j int) bool { return round(scores[order[i]]) > round(scores[order[j]]) })
+	return order[:min(n, len(order))]
+}

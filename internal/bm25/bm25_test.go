@@ -1,0 +1,40 @@
+package bm25
+
+import (
+	"math"
+	"reflect"
+	"testing"
+)
+
+func TestTerms(t *testing.T) {
+	for text, want := range map[string][]string{
+		"Reverse the list_2!": {"reverse", "the", "list", "2"},
+		"如何 reset密码":          {"如", "何", "如何", "reset", "密", "码", "密码"},
+		" ,":                  nil,
+		"Über":                {"über"},
+	} {
+		if got := Terms(text); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// By hand: two documents of 2 and 4 terms, mean 3; "a" is in both, "b" twice in the second.
+func TestScores(t *testing.T) {
+	x := NewIndex([]string{"a c", "a b b d"}, nil)
+	weight := func(n, length float64) float64 { return n * 2.2 / (n + 1.2*(0.25+0.75*length/3)) }
+	both, one := math.Log(1+0.5/2.5), math.Log(1+1.5/1.5)
+	want := []float64{both * weight(1, 2), both*weight(1, 4) + one*weight(2, 4)}
+	for i, got := range x.Scores("B a") {
+		if math.Abs(got-want[i]) > 1e-12 {
+			t.Errorf("document %d: %g, want %g", i, got, want[i])
+		}
+	}
+	if got := x.Top("b", 2, -1); !reflect.DeepEqual(got, []int{1, 0}) {
+		t.Errorf("top %v", got)
+	}
+	only := NewIndex([]string{"a c", "a b b d"}, func(term string) bool { return term == "b" })
+	if s := only.Scores("a b"); s[0] != 0 || math.Abs(s[1]-one*weight(2, 4)) > 1e-12 {
+		t.Errorf("restricted: %v", s)
+	}
+}

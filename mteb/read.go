@@ -1,0 +1,295 @@
+package mteb
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"rag-retrieval-go/internal/jsonl"
+)
+
+// Unpack gives the path of a file's rows as JSON lines: the file's own, or that of what a .gz or .parquet file unpacks to.
+type Unpack func(path string) (string, error)
+
+// Read reads a file of MTEB's first shape, see ReadJSONL, or a folder: of files of that shape, or of MTEB's second with
+// corpus, queries, qrels and top_ranked. Of a folder with several splits, split is read; it may be empty where there is
+// one.
+func Read(path, split string, unpack Unpack) (Task, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return Task{}, err
+	}
+	if !st.IsDir() {
+		local, err := unpack(path)
+		if err != nil {
+			return Task{}, err
+		}
+		return ReadJSONL(local)
+	}
+	parts, err := findParts(path, split)
+	if err != nil {
+		return Task{}, err
+	}
+	for role, files := range parts {
+		for i, f := range files {
+			if files[i], err = unpack(f); err != nil {
+				return Task{}, err
+			}
+		}
+		parts[role] = files
+	}
+	t := Task{Name: filepath.Base(path)}
+	if parts[corpusPart] != nil {
+		return t, readParts(&t, path, parts)
+	}
+	for _, f := range parts[rowsPart] {
+		x, err := ReadJSONL(f)
+		if err != nil {
+			return t, err
+		}
+		for _, s := range x.Samples {
+			s.ID = fmt.Sprint(len(t.Samples))
+			t.Samples = append(t.Samples, s)
+		}
+		t.Dropped += x.Dropped
+	}
+	return t, nil
+}
+
+// The parts of a task's folder.
+const (
+	rowsPart    = "rows" // the first shape
+	corpusPart  = "corpus"
+	queriesPart = "queries"
+	qrelsPart   = "qrels"
+	rankedPart  = "top_ranked"
+)
+
+// role says which part a file is, by the name of the folder that it lies in or its own. The hub keeps qrels as the
+// configuration "default", in a folder "data" or "default".
+func role(name string, second bool) string {
+	for part := name; part != "." && part != "/"; part = filepath.Dir(part) {
+		word, _, _ := strings.Cut(filepath.Base(part), ".")
+		word, _, _ = strings.Cut(word, "-")
+		switch word {
+		case corpusPart, queriesPart, qrelsPart, rankedPart:
+			return word
+		case "default", "data":
+			if second {
+				return qrelsPart
+			}
+		}
+	}
+	return rowsPart
+}
+
+// findParts lists a folder's files by their part, of one split.
+func findParts(dir, split string) (map[string][]string, error) {
+	var names []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		for _, suffix := range []string{".jsonl", ".jsonl.gz", ".parquet"} {
+			if strings.HasSuffix(path, suffix) {
+				name, err := filepath.Rel(dir, path)
+				names = append(names, name)
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s: no .jsonl, .jsonl.gz or .parquet file", dir)
+	}
+	sort.Strings(names)
+	second := slices.ContainsFunc(names, func(n string) bool { return role(n, false) == corpusPart })
+	byRole := map[string][]string{}
+	for _, n := range names {
+		r := role(n, second)
+		byRole[r] = append(byRole[r], n)
+	}
+	for r, files := range byRole {
+		if byRole[r], err = ofSplit(dir, r, files, split); err != nil {
+			return nil, err
+		}
+	}
+	return byRole, nil
+}
+
+// ofSplit keeps the files of a split: "dev.jsonl.gz", "data/dev-00000-of-00002.parquet", "corpus/dev-….parquet". Files
+// without a split in their name belong to all.
+func ofSplit(dir, part string, files []string, split string) ([]string, error) {
+	var out []string
+	found := map[string]bool{}
+	for _, f := range files {
+		s := splitOf(f)
+		if s != "" {
+			found[s] = true
+		}
+		if s == "" || s == split || split == "" {
+			out = append(out, filepath.Join(dir, f))
+		}
+	}
+	if len(out) > 0 && (split != "" || len(found) <= 1) {
+		return out, nil
+	}
+	var known []string
+	for s := range found {
+		known = append(known, s)
+	}
+	sort.Strings(known)
+	if len(known) == 1 { // MTEB too takes the only split there is
+		return ofSplit(dir, part, files, known[0])
+	}
+	return nil, fmt.Errorf("%s: the split of %s is %q, want one of %s", dir, part, split, strings.Join(known, ", "))
+}
+
+// splits are the names that files begin with.
+var splits = []string{"train", "validation", "dev", "test"}
+
+func splitOf(name string) string {
+	word, _, _ := strings.Cut(filepath.Base(name), ".")
+	word, _, _ = strings.Cut(word, "-")
+	if slices.Contains(splits, word) {
+		return word
+	}
+	return ""
+}
+
+// The rows of the second shape.
+type (
+	document struct {
+		ID    string `json:"_id"`
+		Other string `json:"id"` // the same, in files of other makers
+		Title string `json:"title"`
+		Text  string `json:"text"`
+	}
+	relevance struct {
+		Query    string  `json:"query-id"`
+		Document string  `json:"corpus-id"`
+		Score    float64 `json:"score"`
+	}
+	ranking struct {
+		Query     string   `json:"query-id"`
+		Documents []string `json:"corpus-ids"`
+	}
+)
+
+func (d document) id() string {
+	if d.ID != "" {
+		return d.ID
+	}
+	return d.Other
+}
+
+// readParts puts a task together from files of the second shape: a query's candidates are those of top_ranked, relevant
+// where qrels has a score above 0.
+func readParts(t *Task, dir string, parts map[string][]string) error {
+	for _, part := range []string{queriesPart, qrelsPart, rankedPart} {
+		if parts[part] == nil {
+			return fmt.Errorf("%s: no %s", dir, part)
+		}
+	}
+	texts := map[string]string{}
+	if err := eachRow(parts[corpusPart], func(d document) error {
+		text := strings.TrimSpace(d.Title + " " + d.Text)
+		if text == "" || d.id() == "" {
+			return errors.New(`"_id" or "text" is missing or empty`)
+		}
+		texts[d.id()] = text
+		return nil
+	}); err != nil {
+		return err
+	}
+	relevant := map[string]map[string]bool{}
+	if err := eachRow(parts[qrelsPart], func(r relevance) error {
+		if relevant[r.Query] == nil {
+			relevant[r.Query] = map[string]bool{}
+		}
+		relevant[r.Query][r.Document] = r.Score > 0
+		return nil
+	}); err != nil {
+		return err
+	}
+	candidates := map[string][]string{}
+	if err := eachRow(parts[rankedPart], func(r ranking) error {
+		candidates[r.Query] = append(candidates[r.Query], r.Documents...)
+		return nil
+	}); err != nil {
+		return err
+	}
+	err := eachRow(parts[queriesPart], func(q document) error {
+		if relevant[q.id()] == nil {
+			return nil // of another split
+		}
+		return t.addRanked(q, relevant[q.id()], candidates[q.id()], texts)
+	})
+	if err == nil && len(t.Samples) == 0 {
+		err = fmt.Errorf("%s: no query has both positives and negatives", dir)
+	}
+	return err
+}
+
+// addRanked adds a query with its candidates, positives first.
+func (t *Task) addRanked(q document, relevant map[string]bool, candidates []string, texts map[string]string) error {
+	s := Sample{ID: q.id(), Query: []string{q.Text}}
+	if strings.TrimSpace(q.Text) == "" {
+		return fmt.Errorf("the query %q has no text", q.id())
+	}
+	for _, wanted := range []bool{true, false} {
+		for _, id := range candidates {
+			if relevant[id] != wanted {
+				continue
+			}
+			text, ok := texts[id]
+			if !ok {
+				return fmt.Errorf("the query %q has the candidate %q, which is not in the corpus", q.id(), id)
+			}
+			if s.DocumentIDs = append(s.DocumentIDs, id); wanted {
+				s.Positive = append(s.Positive, text)
+			} else {
+				s.Negative = append(s.Negative, text)
+			}
+		}
+	}
+	if len(s.Positive) == 0 || len(s.Negative) == 0 {
+		t.Dropped++
+		return nil
+	}
+	t.Samples = append(t.Samples, s)
+	return nil
+}
+
+// eachRow reads the rows of files one by one.
+func eachRow[T any](files []string, f func(row T) error) error {
+	for _, path := range files {
+		in, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		err = jsonl.Scan(in, path, func(_ int64, line int, b []byte) error {
+			var row T
+			err := jsonl.Decode(b, &row)
+			if err == nil {
+				err = f(row)
+			}
+			if err != nil {
+				return fmt.Errorf("%s:%d: %w", path, line, err)
+			}
+			return nil
+		})
+		if err := errors.Join(err, in.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

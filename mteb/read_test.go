@@ -1,0 +1,153 @@
+package mteb
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func asItIs(path string) (string, error) { return path, nil }
+
+// put writes files below a new folder.
+func put(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "task")
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+const (
+	corpus = `{"_id":"d1","title":"A","text":"one"}
+{"_id":"d2","title":"","text":"two"}
+{"_id":"d3","text":"three"}`
+	queries = `{"_id":"q1","text":"first"}
+{"_id":"q2","text":"second"}
+{"_id":"q3","text":"of another split"}`
+	qrels = `{"query-id":"q1","corpus-id":"d2","score":1}
+{"query-id":"q1","corpus-id":"d1","score":0}
+{"query-id":"q2","corpus-id":"d1","score":1}`
+	ranked = `{"query-id":"q1","corpus-ids":["d1","d2","d3"]}
+{"query-id":"q2","corpus-ids":["d1"]}`
+)
+
+// MTEB 2.x's shape, as the hub lays it out and with each part a file.
+func TestReadSecondShape(t *testing.T) {
+	for name, files := range map[string]map[string]string{
+		"folders": {
+			"corpus/dev-00000-of-00001.jsonl": corpus, "queries/dev-00000-of-00001.jsonl": queries,
+			"data/dev-00000-of-00001.jsonl": qrels, "top_ranked/dev-00000-of-00001.jsonl": ranked,
+		},
+		"files": {"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels/test.jsonl": qrels, "qrels/train.jsonl": "", "top_ranked.jsonl": ranked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			task, err := Read(put(t, files), "test", asItIs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(task.Samples) != 1 || task.Dropped != 1 || task.Name != "task" {
+				t.Fatalf("%+v", task)
+			}
+			s := task.Samples[0]
+			if s.ID != "q1" || strings.Join(s.Candidates(), "|") != "two|A one|three" || strings.Join(s.DocumentIDs, " ") != "d2 d1 d3" {
+				t.Errorf("%+v", s)
+			}
+			// All tied: the ids in descending order put d2 second.
+			if m := Rule2.Measure([]float32{1, 1, 1}, 1, s.DocumentIDs); m.RR != 0.5 || math.Abs(m.AP-0.5) > 1e-12 {
+				t.Errorf("ties: %+v", m)
+			}
+		})
+	}
+}
+
+func TestReadFolderRefuses(t *testing.T) {
+	row := `{"query":"a","positive":["b"],"negative":["c"]}`
+	for name, c := range map[string]struct {
+		files       map[string]string
+		split, want string
+	}{
+		"nothing":       {map[string]string{"README.md": "x"}, "", "no .jsonl, .jsonl.gz or .parquet file"},
+		"wrong split":   {map[string]string{"dev.jsonl": row, "test.jsonl": row}, "validation", `the split of rows is "validation", want one of dev, test`},
+		"no split":      {map[string]string{"dev.jsonl": row, "test.jsonl": row}, "", `want one of dev, test`},
+		"no ranking":    {map[string]string{"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels.jsonl": qrels}, "", "no top_ranked"},
+		"unknown id":    {map[string]string{"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels.jsonl": qrels, "top_ranked.jsonl": `{"query-id":"q1","corpus-ids":["d2","d9"]}`}, "", `the candidate "d9", which is not in the corpus`},
+		"empty passage": {map[string]string{"corpus.jsonl": `{"_id":"d1","text":" "}`, "queries.jsonl": queries, "qrels.jsonl": qrels, "top_ranked.jsonl": ranked}, "", `corpus.jsonl:1: "_id" or "text" is missing or empty`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Read(put(t, c.files), c.split, asItIs); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+	dir := put(t, map[string]string{"dev.jsonl": row, "test.jsonl": row + "\n" + row})
+	for split, want := range map[string]int{"dev": 1, "test": 2} {
+		task, err := Read(dir, split, asItIs)
+		if err != nil || len(task.Samples) != want {
+			t.Errorf("%s: %d samples, %v", split, len(task.Samples), err)
+		}
+	}
+}
+
+// The task list is whole, and its aliases find their tasks.
+func TestTasks(t *testing.T) {
+	if len(Tasks) != 8 {
+		t.Fatalf("%d tasks", len(Tasks))
+	}
+	for _, k := range Tasks {
+		for _, s := range []Source{k.V1, k.V2} {
+			if !strings.Contains(s.ID, "/") || len(s.Revision) != 40 {
+				t.Errorf("%s: source %+v", k.Name, s)
+			}
+		}
+		if k.Split == "" || k.Prompt == "" || k.Licence == "" || len(k.Languages) != 1 {
+			t.Errorf("%+v", k)
+		}
+	}
+	if k, err := FindTask("cmedqav1"); err != nil || k.Name != "CMedQAv1-reranking" || k.Source(Rule1) == k.Source(Rule2) {
+		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+// A result that was written is found again: by the same rule and data only.
+func TestFolder(t *testing.T) {
+	dir := t.TempDir()
+	for _, rule := range Rules {
+		f := Folder{Dir: dir, Model: "org/name-" + string(rule), Rule: rule}
+		r := Result{Task: "T", Rule: rule, MAP: 0.123456, MRR: 0.5, NDCG: 0.25, Recall: 0.75, Seconds: 3}
+		p := Place{Revision: "abc", Split: "dev", Languages: []string{"eng-Latn"}}
+		if err := f.Write(r, p); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "org__name-"+string(rule), "no_revision_available", "T.json")); err != nil {
+			t.Error(err)
+		}
+		got, ok, err := f.Finished("T", p)
+		if rule == Rule1 {
+			r.NDCG = 0 // 1.x has none
+		}
+		if err != nil || !ok || got.MAP != r.MAP || got.MRR != r.MRR || got.NDCG != r.NDCG || got.Recall != r.Recall {
+			t.Errorf("%s: %+v, %v, %v", rule, got, ok, err)
+		}
+		for name, other := range map[string]Place{"data": {Revision: "other", Split: "dev"}, "split": {Revision: "abc", Split: "test"}} {
+			if _, ok, err := f.Finished("T", other); ok || err != nil {
+				t.Errorf("%s: another %s: %v, %v", rule, name, ok, err)
+			}
+		}
+		if _, ok, err := f.Finished("U", p); ok || err != nil {
+			t.Errorf("%s: another task: %v, %v", rule, ok, err)
+		}
+	}
+	f := Folder{Dir: dir, Model: "org/name-mteb-1", Rule: Rule2}
+	if _, ok, err := f.Finished("T", Place{Revision: "abc", Split: "dev"}); ok || err != nil {
+		t.Errorf("of the other rule: %v, %v", ok, err)
+	}
+}

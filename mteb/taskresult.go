@@ -1,0 +1,135 @@
+package mteb
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"rag-retrieval-go/internal/atomicdir"
+)
+
+// The versions of mteb whose numbers the rules give, as result files name them.
+var ruleVersions = map[Rule]string{Rule1: "1.39.7", Rule2: "2.26.24"}
+
+// noRevision is mteb's name for a model without a revision.
+const noRevision = "no_revision_available"
+
+// Folder is a folder of results as mteb lays it out: DIR/org__model/revision/task.json beside model_meta.json. mteb's own
+// loaders read it.
+type Folder struct {
+	Dir   string
+	Model string // a hub id or a folder
+	Rule  Rule
+}
+
+// Place says where a task's data came from, for result files.
+type Place struct {
+	Revision  string
+	Split     string
+	Languages []string
+}
+
+// taskResult is mteb's TaskResult.
+type taskResult struct {
+	Revision string             `json:"dataset_revision"`
+	Task     string             `json:"task_name"`
+	Version  string             `json:"mteb_version"`
+	Scores   map[string][]score `json:"scores"`
+	Seconds  float64            `json:"evaluation_time"`
+	CO2      *float64           `json:"kg_co2_emissions"`
+	Date     *float64           `json:"date,omitempty"` // 2.x: seconds since 1970
+}
+
+// score has the metrics of a split, by mteb's names, and what they belong to.
+type score map[string]any
+
+func (f Folder) dir() string {
+	name := strings.TrimRight(f.Model, "/")
+	if strings.Count(name, "/") != 1 || strings.HasPrefix(name, ".") {
+		name = filepath.Base(name) // a folder, not an id
+	}
+	return filepath.Join(f.Dir, strings.ReplaceAll(name, "/", "__"), noRevision)
+}
+
+func (f Folder) path(task string) string { return filepath.Join(f.dir(), task+".json") }
+
+// Write adds a result.
+func (f Folder) Write(r Result, p Place) error {
+	if err := os.MkdirAll(f.dir(), 0o755); err != nil {
+		return err
+	}
+	meta := map[string]any{"name": f.Model, "revision": noRevision, "release_date": nil, "languages": nil}
+	if err := writeJSON(filepath.Join(f.dir(), "model_meta.json"), meta); err != nil {
+		return err
+	}
+	languages := p.Languages
+	if languages == nil {
+		languages = []string{}
+	}
+	s := score{"hf_subset": "default", "languages": languages}
+	for name, x := range f.metrics(r) {
+		s[name] = math.Round(x*1e6) / 1e6
+	}
+	out := taskResult{
+		Revision: p.Revision, Task: r.Task, Version: ruleVersions[f.Rule], Scores: map[string][]score{p.Split: {s}}, Seconds: r.Seconds,
+	}
+	if f.Rule == Rule2 {
+		now := float64(time.Now().Unix())
+		out.Date = &now
+	}
+	return writeJSON(f.path(r.Task), out)
+}
+
+// metrics are a result's by the names of the rule's generation.
+func (f Folder) metrics(r Result) map[string]float64 {
+	if f.Rule == Rule2 {
+		return map[string]float64{
+			"map_at_1000": r.MAP, "mrr_at_10": r.MRR, "ndcg_at_10": r.NDCG, "recall_at_10": r.Recall, "main_score": r.MAP,
+		}
+	}
+	return map[string]float64{"map": r.MAP, "mrr": r.MRR, "recall_at_10": r.Recall, "main_score": r.MAP}
+}
+
+// Finished gives a task's result where the folder has it, of the same data.
+func (f Folder) Finished(task string, p Place) (r Result, ok bool, err error) {
+	b, err := os.ReadFile(f.path(task))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, false, nil
+	} else if err != nil {
+		return r, false, err
+	}
+	var saved taskResult
+	if err := json.Unmarshal(b, &saved); err != nil {
+		return r, false, fmt.Errorf("%s: %w", f.path(task), err)
+	}
+	scores := saved.Scores[p.Split]
+	if saved.Revision != p.Revision || len(scores) == 0 {
+		return r, false, nil
+	}
+	mapName, mrrName := "map", "mrr"
+	if f.Rule == Rule2 {
+		mapName, mrrName = "map_at_1000", "mrr_at_10"
+	}
+	if _, has := scores[0][mapName]; !has {
+		return r, false, nil // of the other generation
+	}
+	number := func(name string) float64 { x, _ := scores[0][name].(float64); return x }
+	return Result{
+		Task: task, Rule: f.Rule, MAP: number(mapName), MRR: number(mrrName), NDCG: number("ndcg_at_10"),
+		Recall: number("recall_at_10"), Seconds: saved.Seconds,
+	}, true, nil
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicdir.WriteFile(path, append(b, '\n'))
+}
