@@ -29,7 +29,7 @@ func (BM25) Score(ctx context.Context, samples []mteb.Sample, progress func(done
 			}
 		}
 	}
-	index := bm25.NewIndex(docs, func(term string) bool { return asked[term] })
+	index := bm25.NewIndex(docs, bm25.Terms, func(term string) bool { return asked[term] })
 	out := make([][]float32, len(samples))
 	for i, s := range samples {
 		if err := ctx.Err(); err != nil {

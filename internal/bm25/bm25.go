@@ -16,6 +16,7 @@ const (
 
 // Index holds what the terms of documents are worth.
 type Index struct {
+	terms    func(text string) []string
 	docs     int
 	postings map[string][]posting
 }
@@ -57,13 +58,14 @@ func Terms(text string) []string {
 	return out
 }
 
-// NewIndex indexes documents. Of terms, only those that wanted accepts are kept; nil accepts all.
-func NewIndex(docs []string, wanted func(term string) bool) *Index {
-	x := &Index{docs: len(docs), postings: map[string][]posting{}}
+// NewIndex indexes documents by the terms that a function such as Terms gives. Of those, only what wanted accepts is
+// kept; nil accepts all.
+func NewIndex(docs []string, terms func(text string) []string, wanted func(term string) bool) *Index {
+	x := &Index{terms: terms, docs: len(docs), postings: map[string][]posting{}}
 	lengths, total := make([]int, len(docs)), 0
 	for i, d := range docs {
 		counts := map[string]int{}
-		for _, t := range Terms(d) {
+		for _, t := range terms(d) {
 			lengths[i]++
 			if wanted == nil || wanted(t) {
 				counts[t]++
@@ -86,7 +88,7 @@ func NewIndex(docs []string, wanted func(term string) bool) *Index {
 
 // Scores are those of every document for a query.
 func (x *Index) Scores(query string) []float64 {
-	words := Terms(query)
+	words := x.terms(query)
 	sort.Strings(words) // a fixed order of summation
 	scores := make([]float64, x.docs)
 	for _, t := range words {

@@ -21,9 +21,9 @@ func TestTerms(t *testing.T) {
 
 // By hand: two documents of 2 and 4 terms, mean 3; "a" is in both, "b" twice in the second.
 func TestScores(t *testing.T) {
-	x := NewIndex([]string{"a c", "a b b d"}, nil)
+	x := NewIndex([]string{"a c", "a b b d"}, Terms, nil)
 	weight := func(n, length float64) float64 { return n * 2.2 / (n + 1.2*(0.25+0.75*length/3)) }
-	both, one := math.Log(1+0.5/2.5), math.Log(1+1.5/1.5)
+	both, one := math.Log(1+0.5/2.5), math.Log(1+(2-1+0.5)/(1+0.5))
 	want := []float64{both * weight(1, 2), both*weight(1, 4) + one*weight(2, 4)}
 	for i, got := range x.Scores("B a") {
 		if math.Abs(got-want[i]) > 1e-12 {
@@ -33,7 +33,7 @@ func TestScores(t *testing.T) {
 	if got := x.Top("b", 2, -1); !reflect.DeepEqual(got, []int{1, 0}) {
 		t.Errorf("top %v", got)
 	}
-	only := NewIndex([]string{"a c", "a b b d"}, func(term string) bool { return term == "b" })
+	only := NewIndex([]string{"a c", "a b b d"}, Terms, func(term string) bool { return term == "b" })
 	if s := only.Scores("a b"); s[0] != 0 || math.Abs(s[1]-one*weight(2, 4)) > 1e-12 {
 		t.Errorf("restricted: %v", s)
 	}

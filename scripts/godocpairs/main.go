@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -108,7 +109,7 @@ func writeTrain(path string, pairs []pair, hard int) error {
 	docs := sources(pairs)
 	var index *bm25.Index
 	if hard > 0 {
-		index = bm25.NewIndex(docs, nil)
+		index = bm25.NewIndex(docs, words, nil)
 	}
 	rows := make([]row, len(pairs))
 	for i, p := range pairs {
@@ -122,6 +123,11 @@ func writeTrain(path string, pairs []pair, hard int) error {
 	}
 	return jsonl.Write(path, rows)
 }
+
+var word = regexp.MustCompile(`[a-z0-9]+`)
+
+// words are the terms by which BM25 sees functions and queries.
+func words(text string) []string { return word.FindAllString(strings.ToLower(text), -1) }
 
 func sources(pairs []pair) []string {
 	docs := make([]string, len(pairs))
@@ -138,7 +144,7 @@ func writeTest(path string, pairs []pair, n int) error {
 		Negative []string `json:"negative"`
 	}
 	docs := sources(pairs)
-	index := bm25.NewIndex(docs, nil)
+	index := bm25.NewIndex(docs, words, nil)
 	rows := make([]row, n)
 	for k := range rows {
 		i := k * len(pairs) / n
