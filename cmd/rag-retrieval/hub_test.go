@@ -2,39 +2,115 @@ package main
 
 import (
 	"encoding/json"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"rag-retrieval-go/mteb"
 )
 
 // hubOf serves a folder as the model and as the data set org/name.
 func hubOf(t *testing.T, dir string) {
 	t.Helper()
-	files, err := os.ReadDir(dir)
+	hubAt(t, dir, "org/name", "main")
+}
+
+// hubAt serves a folder as a model and a data set with one revision.
+func hubAt(t *testing.T, dir, id, revision string) {
+	t.Helper()
+	var siblings []any
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		siblings = append(siblings, map[string]any{"rfilename": name, "size": st.Size()})
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
 	describe := func(w http.ResponseWriter, _ *http.Request) {
-		var siblings []any
-		for _, f := range files {
-			if st, err := f.Info(); err == nil && !f.IsDir() {
-				siblings = append(siblings, map[string]any{"rfilename": f.Name(), "size": st.Size()})
-			}
-		}
 		json.NewEncoder(w).Encode(map[string]any{"sha": "abc", "siblings": siblings})
 	}
-	mux.HandleFunc("/api/models/org/name/revision/main", describe)
-	mux.HandleFunc("/api/datasets/org/name/revision/main", describe)
-	for _, prefix := range []string{"/org/name/resolve/abc/", "/datasets/org/name/resolve/abc/"} {
+	mux.HandleFunc("/api/models/"+id+"/revision/"+revision, describe)
+	mux.HandleFunc("/api/datasets/"+id+"/revision/"+revision, describe)
+	for _, prefix := range []string{"/" + id + "/resolve/abc/", "/datasets/" + id + "/resolve/abc/"} {
 		mux.Handle(prefix, http.StripPrefix(prefix, http.FileServer(http.Dir(dir))))
 	}
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	t.Setenv("HF_ENDPOINT", s.URL)
+}
+
+// A task's data come from the hub at the pinned revision; a result that is there is not measured again, not even with
+// the hub gone; and --data-dir takes the same data from a folder.
+func TestEvalTaskFromTheHub(t *testing.T) {
+	known, err := mteb.FindTask("T2Reranking")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), known.Name)
+	row := `{"query":"ab cd","positive":["ab cd"],"negative":["ef","gh"]}` + "\n"
+	for name, text := range map[string]string{"data/dev-00000-of-00001.jsonl": row + row, "data/test-00000-of-00001.jsonl": "{", "README.md": "x"} {
+		if err := os.MkdirAll(filepath.Join(dir, "data"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hubAt(t, dir, known.V1.ID, known.V1.Revision)
+	results := t.TempDir()
+	args := []string{"eval", "--kind", "bm25", "--task", "t2reranking", "--mteb-dir", results, "--format", "csv"}
+	o := call(t, "", args...).ok(t)
+	if !strings.Contains(o.stdout, "T2Reranking,mteb-1,2,100.00,100.00,") || !strings.Contains(o.stderr, "2 queries, MTEB's own data have 5908") {
+		t.Errorf("%s%s", o.stdout, o.stderr)
+	}
+	t.Setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+	o = call(t, "", args...).ok(t)
+	if !strings.Contains(o.stderr, "T2Reranking was measured before") || !strings.Contains(o.stdout, "100.00,100.00") {
+		t.Errorf("%s%s", o.stdout, o.stderr)
+	}
+	o = call(t, "", "eval", "--kind", "bm25", "--task", "T2Reranking", "--data-dir", filepath.Dir(dir), "--format", "csv").ok(t)
+	if !strings.Contains(o.stdout, "T2Reranking,mteb-1,2,100.00,100.00,") {
+		t.Errorf("%s%s", o.stdout, o.stderr)
+	}
+	call(t, "", "eval", "--kind", "bm25", "--task", "T2Reranking", "--data-dir", filepath.Dir(dir), "--split", "train").
+		fails(t, 1, `the split of rows is "train", want one of dev, test`)
+}
+
+// Scores that were saved measure the same again; those of another program name no task.
+func TestRecordedScores(t *testing.T) {
+	test := write(t, "set.jsonl", `{"query":"ab","positive":["cd"],"negative":["ab","gh"]}`+"\n"+`{"query":"ab","positive":["ab"],"negative":["ij"]}`)
+	saved := filepath.Join(t.TempDir(), "scores.jsonl")
+	first := call(t, "", "eval", "--kind", "bm25", "--data", test, "--save-scores", saved, "--format", "csv").ok(t)
+	again := call(t, "", "eval", "--scores", saved, "--data", test, "--format", "csv").ok(t)
+	cut := func(s string) string { return s[:strings.LastIndex(s, ",")] } // the seconds
+	if cut(first.stdout) != cut(again.stdout) {
+		t.Errorf("%s then %s", first.stdout, again.stdout)
+	}
+	other := write(t, "other.jsonl", `{"query_id":"0","scores":[3,2,1]}`+"\n"+`{"query_id":"1","scores":[1,0]}`)
+	if o := call(t, "", "eval", "--scores", other, "--data", test, "--format", "csv").ok(t); !strings.Contains(o.stdout, ",2,100.00,100.00,") {
+		t.Errorf("%s", o.stdout)
+	}
+	for text, want := range map[string]string{
+		`{"query_id":"0","scores":[3,2]}`:   "has 2 scores for 3 candidates",
+		`{"query_id":"0","scores":[3,2,1]}`: `no scores of task "set", query "1"`,
+		`{"scores":[3,2,1]}`:                `bad.jsonl:1: "query_id" or "scores" is missing`,
+		`{"query_id":"0","scores":[1]}` + "\n" + `{"query_id":"0","scores":[1]}`: "bad.jsonl:2: a second row",
+	} {
+		call(t, "", "eval", "--scores", write(t, "bad.jsonl", text), "--data", test).fails(t, 1, want)
+	}
 }
 
 // A model and its data come from the hub, are trained, and the saved folder says which model it was.

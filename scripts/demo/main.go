@@ -37,6 +37,8 @@ type result struct {
 	TrainSeconds    float64 `json:"train_seconds"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	Model           string  `json:"model"`
+
+	out string
 }
 
 func main() {
@@ -66,7 +68,7 @@ func run(out, model string, rows, queries int) error {
 		"--train-rows", fmt.Sprint(rows), "--test-queries", fmt.Sprint(queries)); err != nil {
 		return err
 	}
-	var r result
+	r := result{out: out}
 	var err error
 	if r.Before, err = measure(model, test, filepath.Join(out, "before.json")); err != nil {
 		return err
@@ -155,9 +157,12 @@ func (r result) show(name string, rows int, took time.Duration) error {
 	fmt.Printf(`
 Training took %.0f s at %.0f tokens/s; everything together %.0f s.
 The fine-tuned model: %s
+Its curves and settings: %s
+Query by query: %s compare %s %s
 Try it:
   echo '{"text": "reverses the order of the elements"}' | %s encode --model %s --as query
-`, r.TrainSeconds, r.TokensPerSecond, took.Seconds(), r.Model, program, r.Model)
+`, r.TrainSeconds, r.TokensPerSecond, took.Seconds(), r.Model, filepath.Join(filepath.Dir(r.Model), "report.html"),
+		program, filepath.Join(r.out, "before.json"), filepath.Join(r.out, "after.json"), program, r.Model)
 	return nil
 }
 
