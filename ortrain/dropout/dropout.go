@@ -8,7 +8,6 @@ package dropout
 
 import (
 	"fmt"
-	"sort"
 
 	"rag-retrieval-go/internal/splitmix"
 	"rag-retrieval-go/ortrain/onnx"
@@ -85,7 +84,6 @@ func (d *Graph) factors(s Site, x *onnx.Value) *onnx.Value {
 // Plan is what the host needs to bind a graph's dropout inputs.
 type Plan struct {
 	Sites []Site
-	Rates []float64
 	// TableSize is the number of factors in each table.
 	TableSize int
 }
@@ -96,18 +94,13 @@ func (d *Graph) Plan() *Plan {
 		return nil
 	}
 	p := &Plan{Sites: d.sites}
-	largest, seen := int64(1), map[float64]bool{}
+	largest := int64(1)
 	for _, s := range d.sites {
 		n, err := size(s.Shape, d.bounds)
 		if err == nil {
 			largest = max(largest, n)
 		}
-		if !seen[s.Rate] {
-			seen[s.Rate] = true
-			p.Rates = append(p.Rates, s.Rate)
-		}
 	}
-	sort.Float64s(p.Rates)
 	// Half as much again as the largest site leaves room for offsets that differ.
 	p.TableSize = int(min(maxTable, max(1<<16, largest+largest/2)))
 	return p
