@@ -15,6 +15,7 @@ import (
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/refs"
 )
 
 func encodeCommand() *cli.Command {
@@ -41,7 +42,11 @@ func encode(c *cli.Context) (err error) {
 	if as := c.String("as"); as != "query" && as != "passage" {
 		return usagef("--as is %q, want query or passage", as)
 	}
-	m, enc, err := openEncoder(c)
+	dir, err := refs.Model(c.Context, c.String("model"))
+	if err != nil {
+		return err
+	}
+	m, enc, err := openEncoder(c, dir)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ Examples:
   rag-retrieval eval --model out/model --data test.jsonl
   rag-retrieval eval --model BAAI/bge-small-zh-v1.5 --task T2Reranking --task CMedQAv2 --mteb-dir results
   rag-retrieval eval --model out/model --data a.jsonl --data b.parquet --format markdown --json result.json
+  rag-retrieval eval --suite scripts/suites/reranker.yaml --mteb-dir results
   rag-retrieval eval --kind bm25 --data test.jsonl          # the words alone: what a model has to beat
   rag-retrieval eval --scores scores.jsonl --data test.jsonl`,
 		Flags: append([]cli.Flag{
@@ -42,6 +43,7 @@ Examples:
 			&cli.StringSliceFlag{Name: "task", Usage: "name of an MTEB task; may be given several times"},
 			&cli.StringFlag{Name: "data-dir", Usage: "take --task's data from this folder: NAME/, NAME.jsonl, NAME.jsonl.gz or NAME.parquet"},
 			&cli.StringFlag{Name: "split", Usage: "of data with several splits; default: the task's own"},
+			&cli.StringFlag{Name: "suite", Usage: "measure the models and tasks of this YAML file, beside published values; see scripts/suites"},
 			&cli.StringFlag{Name: "scores", Usage: "take the scores from this file, rows {\"query_id\", \"scores\"[, \"task\"]}, instead of a model"},
 			&cli.StringFlag{Name: "rule", Usage: "scoring rule: mteb-1 (ties as one threshold, all candidates) or mteb-2 (trec_eval)", Value: string(mteb.Rule1)},
 			&cli.StringFlag{Name: "json", Usage: "write the results to this file"},
@@ -65,6 +67,9 @@ type pending struct {
 func evaluate(c *cli.Context) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
+	}
+	if c.IsSet("suite") {
+		return evaluateSuite(c)
 	}
 	rule := mteb.Rule(c.String("rule"))
 	if !slices.Contains(mteb.Rules, rule) {
@@ -114,7 +119,7 @@ func openSource(c *cli.Context) (of func(task string) eval.Scorer, name, kind st
 	case bm25:
 		return func(string) eval.Scorer { return eval.BM25{} }, kindBM25, kindBM25, nothing, nil
 	}
-	s, k, done, err := openScorer(c)
+	s, k, done, err := openScorer(c, scoredModel(c))
 	return func(string) eval.Scorer { return s }, c.String("model"), string(k), done, err
 }
 
@@ -138,22 +143,9 @@ func pendingTasks(c *cli.Context, rule mteb.Rule) ([]pending, error) {
 		if err != nil {
 			return nil, usagef("--task: %v", err)
 		}
-		source, split := k.Source(rule), orText(c.String("split"), k.Split)
-		p := pending{name: k.Name, known: &k, place: mteb.Place{Revision: source.Revision, Split: split, Languages: k.Languages}}
-		p.load = func(ctx context.Context) (mteb.Task, error) {
-			dir, err := refs.Dataset(ctx, source.ID, source.Revision)
-			if err != nil {
-				return mteb.Task{}, err
-			}
-			return readData(ctx, dir, split)
-		}
-		if dir := c.String("data-dir"); dir != "" {
-			path, err := findData(dir, k)
-			if err != nil {
-				return nil, err
-			}
-			p.place.Revision = ""
-			p.load = func(ctx context.Context) (mteb.Task, error) { return readData(ctx, path, split) }
+		p, err := knownTask(c, k, rule)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, p)
 	}
@@ -161,6 +153,28 @@ func pendingTasks(c *cli.Context, rule mteb.Rule) ([]pending, error) {
 		return nil, usagef("want --data or --task; see %s --help", c.Command.HelpName)
 	}
 	return out, nil
+}
+
+// knownTask is one of MTEB's tasks, from --data-dir or the hub.
+func knownTask(c *cli.Context, k mteb.Known, rule mteb.Rule) (pending, error) {
+	source, split := k.Source(rule), orText(c.String("split"), k.Split)
+	p := pending{name: k.Name, known: &k, place: mteb.Place{Revision: source.Revision, Split: split, Languages: k.Languages}}
+	p.load = func(ctx context.Context) (mteb.Task, error) {
+		dir, err := refs.Dataset(ctx, source.ID, source.Revision)
+		if err != nil {
+			return mteb.Task{}, err
+		}
+		return readData(ctx, dir, split)
+	}
+	if dir := c.String("data-dir"); dir != "" {
+		path, err := findData(dir, k)
+		if err != nil {
+			return p, err
+		}
+		p.place.Revision = ""
+		p.load = func(ctx context.Context) (mteb.Task, error) { return readData(ctx, path, split) }
+	}
+	return p, nil
 }
 
 func orText(s, otherwise string) string {

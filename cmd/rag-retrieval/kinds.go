@@ -79,17 +79,39 @@ func kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// openScorer opens the model that --model names for scoring samples.
-func openScorer(c *cli.Context) (s eval.Scorer, k card.Kind, closeModel func() error, err error) {
+// scored is a model that is to score.
+type scored struct {
+	ref, kind string // kind is empty where the folder is to say it
+	// Prompts of an embedding model in place of its own; nil: its own.
+	queryPrompt, passagePrompt *string
+}
+
+// scoredModel is what the flags name.
+func scoredModel(c *cli.Context) scored {
+	x := scored{ref: c.String("model"), kind: c.String("kind")}
+	for flag, to := range map[string]**string{"query-prompt": &x.queryPrompt, "passage-prompt": &x.passagePrompt} {
+		if c.IsSet(flag) {
+			text := c.String(flag)
+			*to = &text
+		}
+	}
+	return x
+}
+
+// openScorer opens a model for scoring samples.
+func openScorer(c *cli.Context, x scored) (s eval.Scorer, k card.Kind, closeModel func() error, err error) {
 	o := runtime.Options{Threads: c.Int("threads")}
-	dir, err := refs.Model(c.Context, c.String("model"))
+	dir, err := refs.Model(c.Context, x.ref)
 	if err != nil {
 		return nil, k, nil, err
 	}
-	if k, err = kindOf(c, dir); err != nil {
+	if k, err = kindOf(x.kind, dir); err != nil {
 		return nil, k, nil, err
 	}
 	query, passage := c.Int("query-max-len"), c.Int("passage-max-len")
+	if k != card.Embedding && (x.queryPrompt != nil || x.passagePrompt != nil) {
+		return nil, k, nil, usagef("prompts are for embedding models; %s is a model of kind %s", x.ref, k)
+	}
 	switch k {
 	case card.Reranker:
 		m, err := reranker.Open(dir)
@@ -115,19 +137,20 @@ func openScorer(c *cli.Context) (s eval.Scorer, k card.Kind, closeModel func() e
 		s := colbert.SampleScorer{Scorer: r, QueryMaxLen: orElse(query, m.QueryMaxLen), PassageMaxLen: orElse(passage, m.PassageMaxLen)}
 		return s, k, func() error { return errors.Join(r.Close(), m.Close()) }, nil
 	}
-	m, enc, err := openEncoder(c)
+	m, enc, err := openEncoder(c, dir)
 	if err != nil {
 		return nil, k, nil, err
 	}
+	m.Config.SetPrompts(x.queryPrompt, x.passagePrompt)
 	e := embedding.Scorer{
 		Encoder: enc, QueryMaxLen: orElse(query, m.Config.MaxSeqLength), PassageMaxLen: orElse(passage, m.Config.MaxSeqLength),
 	}
 	return e, k, func() error { return errors.Join(enc.Close(), m.Close()) }, nil
 }
 
-// kindOf is --kind, or what the folder says of itself.
-func kindOf(c *cli.Context, dir string) (card.Kind, error) {
-	want := card.Kind(c.String("kind"))
+// kindOf is the kind that was asked for, or what the folder says of itself.
+func kindOf(kind, dir string) (card.Kind, error) {
+	want := card.Kind(kind)
 	if want == "" {
 		return card.Detect(dir)
 	}
@@ -144,12 +167,8 @@ func orElse(n, otherwise int) int {
 	return otherwise
 }
 
-// openEncoder opens the embedding model that --model names with --threads threads.
-func openEncoder(c *cli.Context) (*embedding.Model, *embedding.Encoder, error) {
-	dir, err := refs.Model(c.Context, c.String("model"))
-	if err != nil {
-		return nil, nil, err
-	}
+// openEncoder opens the embedding model of a folder with --threads threads.
+func openEncoder(c *cli.Context, dir string) (*embedding.Model, *embedding.Encoder, error) {
 	m, err := embedding.Open(dir)
 	if err != nil {
 		return nil, nil, err

@@ -42,6 +42,8 @@ func scoringFlags() []cli.Flag {
 		&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
 		&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
 		&cli.IntFlag{Name: "max-len", Usage: "tokens of a reranker's pair; 0: the model's own limit"},
+		&cli.StringFlag{Name: "query-prompt", Usage: "put this before queries of an embedding model, instead of its own prompt"},
+		&cli.StringFlag{Name: "passage-prompt", Usage: "put this before passages of an embedding model, instead of its own prompt"},
 		&cli.BoolFlag{Name: "padding-competes", Usage: "ColBERT: padding competes as a vector of zeros, as in RAG-Retrieval; to compare with its numbers"},
 		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
 	}
@@ -51,7 +53,7 @@ func rerank(c *cli.Context) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	scorer, _, closeModel, err := openScorer(c)
+	scorer, _, closeModel, err := openScorer(c, scoredModel(c))
 	if err != nil {
 		return err
 	}

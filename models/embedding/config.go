@@ -34,6 +34,17 @@ type Config struct {
 	Prompts      map[string]string // by name, "query" and "document" or "passage"; stand before a text
 }
 
+// SetPrompts replaces the prompts that are not nil.
+func (c *Config) SetPrompts(query, passage *string) {
+	prompts := map[string]string{"query": c.Prompt(true), "document": c.Prompt(false)}
+	for name, p := range map[string]*string{"query": query, "document": passage} {
+		if p != nil {
+			prompts[name] = *p
+		}
+	}
+	c.Prompts = prompts
+}
+
 // Prompt is what stands before a query or a passage.
 func (c Config) Prompt(query bool) string {
 	if query {
