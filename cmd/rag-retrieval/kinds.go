@@ -112,6 +112,13 @@ func openScorer(c *cli.Context, x scored) (s eval.Scorer, k card.Kind, closeMode
 	if k != card.Embedding && (x.queryPrompt != nil || x.passagePrompt != nil) {
 		return nil, k, nil, usagef("prompts are for embedding models; %s is a model of kind %s", x.ref, k)
 	}
+	windows := c.String("long-docs") == "max-window"
+	switch how := c.String("long-docs"); {
+	case how != "truncate" && !windows:
+		return nil, k, nil, usagef("--long-docs is %q, want truncate or max-window", how)
+	case windows && k != card.Reranker:
+		return nil, k, nil, usagef("--long-docs max-window is for rerankers; %s is a model of kind %s", x.ref, k)
+	}
 	switch k {
 	case card.Reranker:
 		m, err := reranker.Open(dir)
@@ -122,6 +129,7 @@ func openScorer(c *cli.Context, x scored) (s eval.Scorer, k card.Kind, closeMode
 		if err != nil {
 			return nil, k, nil, errors.Join(err, m.Close())
 		}
+		r.MaxWindow = windows
 		s := reranker.SampleScorer{Scorer: r, MaxLen: orElse(c.Int("max-len"), m.MaxLen)}
 		return s, k, func() error { return errors.Join(r.Close(), m.Close()) }, nil
 	case card.ColBERT:

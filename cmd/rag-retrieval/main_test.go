@@ -589,6 +589,8 @@ func TestBadCalls(t *testing.T) {
 		{2, "required flag", []string{"rerank"}},
 		{2, "want one of --model, --scores and --kind bm25", []string{"eval", "--data", data}},
 		{2, "no task \"T9\", want one of T2Reranking", []string{"eval", "--kind", "bm25", "--task", "T9"}},
+		{2, "--long-docs is \"cut\"", []string{"rerank", "--model", tiny, "--long-docs", "cut"}},
+		{2, "--long-docs max-window is for rerankers", []string{"rerank", "--model", tiny, "--long-docs", "max-window"}},
 		{2, "--model does not go with --suite", []string{"eval", "--suite", "s.yaml", "--model", tiny}},
 		{2, "prompts are for embedding models", []string{"eval", "--model", fixtures + "distilbert-reranker", "--kind", "reranker", "--query-prompt", "x", "--data", data}},
 		{2, "want two or more result files", []string{"compare", "a.json", "--format", "json"}},

@@ -90,7 +90,7 @@ func (s *Scorer) encode(ctx context.Context, texts []string, progress func(done 
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		picked, lengths := scoring.Pick(rows, batch)
+		picked := encoder.Pick(rows, batch)
 		b := ortrain.NewBatch()
 		starts := s.m.Encoder.Pack(b, picked, scoring.Groups)
 		vectors, err := s.encoding.Run(b, b.Dims[encoder.TokensDim], s.m.Dim)
@@ -98,7 +98,7 @@ func (s *Scorer) encode(ctx context.Context, texts []string, progress func(done 
 			return nil, err
 		}
 		for k, i := range batch {
-			from, to := starts[k]*s.m.Dim, (starts[k]+int64(lengths[k]))*s.m.Dim
+			from, to := starts[k]*s.m.Dim, (starts[k]+int64(len(picked[k].IDs)))*s.m.Dim
 			encoded[i] = Text{rows[i], vectors[from:to:to]}
 			done += copies[i]
 		}

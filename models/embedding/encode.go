@@ -76,10 +76,10 @@ func (e *Encoder) Encode(ctx context.Context, texts []string, maxLength int, pro
 
 // run encodes the rows of one batch into vectors.
 func (e *Encoder) run(rows []encoder.Row, batch []int, vectors [][]float32) error {
-	picked, lengths := scoring.Pick(rows, batch)
+	picked := encoder.Pick(rows, batch)
 	b := ortrain.NewBatch()
 	starts := e.m.Encoder.Pack(b, picked, scoring.Groups)
-	e.m.Config.bindPooling(b, starts, lengths)
+	e.m.Config.bindPooling(b, starts, encoder.Lengths(picked))
 	width := e.m.Width()
 	flat, err := e.session.Run(b, int64(len(batch)), width)
 	if err != nil {

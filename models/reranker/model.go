@@ -74,6 +74,25 @@ func (m *Model) Pair(query, passage string, maxLen int) encoder.Row {
 	return encoder.Row{IDs: ids, Types: types}
 }
 
+// The windows of long passages, as RAG-Retrieval's max_score_slice cuts them: beside the whole query, with an overlap of
+// at most 80 tokens or a quarter; a query that leaves no more than 100 tokens has its passage cut instead. They are laid
+// out as in training, unlike there.
+const (
+	leastWindow = 101
+	mostOverlap = 80
+)
+
+// windows are a pair's rows, several where the passage is too long for one.
+func (m *Model) windows(p Pair, maxLen, least int) []encoder.Row {
+	ids, types := m.Tokenizer.PairWindows(strings.TrimSpace(p.Query), strings.TrimSpace(p.Passage), maxLen, least,
+		func(window int) int { return min(mostOverlap, window/4) })
+	out := make([]encoder.Row, len(ids))
+	for i := range ids {
+		out[i] = encoder.Row{IDs: ids[i], Types: types[i]}
+	}
+	return out
+}
+
 // Params lists the trainable tensors.
 func (m *Model) Params() []flat.Param {
 	return append(m.Encoder.Params(), m.head.params(m.Encoder.HiddenSize)...)

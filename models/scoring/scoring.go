@@ -148,14 +148,6 @@ func ByLength(rows []encoder.Row) [][]int {
 	return out
 }
 
-// Pick gives the rows of a batch with their lengths.
-func Pick(rows []encoder.Row, batch []int) (picked []encoder.Row, lengths []int) {
-	for _, i := range batch {
-		picked, lengths = append(picked, rows[i]), append(lengths, len(rows[i].IDs))
-	}
-	return picked, lengths
-}
-
 // Distinct gives the distinct texts, the place of each text among them, and how often each one occurs.
 func Distinct(texts []string) (distinct []string, place, copies []int) {
 	index := map[string]int{}

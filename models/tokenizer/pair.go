@@ -31,6 +31,28 @@ func (t *Tokenizer) EncodePair(first, second string, maxLength int, how Truncati
 	return t.pair.fill(a[:n], b[:m])
 }
 
+// PairWindows is EncodePair for a second text that is too long: instead of being cut, it is laid out in windows that
+// overlap by as many tokens as overlap gives for a window's length, each beside the whole first text. Where the first
+// text leaves fewer than least tokens for a window, the pair is cut as OnlySecond does.
+func (t *Tokenizer) PairWindows(first, second string, maxLength, least int, overlap func(window int) int) (ids, types [][]int64) {
+	room := max(0, maxLength-t.pair.specials())
+	a, b := t.tokens(first, room+1), t.tokens(second, math.MaxInt32)
+	window := room - len(a)
+	if len(a)+len(b) <= room || window < least {
+		i, k := t.EncodePair(first, second, maxLength, OnlySecond)
+		return [][]int64{i}, [][]int64{k}
+	}
+	stride := window - overlap(window)
+	for start := 0; ; start += stride {
+		end := min(start+window, len(b))
+		i, k := t.pair.fill(a, b[start:end])
+		ids, types = append(ids, i), append(types, k)
+		if end == len(b) {
+			return ids, types
+		}
+	}
+}
+
 // HasPairs says whether the tokenizer knows how two texts lie in one sequence.
 func (t *Tokenizer) HasPairs() bool {
 	return slices.ContainsFunc(t.pair, func(p piece) bool { return p.text == 'B' })
