@@ -118,15 +118,15 @@ func writeWorst(w io.Writer, c Comparison, n int) error {
 		return err
 	}
 	for _, g := range lost {
-		if _, err := fmt.Fprintf(w, "  AP %s -> %s  %s\n", percent(g.From), percent(g.To), shortened(g.Query)); err != nil {
+		if _, err := fmt.Fprintf(w, "  AP %s -> %s  %s\n", percent(g.From), percent(g.To), Shortened(g.Query)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// shortened is a text that fits a line.
-func shortened(s string) string {
+// Shortened is a text that fits a line.
+func Shortened(s string) string {
 	const most = 100
 	r := []rune(strings.Join(strings.Fields(s), " "))
 	if len(r) > most {

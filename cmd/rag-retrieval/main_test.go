@@ -239,6 +239,30 @@ func TestResumeBeforeTheLastValidation(t *testing.T) {
 	}
 }
 
+// One query's documents come from flags, files and stdin; rows from files. All give what stdin rows give.
+func TestRerankFromEverywhere(t *testing.T) {
+	want := call(t, `{"query":"ab","documents":["ab","cd ef","gh"]}`, "rerank", "--model", tiny).ok(t).stdout
+	rows := write(t, "rows.jsonl", `{"query":"ab","documents":["ab","cd ef","gh"]}`)
+	lines := write(t, "lines.txt", "cd ef\n\n gh \n")
+	for _, args := range [][]string{
+		{"rerank", "--model", tiny, rows},
+		{"rerank", rows, "--model", tiny},
+		{"rerank", "--model", tiny, "--query", "ab", "--document", "ab", "--document", "cd ef", "--document", "gh"},
+		{"rerank", "--model", tiny, "--query", "ab", "--document", "ab", lines},
+	} {
+		if got := call(t, "", args...).ok(t).stdout; got != want {
+			t.Errorf("%v: %s, want %s", args, got, want)
+		}
+	}
+	if got := call(t, "ab\ncd ef\ngh", "rerank", "--model", tiny, "--query", "ab").ok(t).stdout; got != want {
+		t.Errorf("from stdin: %s, want %s", got, want)
+	}
+	table := call(t, "", "rerank", "--model", tiny, "--query", "ab", "--document", "cd", "--document", "ab", "--format", "table").ok(t).stdout
+	if !strings.Contains(table, "score") || strings.Index(table, " ab ") > strings.Index(table, " cd ") {
+		t.Errorf("the table has not the best first:\n%s", table)
+	}
+}
+
 // A run leaves a page that needs nothing else, with its curves, gain and settings, and a card that says the same.
 func TestReport(t *testing.T) {
 	data, out := pairs(t, 40), filepath.Join(t.TempDir(), "out")
@@ -589,6 +613,9 @@ func TestBadCalls(t *testing.T) {
 		{2, "required flag", []string{"rerank"}},
 		{2, "want one of --model, --scores and --kind bm25", []string{"eval", "--data", data}},
 		{2, "no task \"T9\", want one of T2Reranking", []string{"eval", "--kind", "bm25", "--task", "T9"}},
+		{2, "--document and --format table go with --query", []string{"rerank", "--model", tiny, "--document", "x"}},
+		{2, "--query has no documents", []string{"rerank", "--model", tiny, "--query", "x"}},
+		{1, "no-such-file: no such file", []string{"rerank", "--model", tiny, "no-such-file"}},
 		{2, "--long-docs is \"cut\"", []string{"rerank", "--model", tiny, "--long-docs", "cut"}},
 		{2, "--long-docs max-window is for rerankers", []string{"rerank", "--model", tiny, "--long-docs", "max-window"}},
 		{2, "--model does not go with --suite", []string{"eval", "--suite", "s.yaml", "--model", tiny}},

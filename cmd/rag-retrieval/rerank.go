@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"sort"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,15 +21,21 @@ import (
 
 func rerankCommand() *cli.Command {
 	return &cli.Command{
-		Name: "rerank", Usage: `score {"query": "…", "documents": ["…"]} rows on stdin into {"scores": […], "order": […]} rows on stdout`,
+		Name: "rerank", Usage: `score {"query": "…", "documents": ["…"]} rows into {"scores": […], "order": […]} rows`, ArgsUsage: "[FILE …]",
 		Description: `Models of every kind: cosines of an embedding model, MaxSim of a ColBERT model, logits of a reranker. "order" has the
-documents' numbers, from 0, best first. A bad row gives {"error": "…"} in its place, and an exit code of 1 at the end.
+documents' numbers, from 0, best first. A bad row gives {"error": "…"} in its place, and an exit code of 1 at the end. Rows
+come from the files or from stdin. With --query, each line of the files is a document of that one query.
 
 Examples:
+  rag-retrieval rerank --model out/model --query "reverse a slice" --document "func Reverse" --document "func Sort"
+  rag-retrieval rerank --model out/model --query "reverse a slice" passages.txt --format table
   echo '{"query": "reverse a slice", "documents": ["func Reverse", "func Sort"]}' | rag-retrieval rerank --model out/model
   rag-retrieval rerank --model out/model --max-len 256 < rows.jsonl > scores.jsonl`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model", Required: true},
+			&cli.StringFlag{Name: "query", Usage: "score documents for this query"},
+			&cli.StringSliceFlag{Name: "document", Usage: "a document of --query; may be given several times"},
+			&cli.StringFlag{Name: "format", Usage: "with --query: json, or table, the documents best first", Value: "json"},
 		}, scoringFlags()...),
 		OnUsageError: onUsageError,
 		Action:       rerank,
@@ -51,23 +58,113 @@ func scoringFlags() []cli.Flag {
 }
 
 func rerank(c *cli.Context) (err error) {
-	if err := noArguments(c); err != nil {
+	format := c.String("format")
+	switch one := c.IsSet("query"); {
+	case format != "json" && format != "table":
+		return usagef("--format is %q, want json or table", format)
+	case !one && (c.IsSet("document") || format != "json"):
+		return usagef("--document and --format table go with --query")
+	case one:
+		return rerankOne(c)
+	}
+	inputs, err := openInputs(c.Args().Slice())
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, closeAll(inputs)) }()
 	scorer, _, closeModel, err := openScorer(c, scoredModel(c))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeModel()) }()
 	out := bufio.NewWriter(os.Stdout)
-	bad, err := rerankRows(c.Context, os.Stdin, out, scorer)
-	if err := errors.Join(err, out.Flush()); err != nil {
-		return err
+	bad := 0
+	for _, in := range inputs {
+		n, err := rerankRows(c.Context, in, out, scorer)
+		bad += n
+		if err := errors.Join(err, out.Flush()); err != nil {
+			return err
+		}
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d bad rows on stdin", bad)
+		return fmt.Errorf("%d bad rows", bad)
 	}
 	return nil
+}
+
+// input is a file of rows or lines, or stdin.
+type input struct {
+	*os.File
+	name string
+}
+
+// openInputs opens files, or takes stdin where there are none.
+func openInputs(paths []string) ([]input, error) {
+	if len(paths) == 0 {
+		return []input{{os.Stdin, "stdin"}}, nil
+	}
+	var out []input
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(out))
+		}
+		out = append(out, input{f, path})
+	}
+	return out, nil
+}
+
+func closeAll(inputs []input) error {
+	var errs []error
+	for _, in := range inputs {
+		errs = append(errs, in.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// rerankOne scores the documents of --query: those of the flags, then the lines of the files.
+func rerankOne(c *cli.Context) (err error) {
+	documents := c.StringSlice("document")
+	if c.Args().Present() || len(documents) == 0 {
+		inputs, err := openInputs(c.Args().Slice())
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, closeAll(inputs)) }()
+		for _, in := range inputs {
+			text, err := io.ReadAll(in)
+			if err != nil {
+				return fmt.Errorf("%s: %w", in.name, err)
+			}
+			for _, line := range strings.Split(string(text), "\n") {
+				if line = strings.TrimSpace(line); line != "" {
+					documents = append(documents, line)
+				}
+			}
+		}
+	}
+	if len(documents) == 0 {
+		return usagef("--query has no documents: give --document, files of a document a line, or such lines on stdin")
+	}
+	scorer, _, closeModel, err := openScorer(c, scoredModel(c))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeModel()) }()
+	sample := mteb.Sample{Query: []string{c.String("query")}, Positive: documents}
+	scores, err := scorer.Score(c.Context, []mteb.Sample{sample}, func(int, int) {})
+	if err != nil {
+		return err
+	}
+	row := ranked{scores[0], order(scores[0])}
+	if c.String("format") == "json" {
+		return json.NewEncoder(os.Stdout).Encode(row)
+	}
+	var rows [][]string
+	for rank, i := range row.Order {
+		rows = append(rows, []string{eval.Shortened(documents[i]), fmt.Sprint(rank + 1), fmt.Sprintf("%.4f", row.Scores[i])})
+	}
+	return eval.WriteTable(os.Stdout, "table", []string{"document", "rank", "score"}, rows)
 }
 
 // rerankChunk is how many rows are read before they are scored together.
@@ -79,7 +176,8 @@ type ranked struct {
 	Order  []int     `json:"order"`
 }
 
-func rerankRows(ctx context.Context, in io.Reader, out io.Writer, s eval.Scorer) (bad int, err error) {
+// rerankRows scores JSON rows.
+func rerankRows(ctx context.Context, in input, out io.Writer, s eval.Scorer) (bad int, err error) {
 	r, e := bufio.NewReader(in), json.NewEncoder(out)
 	for line, end := 0, error(nil); end == nil; {
 		var samples []mteb.Sample
@@ -87,7 +185,7 @@ func rerankRows(ctx context.Context, in io.Reader, out io.Writer, s eval.Scorer)
 		for len(problems) < rerankChunk && end == nil {
 			var b []byte
 			if b, end = r.ReadBytes('\n'); end != nil && !errors.Is(end, io.EOF) {
-				return bad, fmt.Errorf("stdin: %w", end)
+				return bad, fmt.Errorf("%s: %w", in.name, end)
 			}
 			line++
 			if len(bytes.TrimSpace(b)) == 0 {
@@ -95,7 +193,7 @@ func rerankRows(ctx context.Context, in io.Reader, out io.Writer, s eval.Scorer)
 			}
 			sample, err := rerankRow(b)
 			if err != nil {
-				err = fmt.Errorf("stdin:%d: %w", line, err)
+				err = fmt.Errorf("%s:%d: %w", in.name, line, err)
 				bad++
 			} else {
 				samples = append(samples, sample)

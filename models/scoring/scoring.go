@@ -21,8 +21,9 @@ const Groups = 1
 
 const (
 	output = "output"
-	// batchTokens bounds a batch's padded tokens and batchRows its texts: enough work per run, little memory.
-	batchTokens = 8192
+	// batchTokens bounds a batch's padded tokens and batchRows its texts: enough work per run, and values that stay in the
+	// cache (at 8,192 tokens encoding takes an eighth longer).
+	batchTokens = 2048
 	batchRows   = 256
 )
 

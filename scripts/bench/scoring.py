@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Encoding and reranking beside the Python peers: the same texts and models, one after the other.
+
+    python scripts/bench/scoring.py --data DIR --embedding FOLDER --reranker FOLDER [--runs 3] [--texts 2000]
+
+DIR is what `go run ./scripts/godocpairs --out DIR` wrote. FOLDERs are models that this project saved, with model.onnx in
+them. Texts are at most 256 tokens, 2 threads, fp32. The peers: sentence-transformers' encode and CrossEncoder.predict (batches
+of 32, sorted by length by themselves), and ONNX Runtime from Python on model.onnx, batches of 32 sorted by length and padded.
+This project's time is the whole command's, its start and loading included; the peers' is without them, after a warm-up.
+Versions: scripts/fixtures/requirements.txt; needs scripts/setup.sh to have run.
+"""
+import argparse, importlib.metadata, json, os, platform, statistics, subprocess, time
+import numpy as np, onnxruntime, torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import AutoTokenizer
+
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bin", "rag-retrieval")
+LENGTH, BATCH = 256, 32
+torch.set_num_threads(2)
+
+
+def timed(f):
+    begun = time.perf_counter()
+    out = f()
+    return time.perf_counter() - begun, out
+
+
+def ours(command, rows):
+    text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+    out = subprocess.run([PROGRAM, *command, "--threads", "2"], input=text, capture_output=True, text=True, check=True).stdout
+    return [json.loads(x) for x in out.splitlines()]
+
+
+def on_onnxruntime(folder, output, first, second=None):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(os.path.join(folder, "model.onnx"), options)
+    names = {i.name for i in session.get_inputs()}
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def run():
+        ids = tokenizer(first, second, truncation="only_second" if second else True, max_length=LENGTH)
+        order = sorted(range(len(first)), key=lambda i: -len(ids["input_ids"][i]))
+        out = [None] * len(first)
+        for at in range(0, len(order), BATCH):
+            picked = order[at:at + BATCH]
+            batch = tokenizer.pad({k: [v[i] for i in picked] for k, v in ids.items()}, return_tensors="np")
+            got = session.run([output], {k: v for k, v in batch.items() if k in names})[0]
+            for i, x in zip(picked, got):
+                out[i] = x
+        return np.array(out)
+
+    return run
+
+
+def compare(name, runs, sides, unit):
+    seconds = {side: [] for side in sides}
+    results = {}
+    for f in list(sides.values())[1:]:
+        f()  # the peers' warm-up
+    for _ in range(runs):
+        for side, f in sides.items():
+            s, results[side] = timed(f)
+            seconds[side].append(s)
+    first = next(iter(sides))
+    for side, all_seconds in seconds.items():
+        worst = float(np.abs(np.array(results[side], dtype=np.float64) - np.array(results[first], dtype=np.float64)).max())
+        ratio = statistics.median(p / o for p, o in zip(all_seconds, seconds[first]))
+        print(f"{name}, {side}: {unit / statistics.median(all_seconds):.1f}/s, {ratio:.2f} x the time of {first}, largest difference {worst:.1g}")
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    for flag in ("--data", "--embedding", "--reranker"):
+        ap.add_argument(flag, required=True)
+    ap.add_argument("--runs", type=int, default=3)
+    ap.add_argument("--texts", type=int, default=2000)
+    a = ap.parse_args()
+    print("versions:", platform.python_version(), {n: importlib.metadata.version(n) for n in ("torch", "transformers", "sentence-transformers", "onnxruntime")})
+    texts = [json.loads(x)["pos"] for x in open(os.path.join(a.data, "train.jsonl"), encoding="utf-8")][:a.texts]
+    model = SentenceTransformer(a.embedding, device="cpu")
+    model.max_seq_length = LENGTH
+    compare(f"{len(texts)} texts", a.runs, {
+        "this project": lambda: [r["embedding"] for r in ours(["encode", "--model", a.embedding, "--as", "passage", "--max-len", str(LENGTH)], [{"text": t} for t in texts])],
+        "sentence-transformers": lambda: model.encode(texts, batch_size=BATCH, show_progress_bar=False),
+        "ONNX Runtime, padded": on_onnxruntime(a.embedding, "sentence_embedding", texts),
+    }, len(texts))
+    tests = [json.loads(x) for x in open(os.path.join(a.data, "test.jsonl"), encoding="utf-8")]
+    pool = [d for r in tests for d in r["positive"] + r["negative"]]
+    rows = [{"query": r["query"], "documents": pool[100 * i:100 * i + 100]} for i, r in enumerate(tests[:20])]
+    pairs = [(r["query"], d) for r in rows for d in r["documents"]]
+    cross = CrossEncoder(a.reranker, device="cpu", max_length=LENGTH)
+    padded = on_onnxruntime(a.reranker, "logits", [q for q, _ in pairs], [d for _, d in pairs])
+    compare(f"{len(pairs)} pairs", a.runs, {
+        "this project": lambda: [s for r in ours(["rerank", "--model", a.reranker, "--max-len", str(LENGTH)], rows) for s in r["scores"]],
+        "CrossEncoder": lambda: cross.predict(pairs, batch_size=BATCH, show_progress_bar=False, activation_fn=torch.nn.Identity()),
+        "ONNX Runtime, padded": lambda: padded()[:, 0],
+    }, len(pairs))
+
+
+main()
