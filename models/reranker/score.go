@@ -72,7 +72,7 @@ func (s *Scorer) Score(ctx context.Context, pairs []Pair, maxLen int, progress f
 // score fills out with the logits of a block of pairs.
 func (s *Scorer) score(ctx context.Context, pairs []Pair, maxLen int, out []float32, progress func(done int)) error {
 	var rows []encoder.Row
-	var of []int                     // the pair of each row
+	var of []int                    // the pair of each row
 	left := make([]int, len(pairs)) // rows of each pair that are not scored yet
 	for i, p := range pairs {
 		windows := s.rows(p, maxLen)
