@@ -75,12 +75,12 @@ func (t *Task) Model() artifact.Model {
 	return t.model(encoder.Shape{
 		Rows: t.c.BatchSize * perQuery, MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
 		Layers: t.c.GradientCheckpointing,
-	}.Chunk(t.c.ChunkTokens))
+	}.Chunk(t.c.Chunk()))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
-		Name: "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.ChunkTokens > 0,
+		Name: "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.Chunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
 			return t.m.project(g, w, hidden)
@@ -153,7 +153,7 @@ func (t *Task) layOut(rows []encoder.Row, queries int) *ortrain.Batch {
 	b := ortrain.NewBatch()
 	b.Rows = queries
 	firsts, before := make([]int64, len(rows)), int64(0) // each row's first token among all chunks'
-	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.ChunkTokens, func(chunk *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.Chunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		for i, row := range members {
 			firsts[row] = before + starts[i]
 		}

@@ -51,7 +51,7 @@ type Train struct {
 	MaxSteps                  int     `yaml:"max_steps" json:"max_steps" usage:"stop after this many steps; 0: after the epochs"`
 	BatchSize                 int     `yaml:"batch_size" json:"batch_size" usage:"examples of a micro-batch; in-batch negatives come from it"`
 	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps" usage:"micro-batches of a step; it adds no in-batch negatives: those come from the own micro-batch"`
-	ChunkTokens               int     `yaml:"chunk_tokens" json:"chunk_tokens" usage:"encode a batch in chunks of at most this many tokens, so that memory no longer grows with batch_size: the loss still sees the whole batch, and texts are encoded twice (pairs of a point-wise loss once); 0: the whole batch at once"`
+	ChunkTokens               int     `yaml:"chunk_tokens" json:"chunk_tokens" usage:"encode a batch in chunks of at most this many tokens, so that memory no longer grows with batch_size: the loss still sees the whole batch, and texts are encoded twice (pairs of a point-wise loss once); 0: the whole batch at once; -1: 2048 for a point-wise loss, where it is faster, else 0"`
 	GradientCheckpointing     bool    `yaml:"gradient_checkpointing" json:"gradient_checkpointing" usage:"keep only each layer's input for the backward pass and compute the rest again: less memory, slower"`
 	LR                        float64 `yaml:"lr" json:"lr" usage:"peak learning rate"`
 	LRSchedule                string  `yaml:"lr_schedule" json:"lr_schedule" usage:"after the warm-up: cosine, linear or constant"`
@@ -91,7 +91,7 @@ func DefaultTrain(kind card.Kind) Train {
 		Kind: kind, QueryMaxLen: 128, PassageMaxLen: 512, MaxLen: 512, GroupSize: 10, ColBERTDim: 768, TrainLabelKey: "label",
 		MaxLabel: 1, Negatives: "all", MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
 		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
-		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, AttentionGroups: 4,
+		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, AttentionGroups: 4, ChunkTokens: -1,
 	}
 	if l := Losses[kind]; l != nil {
 		c.LossType = l[0]
@@ -185,7 +185,7 @@ func (c Train) Validate() error {
 		{"neg_nums", c.NegNums, 0}, {"epochs", c.Epochs, 1}, {"max_steps", c.MaxSteps, 0},
 		{"batch_size", c.BatchSize, 1}, {"gradient_accumulation_steps", c.GradientAccumulationSteps, 1},
 		{"save_steps", c.SaveSteps, 0}, {"eval_steps", c.EvalSteps, 0}, {"early_stop", c.EarlyStop, 0},
-		{"num_max_checkpoints", c.NumMaxCheckpoints, 1}, {"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, 0}, {"threads", c.Threads, 0},
+		{"num_max_checkpoints", c.NumMaxCheckpoints, 1}, {"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, -1}, {"threads", c.Threads, 0},
 		{"attention_groups", c.AttentionGroups, 1}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
 	} {
 		if k.value < k.low {
@@ -267,6 +267,21 @@ func (c Train) AdamW() optim.AdamW {
 	a := optim.DefaultAdamW
 	a.WeightDecay = c.WeightDecay
 	return a
+}
+
+// pointwiseChunk is the chunk of a point-wise loss: a reranker's step of 32 pairs of at most 256 tokens took an eighth
+// less time and half the memory than whole, on 2 cores.
+const pointwiseChunk = 2048
+
+// Chunk is how many tokens are encoded at once; 0: the whole batch.
+func (c Train) Chunk() int {
+	switch {
+	case c.ChunkTokens >= 0:
+		return c.ChunkTokens
+	case strings.HasPrefix(c.LossType, "pointwise_"):
+		return pointwiseChunk
+	}
+	return 0
 }
 
 // Steps is the length of the run.

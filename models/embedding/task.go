@@ -95,7 +95,7 @@ func (t *Task) shape() encoder.Shape {
 	return encoder.Shape{
 		Rows: t.c.BatchSize * (2 + t.c.NegNums), MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
 		Layers: t.c.GradientCheckpointing,
-	}.Chunk(t.c.ChunkTokens)
+	}.Chunk(t.c.Chunk())
 }
 
 // Encoder is the model's encoder.
@@ -108,7 +108,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds := t.m.Encoder.Bounds(s)
 	bounds[textRows] = bounds[encoder.TokensDim] // a chunk of short texts has more of them than Rows
 	return artifact.Model{
-		Name: "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.ChunkTokens > 0,
+		Name: "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			pooling := t.m.Config.pooling(g)
 			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))
@@ -282,7 +282,7 @@ func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 
 // pack lays rows out for the encoder and gives for each vector that it will make the number of its row.
 func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
-	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.c.ChunkTokens, func(b *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.c.Chunk(), func(b *ortrain.Batch, members []int, starts []int64) {
 		t.m.Config.bindPooling(b, starts, encoder.Lengths(encoder.Pick(rows, members)))
 		order = append(order, members...)
 	})

@@ -64,14 +64,14 @@ func (t *Task) Model() artifact.Model {
 	if t.loss.grouped {
 		rows *= t.c.GroupSize
 	}
-	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing}.Chunk(t.c.ChunkTokens))
+	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing}.Chunk(t.c.Chunk()))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds := t.m.Encoder.Bounds(s)
 	bounds[pairRows] = bounds[encoder.TokensDim] // a chunk of short pairs has more of them than Rows
 	return artifact.Model{
-		Name: "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.ChunkTokens > 0 && t.loss.grouped,
+		Name: "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0 && t.loss.grouped,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			states, l := t.m.Encoder.BuildPacked(g, w, s, drop, first(g))
 			return t.m.logits(g, w, l, states, drop)
@@ -155,7 +155,7 @@ func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 	b := ortrain.NewBatch()
 	b.Rows = len(groups)
 	places, next := make([]int64, len(rows)), int64(0)
-	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.ChunkTokens, func(chunk *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.Chunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		t.m.bindFirst(chunk, starts)
 		for _, row := range members {
 			places[row] = next
@@ -169,7 +169,7 @@ func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 // split makes micro-batches of at most chunk_tokens tokens: a point-wise loss needs no more than its own pairs.
 func (t *Task) split(rows []encoder.Row, labels [][]float64) []*ortrain.Batch {
 	var out []*ortrain.Batch
-	for _, members := range encoder.Chunks(rows, t.c.ChunkTokens) {
+	for _, members := range encoder.Chunks(rows, t.c.Chunk()) {
 		b := ortrain.NewBatch()
 		b.Rows = len(members)
 		t.m.bindFirst(b, t.m.Encoder.Pack(b, encoder.Pick(rows, members), t.c.AttentionGroups))
