@@ -17,12 +17,12 @@ var comparePage = template.Must(template.New("compare").Funcs(template.FuncMap{
 	"signed":  signed,
 	"good": func(c Change) string {
 		switch {
+		case !c.Certain():
+			return ""
 		case c.Low > 0:
 			return "good"
-		case c.High < 0:
-			return "bad"
 		}
-		return ""
+		return "bad"
 	},
 }).Parse(compareText))
 

@@ -51,13 +51,7 @@ type Report struct {
 }
 
 // Write writes a report; path is never half-written.
-func (r Report) Write(path string) error {
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return atomicdir.WriteFile(path, append(b, '\n'))
-}
+func (r Report) Write(path string) error { return atomicdir.WriteJSON(path, r) }
 
 // ReadReport reads what Write wrote.
 func ReadReport(path string) (Report, error) {

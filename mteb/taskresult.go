@@ -65,7 +65,7 @@ func (f Folder) Write(r Result, p Place) error {
 		return err
 	}
 	meta := map[string]any{"name": f.Model, "revision": noRevision, "release_date": nil, "languages": nil}
-	if err := writeJSON(filepath.Join(f.dir(), "model_meta.json"), meta); err != nil {
+	if err := atomicdir.WriteJSON(filepath.Join(f.dir(), "model_meta.json"), meta); err != nil {
 		return err
 	}
 	languages := p.Languages
@@ -83,7 +83,7 @@ func (f Folder) Write(r Result, p Place) error {
 		now := float64(time.Now().Unix())
 		out.Date = &now
 	}
-	return writeJSON(f.path(r.Task), out)
+	return atomicdir.WriteJSON(f.path(r.Task), out)
 }
 
 // metrics are a result's by the names of the rule's generation.
@@ -124,12 +124,4 @@ func (f Folder) Finished(task string, p Place) (r Result, ok bool, err error) {
 		Task: task, Rule: f.Rule, MAP: number(mapName), MRR: number(mrrName), NDCG: number("ndcg_at_10"),
 		Recall: number("recall_at_10"), Seconds: saved.Seconds,
 	}, true, nil
-}
-
-func writeJSON(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return atomicdir.WriteFile(path, append(b, '\n'))
 }

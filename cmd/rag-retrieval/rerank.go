@@ -126,9 +126,9 @@ func closeAll(inputs []input) error {
 func rerankOne(c *cli.Context) (err error) {
 	documents := c.StringSlice("document")
 	if c.Args().Present() || len(documents) == 0 {
-		inputs, err := openInputs(c.Args().Slice())
-		if err != nil {
-			return err
+		inputs, openErr := openInputs(c.Args().Slice())
+		if openErr != nil {
+			return openErr
 		}
 		defer func() { err = errors.Join(err, closeAll(inputs)) }()
 		for _, in := range inputs {

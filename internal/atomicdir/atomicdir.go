@@ -2,6 +2,7 @@
 package atomicdir
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -56,6 +57,15 @@ func WriteFile(path string, content []byte) error {
 		}
 		return nil
 	})
+}
+
+// WriteJSON writes a value as indented JSON, as WriteFile does.
+func WriteJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return WriteFile(path, append(b, '\n'))
 }
 
 // Create makes a file of what fill writes, through a temporary one beside it. An error of fill is given back as it is.

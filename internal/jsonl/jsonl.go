@@ -150,6 +150,26 @@ func explain(err error) error {
 	return err
 }
 
+// ReadLog reads the rows that a run appended to a file. There may be no file yet, and where the run was killed the last
+// row may be cut short: it is left out.
+func ReadLog[T any](path string) ([]T, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, nil // no log yet, or none of its rows was written
+	}
+	defer f.Close()
+	var out []T
+	for i := range f.Len() {
+		var row T
+		if err := f.Row(i, &row); err != nil && i < f.Len()-1 {
+			return nil, err
+		} else if err == nil {
+			out = append(out, row)
+		}
+	}
+	return out, nil
+}
+
 // Write writes rows as JSON lines; path is never half-written.
 func Write[T any](path string, rows []T) error {
 	var b bytes.Buffer

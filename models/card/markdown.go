@@ -28,15 +28,18 @@ var markdown = template.Must(template.New(MarkdownFile).Funcs(template.FuncMap{
 	},
 	// A path of this machine means nothing to a reader, and the hub's pages want an id.
 	"base": func(ref string) string {
-		if strings.Count(ref, "/") == 1 && !strings.HasPrefix(ref, ".") && !strings.HasPrefix(ref, "/") {
+		if isID(ref) {
 			return ref
 		}
 		return filepath.Base(ref)
 	},
-	"isID": func(ref string) bool {
-		return strings.Count(ref, "/") == 1 && !strings.HasPrefix(ref, ".") && !strings.HasPrefix(ref, "/")
-	},
+	"isID": isID,
 }).Parse(markdownText))
+
+// isID says whether a base model has the form of a hub's id rather than of a path.
+func isID(ref string) bool {
+	return strings.Count(ref, "/") == 1 && !strings.HasPrefix(ref, ".") && !strings.HasPrefix(ref, "/")
+}
 
 func (c Card) writeMarkdown(path string) error {
 	var b bytes.Buffer

@@ -171,16 +171,11 @@ func (v *validator) OnStart(t *ortrain.Trainer) error {
 // its checkpoint.
 func (v *validator) restore(step int) (kept []Validation, err error) {
 	path := filepath.Join(v.r.Config.OutputDir, ValidationFile)
-	f, err := jsonl.Open(path)
-	if err != nil {
-		return nil, nil // the run was stopped before the first validation
+	rows, err := jsonl.ReadLog[Validation](path)
+	if err != nil || rows == nil { // nil: the run was stopped before the first validation
+		return nil, err
 	}
-	defer f.Close()
-	for i := range f.Len() {
-		var x Validation
-		if err := f.Row(i, &x); err != nil {
-			return nil, err
-		}
+	for _, x := range rows {
 		if x.Step > step {
 			break
 		}

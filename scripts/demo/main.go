@@ -85,7 +85,7 @@ func run(out, model string, rows, queries int) error {
 	if err := r.readTraining(filepath.Join(run, "train.json")); err != nil {
 		return err
 	}
-	if err := writeJSON(filepath.Join(out, "result.json"), r); err != nil {
+	if err := atomicdir.WriteJSON(filepath.Join(out, "result.json"), r); err != nil {
 		return err
 	}
 	return r.show(filepath.Base(model), rows, time.Since(begun))
@@ -175,12 +175,4 @@ func readJSON(path string, v any) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
-}
-
-func writeJSON(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return atomicdir.WriteFile(path, append(b, '\n'))
 }

@@ -88,7 +88,7 @@ func (l *Log) OnStart(t *ortrain.Trainer) (err error) {
 
 // keepSteps leaves the rows of the first steps in a log: a run that was killed had gone on after its last checkpoint.
 func keepSteps(path string, steps int) error {
-	rows, err := readRows[Row](path)
+	rows, err := jsonl.ReadLog[Row](path)
 	if err != nil {
 		return err
 	}
@@ -99,25 +99,6 @@ func keepSteps(path string, steps int) error {
 		return nil
 	}
 	return jsonl.Write(path, rows)
-}
-
-// readRows reads a log; there may be none yet, and its last row may be cut short.
-func readRows[T any](path string) ([]T, error) {
-	f, err := jsonl.Open(path)
-	if err != nil {
-		return nil, nil // no log yet, or none of its rows was written
-	}
-	defer f.Close()
-	var out []T
-	for i := range f.Len() {
-		var row T
-		if err := f.Row(i, &row); err != nil && i < f.Len()-1 {
-			return nil, err
-		} else if err == nil {
-			out = append(out, row)
-		}
-	}
-	return out, nil
 }
 
 // OnStep shows and keeps a step.
@@ -191,14 +172,11 @@ func (l *Log) Finish(run *finetune.Run) error {
 
 func (l *Log) summarize(model string) error {
 	seconds := l.ended.Sub(l.begun).Seconds()
-	b, err := json.MarshalIndent(Summary{
+	err := atomicdir.WriteJSON(filepath.Join(l.dir, SummaryFile), Summary{
 		Model: model, Steps: l.last.Step, Loss: l.smooth, Seconds: seconds, Tokens: l.tokens,
 		TokensPerSecond: float64(l.tokens) / seconds, PeakMemoryMB: float64(memory.Peak()) / 1e6,
-	}, "", "  ")
+	})
 	if err != nil {
-		return err
-	}
-	if err := atomicdir.WriteFile(filepath.Join(l.dir, SummaryFile), append(b, '\n')); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "%d examples in %.0f s, %.0f tokens/s, loss %.4f, at most %.2f GB\n",

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/page"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/finetune"
@@ -46,11 +47,11 @@ type tile struct{ Name, Value string }
 // WriteReport renders a run's page from the files in its output folder.
 func WriteReport(run *finetune.Run) error {
 	dir := run.Config.OutputDir
-	rows, err := readRows[Row](filepath.Join(dir, MetricsFile))
+	rows, err := jsonl.ReadLog[Row](filepath.Join(dir, MetricsFile))
 	if err != nil {
 		return err
 	}
-	validations, err := readRows[finetune.Validation](filepath.Join(dir, finetune.ValidationFile))
+	validations, err := jsonl.ReadLog[finetune.Validation](filepath.Join(dir, finetune.ValidationFile))
 	if err != nil {
 		return err
 	}
