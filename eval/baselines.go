@@ -12,8 +12,8 @@ import (
 // BM25 scores candidates by their words alone: what a model has to beat. Rarity is that of the task's candidates.
 type BM25 struct{}
 
-// Score implements Scorer.
-func (BM25) Score(ctx context.Context, samples []mteb.Sample, progress func(done, total int)) ([][]float32, error) {
+// Score implements mteb.Scorer.
+func (BM25) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
 	asked := map[string]bool{}
 	number, docs := map[string]int{}, []string(nil)
 	for _, s := range samples {
@@ -30,22 +30,25 @@ func (BM25) Score(ctx context.Context, samples []mteb.Sample, progress func(done
 		}
 	}
 	index := bm25.NewIndex(docs, bm25.Terms, func(term string) bool { return asked[term] })
-	out := make([][]float32, len(samples))
-	for i, s := range samples {
+	for i, s := range samples[from:] {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
+		var best []float32
 		for _, q := range s.Query {
 			all := index.Scores(q)
 			var scores []float32
 			for _, d := range s.Candidates() {
 				scores = append(scores, float32(all[number[d]]))
 			}
-			out[i] = mteb.Best(out[i], scores)
+			best = mteb.Best(best, scores)
 		}
-		progress(i+1, len(samples))
+		if err := emit(best); err != nil {
+			return err
+		}
+		progress(i+1, len(samples)-from)
 	}
-	return out, nil
+	return nil
 }
 
 // Recorded are scores that eval --save-scores or another program wrote, by task and query.
@@ -80,29 +83,30 @@ func OpenRecorded(path string) (*Recorded, error) {
 }
 
 // Of are the scores of one task.
-func (r *Recorded) Of(task string) Scorer { return recordedTask{r, task} }
+func (r *Recorded) Of(task string) mteb.Scorer { return recordedTask{r, task} }
 
 type recordedTask struct {
 	r    *Recorded
 	task string
 }
 
-// Score implements Scorer.
-func (t recordedTask) Score(_ context.Context, samples []mteb.Sample, progress func(done, total int)) ([][]float32, error) {
-	out := make([][]float32, len(samples))
-	for i, s := range samples {
+// Score implements mteb.Scorer.
+func (t recordedTask) Score(_ context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
+	for _, s := range samples[from:] {
 		scores, ok := t.r.rows[[2]string{t.task, s.ID}]
 		if !ok {
 			scores, ok = t.r.rows[[2]string{"", s.ID}]
 		}
 		if !ok {
-			return nil, fmt.Errorf("%s: no scores of task %q, query %q", t.r.path, t.task, s.ID)
+			return fmt.Errorf("%s: no scores of task %q, query %q", t.r.path, t.task, s.ID)
 		}
 		if want := len(s.Positive) + len(s.Negative); len(scores) != want {
-			return nil, fmt.Errorf("%s: task %q, query %q has %d scores for %d candidates", t.r.path, t.task, s.ID, len(scores), want)
+			return fmt.Errorf("%s: task %q, query %q has %d scores for %d candidates", t.r.path, t.task, s.ID, len(scores), want)
 		}
-		out[i] = scores
+		if err := emit(scores); err != nil {
+			return err
+		}
 	}
-	progress(len(samples), len(samples))
-	return out, nil
+	progress(len(samples)-from, len(samples)-from)
+	return nil
 }

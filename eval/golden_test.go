@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 const (
@@ -56,7 +56,7 @@ func openGolden(t *testing.T) (golden, embedding.Scorer) {
 	}
 	m, err := embedding.Open(modelDir)
 	check(t, err)
-	e, err := embedding.NewEncoder(m, runtime.Options{})
+	e, err := embedding.NewEncoder(m, scoring.Options{})
 	check(t, err)
 	t.Cleanup(func() { check(t, errors.Join(e.Close(), m.Close())) })
 	return g, embedding.Scorer{Encoder: e, QueryMaxLen: 256, PassageMaxLen: 256}
@@ -79,7 +79,7 @@ func TestFirstRowsEqualMTEB(t *testing.T) {
 		if n == 0 || len(task.Samples) != set.Queries {
 			t.Fatalf("%s: %d rows, %d samples", name, n, len(task.Samples))
 		}
-		scores, err := scorer.Score(context.Background(), task.Samples[:n], func(int, int) {})
+		scores, err := mteb.ScoreAll(context.Background(), scorer, task.Samples[:n])
 		check(t, err)
 		for i, want := range set.FirstRows {
 			if len(want.Cosines) != len(scores[i]) {
@@ -107,7 +107,7 @@ func TestWholeSetsEqualMTEB(t *testing.T) {
 	for name, set := range g.Sets {
 		task, err := mteb.ReadJSONL(filepath.Join(dataDir, name+".jsonl"))
 		check(t, err)
-		out, err := Run(context.Background(), scorer, task, mteb.Rule1, func(int, int) {})
+		out, err := Run(context.Background(), scorer, task, mteb.Rule1, nil, func(int, int) {})
 		check(t, err)
 		second, err := mteb.Evaluate(mteb.Rule2, task.Samples, out.Scores)
 		check(t, err)

@@ -12,7 +12,7 @@ import (
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/reranker"
-	"rag-retrieval-go/ortrain/runtime"
+	"rag-retrieval-go/models/scoring"
 )
 
 const headsDir = "../../shared/golden/heads"
@@ -74,12 +74,12 @@ func TestCrossEncoderEqualsTransformers(t *testing.T) {
 	golden := goldenPairs(t)
 	m, err := reranker.Open(derived(t, "BertForSequenceClassification"))
 	check(t, err)
-	s, err := reranker.NewScorer(m, runtime.Options{})
+	s, err := reranker.NewScorer(m, scoring.Options{})
 	check(t, err)
 	defer func() { check(t, errors.Join(s.Close(), m.Close())) }()
-	var pairs []reranker.Pair
+	var pairs []scoring.Pair
 	for _, g := range golden {
-		pairs = append(pairs, reranker.Pair{Query: g.Query, Passage: g.Content})
+		pairs = append(pairs, scoring.Pair{Query: g.Query, Passage: g.Content})
 	}
 	worst := 0.0
 	for _, n := range []int{256, 512} {
@@ -107,7 +107,7 @@ func TestColBERTEqualsRAGRetrieval(t *testing.T) {
 	golden := goldenPairs(t)
 	m, err := colbert.Open(derived(t, "colbert"))
 	check(t, err)
-	s, err := colbert.NewScorer(m, runtime.Options{})
+	s, err := colbert.NewScorer(m, scoring.Options{})
 	check(t, err)
 	defer func() { check(t, errors.Join(s.Close(), m.Close())) }()
 	ctx := context.Background()

@@ -21,6 +21,15 @@ type Result struct {
 	Ties     int     `json:"ties"`                // queries with a positive and a negative of equal score
 	Data     string  `json:"data_sha256"`         // Task.Hash
 	PerQuery []Query `json:"per_query,omitempty"` // for comparisons
+	// Int8 says how much int8 changed; nil for scores in fp32.
+	Int8 *Exactness `json:"int8,omitempty"`
+}
+
+// Exactness is the MAP of some of a task's queries, with scores made fast and made exactly.
+type Exactness struct {
+	Queries int     `json:"queries"`
+	MAP     float64 `json:"map"`
+	Exact   float64 `json:"map_fp32"`
 }
 
 // Query is what a model reaches on one query.

@@ -31,19 +31,6 @@ func (s Sample) Candidates() []string {
 	return append(append(make([]string, 0, len(s.Positive)+len(s.Negative)), s.Positive...), s.Negative...)
 }
 
-// Texts lists samples' queries and candidates, each after a prompt.
-func Texts(samples []Sample, queryPrompt, passagePrompt string) (queries, passages []string) {
-	for _, s := range samples {
-		for _, q := range s.Query {
-			queries = append(queries, queryPrompt+q)
-		}
-		for _, p := range s.Candidates() {
-			passages = append(passages, passagePrompt+p)
-		}
-	}
-	return queries, passages
-}
-
 // Best is the larger of two scores of each candidate, in place of a: sub-queries count by their best score. a may be nil.
 func Best(a, b []float32) []float32 {
 	if a == nil {

@@ -16,6 +16,8 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 func encodeCommand() *cli.Command {
@@ -29,6 +31,7 @@ func encodeCommand() *cli.Command {
 			&cli.StringFlag{Name: "as", Usage: "query or passage: which maximal length of the training run applies", Value: "passage"},
 			&cli.IntFlag{Name: "max-len", Usage: "tokens of a text; 0: the model's own limit"},
 			&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
+			&cli.BoolFlag{Name: "int8", Usage: int8Usage},
 		},
 		OnUsageError: onUsageError,
 		Action:       encode,
@@ -46,7 +49,7 @@ func encode(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	m, enc, err := openEncoder(c, dir)
+	m, enc, err := openEncoder(dir, scoring.Options{Options: runtime.Options{Threads: c.Int("threads")}, Int8: c.Bool("int8")})
 	if err != nil {
 		return err
 	}

@@ -34,11 +34,12 @@ Examples:
   rag-retrieval eval --model out/model --data test.jsonl
   rag-retrieval eval --model BAAI/bge-small-zh-v1.5 --task T2Reranking --task CMedQAv2 --mteb-dir results
   rag-retrieval eval --model out/model --data a.jsonl --data b.parquet --format markdown --json result.json
+  rag-retrieval eval --model base --model out/model --data a.jsonl --data b.jsonl     # a table of models and tasks
   rag-retrieval eval --suite scripts/suites/reranker.yaml --mteb-dir results
   rag-retrieval eval --kind bm25 --data test.jsonl          # the words alone: what a model has to beat
   rag-retrieval eval --scores scores.jsonl --data test.jsonl`,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model"},
+			&cli.StringSliceFlag{Name: "model", Usage: "folder or hub id of the model; several give a table of models and tasks"},
 			&cli.StringSliceFlag{Name: "data", Usage: "file or folder of samples, also .gz or .parquet; may be given several times"},
 			&cli.StringSliceFlag{Name: "task", Usage: "name of an MTEB task; may be given several times"},
 			&cli.StringFlag{Name: "data-dir", Usage: "take --task's data from this folder: NAME/, NAME.jsonl, NAME.jsonl.gz or NAME.parquet"},
@@ -49,6 +50,8 @@ Examples:
 			&cli.StringFlag{Name: "json", Usage: "write the results to this file"},
 			&cli.StringFlag{Name: "mteb-dir", Usage: "write a result file of MTEB's form for each task into this folder; tasks that are there are not measured again"},
 			&cli.StringFlag{Name: "save-scores", Usage: "write every candidate's score to this file, one row per query"},
+			&cli.BoolFlag{Name: "fresh", Usage: "do not go on where an earlier evaluation was stopped"},
+			&cli.IntFlag{Name: "int8-check", Usage: "with --int8: score this many queries of each task in fp32 too, and say what MAP loses", Value: 100},
 			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv, json or html", Value: "table"},
 		}, scoringFlags()...),
 		OnUsageError: onUsageError,
@@ -82,12 +85,14 @@ func evaluate(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	of, name, kind, closeModel, err := openSource(c)
-	if err != nil {
+	if len(c.StringSlice("model")) > 1 {
+		return evaluateModels(c, rule, tasks)
+	}
+	e := &evaluation{c: c, rule: rule}
+	if err := e.openSource(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeModel()) }()
-	e := &evaluation{c: c, rule: rule, scorer: of, report: mteb.Report{Model: name, Kind: kind}}
+	defer func() { err = errors.Join(err, e.source.close()) }()
 	for _, t := range tasks {
 		if err := e.measure(t); err != nil {
 			return errors.Join(err, e.show()) // what was measured before is kept
@@ -96,31 +101,63 @@ func evaluate(c *cli.Context) (err error) {
 	return e.show()
 }
 
-// openSource opens what scores: a model, recorded scores, or BM25.
-func openSource(c *cli.Context) (of func(task string) eval.Scorer, name, kind string, done func() error, err error) {
-	nothing := func() error { return nil }
+// source is what scores: a model, recorded scores, or BM25.
+type source struct {
+	of func(task string) mteb.Scorer
+	// identity stands for everything that a model's scores depend on besides the data; empty: they are made too fast to be
+	// kept.
+	identity string
+	// exact opens the same model in fp32; nil where it is.
+	exact func() (scorer, error)
+	close func() error
+}
+
+// openSource opens what the flags name.
+func (e *evaluation) openSource() error {
+	c := e.c
 	path, bm25 := c.String("scores"), c.String("kind") == kindBM25
-	given := 0
-	for _, is := range []bool{c.IsSet("model"), path != "", bm25} {
+	given := len(c.StringSlice("model"))
+	for _, is := range []bool{path != "", bm25} {
 		if is {
 			given++
 		}
 	}
 	if given != 1 {
-		return nil, "", "", nil, usagef("want one of --model, --scores and --kind bm25")
+		return usagef("want one of --model, --scores and --kind bm25")
 	}
+	nothing := func() error { return nil }
 	switch {
 	case path != "":
 		r, err := eval.OpenRecorded(path)
 		if err != nil {
-			return nil, "", "", nil, err
+			return err
 		}
-		return r.Of, filepath.Base(path), "scores", nothing, nil
+		e.report.Model, e.report.Kind, e.source = filepath.Base(path), "scores", source{of: r.Of, close: nothing}
+		return nil
 	case bm25:
-		return func(string) eval.Scorer { return eval.BM25{} }, kindBM25, kindBM25, nothing, nil
+		e.report.Model, e.report.Kind = kindBM25, kindBM25
+		e.source = source{of: func(string) mteb.Scorer { return eval.BM25{} }, close: nothing}
+		return nil
 	}
-	s, k, done, err := openScorer(c, scoredModel(c))
-	return func(string) eval.Scorer { return s }, c.String("model"), string(k), done, err
+	return e.openModel(scoredModel(c, c.StringSlice("model")[0]))
+}
+
+// openModel makes a model what scores.
+func (e *evaluation) openModel(x scored) error {
+	s, err := openScorer(e.c, x)
+	if err != nil {
+		return err
+	}
+	e.report.Model, e.report.Kind = x.ref, string(s.kind)
+	e.source = source{of: func(string) mteb.Scorer { return s }, close: s.close}
+	if e.source.identity, err = identity(e.c, x, s); err != nil {
+		return errors.Join(err, s.close())
+	}
+	if x.int8 {
+		x.int8 = false
+		e.source.exact = func() (scorer, error) { return openScorer(e.c, x) }
+	}
+	return nil
 }
 
 // kindBM25 is the baseline's kind.
@@ -215,7 +252,7 @@ func findData(dir string, k mteb.Known) (string, error) {
 type evaluation struct {
 	c      *cli.Context
 	rule   mteb.Rule
-	scorer func(task string) eval.Scorer
+	source source
 	report mteb.Report
 	saved  []mteb.ScoreRow
 }
@@ -244,12 +281,7 @@ func (e *evaluation) measure(p pending) error {
 			return err
 		}
 	}
-	bar := progress.New(t.Name, 0, 0)
-	out, err := eval.Run(e.c.Context, e.scorer(t.Name), t, e.rule, func(done, total int) {
-		bar.Total(total)
-		bar.Set(done, "texts")
-	})
-	bar.Done()
+	out, err := e.score(t)
 	if err != nil {
 		return err
 	}
@@ -262,6 +294,48 @@ func (e *evaluation) measure(p pending) error {
 		}
 	}
 	return e.write()
+}
+
+// score scores a task, from where an earlier evaluation was stopped.
+func (e *evaluation) score(t mteb.Task) (out eval.Outcome, err error) {
+	j, err := e.journal(t)
+	if err != nil {
+		return out, err
+	}
+	finished := false
+	defer func() { err = errors.Join(err, j.Close(finished)) }()
+	bar := progress.New(t.Name, 0, 0)
+	out, err = eval.Run(e.c.Context, e.source.of(t.Name), t, e.rule, j, func(done, total int) {
+		bar.Total(total)
+		bar.Set(done, "texts")
+	})
+	bar.Done()
+	if err != nil {
+		return out, err
+	}
+	finished = true
+	n := e.c.Int("int8-check")
+	if e.source.exact == nil || n <= 0 {
+		return out, nil
+	}
+	return out, e.checkInt8(t, &out, n)
+}
+
+// checkInt8 says what int8 changed, on n of a task's queries.
+func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error) {
+	s, err := e.source.exact()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	x, err := eval.CheckInt8(e.c.Context, s, t, e.rule, out.Scores, eval.Spread(len(t.Samples), n))
+	if err != nil {
+		return err
+	}
+	out.Result.Int8 = &x
+	fmt.Fprintf(os.Stderr, "%s: MAP of %d queries is %.2f with int8, %.2f with fp32 (%+.2f)\n",
+		t.Name, x.Queries, 100*x.MAP, 100*x.Exact, 100*(x.MAP-x.Exact))
+	return nil
 }
 
 // finished takes a result that the folder has.

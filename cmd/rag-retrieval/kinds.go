@@ -7,13 +7,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"rag-retrieval-go/eval"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/refs"
 	"rag-retrieval-go/models/reranker"
+	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -84,11 +85,12 @@ type scored struct {
 	ref, kind string // kind is empty where the folder is to say it
 	// Prompts of an embedding model in place of its own; nil: its own.
 	queryPrompt, passagePrompt *string
+	int8                       bool
 }
 
-// scoredModel is what the flags name.
-func scoredModel(c *cli.Context) scored {
-	x := scored{ref: c.String("model"), kind: c.String("kind")}
+// scoredModel is the model that the flags name as ref.
+func scoredModel(c *cli.Context, ref string) scored {
+	x := scored{ref: ref, kind: c.String("kind"), int8: c.Bool("int8")}
 	for flag, to := range map[string]**string{"query-prompt": &x.queryPrompt, "passage-prompt": &x.passagePrompt} {
 		if c.IsSet(flag) {
 			text := c.String(flag)
@@ -98,62 +100,85 @@ func scoredModel(c *cli.Context) scored {
 	return x
 }
 
+// scorer is a model that is open.
+type scorer struct {
+	mteb.Scorer
+	kind  card.Kind
+	dir   string
+	close func() error
+}
+
 // openScorer opens a model for scoring samples.
-func openScorer(c *cli.Context, x scored) (s eval.Scorer, k card.Kind, closeModel func() error, err error) {
-	o := runtime.Options{Threads: c.Int("threads")}
-	dir, err := refs.Model(c.Context, x.ref)
-	if err != nil {
-		return nil, k, nil, err
+func openScorer(c *cli.Context, x scored) (s scorer, err error) {
+	o := scoring.Options{Options: runtime.Options{Threads: c.Int("threads")}, Int8: x.int8}
+	switch how := c.String("long-docs"); how {
+	case "truncate":
+	case "max-window":
+		o.MaxWindow = true
+	default:
+		return s, usagef("--long-docs is %q, want truncate or max-window", how)
 	}
-	if k, err = kindOf(x.kind, dir); err != nil {
-		return nil, k, nil, err
+	if s.dir, err = refs.Model(c.Context, x.ref); err != nil {
+		return s, err
 	}
-	query, passage := c.Int("query-max-len"), c.Int("passage-max-len")
-	if k != card.Embedding && (x.queryPrompt != nil || x.passagePrompt != nil) {
-		return nil, k, nil, usagef("prompts are for embedding models; %s is a model of kind %s", x.ref, k)
+	if s.kind, err = kindOf(x.kind, s.dir); err != nil {
+		return s, err
 	}
-	windows := c.String("long-docs") == "max-window"
-	switch how := c.String("long-docs"); {
-	case how != "truncate" && !windows:
-		return nil, k, nil, usagef("--long-docs is %q, want truncate or max-window", how)
-	case windows && k != card.Reranker:
-		return nil, k, nil, usagef("--long-docs max-window is for rerankers; %s is a model of kind %s", x.ref, k)
+	if s.kind != card.Embedding && (x.queryPrompt != nil || x.passagePrompt != nil) {
+		return s, usagef("prompts are for embedding models; %s is a model of kind %s", x.ref, s.kind)
 	}
-	switch k {
+	switch s.kind {
 	case card.Reranker:
-		m, err := reranker.Open(dir)
-		if err != nil {
-			return nil, k, nil, err
-		}
-		r, err := reranker.NewScorer(m, o)
-		if err != nil {
-			return nil, k, nil, errors.Join(err, m.Close())
-		}
-		r.MaxWindow = windows
-		s := reranker.SampleScorer{Scorer: r, MaxLen: orElse(c.Int("max-len"), m.MaxLen)}
-		return s, k, func() error { return errors.Join(r.Close(), m.Close()) }, nil
+		return s, s.openReranker(c, o)
 	case card.ColBERT:
-		m, err := colbert.Open(dir)
-		if err != nil {
-			return nil, k, nil, err
-		}
-		r, err := colbert.NewScorer(m, o)
-		if err != nil {
-			return nil, k, nil, errors.Join(err, m.Close())
-		}
-		r.PaddingCompetes = c.Bool("padding-competes")
-		s := colbert.SampleScorer{Scorer: r, QueryMaxLen: orElse(query, m.QueryMaxLen), PassageMaxLen: orElse(passage, m.PassageMaxLen)}
-		return s, k, func() error { return errors.Join(r.Close(), m.Close()) }, nil
+		return s, s.openColBERT(c, o)
 	}
-	m, enc, err := openEncoder(c, dir)
+	return s, s.openEmbedding(c, x, o)
+}
+
+func (s *scorer) openReranker(c *cli.Context, o scoring.Options) error {
+	m, err := reranker.Open(s.dir)
 	if err != nil {
-		return nil, k, nil, err
+		return err
+	}
+	r, err := reranker.NewScorer(m, o)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	s.Scorer = reranker.SampleScorer{Scorer: r, MaxLen: orElse(c.Int("max-len"), m.MaxLen)}
+	s.close = func() error { return errors.Join(r.Close(), m.Close()) }
+	return nil
+}
+
+func (s *scorer) openColBERT(c *cli.Context, o scoring.Options) error {
+	m, err := colbert.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	r, err := colbert.NewScorer(m, o)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	r.PaddingCompetes = c.Bool("padding-competes")
+	s.Scorer = colbert.SampleScorer{
+		Scorer: r, QueryMaxLen: orElse(c.Int("query-max-len"), m.QueryMaxLen), PassageMaxLen: orElse(c.Int("passage-max-len"), m.PassageMaxLen),
+	}
+	s.close = func() error { return errors.Join(r.Close(), m.Close()) }
+	return nil
+}
+
+func (s *scorer) openEmbedding(c *cli.Context, x scored, o scoring.Options) error {
+	m, enc, err := openEncoder(s.dir, o)
+	if err != nil {
+		return err
 	}
 	m.Config.SetPrompts(x.queryPrompt, x.passagePrompt)
-	e := embedding.Scorer{
-		Encoder: enc, QueryMaxLen: orElse(query, m.Config.MaxSeqLength), PassageMaxLen: orElse(passage, m.Config.MaxSeqLength),
+	own := m.Config.MaxSeqLength
+	s.Scorer = embedding.Scorer{
+		Encoder: enc, QueryMaxLen: orElse(c.Int("query-max-len"), own), PassageMaxLen: orElse(c.Int("passage-max-len"), own),
 	}
-	return e, k, func() error { return errors.Join(enc.Close(), m.Close()) }, nil
+	s.close = func() error { return errors.Join(enc.Close(), m.Close()) }
+	return nil
 }
 
 // kindOf is the kind that was asked for, or what the folder says of itself.
@@ -175,13 +200,13 @@ func orElse(n, otherwise int) int {
 	return otherwise
 }
 
-// openEncoder opens the embedding model of a folder with --threads threads.
-func openEncoder(c *cli.Context, dir string) (*embedding.Model, *embedding.Encoder, error) {
+// openEncoder opens the embedding model of a folder.
+func openEncoder(dir string, o scoring.Options) (*embedding.Model, *embedding.Encoder, error) {
 	m, err := embedding.Open(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	enc, err := embedding.NewEncoder(m, runtime.Options{Threads: c.Int("threads")})
+	enc, err := embedding.NewEncoder(m, o)
 	if err != nil {
 		return nil, nil, errors.Join(err, m.Close())
 	}

@@ -49,13 +49,16 @@ func scoringFlags() []cli.Flag {
 		&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
 		&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
 		&cli.IntFlag{Name: "max-len", Usage: "tokens of a reranker's pair; 0: the model's own limit"},
-		&cli.StringFlag{Name: "long-docs", Usage: "a reranker's passages that are too long: truncate, or max-window, the best score of their windows", Value: "truncate"},
+		&cli.StringFlag{Name: "long-docs", Usage: "passages that are too long: truncate, or max-window, the best score of their windows", Value: "truncate"},
 		&cli.StringFlag{Name: "query-prompt", Usage: "put this before queries of an embedding model, instead of its own prompt"},
 		&cli.StringFlag{Name: "passage-prompt", Usage: "put this before passages of an embedding model, instead of its own prompt"},
 		&cli.BoolFlag{Name: "padding-competes", Usage: "ColBERT: padding competes as a vector of zeros, as in RAG-Retrieval; to compare with its numbers"},
 		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
+		&cli.BoolFlag{Name: "int8", Usage: int8Usage},
 	}
 }
+
+const int8Usage = "linear layers in 8-bit integers: faster, scores close to those of fp32"
 
 func rerank(c *cli.Context) (err error) {
 	format := c.String("format")
@@ -72,11 +75,11 @@ func rerank(c *cli.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAll(inputs)) }()
-	scorer, _, closeModel, err := openScorer(c, scoredModel(c))
+	scorer, err := openScorer(c, scoredModel(c, c.String("model")))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeModel()) }()
+	defer func() { err = errors.Join(err, scorer.close()) }()
 	out := bufio.NewWriter(os.Stdout)
 	bad := 0
 	for _, in := range inputs {
@@ -146,13 +149,13 @@ func rerankOne(c *cli.Context) (err error) {
 	if len(documents) == 0 {
 		return usagef("--query has no documents: give --document, files of a document a line, or such lines on stdin")
 	}
-	scorer, _, closeModel, err := openScorer(c, scoredModel(c))
+	scorer, err := openScorer(c, scoredModel(c, c.String("model")))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeModel()) }()
+	defer func() { err = errors.Join(err, scorer.close()) }()
 	sample := mteb.Sample{Query: []string{c.String("query")}, Positive: documents}
-	scores, err := scorer.Score(c.Context, []mteb.Sample{sample}, func(int, int) {})
+	scores, err := mteb.ScoreAll(c.Context, scorer, []mteb.Sample{sample})
 	if err != nil {
 		return err
 	}
@@ -177,7 +180,7 @@ type ranked struct {
 }
 
 // rerankRows scores JSON rows.
-func rerankRows(ctx context.Context, in input, out io.Writer, s eval.Scorer) (bad int, err error) {
+func rerankRows(ctx context.Context, in input, out io.Writer, s mteb.Scorer) (bad int, err error) {
 	r, e := bufio.NewReader(in), json.NewEncoder(out)
 	for line, end := 0, error(nil); end == nil; {
 		var samples []mteb.Sample
@@ -200,7 +203,7 @@ func rerankRows(ctx context.Context, in input, out io.Writer, s eval.Scorer) (ba
 			}
 			problems = append(problems, err)
 		}
-		scores, err := s.Score(ctx, samples, func(int, int) {})
+		scores, err := mteb.ScoreAll(ctx, s, samples)
 		if err != nil {
 			return bad, err
 		}

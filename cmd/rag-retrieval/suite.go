@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -41,8 +42,58 @@ func evaluateSuite(c *cli.Context) error {
 			missing[name] = err.Error()
 			continue
 		}
-		tasks[name] = loadedOnce(p)
+		tasks[name] = failingOnce(p)
 	}
+	fmt.Fprintf(os.Stderr, "%s; each cell: measured / published (difference); published values: %s\n", s.Title, s.Source)
+	return measureTable(c, s, tasks, missing, func(m eval.SuiteModel) scored {
+		x := scored{ref: m.Model, kind: m.Kind, int8: c.Bool("int8")}
+		if m.QueryPrompt != "" {
+			x.queryPrompt = &m.QueryPrompt
+		}
+		return x
+	})
+}
+
+// evaluateModels measures every --model on every task, as a table without published values.
+func evaluateModels(c *cli.Context, rule mteb.Rule, wanted []pending) error {
+	for _, flag := range []string{"scores", "json", "save-scores"} {
+		if c.IsSet(flag) {
+			return usagef("--%s goes with one --model", flag)
+		}
+	}
+	if c.String("format") == "json" {
+		return usagef("--format json goes with one --model")
+	}
+	s := eval.Suite{Rule: rule}
+	for _, ref := range c.StringSlice("model") {
+		s.Models = append(s.Models, eval.SuiteModel{Name: ref, Model: ref})
+	}
+	tasks := map[string]pending{}
+	for _, p := range wanted {
+		name := p.name
+		if p.known == nil {
+			name = dataName(name)
+			if _, taken := tasks[name]; taken {
+				name = p.name
+			}
+		}
+		s.Tasks = append(s.Tasks, name)
+		tasks[name] = failingOnce(p)
+	}
+	return measureTable(c, s, tasks, nil, func(m eval.SuiteModel) scored { return scoredModel(c, m.Model) })
+}
+
+// dataName is a data file's name in a table.
+func dataName(path string) string {
+	name := filepath.Base(path)
+	for _, suffix := range []string{".gz", ".jsonl", ".parquet"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	return name
+}
+
+// measureTable measures models on tasks and writes the table. missing tells why tasks cannot be had.
+func measureTable(c *cli.Context, s eval.Suite, tasks map[string]pending, missing map[string]string, open func(m eval.SuiteModel) scored) error {
 	var rows []eval.SuiteRow
 	failed := 0
 	for _, m := range s.Models {
@@ -50,13 +101,12 @@ func evaluateSuite(c *cli.Context) error {
 		for name, why := range missing {
 			row.Missing[name] = why
 		}
-		if err := measureRow(c, s, tasks, &row); err != nil {
+		if err := measureRow(c, s, tasks, open(m), &row); err != nil {
 			return err
 		}
 		failed += len(row.Missing)
 		rows = append(rows, row)
 	}
-	fmt.Fprintf(os.Stderr, "%s; each cell: measured / published (difference); published values: %s\n", s.Title, s.Source)
 	if err := eval.WriteSuite(os.Stdout, c.String("format"), s, rows); err != nil {
 		return err
 	}
@@ -71,42 +121,35 @@ func evaluateSuite(c *cli.Context) error {
 	return nil
 }
 
-// loadedOnce keeps a task's data, or the error of loading it, for the models that follow.
-func loadedOnce(p pending) pending {
-	load, done := p.load, false
-	var t mteb.Task
+// failingOnce keeps the error of loading a task's data for the models that follow: a hub that cannot be reached is asked
+// once.
+func failingOnce(p pending) pending {
+	load := p.load
 	var failed error
 	p.load = func(ctx context.Context) (mteb.Task, error) {
-		if !done {
-			t, failed = load(ctx)
-			done = ctx.Err() == nil
+		if failed != nil {
+			return mteb.Task{}, failed
 		}
-		return t, failed
+		t, err := load(ctx)
+		if ctx.Err() == nil {
+			failed = err
+		}
+		return t, err
 	}
 	return p
 }
 
 // measureRow measures one model; only an interruption is an error.
-func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, row *eval.SuiteRow) error {
-	x := scored{ref: row.Model.Model, kind: row.Model.Kind}
-	if p := row.Model.QueryPrompt; p != "" {
-		x.queryPrompt = &p
-	}
-	scorer, kind, done, err := openScorer(c, x)
-	if c.Context.Err() != nil {
-		return c.Context.Err()
-	}
-	if err != nil {
+func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, x scored, row *eval.SuiteRow) (err error) {
+	e := &evaluation{c: c, rule: s.Rule}
+	if err := e.openModel(x); err != nil {
 		for _, name := range s.Tasks {
 			row.Missing[name] = err.Error()
 		}
-		return nil
+		return c.Context.Err()
 	}
+	defer func() { err = errors.Join(err, e.source.close()) }()
 	row.SizeGB = weightsGB(c.Context, row.Model.Model)
-	e := &evaluation{
-		c: c, rule: s.Rule, scorer: func(string) eval.Scorer { return scorer },
-		report: mteb.Report{Model: row.Model.Model, Kind: string(kind)},
-	}
 	for _, name := range s.Tasks {
 		p, ok := tasks[name]
 		if !ok {
@@ -114,13 +157,16 @@ func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, row *eva
 		}
 		if err := e.measure(p); err != nil {
 			if c.Context.Err() != nil {
-				return errors.Join(c.Context.Err(), done())
+				return c.Context.Err()
 			}
 			row.Missing[name] = err.Error()
+			continue
 		}
+		r := e.report.Results[len(e.report.Results)-1]
+		r.Task = name
+		row.Results = append(row.Results, r)
 	}
-	row.Results = e.report.Results
-	return done()
+	return nil
 }
 
 // weightsGB is the size of a model's weights, of one form; 0 where it is not known.

@@ -9,6 +9,7 @@ import (
 
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/scoring"
 )
 
 // Rules are what the ColBERT implementations do differently. RAG-Retrieval's are the zero value with Mean.
@@ -98,6 +99,19 @@ func (m *Model) Query(text string, maxLen int) encoder.Row {
 // Passage tokenizes a passage.
 func (m *Model) Passage(text string, maxLen int) encoder.Row {
 	return m.row(text, maxLen, m.Rules.PassageMarker)
+}
+
+// passageRows is Passage, or a long passage's windows.
+func (m *Model) passageRows(text string, maxLen int, windows bool) []encoder.Row {
+	marker := m.Rules.PassageMarker
+	if marker <= 0 {
+		return scoring.Passage(m.Tokenizer, text, maxLen, windows)
+	}
+	rows := scoring.Passage(m.Tokenizer, text, maxLen-1, windows)
+	for i := range rows {
+		rows[i].IDs = slices.Insert(rows[i].IDs, 1, marker)
+	}
+	return rows
 }
 
 func (m *Model) row(text string, maxLen int, marker int64) encoder.Row {

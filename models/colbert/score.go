@@ -10,7 +10,6 @@ import (
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 // Scorer scores queries against passages on ONNX Runtime. It is used by one goroutine at a time.
@@ -20,6 +19,7 @@ type Scorer struct {
 	PaddingCompetes bool
 
 	m        *Model
+	windows  bool
 	encoding *scoring.Session
 	maxSim   *scoring.Session
 }
@@ -31,11 +31,11 @@ type Text struct {
 }
 
 // NewScorer loads the model's weights into a session.
-func NewScorer(m *Model, o runtime.Options) (*Scorer, error) { return newScorer(m, m.Fill, o) }
+func NewScorer(m *Model, o scoring.Options) (*Scorer, error) { return newScorer(m, m.Fill, o) }
 
 // newScorer takes the weights from fill.
-func newScorer(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Options) (*Scorer, error) {
-	s := &Scorer{m: m}
+func newScorer(m *Model, fill func(*flat.Layout, []float32) error, o scoring.Options) (*Scorer, error) {
+	s := &Scorer{m: m, windows: o.MaxWindow}
 	var err error
 	s.encoding, err = scoring.New(scoring.Graph{
 		Name: "colbert encoding", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
@@ -51,7 +51,7 @@ func newScorer(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Opt
 			return g.Input(name, onnx.Float32, onnx.N(name), onnx.D(m.Dim))
 		}
 		return maxSim(g, vectors("query_vectors"), vectors("passage_vectors"))
-	}, o)
+	}, o.Options)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -78,37 +78,22 @@ func (s *Scorer) Passages(ctx context.Context, texts []string, maxLen int, progr
 	return s.encode(ctx, texts, progress, func(text string) encoder.Row { return s.m.Passage(text, maxLen) })
 }
 
-func (s *Scorer) encode(ctx context.Context, texts []string, progress func(done int), tokenize func(string) encoder.Row) ([]Text, error) {
-	distinct, place, copies := scoring.Distinct(texts)
-	rows := make([]encoder.Row, len(distinct))
-	for i, t := range distinct {
-		rows[i] = tokenize(t)
+func (s *Scorer) encode(ctx context.Context, texts []string, progress func(done int), row func(string) encoder.Row) ([]Text, error) {
+	return scoring.RunTexts(ctx, texts, row, s.forward, progress)
+}
+
+// forward encodes the rows of one batch.
+func (s *Scorer) forward(rows []encoder.Row) ([]Text, error) {
+	b := ortrain.NewBatch()
+	starts := s.m.Encoder.Pack(b, rows, scoring.Groups)
+	vectors, err := s.encoding.Run(b, b.Dims[encoder.TokensDim], s.m.Dim)
+	if err != nil {
+		return nil, err
 	}
-	encoded := make([]Text, len(rows))
-	done := 0
-	for _, batch := range scoring.ByLength(rows) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		picked := encoder.Pick(rows, batch)
-		b := ortrain.NewBatch()
-		starts := s.m.Encoder.Pack(b, picked, scoring.Groups)
-		vectors, err := s.encoding.Run(b, b.Dims[encoder.TokensDim], s.m.Dim)
-		if err != nil {
-			return nil, err
-		}
-		for k, i := range batch {
-			from, to := starts[k]*s.m.Dim, (starts[k]+int64(len(picked[k].IDs)))*s.m.Dim
-			encoded[i] = Text{rows[i], vectors[from:to:to]}
-			done += copies[i]
-		}
-		if progress != nil {
-			progress(done)
-		}
-	}
-	out := make([]Text, len(texts))
-	for i, j := range place {
-		out[i] = encoded[j]
+	out := make([]Text, len(rows))
+	for i, r := range rows {
+		from, to := starts[i]*s.m.Dim, (starts[i]+int64(len(r.IDs)))*s.m.Dim
+		out[i] = Text{r, vectors[from:to:to]}
 	}
 	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -39,7 +40,7 @@ func TestScoresWithNegativeProducts(t *testing.T) {
 	m, err := Open("../finetune/testdata/bert")
 	check(t, err)
 	defer m.Close()
-	s, err := NewScorer(m, runtime.Options{Threads: 1})
+	s, err := NewScorer(m, scoring.Options{Options: runtime.Options{Threads: 1}})
 	check(t, err)
 	defer s.Close()
 	differ := 0
@@ -84,7 +85,7 @@ func TestPyLate(t *testing.T) {
 	if m.QueryMaxLen != 12 || m.PassageMaxLen != 14 || !m.Rules.KeepFirst || m.Rules.Mean || m.Bias || len(m.Rules.Skip) != 2 {
 		t.Fatalf("%+v", m)
 	}
-	s, err := NewScorer(m, runtime.Options{Threads: 1})
+	s, err := NewScorer(m, scoring.Options{Options: runtime.Options{Threads: 1}})
 	check(t, err)
 	defer s.Close()
 	for attend, rows := range map[bool][][]float64{true: want.Attend.True, false: want.Attend.False} {

@@ -8,7 +8,6 @@ import (
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 const textRows = "texts"
@@ -17,13 +16,14 @@ const textRows = "texts"
 type Encoder struct {
 	m       *Model
 	session *scoring.Session
+	windows bool
 }
 
 // NewEncoder loads the model's weights into a session.
-func NewEncoder(m *Model, o runtime.Options) (*Encoder, error) { return newEncoder(m, m.Fill, o) }
+func NewEncoder(m *Model, o scoring.Options) (*Encoder, error) { return newEncoder(m, m.Fill, o) }
 
 // newEncoder takes the weights from fill.
-func newEncoder(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Options) (*Encoder, error) {
+func newEncoder(m *Model, fill func(*flat.Layout, []float32) error, o scoring.Options) (*Encoder, error) {
 	s, err := scoring.New(scoring.Graph{
 		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
@@ -34,7 +34,7 @@ func newEncoder(m *Model, fill func(*flat.Layout, []float32) error, o runtime.Op
 	if err != nil {
 		return nil, err
 	}
-	return &Encoder{m, s}, nil
+	return &Encoder{m, s, o.MaxWindow}, nil
 }
 
 // Close frees the session.
@@ -46,47 +46,23 @@ func (e *Encoder) Encode(ctx context.Context, texts []string, maxLength int, pro
 	if err := e.m.checkLengths("the maximal length", maxLength); err != nil {
 		return nil, err
 	}
-	distinct, place, copies := scoring.Distinct(texts)
-	rows := make([]encoder.Row, len(distinct))
-	for i, t := range distinct {
-		rows[i].IDs = e.m.Tokenizer.Encode(t, maxLength)
-	}
-	vectors := make([][]float32, len(rows))
-	done := 0
-	for _, batch := range scoring.ByLength(rows) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := e.run(rows, batch, vectors); err != nil {
-			return nil, err
-		}
-		for _, i := range batch {
-			done += copies[i]
-		}
-		if progress != nil {
-			progress(done)
-		}
-	}
-	out := make([][]float32, len(texts))
-	for i, j := range place {
-		out[i] = vectors[j]
-	}
-	return out, nil
+	row := func(text string) encoder.Row { return encoder.Row{IDs: e.m.Tokenizer.Encode(text, maxLength)} }
+	return scoring.RunTexts(ctx, texts, row, e.forward, progress)
 }
 
-// run encodes the rows of one batch into vectors.
-func (e *Encoder) run(rows []encoder.Row, batch []int, vectors [][]float32) error {
-	picked := encoder.Pick(rows, batch)
+// forward encodes the rows of one batch.
+func (e *Encoder) forward(rows []encoder.Row) ([][]float32, error) {
 	b := ortrain.NewBatch()
-	starts := e.m.Encoder.Pack(b, picked, scoring.Groups)
-	e.m.Config.bindPooling(b, starts, encoder.Lengths(picked))
+	starts := e.m.Encoder.Pack(b, rows, scoring.Groups)
+	e.m.Config.bindPooling(b, starts, encoder.Lengths(rows))
 	width := e.m.Width()
-	flat, err := e.session.Run(b, int64(len(batch)), width)
+	flat, err := e.session.Run(b, int64(len(rows)), width)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for k, i := range batch {
-		vectors[i] = flat[int64(k)*width : int64(k+1)*width : int64(k+1)*width]
+	vectors := make([][]float32, len(rows))
+	for i := range vectors {
+		vectors[i] = flat[int64(i)*width : int64(i+1)*width : int64(i+1)*width]
 	}
-	return nil
+	return vectors, nil
 }

@@ -12,6 +12,7 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -86,7 +87,7 @@ func TestPackedPaddedAndSavedAgree(t *testing.T) {
 				t.Fatalf("saved as %v", saved.Config)
 			}
 			encode := func(m *Model, texts ...string) [][]float32 {
-				e, err := NewEncoder(m, runtime.Options{Threads: 2})
+				e, err := NewEncoder(m, scoring.Options{Options: runtime.Options{Threads: 2}})
 				check(t, err)
 				defer e.Close()
 				v, err := e.Encode(context.Background(), texts, 20, nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/runtime"
@@ -15,31 +16,31 @@ type Scorer struct {
 	QueryMaxLen, PassageMaxLen int
 }
 
-// Score gives each sample's candidates their scores, positives first; each text is encoded once. Progress is told in
-// texts.
-func (e Scorer) Score(ctx context.Context, samples []mteb.Sample, progress func(done, total int)) ([][]float32, error) {
-	c := e.Encoder.m.Config
-	queries, passages := mteb.Texts(samples, c.Prompt(true), c.Prompt(false))
-	total := len(queries) + len(passages)
-	q, err := e.Encoder.Encode(ctx, queries, e.QueryMaxLen, func(done int) { progress(done, total) })
-	if err != nil {
-		return nil, err
-	}
-	p, err := e.Encoder.Encode(ctx, passages, e.PassageMaxLen, func(done int) { progress(len(queries)+done, total) })
-	if err != nil {
-		return nil, err
-	}
-	out := make([][]float32, len(samples))
-	for i, s := range samples {
-		n := len(s.Positive) + len(s.Negative)
-		for _, query := range q[:len(s.Query)] {
-			scores := make([]float32, n)
-			for j := range scores {
-				scores[j] = dot(query, p[j])
-			}
-			out[i] = mteb.Best(out[i], scores)
+// Score implements mteb.Scorer.
+func (e Scorer) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
+	m := e.Encoder.m
+	for what, n := range map[string]int{"the maximal length of queries": e.QueryMaxLen, "the maximal length of passages": e.PassageMaxLen} {
+		if err := m.checkLengths(what, n); err != nil {
+			return err
 		}
-		q, p = q[len(s.Query):], p[n:]
+	}
+	query, passage := m.Config.Prompt(true), m.Config.Prompt(false)
+	return scoring.BiEncoder[[]float32]{
+		Query: func(text string) encoder.Row {
+			return encoder.Row{IDs: m.Tokenizer.Encode(query+text, e.QueryMaxLen)}
+		},
+		Passage: func(text string) []encoder.Row {
+			return scoring.Passage(m.Tokenizer, passage+text, e.PassageMaxLen, e.Encoder.windows)
+		},
+		Forward: e.Encoder.forward, Compare: Cosines, Block: scoring.VectorBlock,
+	}.Score(ctx, samples, from, progress, emit)
+}
+
+// Cosines compares a vector of length one with others.
+func Cosines(query []float32, passages [][]float32) ([]float32, error) {
+	out := make([]float32, len(passages))
+	for i, p := range passages {
+		out[i] = dot(query, p)
 	}
 	return out, nil
 }
@@ -54,10 +55,10 @@ func dot(a, b []float32) float32 {
 
 // Score scores samples with the parameters of a run.
 func (t *Task) Score(ctx context.Context, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
-	e, err := newEncoder(t.m, scoring.From(parameters), runtime.Options{Threads: t.c.Threads})
+	e, err := newEncoder(t.m, scoring.From(parameters), scoring.Options{Options: runtime.Options{Threads: t.c.Threads}})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	return Scorer{e, t.c.QueryMaxLen, t.c.PassageMaxLen}.Score(ctx, samples, func(int, int) {})
+	return mteb.ScoreAll(ctx, Scorer{e, t.c.QueryMaxLen, t.c.PassageMaxLen}, samples)
 }

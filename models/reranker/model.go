@@ -10,6 +10,7 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/flat"
 )
@@ -77,15 +78,12 @@ func (m *Model) Pair(query, passage string, maxLen int) encoder.Row {
 // The windows of long passages, as RAG-Retrieval's max_score_slice cuts them: beside the whole query, with an overlap of
 // at most 80 tokens or a quarter; a query that leaves no more than 100 tokens has its passage cut instead. They are laid
 // out as in training, unlike there.
-const (
-	leastWindow = 101
-	mostOverlap = 80
-)
+const leastWindow = 101
 
 // windows are a pair's rows, several where the passage is too long for one.
-func (m *Model) windows(p Pair, maxLen, least int) []encoder.Row {
+func (m *Model) windows(p scoring.Pair, maxLen, least int) []encoder.Row {
 	ids, types := m.Tokenizer.PairWindows(strings.TrimSpace(p.Query), strings.TrimSpace(p.Passage), maxLen, least,
-		func(window int) int { return min(mostOverlap, window/4) })
+		scoring.Overlap)
 	out := make([]encoder.Row, len(ids))
 	for i := range ids {
 		out[i] = encoder.Row{IDs: ids[i], Types: types[i]}

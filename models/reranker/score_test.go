@@ -22,7 +22,7 @@ func open(t *testing.T) (*Model, *Scorer) {
 	t.Helper()
 	m, err := Open("../finetune/testdata/bert-reranker")
 	check(t, err)
-	s, err := NewScorer(m, runtime.Options{Threads: 2})
+	s, err := NewScorer(m, scoring.Options{Options: runtime.Options{Threads: 2}})
 	check(t, err)
 	t.Cleanup(func() { check(t, s.Close()); check(t, m.Close()) })
 	return m, s
@@ -33,7 +33,7 @@ func TestMaxWindow(t *testing.T) {
 	m, s := open(t)
 	const maxLen = 20
 	query := "如何"
-	pairs := []Pair{{query, "密码 水果"}, {query, strings.Repeat("密码 苹果 水果 在设置页面 ", 9)}, {query, ""}}
+	pairs := []scoring.Pair{{Query: query, Passage: "密码 水果"}, {Query: query, Passage: strings.Repeat("密码 苹果 水果 在设置页面 ", 9)}, {Query: query}}
 	plain, err := s.Score(context.Background(), pairs, maxLen, nil)
 	check(t, err)
 	// Windows of this model's few positions: beside RAG-Retrieval's least of 101 tokens all passages would be cut.
@@ -53,7 +53,7 @@ func TestMaxWindow(t *testing.T) {
 		}
 		best = max(best, float64(logits[0]))
 	}
-	s.MaxWindow = true
+	s.windows = true
 	s.least = 4
 	got, err := s.Score(context.Background(), pairs, maxLen, nil)
 	check(t, err)

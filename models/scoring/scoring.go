@@ -5,7 +5,6 @@ package scoring
 import (
 	"errors"
 	"fmt"
-	"sort"
 
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/encoder"
@@ -19,13 +18,16 @@ import (
 // group pads little.
 const Groups = 1
 
-const (
-	output = "output"
-	// batchTokens bounds a batch's padded tokens and batchRows its texts: enough work per run, and values that stay in the
-	// cache (at 8,192 tokens encoding takes an eighth longer).
-	batchTokens = 2048
-	batchRows   = 256
-)
+const output = "output"
+
+// Options say how a model scores.
+type Options struct {
+	runtime.Options
+	// Int8 makes the linear layers integer products, see onnx.Graph.QuantizeWeights: faster, and close.
+	Int8 bool
+	// MaxWindow scores a passage that is too long by the best of its windows, instead of by its beginning.
+	MaxWindow bool
+}
 
 // Graph is a forward pass to run.
 type Graph struct {
@@ -45,7 +47,7 @@ type Session struct {
 }
 
 // New loads a graph. Weights are constants in it, so that ONNX Runtime packs them once.
-func New(x Graph, o runtime.Options) (*Session, error) {
+func New(x Graph, o Options) (*Session, error) {
 	layout, err := flat.NewLayout(x.Params)
 	if err != nil {
 		return nil, err
@@ -58,15 +60,23 @@ func New(x Graph, o runtime.Options) (*Session, error) {
 	if err := x.Fill(layout, weights.Data); err != nil {
 		return nil, err
 	}
-	return NewPlain(x.Name, func(g *onnx.Graph) *onnx.Value {
-		return x.Build(g, Constants(g, layout, weights.Data), encoder.NewPackedLayout(g, x.Encoder, Groups))
-	}, o)
+	g := onnx.NewGraph(x.Name)
+	g.Output(output, x.Build(g, Constants(g, layout, weights.Data), encoder.NewPackedLayout(g, x.Encoder, Groups)))
+	if g.Err() == nil && o.Int8 {
+		g.QuantizeWeights()
+	}
+	return open(g, o.Options)
 }
 
 // NewPlain loads a graph without weights.
 func NewPlain(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Options) (*Session, error) {
 	g := onnx.NewGraph(name)
 	g.Output(output, build(g))
+	return open(g, o)
+}
+
+// open loads a graph that is built.
+func open(g *onnx.Graph, o runtime.Options) (*Session, error) {
 	model, err := g.Bytes()
 	if err != nil {
 		return nil, err
@@ -131,37 +141,4 @@ func (s *Session) Close() error {
 		return nil
 	}
 	return errors.Join(s.binding.Close(), s.session.Close())
-}
-
-// ByLength cuts rows, longest first, into batches of at most batchTokens padded tokens and batchRows rows.
-func ByLength(rows []encoder.Row) [][]int {
-	order := make([]int, len(rows))
-	for i := range order {
-		order[i] = i
-	}
-	sort.SliceStable(order, func(i, j int) bool { return len(rows[order[i]].IDs) > len(rows[order[j]].IDs) })
-	var out [][]int
-	for len(order) > 0 {
-		n := min(len(order), batchRows, max(1, batchTokens/max(1, len(rows[order[0]].IDs))))
-		out = append(out, order[:n])
-		order = order[n:]
-	}
-	return out
-}
-
-// Distinct gives the distinct texts, the place of each text among them, and how often each one occurs.
-func Distinct(texts []string) (distinct []string, place, copies []int) {
-	index := map[string]int{}
-	place = make([]int, len(texts))
-	for i, t := range texts {
-		j, seen := index[t]
-		if !seen {
-			j = len(distinct)
-			index[t] = j
-			distinct, copies = append(distinct, t), append(copies, 0)
-		}
-		place[i] = j
-		copies[j]++
-	}
-	return distinct, place, copies
 }

@@ -42,13 +42,31 @@ func (t *Tokenizer) PairWindows(first, second string, maxLength, least int, over
 		i, k := t.EncodePair(first, second, maxLength, OnlySecond)
 		return [][]int64{i}, [][]int64{k}
 	}
-	stride := window - overlap(window)
-	for start := 0; ; start += stride {
-		end := min(start+window, len(b))
-		i, k := t.pair.fill(a, b[start:end])
+	for _, part := range cutWindows(b, window, overlap) {
+		i, k := t.pair.fill(a, part)
 		ids, types = append(ids, i), append(types, k)
-		if end == len(b) {
-			return ids, types
+	}
+	return ids, types
+}
+
+// Windows is Encode for a text that is too long: instead of being cut, it is laid out in windows that overlap by as many
+// tokens as overlap gives for a window's length.
+func (t *Tokenizer) Windows(text string, maxLength int, overlap func(window int) int) (ids [][]int64) {
+	room := max(1, maxLength-t.single.specials())
+	for _, part := range cutWindows(t.tokens(text, math.MaxInt32), room, overlap) {
+		i, _ := t.single.fill(part, nil)
+		ids = append(ids, i)
+	}
+	return ids
+}
+
+// cutWindows cuts tokens into windows of a length that overlap; there is one at least.
+func cutWindows(tokens []uint32, window int, overlap func(window int) int) (out [][]uint32) {
+	for start := 0; ; start += window - overlap(window) {
+		end := min(start+window, len(tokens))
+		out = append(out, tokens[start:end])
+		if end == len(tokens) {
+			return out
 		}
 	}
 }

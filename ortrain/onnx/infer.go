@@ -31,6 +31,7 @@ func init() {
 		"Squeeze": inferSqueeze, "Unsqueeze": inferUnsqueeze, "Expand": inferExpand, "Concat": inferConcat,
 		"Split": inferSplit, "Slice": inferSlice, "Pad": inferPad, "ConstantOfShape": inferConstantOfShape,
 		"Range": inferRange, "Size": inferSize,
+		"Max": inferSame, "QuantizeLinear": inferQuantize, "MatMulIntegerToFloat": inferIntegerMatMul,
 	}
 	for _, op := range []string{
 		"Neg", "Exp", "Log", "Sqrt", "Abs", "Sign", "Reciprocal", "Erf", "Tanh", "Sigmoid", "HardSigmoid", "Relu", "Gelu",
@@ -45,7 +46,7 @@ func init() {
 		inference[op] = inferCompare
 	}
 	for _, op := range []string{
-		"ReduceSum", "ReduceMean", "ReduceMax", "ReduceSumSquare", "ReduceLogSumExp",
+		"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSumSquare", "ReduceLogSumExp",
 	} {
 		inference[op] = inferReduce
 	}
@@ -124,6 +125,21 @@ func inferWhere(n *Node) error {
 func inferCast(n *Node) error {
 	out := n.Outputs[0]
 	out.DType, out.Shape = DType(n.Int("to", 0)), n.Inputs[0].Shape
+	return nil
+}
+
+func inferQuantize(n *Node) error {
+	out := n.Outputs[0]
+	out.DType, out.Shape = n.Inputs[2].DType, n.Inputs[0].Shape
+	return nil
+}
+
+func inferIntegerMatMul(n *Node) error {
+	a, b, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
+	if a.Rank() != 2 || b.Rank() != 2 || a.Shape[1] != b.Shape[0] {
+		return fmt.Errorf("%s of %v and %v", n.Op, a.Shape, b.Shape)
+	}
+	out.DType, out.Shape = Float32, Shape{a.Shape[0], b.Shape[1]}
 	return nil
 }
 

@@ -271,6 +271,11 @@ func (g *Graph) ReduceMax(x *Value, keep bool, axes ...int64) *Value {
 	return g.reduce("ReduceMax", x, keep, axes)
 }
 
+// ReduceMin is the smallest value along axes.
+func (g *Graph) ReduceMin(x *Value, keep bool, axes ...int64) *Value {
+	return g.reduce("ReduceMin", x, keep, axes)
+}
+
 // ReduceSumSquare adds up the squares along axes.
 func (g *Graph) ReduceSumSquare(x *Value, keep bool, axes ...int64) *Value {
 	return g.reduce("ReduceSumSquare", x, keep, axes)

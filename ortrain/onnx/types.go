@@ -15,6 +15,8 @@ type DType int32
 // The element types that this project emits.
 const (
 	Float32 DType = 1
+	Uint8   DType = 2
+	Int8    DType = 3
 	Int32   DType = 6
 	Int64   DType = 7
 	Bool    DType = 9
@@ -25,6 +27,10 @@ func (d DType) String() string {
 	switch d {
 	case Float32:
 		return "float32"
+	case Uint8:
+		return "uint8"
+	case Int8:
+		return "int8"
 	case Int32:
 		return "int32"
 	case Int64:
@@ -43,7 +49,7 @@ func (d DType) IsFloat() bool { return d == Float32 || d == Float64 }
 // Size is the width of one element in bytes, 0 for types this project does not emit.
 func (d DType) Size() int {
 	switch d {
-	case Bool:
+	case Bool, Int8, Uint8:
 		return 1
 	case Float32, Int32:
 		return 4
@@ -284,6 +290,18 @@ func (t *Tensor) Int64s() []int64 {
 	out := make([]int64, len(t.Raw)/8)
 	for i := range out {
 		out[i] = int64(binary.LittleEndian.Uint64(t.Raw[8*i:]))
+	}
+	return out
+}
+
+// Float32s reads a float32 tensor's elements.
+func (t *Tensor) Float32s() []float32 {
+	if t == nil || t.DType != Float32 {
+		return nil
+	}
+	out := make([]float32, len(t.Raw)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.Raw[4*i:]))
 	}
 	return out
 }

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"rag-retrieval-go/eval"
+	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// identity stands for everything that a model's scores depend on besides the data: its files, as they are now, and the
+// flags that change scores.
+func identity(c *cli.Context, x scored, s scorer) (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, version, s.kind, x.int8)
+	for _, name := range []string{"query-max-len", "passage-max-len", "max-len", "long-docs", "padding-competes"} {
+		fmt.Fprintln(h, name, c.Value(name))
+	}
+	for _, p := range []*string{x.queryPrompt, x.passagePrompt} {
+		if p != nil {
+			fmt.Fprintf(h, "%q", *p)
+		}
+		fmt.Fprintln(h)
+	}
+	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		st, err := os.Stat(path) // of what a link points to
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(h, path, st.Size(), st.ModTime().UnixNano())
+		return nil
+	})
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+// journal opens the scores that an earlier evaluation of the same model on the same data left, or begins them; nil where
+// scores are not kept.
+func (e *evaluation) journal(t mteb.Task) (*eval.Journal, error) {
+	if e.source.identity == "" {
+		return nil, nil
+	}
+	name := fmt.Sprintf("%.24s-%.24s.jsonl", e.source.identity, t.Hash())
+	path := filepath.Join(runtime.Home(), "scores", name)
+	if e.c.Bool("fresh") {
+		if err := os.RemoveAll(path); err != nil {
+			return nil, err
+		}
+	}
+	j, err := eval.OpenJournal(path, t.Samples)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: a stop would lose what was scored: %v\n", t.Name, err)
+		return nil, nil
+	}
+	j.Warn = func(err error) {
+		fmt.Fprintf(os.Stderr, "%s: a stop would lose what is scored from here on: %v\n", t.Name, err)
+	}
+	if n := len(j.Done()); n > 0 {
+		fmt.Fprintf(os.Stderr, "%s: going on after %d of %d queries; --fresh begins again\n", t.Name, n, len(t.Samples))
+	}
+	return j, nil
+}
