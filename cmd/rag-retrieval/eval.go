@@ -39,7 +39,7 @@ Examples:
   rag-retrieval eval --kind bm25 --data test.jsonl          # the words alone: what a model has to beat
   rag-retrieval eval --scores scores.jsonl --data test.jsonl`,
 		Flags: append([]cli.Flag{
-			&cli.StringSliceFlag{Name: "model", Usage: "folder or hub id of the model; several give a table of models and tasks"},
+			&cli.StringSliceFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer; several give a table of models and tasks"},
 			&cli.StringSliceFlag{Name: "data", Usage: "file or folder of samples, also .gz or .parquet; may be given several times"},
 			&cli.StringSliceFlag{Name: "task", Usage: "name of an MTEB task; may be given several times"},
 			&cli.StringFlag{Name: "data-dir", Usage: "take --task's data from this folder: NAME/, NAME.jsonl, NAME.jsonl.gz or NAME.parquet"},
@@ -108,7 +108,7 @@ type source struct {
 	// kept.
 	identity string
 	// exact opens the same model in fp32; nil where it is.
-	exact func() (scorer, error)
+	exact func() (*scorer, error)
 	close func() error
 }
 
@@ -155,7 +155,7 @@ func (e *evaluation) openModel(x scored) error {
 	}
 	if x.int8 {
 		x.int8 = false
-		e.source.exact = func() (scorer, error) { return openScorer(e.c, x) }
+		e.source.exact = func() (*scorer, error) { return openScorer(e.c, x) }
 	}
 	return nil
 }

@@ -17,9 +17,9 @@ import (
 
 // identity stands for everything that a model's scores depend on besides the data: its files, as they are now, and the
 // flags that change scores.
-func identity(c *cli.Context, x scored, s scorer) (string, error) {
+func identity(c *cli.Context, x scored, s *scorer) (string, error) {
 	h := sha256.New()
-	fmt.Fprintln(h, version, s.kind, x.int8)
+	fmt.Fprintln(h, version, x.ref, s.kind, x.int8)
 	for _, name := range []string{"query-max-len", "passage-max-len", "max-len", "long-docs", "padding-competes"} {
 		fmt.Fprintln(h, name, c.Value(name))
 	}

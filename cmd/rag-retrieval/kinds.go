@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -11,6 +12,7 @@ import (
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/plain"
 	"rag-retrieval-go/models/refs"
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/scoring"
@@ -109,7 +111,8 @@ type scorer struct {
 }
 
 // openScorer opens a model for scoring samples.
-func openScorer(c *cli.Context, x scored) (s scorer, err error) {
+func openScorer(c *cli.Context, x scored) (s *scorer, err error) {
+	s = &scorer{}
 	o := scoring.Options{Options: runtime.Options{Threads: c.Int("threads")}, Int8: x.int8}
 	switch how := c.String("long-docs"); how {
 	case "truncate":
@@ -117,6 +120,9 @@ func openScorer(c *cli.Context, x scored) (s scorer, err error) {
 		o.MaxWindow = true
 	default:
 		return s, usagef("--long-docs is %q, want truncate or max-window", how)
+	}
+	if plain.Is(x.ref) {
+		return s, s.openPlain(c, x, o)
 	}
 	if s.dir, err = refs.Model(c.Context, x.ref); err != nil {
 		return s, err
@@ -134,6 +140,23 @@ func openScorer(c *cli.Context, x scored) (s scorer, err error) {
 		return s, s.openColBERT(c, o)
 	}
 	return s, s.openEmbedding(c, x, o)
+}
+
+// openPlain opens an ONNX file.
+func (s *scorer) openPlain(c *cli.Context, x scored, o scoring.Options) error {
+	if _, ok := kinds[card.Kind(x.kind)]; x.kind != "" && !ok {
+		return usagef("--kind is %q, want one of %s", x.kind, kindNames())
+	}
+	m, err := plain.Open(x.ref, card.Kind(x.kind), o)
+	if err != nil {
+		return err
+	}
+	m.Config.SetPrompts(x.queryPrompt, x.passagePrompt)
+	m.MaxLen = orElse(c.Int("max-len"), m.MaxLen)
+	m.QueryMaxLen = orElse(c.Int("query-max-len"), m.QueryMaxLen)
+	m.PassageMaxLen = orElse(c.Int("passage-max-len"), m.PassageMaxLen)
+	s.Scorer, s.kind, s.dir, s.close = m, m.Kind, filepath.Dir(x.ref), m.Close
+	return nil
 }
 
 func (s *scorer) openReranker(c *cli.Context, o scoring.Options) error {

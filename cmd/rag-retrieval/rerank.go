@@ -32,7 +32,7 @@ Examples:
   echo '{"query": "reverse a slice", "documents": ["func Reverse", "func Sort"]}' | rag-retrieval rerank --model out/model
   rag-retrieval rerank --model out/model --max-len 256 < rows.jsonl > scores.jsonl`,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model", Required: true},
+			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer", Required: true},
 			&cli.StringFlag{Name: "query", Usage: "score documents for this query"},
 			&cli.StringSliceFlag{Name: "document", Usage: "a document of --query; may be given several times"},
 			&cli.StringFlag{Name: "format", Usage: "with --query: json, or table, the documents best first", Value: "json"},

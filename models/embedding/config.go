@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"rag-retrieval-go/models/card"
-	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
 )
 
@@ -65,8 +64,8 @@ type module struct {
 // LoadConfig reads a sentence-transformers folder. A plain Hugging Face folder without modules.json is read as
 // sentence-transformers does: mean pooling, not normalised; this package normalises it all the same, since it
 // compares by cosine.
-func LoadConfig(dir string, enc encoder.Config) (Config, error) {
-	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: enc.MaxLength()}
+func LoadConfig(dir string, maxLength int) (Config, error) {
+	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: maxLength}
 	if kind, err := card.Detect(dir); err != nil || kind != card.Embedding {
 		return c, err // the modules of another kind say nothing of this one
 	}

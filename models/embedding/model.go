@@ -34,7 +34,7 @@ func OpenBase(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := LoadConfig(dir, enc)
+	c, err := LoadConfig(dir, enc.MaxLength())
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}

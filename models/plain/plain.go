@@ -1,0 +1,311 @@
+// Package plain scores with an ONNX file of any maker and the tokenizer beside it: encoders of architectures that this
+// project cannot train.
+package plain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/models/tokenizer"
+	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// Is says whether a reference names an ONNX file.
+func Is(ref string) bool { return strings.HasSuffix(ref, ".onnx") }
+
+// Model is an ONNX file with its tokenizer.
+type Model struct {
+	Kind card.Kind
+	// Config has an embedding model's pooling and prompts, as its folder says.
+	Config embedding.Config
+	// QueryMaxLen, PassageMaxLen and MaxLen are in tokens: of texts, and of a reranker's pairs.
+	QueryMaxLen, PassageMaxLen, MaxLen int
+
+	t       *tokenizer.Tokenizer
+	f       *runtime.File
+	inputs  []string
+	windows bool
+}
+
+// The inputs that files may have.
+const (
+	inputIDs      = "input_ids"
+	attentionMask = "attention_mask"
+	tokenTypeIDs  = "token_type_ids"
+	positionIDs   = "position_ids"
+)
+
+// Open loads an ONNX file; tokenizer and configs stand in its folder or the one above. kind may be empty: a file whose
+// output is called logits is a reranker, others are embedding models.
+func Open(path string, kind card.Kind, o scoring.Options) (*Model, error) {
+	if kind == card.ColBERT || o.Int8 {
+		return nil, fmt.Errorf("%s: an ONNX file can be an embedding model or a reranker, without int8", path)
+	}
+	m := &Model{windows: o.MaxWindow}
+	dir, err := folder(path)
+	if err != nil {
+		return nil, err
+	}
+	m.f, err = runtime.OpenFile(path, o.Options, func(inputs, outputs []runtime.Port) (in []string, out string, err error) {
+		if m.inputs, err = chooseInputs(inputs); err != nil {
+			return nil, "", err
+		}
+		m.Kind, out, err = chooseOutput(kind, outputs)
+		return m.inputs, out, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.t, err = tokenizer.Open(dir); err != nil {
+		return nil, errors.Join(err, m.f.Close())
+	}
+	if err := m.configure(path, dir); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+// folder is where a file's tokenizer is.
+func folder(path string) (string, error) {
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("reading the model: %w", err)
+	}
+	dir := filepath.Dir(path)
+	for _, d := range []string{dir, filepath.Join(dir, "..")} {
+		for _, name := range []string{tokenizer.File, tokenizer.VocabFile} {
+			if _, err := os.Stat(filepath.Join(d, name)); err == nil {
+				return d, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%s: no %s in its folder or the one above", path, tokenizer.File)
+}
+
+func chooseInputs(inputs []runtime.Port) ([]string, error) {
+	var names []string
+	for _, p := range inputs {
+		if !slices.Contains([]string{inputIDs, attentionMask, tokenTypeIDs, positionIDs}, p.Name) || !p.Int || len(p.Dims) != 2 {
+			return nil, fmt.Errorf("the input %q of %d dimensions is not known, want %s, %s, %s and %s, int64 [batch, sequence]",
+				p.Name, len(p.Dims), inputIDs, attentionMask, tokenTypeIDs, positionIDs)
+		}
+		names = append(names, p.Name)
+	}
+	if !slices.Contains(names, inputIDs) {
+		return nil, fmt.Errorf("no input %s", inputIDs)
+	}
+	return names, nil
+}
+
+// chooseOutput takes the output that makes the file a model of its kind: logits; a vector per text; or one per token,
+// which is pooled.
+func chooseOutput(kind card.Kind, outputs []runtime.Port) (card.Kind, string, error) {
+	find := func(rank int, names ...string) string {
+		for _, name := range names {
+			for _, p := range outputs {
+				if p.Float && (p.Name == name || name == "") && len(p.Dims) == rank {
+					return p.Name
+				}
+			}
+		}
+		return ""
+	}
+	if kind != card.Embedding {
+		name := find(2, "logits", "scores", "score")
+		if name == "" {
+			name = find(1, "logits", "scores", "score")
+		}
+		if name != "" {
+			return card.Reranker, name, nil
+		}
+	}
+	if kind != card.Reranker {
+		for _, name := range []string{
+			find(2, "sentence_embedding", "sentence_embeddings", "embeddings", "embedding"), find(3, "last_hidden_state", "token_embeddings", ""), find(2, ""),
+		} {
+			if name != "" {
+				return card.Embedding, name, nil
+			}
+		}
+	}
+	var names []string
+	for _, p := range outputs {
+		names = append(names, fmt.Sprintf("%s %v", p.Name, p.Dims))
+	}
+	return "", "", fmt.Errorf("none of the outputs %s is a float32 logit, vector or vector of tokens", strings.Join(names, ", "))
+}
+
+// defaultLength stands for a model that does not tell its limit.
+const defaultLength = 512
+
+// configure reads lengths, pooling and prompts.
+func (m *Model) configure(path, dir string) error {
+	var config struct {
+		Positions int `json:"max_position_embeddings"`
+	}
+	var tokens struct {
+		Length float64 `json:"model_max_length"`
+	}
+	for name, to := range map[string]any{"config.json": &config, "tokenizer_config.json": &tokens} {
+		if err := hf.ReadJSON(filepath.Join(dir, name), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	length := defaultLength
+	switch {
+	case tokens.Length > 0 && tokens.Length < 1e6: // transformers' word for no limit is 1e30
+		length = int(tokens.Length)
+	case config.Positions > 0:
+		length = config.Positions
+	}
+	m.MaxLen, m.QueryMaxLen, m.PassageMaxLen = length, length, length
+	if m.Kind == card.Reranker {
+		if !m.t.HasPairs() {
+			return fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
+		}
+		return nil
+	}
+	c, err := embedding.LoadConfig(dir, length)
+	if errors.Is(err, fs.ErrNotExist) { // no config.json: nothing tells of pooling
+		c, err = embedding.Config{Pooling: embedding.Mean, MaxSeqLength: length}, nil
+	}
+	m.Config = c
+	m.QueryMaxLen, m.PassageMaxLen = c.MaxSeqLength, c.MaxSeqLength
+	return err
+}
+
+// Close frees the session and the tokenizer.
+func (m *Model) Close() error { return errors.Join(m.f.Close(), m.t.Close()) }
+
+// Score implements mteb.Scorer.
+func (m *Model) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
+	if m.Kind == card.Reranker {
+		return scoring.CrossEncoder{Rows: m.pair, Forward: m.logits}.Score(ctx, samples, from, progress, emit)
+	}
+	query, passage := m.Config.Prompt(true), m.Config.Prompt(false)
+	return scoring.BiEncoder[[]float32]{
+		Query:   func(text string) encoder.Row { return encoder.Row{IDs: m.t.Encode(query+text, m.QueryMaxLen)} },
+		Passage: func(text string) []encoder.Row { return scoring.Passage(m.t, passage+text, m.PassageMaxLen, m.windows) },
+		Forward: m.vectors, Compare: embedding.Cosines, Block: scoring.VectorBlock,
+	}.Score(ctx, samples, from, progress, emit)
+}
+
+// pair are a pair's rows, as models/reranker lays them out.
+func (m *Model) pair(p scoring.Pair) []encoder.Row {
+	q, d := strings.TrimSpace(p.Query), strings.TrimSpace(p.Passage)
+	if m.windows {
+		ids, types := m.t.PairWindows(q, d, m.MaxLen, 1, scoring.Overlap)
+		out := make([]encoder.Row, len(ids))
+		for i := range ids {
+			out[i] = encoder.Row{IDs: ids[i], Types: types[i]}
+		}
+		return out
+	}
+	ids, types := m.t.EncodePair(q, d, m.MaxLen, tokenizer.OnlySecond)
+	return []encoder.Row{{IDs: ids, Types: types}}
+}
+
+// run runs a batch, padded to its longest row.
+func (m *Model) run(rows []encoder.Row) (values []float32, shape []int64, err error) {
+	length := 0
+	for _, r := range rows {
+		length = max(length, len(r.IDs))
+	}
+	inputs := make([][]int64, len(m.inputs))
+	for k, name := range m.inputs {
+		x := make([]int64, len(rows)*length)
+		for i, r := range rows {
+			row := x[i*length : (i+1)*length]
+			switch name {
+			case inputIDs:
+				copy(row, r.IDs)
+			case tokenTypeIDs:
+				copy(row, r.Types)
+			default:
+				for j := range r.IDs {
+					row[j] = 1
+					if name == positionIDs {
+						row[j] = int64(j)
+					}
+				}
+			}
+		}
+		inputs[k] = x
+	}
+	values, shape, err = m.f.Run(inputs, int64(len(rows)), int64(length))
+	if err == nil && (len(shape) == 0 || shape[0] != int64(len(rows))) {
+		err = fmt.Errorf("the output has the shape %v for %d texts", shape, len(rows))
+	}
+	return values, shape, err
+}
+
+// logits gives each row's score.
+func (m *Model) logits(rows []encoder.Row) ([]float32, error) {
+	values, shape, err := m.run(rows)
+	if err == nil && len(values) != len(rows) {
+		err = fmt.Errorf("the output has the shape %v, want one score for each pair", shape)
+	}
+	return values, err
+}
+
+// vectors gives each row's vector, of length one.
+func (m *Model) vectors(rows []encoder.Row) ([][]float32, error) {
+	values, shape, err := m.run(rows)
+	if err != nil {
+		return nil, err
+	}
+	if len(shape) == 3 && m.Config.Dense != nil {
+		return nil, errors.New("the folder names a Dense module, which the file's output does not have behind it; export the whole model")
+	}
+	out := make([][]float32, len(rows))
+	size := len(values) / len(rows)
+	for i, r := range rows {
+		v := values[i*size : (i+1)*size]
+		if len(shape) == 3 {
+			v = m.pool(v, len(r.IDs), int(shape[2]))
+		}
+		out[i] = normalized(v)
+	}
+	return out, nil
+}
+
+// pool makes one vector of the first n tokens'.
+func (m *Model) pool(tokens []float32, n, width int) []float32 {
+	switch m.Config.Pooling {
+	case embedding.CLS:
+		return tokens[:width]
+	case embedding.Last:
+		return tokens[(n-1)*width : n*width]
+	}
+	out := make([]float32, width)
+	for i := range n {
+		for j := range out {
+			out[j] += tokens[i*width+j] / float32(n)
+		}
+	}
+	return out
+}
+
+func normalized(v []float32) []float32 {
+	sum := 0.0
+	for _, x := range v {
+		sum += float64(x) * float64(x)
+	}
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = float32(float64(x) / max(math.Sqrt(sum), 1e-12))
+	}
+	return out
+}

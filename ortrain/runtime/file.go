@@ -1,0 +1,95 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// Port is an input or output of an ONNX file.
+type Port struct {
+	Name  string
+	Dims  []int64 // -1: known only when the graph runs
+	Float bool    // float32
+	Int   bool    // int64
+}
+
+// File is an ONNX file of another maker, whose outputs' sizes are known only after it ran. It is used by one goroutine at
+// a time.
+type File struct {
+	path   string
+	s      *ort.DynamicAdvancedSession
+	inputs []string
+	output string
+}
+
+// OpenFile loads an ONNX file. choose says which inputs will be given, and which output is wanted.
+func OpenFile(path string, o Options, choose func(inputs, outputs []Port) (in []string, out string, err error)) (*File, error) {
+	if err := Load(""); err != nil {
+		return nil, err
+	}
+	ins, outs, err := ort.GetInputOutputInfo(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: ONNX Runtime: %w", path, err)
+	}
+	f := &File{path: path}
+	if f.inputs, f.output, err = choose(ports(ins), ports(outs)); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	so, err := o.build()
+	if err != nil {
+		return nil, fmt.Errorf("ONNX Runtime session options: %w", err)
+	}
+	defer so.Destroy()
+	if f.s, err = ort.NewDynamicAdvancedSession(path, f.inputs, []string{f.output}, so); err != nil {
+		return nil, fmt.Errorf("%s: ONNX Runtime: %w", path, err)
+	}
+	return f, nil
+}
+
+func ports(infos []ort.InputOutputInfo) []Port {
+	var out []Port
+	for _, x := range infos {
+		if x.OrtValueType != ort.ONNXTypeTensor {
+			continue
+		}
+		out = append(out, Port{
+			Name: x.Name, Dims: x.Dimensions,
+			Float: x.DataType == ort.TensorElementDataTypeFloat, Int: x.DataType == ort.TensorElementDataTypeInt64,
+		})
+	}
+	return out
+}
+
+// Run runs the graph on int64 inputs of one shape, in the order that choose gave, and copies the output.
+func (f *File) Run(inputs [][]int64, dims ...int64) (values []float32, shape []int64, err error) {
+	in := make([]ort.Value, len(inputs))
+	defer func() {
+		for _, v := range in {
+			if v != nil {
+				err = errors.Join(err, v.Destroy())
+			}
+		}
+	}()
+	for i, data := range inputs {
+		t, err := ort.NewTensor(ort.Shape(dims), data)
+		if err != nil {
+			return nil, nil, fmt.Errorf("ONNX Runtime tensor of shape %v: %w", dims, err)
+		}
+		in[i] = t
+	}
+	out := []ort.Value{nil}
+	if err := f.s.Run(in, out); err != nil {
+		return nil, nil, fmt.Errorf("%s: ONNX Runtime: %w", f.path, explain(err))
+	}
+	defer func() { err = errors.Join(err, out[0].Destroy()) }()
+	t, ok := out[0].(*ort.Tensor[float32])
+	if !ok {
+		return nil, nil, fmt.Errorf("%s: the output %q is not float32", f.path, f.output)
+	}
+	return append([]float32(nil), t.GetData()...), append([]int64(nil), t.GetShape()...), nil
+}
+
+// Close frees the session.
+func (f *File) Close() error { return f.s.Destroy() }
