@@ -258,7 +258,7 @@ type evaluation struct {
 }
 
 // measure measures one task and writes what is known so far.
-func (e *evaluation) measure(p pending) error {
+func (e *evaluation) measure(p pending) (err error) {
 	folder := mteb.Folder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Rule: e.rule}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
 		if done, err := e.finished(folder, p.name, p.place, p.known.Queries); done || err != nil {
@@ -281,7 +281,13 @@ func (e *evaluation) measure(p pending) error {
 			return err
 		}
 	}
-	out, err := e.score(t)
+	j, err := e.journal(t)
+	if err != nil {
+		return err
+	}
+	finished := false
+	defer func() { err = errors.Join(err, j.Close(finished)) }()
+	out, err := e.score(t, j)
 	if err != nil {
 		return err
 	}
@@ -293,19 +299,15 @@ func (e *evaluation) measure(p pending) error {
 			return err
 		}
 	}
-	return e.write()
+	err = e.write()
+	finished = err == nil // until then the journal is all there is
+	return err
 }
 
-// score scores a task, from where an earlier evaluation was stopped.
-func (e *evaluation) score(t mteb.Task) (out eval.Outcome, err error) {
-	j, err := e.journal(t)
-	if err != nil {
-		return out, err
-	}
-	finished := false
-	defer func() { err = errors.Join(err, j.Close(finished)) }()
+// score scores a task, from where the journal ends.
+func (e *evaluation) score(t mteb.Task, j *eval.Journal) (eval.Outcome, error) {
 	bar := progress.New(t.Name, 0, 0)
-	out, err = eval.Run(e.c.Context, e.source.of(t.Name), t, e.rule, j, func(done, total int) {
+	out, err := eval.Run(e.c.Context, e.source.of(t.Name), t, e.rule, j, func(done, total int) {
 		bar.Total(total)
 		bar.Set(done, "texts")
 	})
@@ -313,7 +315,6 @@ func (e *evaluation) score(t mteb.Task) (out eval.Outcome, err error) {
 	if err != nil {
 		return out, err
 	}
-	finished = true
 	n := e.c.Int("int8-check")
 	if e.source.exact == nil || n <= 0 {
 		return out, nil

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// trained makes a small trained model of a kind and gives its folder and a file of test rows, one of them with a passage
+// of many windows.
+func trained(t *testing.T, kind string) (model, rows string) {
+	t.Helper()
+	dir := t.TempDir()
+	base := map[string]string{"embedding": "bert", "colbert": "bert", "reranker": "bert-reranker"}[kind]
+	args := []string{"train", kind, "--model", fixtures + base, "--train-dataset",
+		write(t, "train.jsonl", strings.Repeat(`{"query":"密码","pos":"苹果 水果","neg":"设置"}`+"\n"+`{"query":"水果","pos":"设置页面","neg":"密码"}`+"\n", 4)),
+		"--batch-size", "2", "--max-steps", "2", "--output-dir", dir + "/out"}
+	if kind == "reranker" {
+		args = append(args, "--max-len", "20", "--loss-type", "listwise_ce", "--train-group-size", "2")
+	} else {
+		args = append(args, "--query-max-len", "12", "--passage-max-len", "14")
+	}
+	call(t, "", args...).ok(t)
+	text := ""
+	for i := range 6 {
+		text += fmt.Sprintf(`{"query":["如何%[1]d"],"positive":["密码 %[1]d","%[2]s"],"negative":["水果","苹果 设置 %[1]d","页面"]}`+"\n", i, strings.Repeat("密码 苹果 水果 在设置页面 ", 9-i))
+	}
+	return dir + "/out/model", write(t, "rows.jsonl", text)
+}
+
+// scoresOf runs eval and gives its scores.
+func scoresOf(t *testing.T, env []string, args ...string) [][]float32 {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "scores.jsonl")
+	callEnv(t, env, "", append(append([]string{"eval"}, args...), "--save-scores", path)...).ok(t)
+	rows, err := jsonl.ReadLog[mteb.ScoreRow](path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out [][]float32
+	for _, r := range rows {
+		out = append(out, r.Scores)
+	}
+	return out
+}
+
+func largestDifference(a, b [][]float32) float64 {
+	worst := math.Abs(float64(len(a) - len(b)))
+	for i := range min(len(a), len(b)) {
+		for j := range a[i] {
+			worst = max(worst, math.Abs(float64(a[i][j]-b[i][j])))
+		}
+	}
+	return worst
+}
+
+// The ways to score, of every kind of model: model.onnx gives the folder's scores; the windows of a long passage never
+// less than its beginning, and more somewhere; several models one table.
+func TestWaysToScore(t *testing.T) {
+	for _, kind := range []string{"embedding", "colbert", "reranker"} {
+		t.Run(kind, func(t *testing.T) {
+			model, rows := trained(t, kind)
+			plain := scoresOf(t, nil, "--model", model, "--data", rows, "--passage-max-len", "14", "--max-len", "20")
+			windows := scoresOf(t, nil, "--model", model, "--data", rows, "--passage-max-len", "14", "--max-len", "20", "--long-docs", "max-window")
+			raised := false
+			for i := range plain {
+				for j := range plain[i] {
+					d := float64(windows[i][j] - plain[i][j])
+					if d < -1e-5 || j != 1 && d > 1e-5 {
+						t.Errorf("query %d, candidate %d: %g in windows, %g cut", i, j, windows[i][j], plain[i][j])
+					}
+					raised = raised || d > 1e-5
+				}
+			}
+			if !raised && kind != "reranker" { // whose windows have at least 101 tokens, more than this model's
+				t.Error("no window scored more than a beginning")
+			}
+			if kind != "colbert" {
+				file := scoresOf(t, nil, "--model", model+"/model.onnx", "--data", rows, "--passage-max-len", "14", "--max-len", "20")
+				if d := largestDifference(file, plain); d > 1e-5 {
+					t.Errorf("model.onnx scores differ by %g", d)
+				}
+			}
+			table := call(t, "", "eval", "--model", model, "--model", fixtures+"bert-reranker", "--data", rows, "--format", "csv").ok(t)
+			if lines := strings.Split(strings.TrimSpace(table.stdout), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[0], "model,size (GB),rows,average") {
+				t.Errorf("a table of two models:\n%s", table.stdout)
+			}
+		})
+	}
+}
+
+// An evaluation whose journal is there goes on, to the same scores; --fresh begins again.
+func TestEvalGoesOn(t *testing.T) {
+	model, rows := trained(t, "embedding")
+	home := t.TempDir()
+	env := []string{"RAG_RETRIEVAL_HOME=" + home}
+	want := scoresOf(t, env, "--model", model, "--data", rows)
+	dir := filepath.Join(home, "scores")
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Fatalf("a finished evaluation left %v", left)
+	}
+	name := journalOf(t, env, model, rows, dir)
+	kept := [][]float32{{9, 9, 9, 9, 9}, {8, 8, 8, 8, 8}}
+	if err := jsonl.Write(filepath.Join(dir, name), kept); err != nil {
+		t.Fatal(err)
+	}
+	got := scoresOf(t, env, "--model", model, "--data", rows)
+	if largestDifference(got[:2], kept) != 0 || largestDifference(got[2:], want[2:]) != 0 {
+		t.Errorf("went on to %v, want %v behind the journal's", got, want[2:])
+	}
+	if err := jsonl.Write(filepath.Join(dir, name), kept); err != nil {
+		t.Fatal(err)
+	}
+	if got := scoresOf(t, env, "--model", model, "--data", rows, "--fresh"); largestDifference(got, want) != 0 {
+		t.Errorf("--fresh gave %v, want %v", got, want)
+	}
+}
+
+// journalOf finds the name of an evaluation's journal: it stays where the results cannot be written.
+func journalOf(t *testing.T, env []string, model, rows, dir string) string {
+	t.Helper()
+	bad := write(t, "bad.json", "")
+	o := callEnv(t, env, "", "eval", "--model", model, "--data", rows, "--save-scores", bad+"/x")
+	if o.code == 0 {
+		t.Fatal("wrote below a file")
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 {
+		t.Fatalf("journals: %v %v", left, err)
+	}
+	return left[0].Name()
+}
+
+// int8 scores are near to fp32's, the same in every batch, and the loss of MAP is printed and kept.
+func TestInt8(t *testing.T) {
+	dir := t.TempDir()
+	rows := filepath.Join(dir, "rows.jsonl")
+	var text strings.Builder
+	for i := range 12 {
+		fmt.Fprintf(&text, `{"query":["如何%d"],"positive":["密码 %[1]d"],"negative":["水果 %[1]d","苹果 设置 %[1]d","页面"]}`+"\n", i)
+	}
+	if err := os.WriteFile(rows, []byte(text.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	model := wideModel(t)
+	exact := scoresOf(t, nil, "--model", model, "--kind", "embedding", "--data", rows)
+	fast := scoresOf(t, nil, "--model", model, "--kind", "embedding", "--data", rows, "--int8")
+	if d := largestDifference(exact, fast); d == 0 || d > 0.05 {
+		t.Errorf("int8 scores differ by %g from fp32's, want a little", d)
+	}
+	one := write(t, "one.jsonl", strings.SplitAfter(text.String(), "\n")[7])
+	if alone := scoresOf(t, nil, "--model", model, "--kind", "embedding", "--data", one, "--int8"); largestDifference(alone, fast[7:8]) != 0 {
+		t.Errorf("alone %v, among others %v", alone, fast[7])
+	}
+	report := filepath.Join(dir, "report.json")
+	o := call(t, "", "eval", "--model", model, "--kind", "embedding", "--data", rows, "--int8", "--int8-check", "5", "--json", report).ok(t)
+	if !strings.Contains(o.stderr, "MAP of 5 queries is") {
+		t.Errorf("stderr: %s", o.stderr)
+	}
+	r, err := mteb.ReadReport(report)
+	if err != nil || r.Results[0].Int8 == nil || r.Results[0].Int8.Queries != 5 {
+		b, _ := json.Marshal(r)
+		t.Errorf("report %s, %v", b, err)
+	}
+	call(t, "", "eval", "--model", model+"/x.onnx", "--data", rows, "--int8").fails(t, 1, "without int8")
+}
+
+// wideModel writes a BERT of random weights whose layers are wide enough to be quantized.
+func wideModel(t *testing.T) string {
+	t.Helper()
+	const hidden, wide, vocabulary, positions = 64, 128, 138, 20
+	dir := t.TempDir()
+	config := fmt.Sprintf(`{"model_type":"bert","architectures":["BertModel"],"hidden_act":"gelu","hidden_size":%d,"intermediate_size":%d,
+"num_attention_heads":4,"num_hidden_layers":2,"vocab_size":%d,"max_position_embeddings":%d,"type_vocab_size":2,"layer_norm_eps":1e-12}`,
+		hidden, wide, vocabulary, positions)
+	words, err := os.ReadFile(fixtures + "bert/vocab.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"config.json": config, "vocab.txt": string(words)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	var tensors []safetensors.Tensor
+	add := func(name string, scale, mean float64, dims ...int64) {
+		values := make([]float32, onnx.Elements(dims))
+		for i := range values {
+			values[i] = float32(mean + scale*r.NormFloat64())
+		}
+		tensors = append(tensors, safetensors.FromFloat32(name, values, dims...))
+	}
+	norm := func(name string) {
+		add(name+".LayerNorm.weight", 0.1, 1, hidden)
+		add(name+".LayerNorm.bias", 0.1, 0, hidden)
+	}
+	linear := func(name string, out, in int64) {
+		add(name+".weight", 0.1, 0, out, in)
+		add(name+".bias", 0.1, 0, out)
+	}
+	add("embeddings.word_embeddings.weight", 1, 0, vocabulary, hidden)
+	add("embeddings.position_embeddings.weight", 0.1, 0, positions, hidden)
+	add("embeddings.token_type_embeddings.weight", 0.1, 0, 2, hidden)
+	norm("embeddings")
+	for i := range 2 {
+		layer := fmt.Sprintf("encoder.layer.%d.", i)
+		for _, part := range []string{"query", "key", "value"} {
+			linear(layer+"attention.self."+part, hidden, hidden)
+		}
+		linear(layer+"attention.output.dense", hidden, hidden)
+		norm(layer + "attention.output")
+		linear(layer+"intermediate.dense", wide, hidden)
+		linear(layer+"output.dense", hidden, wide)
+		norm(layer + "output")
+	}
+	if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), nil, tensors); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
