@@ -65,6 +65,11 @@ func doctor() error {
 	check("ONNX Runtime", v+" "+path, err)
 	if err == nil {
 		check("a session", "runs on the CPU", tryRuntime())
+		state, found := "ok", "its provider loads"
+		if _, _, err := runtime.Resolve(runtime.CUDA); err != nil {
+			state, found = "none", err.Error() // not needed
+		}
+		rows = append(rows, []string{"CUDA", state, found})
 	}
 	check("cores", fmt.Sprint(goruntime.NumCPU()), nil)
 	check("cache folder", runtime.Home(), nil)

@@ -16,8 +16,6 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/refs"
-	"rag-retrieval-go/models/scoring"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 func encodeCommand() *cli.Command {
@@ -26,13 +24,11 @@ func encodeCommand() *cli.Command {
 		Description: `Examples:
   echo '{"text": "reverses the order of the elements"}' | rag-retrieval encode --model out/model
   rag-retrieval encode --model out/model --as passage < texts.jsonl > vectors.jsonl`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder of the model", Required: true},
 			&cli.StringFlag{Name: "as", Usage: "query or passage: which maximal length of the training run applies", Value: "passage"},
 			&cli.IntFlag{Name: "max-len", Usage: "tokens of a text; 0: the model's own limit"},
-			&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
-			&cli.BoolFlag{Name: "int8", Usage: int8Usage},
-		},
+		}, engineFlags()...),
 		OnUsageError: onUsageError,
 		Action:       encode,
 	}
@@ -49,7 +45,11 @@ func encode(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	m, enc, err := openEncoder(dir, scoring.Options{Options: runtime.Options{Threads: c.Int("threads")}, Int8: c.Bool("int8")})
+	o, err := engine(c)
+	if err != nil {
+		return err
+	}
+	m, enc, err := openEncoder(dir, o)
 	if err != nil {
 		return err
 	}

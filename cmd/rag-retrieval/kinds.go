@@ -17,7 +17,6 @@ import (
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 // kind is what the commands know of a kind of model.
@@ -113,7 +112,11 @@ type scorer struct {
 // openScorer opens a model for scoring samples.
 func openScorer(c *cli.Context, x scored) (s *scorer, err error) {
 	s = &scorer{}
-	o := scoring.Options{Options: runtime.Options{Threads: c.Int("threads")}, Int8: x.int8}
+	o, err := engine(c)
+	if err != nil {
+		return s, err
+	}
+	o.Int8 = x.int8
 	switch how := c.String("long-docs"); how {
 	case "truncate":
 	case "max-window":

@@ -616,6 +616,7 @@ func TestBadCalls(t *testing.T) {
 		{2, "--document and --format table go with --query", []string{"rerank", "--model", tiny, "--document", "x"}},
 		{2, "--query has no documents", []string{"rerank", "--model", tiny, "--query", "x"}},
 		{1, "no-such-file: no such file", []string{"rerank", "--model", tiny, "no-such-file"}},
+		{2, "--provider is \"tpu\"", []string{"rerank", "--model", tiny, "--provider", "tpu"}},
 		{2, "--long-docs is \"cut\"", []string{"rerank", "--model", tiny, "--long-docs", "cut"}},
 		{2, "--model does not go with --suite", []string{"eval", "--suite", "s.yaml", "--model", tiny}},
 		{2, "prompts are for embedding models", []string{"eval", "--model", fixtures + "distilbert-reranker", "--kind", "reranker", "--query-prompt", "x", "--data", data}},

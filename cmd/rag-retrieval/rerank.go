@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 
@@ -16,7 +17,9 @@ import (
 
 	"rag-retrieval-go/eval"
 	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 func rerankCommand() *cli.Command {
@@ -44,7 +47,7 @@ Examples:
 
 // scoringFlags say how texts are scored.
 func scoringFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "kind", Usage: "kind of the model: embedding, colbert or reranker; default: what the folder says of itself"},
 		&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
 		&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
@@ -53,12 +56,33 @@ func scoringFlags() []cli.Flag {
 		&cli.StringFlag{Name: "query-prompt", Usage: "put this before queries of an embedding model, instead of its own prompt"},
 		&cli.StringFlag{Name: "passage-prompt", Usage: "put this before passages of an embedding model, instead of its own prompt"},
 		&cli.BoolFlag{Name: "padding-competes", Usage: "ColBERT: padding competes as a vector of zeros, as in RAG-Retrieval; to compare with its numbers"},
+	}, engineFlags()...)
+}
+
+// engineFlags say what computes.
+func engineFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
-		&cli.BoolFlag{Name: "int8", Usage: int8Usage},
+		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers: faster, scores close to those of fp32"},
+		&cli.StringFlag{Name: "provider", Usage: "cpu, cuda, or auto: cuda where it works", Value: runtime.CPU},
 	}
 }
 
-const int8Usage = "linear layers in 8-bit integers: faster, scores close to those of fp32"
+// engine reads engineFlags.
+func engine(c *cli.Context) (scoring.Options, error) {
+	provider := c.String("provider")
+	if !slices.Contains(runtime.Providers, provider) {
+		return scoring.Options{}, usagef("--provider is %q, want one of %v", provider, runtime.Providers)
+	}
+	use, reason, err := runtime.Resolve(provider)
+	if err != nil {
+		return scoring.Options{}, err
+	}
+	if reason != nil {
+		fmt.Fprintf(os.Stderr, "running on the CPU: %v\n", reason)
+	}
+	return scoring.Options{Options: runtime.Options{Provider: use, Threads: c.Int("threads")}, Int8: c.Bool("int8")}, nil
+}
 
 func rerank(c *cli.Context) (err error) {
 	format := c.String("format")

@@ -10,6 +10,8 @@ import (
 
 // Options say how a session runs. The zero value is one thread per core on the CPU with ONNX Runtime's defaults.
 type Options struct {
+	// Provider is CPU or CUDA; empty means CPU. See Resolve.
+	Provider string
 	// Threads is the number of threads within an operator; 0 means one per core.
 	Threads int
 	// Training tunes the session for graphs whose weights are inputs and whose shapes vary: no memory pattern
@@ -73,6 +75,9 @@ func (o Options) build() (*ort.SessionOptions, error) {
 	}
 	if o.Profile != "" {
 		errs = append(errs, so.EnableProfiling(o.Profile))
+	}
+	if o.Provider == CUDA {
+		errs = append(errs, appendCUDA(so))
 	}
 	for k, v := range o.Config {
 		errs = append(errs, so.AddSessionConfigEntry(k, v))

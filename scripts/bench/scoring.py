@@ -56,8 +56,9 @@ def on_onnxruntime(folder, output, first, second=None):
 def compare(name, runs, sides, unit):
     seconds = {side: [] for side in sides}
     results = {}
-    for f in list(sides.values())[1:]:
-        f()  # the peers' warm-up
+    for side, f in sides.items():
+        if not side.startswith("this project"):
+            f()  # the peers' warm-up
     for _ in range(runs):
         for side, f in sides.items():
             s, results[side] = timed(f)
@@ -80,8 +81,14 @@ def main():
     texts = [json.loads(x)["pos"] for x in open(os.path.join(a.data, "train.jsonl"), encoding="utf-8")][:a.texts]
     model = SentenceTransformer(a.embedding, device="cpu")
     model.max_seq_length = LENGTH
+
+    def encoded(*flags):
+        rows = ours(["encode", "--model", a.embedding, "--as", "passage", "--max-len", str(LENGTH), *flags], [{"text": t} for t in texts])
+        return [r["embedding"] for r in rows]
+
     compare(f"{len(texts)} texts", a.runs, {
-        "this project": lambda: [r["embedding"] for r in ours(["encode", "--model", a.embedding, "--as", "passage", "--max-len", str(LENGTH)], [{"text": t} for t in texts])],
+        "this project": lambda: encoded(),
+        "this project, --int8": lambda: encoded("--int8"),
         "sentence-transformers": lambda: model.encode(texts, batch_size=BATCH, show_progress_bar=False),
         "ONNX Runtime, padded": on_onnxruntime(a.embedding, "sentence_embedding", texts),
     }, len(texts))
@@ -91,8 +98,13 @@ def main():
     pairs = [(r["query"], d) for r in rows for d in r["documents"]]
     cross = CrossEncoder(a.reranker, device="cpu", max_length=LENGTH)
     padded = on_onnxruntime(a.reranker, "logits", [q for q, _ in pairs], [d for _, d in pairs])
+
+    def reranked(*flags):
+        return [s for r in ours(["rerank", "--model", a.reranker, "--max-len", str(LENGTH), *flags], rows) for s in r["scores"]]
+
     compare(f"{len(pairs)} pairs", a.runs, {
-        "this project": lambda: [s for r in ours(["rerank", "--model", a.reranker, "--max-len", str(LENGTH)], rows) for s in r["scores"]],
+        "this project": lambda: reranked(),
+        "this project, --int8": lambda: reranked("--int8"),
         "CrossEncoder": lambda: cross.predict(pairs, batch_size=BATCH, show_progress_bar=False, activation_fn=torch.nn.Identity()),
         "ONNX Runtime, padded": lambda: padded()[:, 0],
     }, len(pairs))
