@@ -124,6 +124,9 @@ link() { [ "$(readlink "$2" 2>/dev/null)" = "$1" ] || { rm -f "$2" && ln -s "$1"
 absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$OLDPWD/$1" ;; esac; }
 link "$(absolute "$ort_lib")" "$root/.rag-retrieval/lib/$lib"
 link "$(absolute "$tok_lib")" "$root/.rag-retrieval/lib/libtokenizers.a"
+# ONNX Runtime's C header, for the small binding of device memory; the Go library brings it.
+go mod download github.com/yalue/onnxruntime_go
+link "$(go list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)" "$root/.rag-retrieval/include"
 [ $want_model = yes ] && link "$HOME_DIR/models" "$root/.rag-retrieval/models"
 
 go build -o bin/rag-retrieval ./cmd/rag-retrieval

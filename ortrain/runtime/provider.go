@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -47,16 +48,28 @@ func tryCUDA() error {
 		return err
 	}
 	defer so.Destroy()
-	return appendCUDA(so)
+	return appendCUDA(so, Options{})
 }
 
-func appendCUDA(so *ort.SessionOptions) error {
+// appendCUDA makes a session run on CUDA.
+func appendCUDA(so *ort.SessionOptions, o Options) error {
 	options, err := ort.NewCUDAProviderOptions()
 	if err != nil {
 		return explainCUDA(err)
 	}
 	defer options.Destroy()
-	return explainCUDA(so.AppendExecutionProviderCUDA(options))
+	settings := map[string]string{"use_tf32": "0"}
+	if o.TF32 {
+		settings["use_tf32"] = "1"
+	}
+	if o.MemoryLimit > 0 {
+		settings["gpu_mem_limit"] = strconv.FormatInt(o.MemoryLimit, 10)
+	}
+	errs := []error{options.Update(settings)}
+	if o.Device != nil {
+		errs = append(errs, so.AddSessionConfigEntry("session.use_env_allocators", "1"))
+	}
+	return explainCUDA(errors.Join(append(errs, so.AppendExecutionProviderCUDA(options))...))
 }
 
 // explainCUDA adds what to do.

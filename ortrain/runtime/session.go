@@ -12,6 +12,12 @@ import (
 type Options struct {
 	// Provider is CPU or CUDA; empty means CPU. See Resolve.
 	Provider string
+	// Device is the memory that the session shares with others; nil: it has its own.
+	Device *Device
+	// MemoryLimit bounds the memory that CUDA takes, in bytes; 0: all that there is.
+	MemoryLimit int64
+	// TF32 lets CUDA round the factors of fp32 matrix products to 10 bits of mantissa.
+	TF32 bool
 	// Threads is the number of threads within an operator; 0 means one per core.
 	Threads int
 	// Training tunes the session for graphs whose weights are inputs and whose shapes vary: no memory pattern
@@ -27,6 +33,7 @@ type Options struct {
 // Session is a loaded graph.
 type Session struct {
 	s *ort.DynamicAdvancedSession
+	d *Device
 }
 
 // NewSession loads a graph from an ONNX file's bytes.
@@ -56,7 +63,14 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime session: %w", err)
 	}
-	return &Session{s}, nil
+	return &Session{s, o.Device}, nil
+}
+
+func (o Options) provider() string {
+	if o.Provider == "" {
+		return CPU
+	}
+	return o.Provider
 }
 
 func (o Options) build() (*ort.SessionOptions, error) {
@@ -77,7 +91,7 @@ func (o Options) build() (*ort.SessionOptions, error) {
 		errs = append(errs, so.EnableProfiling(o.Profile))
 	}
 	if o.Provider == CUDA {
-		errs = append(errs, appendCUDA(so))
+		errs = append(errs, appendCUDA(so, o))
 	}
 	for k, v := range o.Config {
 		errs = append(errs, so.AddSessionConfigEntry(k, v))
@@ -163,6 +177,9 @@ func bindOwned[T Element](b *Binding, bind func(string, *Tensor) error, name str
 
 // Run runs the graph on what is bound.
 func (b *Binding) Run() error {
+	if err := b.session.d.wait(b); err != nil {
+		return fmt.Errorf("ONNX Runtime: %w", explain(err))
+	}
 	if err := b.session.s.RunWithBinding(b.b); err != nil {
 		return fmt.Errorf("ONNX Runtime: %w", explain(err))
 	}

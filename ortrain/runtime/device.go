@@ -1,0 +1,165 @@
+package runtime
+
+/*
+#cgo CFLAGS: -I${SRCDIR}/../../.rag-retrieval/include
+#cgo linux LDFLAGS: -ldl
+#include "native.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"unsafe"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// Device is the memory that a provider computes in. Blocks taken from it stay where they are between runs: only what is
+// bound from the host's memory is copied. All sessions on the device share one arena.
+//
+// A nil Device is the host's memory, which the CPU provider computes in without any copy.
+type Device struct {
+	native C.rr_device
+	shared bool
+	copies *Session
+	// The binding of the graph that copies; up and down differ in where its input and output lie.
+	copy *Binding
+}
+
+// copied is how many elements are copied at once: what is on its way lies in the device's memory twice.
+const copied = 16 << 20
+
+// The names of the memories that ONNX Runtime's providers compute in.
+var memories = map[string]struct{ memory, provider string }{
+	CUDA: {"Cuda", "CUDAExecutionProvider"},
+	CPU:  {"Cpu", "CPUExecutionProvider"},
+}
+
+// OpenDevice opens the memory of the options' provider, which Resolve gave. On the CPU that is ONNX Runtime's own
+// allocator: slower than the host's memory, and of use where a machine without a GPU is to try what would be done on one.
+func OpenDevice(o Options) (*Device, error) {
+	if err := Load(""); err != nil {
+		return nil, err
+	}
+	d := &Device{}
+	if err := d.open(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("memory of the device: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+func (d *Device) open(o Options) (err error) {
+	kind, ok := memories[o.provider()]
+	if !ok {
+		return fmt.Errorf("no memory of the provider %q", o.Provider)
+	}
+	path, name := C.CString(loading.path), C.CString(kind.memory)
+	defer C.free(unsafe.Pointer(path))
+	defer C.free(unsafe.Pointer(name))
+	if err := native(C.rr_open(&d.native, path, name)); err != nil {
+		return err
+	}
+	if o.Provider == CUDA {
+		provider, limit := C.CString(kind.provider), C.CString(strconv.FormatInt(o.MemoryLimit, 10))
+		defer C.free(unsafe.Pointer(provider))
+		defer C.free(unsafe.Pointer(limit))
+		if err := native(C.rr_share(&d.native, provider, limit)); err != nil {
+			return err
+		}
+		d.shared = true
+	}
+	o.Device, o.Profile = d, ""
+	g := onnx.NewGraph("copy")
+	g.Output("to", g.Identity(g.Input("from", onnx.Float32, onnx.N("elements"))))
+	model, err := g.Bytes()
+	if err != nil {
+		return err
+	}
+	if d.copies, err = NewSession(model, o); err != nil {
+		return err
+	}
+	if d.copy, err = d.copies.NewBinding(); err != nil {
+		return err
+	}
+	// The pointer is the only field of the library's session, and of the session in it.
+	session := first(unsafe.Pointer(d.copies.s))
+	return native(C.rr_use(&d.native, first(session)))
+}
+
+// first is the pointer that a struct begins with: onnxruntime_go keeps its native pointers there, and to itself.
+func first(p unsafe.Pointer) unsafe.Pointer { return *(*unsafe.Pointer)(p) }
+
+// native makes an error of a message, and frees it.
+func native(message *C.char) error {
+	if message == nil {
+		return nil
+	}
+	defer C.free(unsafe.Pointer(message))
+	return errors.New(C.GoString(message))
+}
+
+// alloc takes memory for n float32.
+func (d *Device) alloc(n int) (p unsafe.Pointer, err error) {
+	if err := native(C.rr_alloc(&d.native, C.size_t(4*n), &p)); err != nil {
+		return nil, fmt.Errorf("%d MiB of the device's memory: %w", 4*n>>20, explain(err))
+	}
+	return p, nil
+}
+
+func (d *Device) free(p unsafe.Pointer) error { return native(C.rr_free(&d.native, p)) }
+
+// tensor makes a float32 tensor over memory of the device.
+func (d *Device) tensor(p unsafe.Pointer, dims []int64) (*Tensor, error) {
+	v := &deviceValue{d: d}
+	err := native(C.rr_tensor(&d.native, p, C.size_t(4*onnx.Elements(dims)), (*C.int64_t)(unsafe.SliceData(dims)),
+		C.size_t(len(dims)), C.ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &v.value))
+	if err != nil {
+		return nil, fmt.Errorf("tensor of shape %v on the device: %w", dims, err)
+	}
+	return &Tensor{v}, nil
+}
+
+// wait waits until what was bound has been copied.
+func (d *Device) wait(b *Binding) error {
+	if d == nil {
+		return nil
+	}
+	return native(C.rr_wait(&d.native, first(unsafe.Pointer(b.b))))
+}
+
+// Close frees what the device was opened with. Its blocks, and all sessions on it, must be closed before.
+func (d *Device) Close() error {
+	if d == nil {
+		return nil
+	}
+	err := errors.Join(d.copy.Close(), d.copies.Close())
+	shared := C.int(0)
+	if d.shared {
+		shared = 1
+	}
+	return errors.Join(err, native(C.rr_close(&d.native, shared)))
+}
+
+// deviceValue is a value that onnxruntime_go binds and runs like its own. It only hands the pointer over: the methods of
+// the embedded interface are never called.
+type deviceValue struct {
+	ort.Value
+	d     *Device
+	value *C.OrtValue
+}
+
+// GetInternals gives the pointer in the library's own wrapper, a struct of that pointer alone.
+func (v *deviceValue) GetInternals() *ort.ValueInternalData {
+	return (*ort.ValueInternalData)(unsafe.Pointer(&v.value))
+}
+
+// Destroy frees the value, not its memory.
+func (v *deviceValue) Destroy() error {
+	C.rr_release(&v.d.native, v.value)
+	v.value = nil
+	return nil
+}
