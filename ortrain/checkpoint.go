@@ -13,6 +13,7 @@ import (
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // The files of a checkpoint folder.
@@ -32,10 +33,10 @@ type state struct {
 // momentPrefixes tell the moments' tensors from the parameters' in a checkpoint, in PyTorch's names.
 var momentPrefixes = [2]string{"exp_avg/", "exp_avg_sq/"}
 
-// buffers gives the flat buffers that a checkpoint holds with the prefixes of their tensors.
-func (t *Trainer) buffers() map[string][]float32 {
-	return map[string][]float32{
-		"": t.parameters.Data, momentPrefixes[0]: t.moments[0].Data, momentPrefixes[1]: t.moments[1].Data,
+// blocks gives the flat blocks that a checkpoint holds with the prefixes of their tensors.
+func (t *Trainer) blocks() map[string]*runtime.Block {
+	return map[string]*runtime.Block{
+		"": t.parameters, momentPrefixes[0]: t.moments[0], momentPrefixes[1]: t.moments[1],
 	}
 }
 
@@ -48,7 +49,11 @@ func (t *Trainer) saveCheckpoint(dir string, host any) error {
 func (t *Trainer) fillCheckpoint(tmp string, host any) error {
 	var tensors []safetensors.Tensor
 	for _, prefix := range []string{"", momentPrefixes[0], momentPrefixes[1]} {
-		err := t.set.Layout.Each(t.buffers()[prefix], func(p flat.Param, values []float32) error {
+		block, err := read(t.blocks()[prefix])
+		if err != nil {
+			return err
+		}
+		err = t.set.Layout.Each(block, func(p flat.Param, values []float32) error {
 			tensors = append(tensors, safetensors.FromFloat32(prefix+p.Name, values, p.Dims...))
 			return nil
 		})
@@ -121,18 +126,8 @@ func openCheckpoint(dir string) (s state, f *safetensors.File, err error) {
 
 // load takes parameters, moments and step from a checkpoint's tensors.
 func (t *Trainer) load(s state, f *safetensors.File) error {
-	for prefix, buffer := range t.buffers() {
-		if err := t.set.Layout.Each(buffer, func(p flat.Param, values []float32) error {
-			saved, err := f.Float32(prefix + p.Name)
-			if err != nil {
-				return err
-			}
-			if len(saved) != len(values) {
-				return fmt.Errorf("tensor %q has %d elements, the model has %d", prefix+p.Name, len(saved), len(values))
-			}
-			copy(values, saved)
-			return nil
-		}); err != nil {
+	for prefix, block := range t.blocks() {
+		if err := write(block, func(all []float32) error { return t.loadTensors(f, prefix, all) }); err != nil {
 			return err
 		}
 	}
@@ -141,4 +136,19 @@ func (t *Trainer) load(s state, f *safetensors.File) error {
 	}
 	t.step = s.Step
 	return nil
+}
+
+// loadTensors fills a flat buffer with the tensors whose names have the prefix.
+func (t *Trainer) loadTensors(f *safetensors.File, prefix string, all []float32) error {
+	return t.set.Layout.Each(all, func(p flat.Param, values []float32) error {
+		saved, err := f.Float32(prefix + p.Name)
+		if err != nil {
+			return err
+		}
+		if len(saved) != len(values) {
+			return fmt.Errorf("tensor %q has %d elements, the model has %d", prefix+p.Name, len(saved), len(values))
+		}
+		copy(values, saved)
+		return nil
+	})
 }

@@ -14,7 +14,7 @@ type chunks struct {
 	set                               *artifact.Chunks
 	encode, compare, backwards        *runtime.Session
 	encoding, comparing, backwardPass *runtime.Binding
-	encoded, gradients                []float32
+	encoded, gradients                *runtime.Block // of at least a batch's rows
 }
 
 func openChunks(t *Trainer) (*chunks, error) {
@@ -51,17 +51,15 @@ const streams = 1 << 20
 
 // loss encodes the chunks of micro-batch number stream and compares them; the gradients of the encoded rows are filled.
 func (c *chunks) loss(t *Trainer, b *Batch, stream int, drop bool) (float64, error) {
-	rows := int64(0)
-	for _, chunk := range b.Chunks {
-		rows += chunk.Dims[c.set.Rows]
+	rows, width := c.rows(b), onnx.Elements(c.set.Width)
+	if err := errors.Join(c.reserve(t, &c.encoded, rows*width), c.reserve(t, &c.gradients, rows*width)); err != nil {
+		return 0, err
 	}
-	width := onnx.Elements(c.set.Width)
-	c.encoded, c.gradients = sized(c.encoded, rows*width), sized(c.gradients, rows*width)
-	err := c.each(b, func(k int, chunk *Batch, dims []int64, at, end int64) error {
+	err := c.each(b, func(k int, chunk *Batch, dims []int64, at int64) error {
 		if err := c.bind(t, c.encoding, chunk, stream+k*streams, drop); err != nil {
 			return err
 		}
-		if err := c.encoding.OutputFloats(artifact.EncodedValue, c.encoded[at:end], dims...); err != nil {
+		if err := c.encoding.OutputView(artifact.EncodedValue, c.encoded, at, dims...); err != nil {
 			return err
 		}
 		return c.encoding.Run()
@@ -73,10 +71,10 @@ func (c *chunks) loss(t *Trainer, b *Batch, stream int, drop bool) (float64, err
 	if err := b.Bind(c.comparing); err != nil {
 		return 0, err
 	}
-	if err := c.comparing.Floats(artifact.EncodedValue, c.encoded, all...); err != nil {
+	if err := c.comparing.View(artifact.EncodedValue, c.encoded, 0, all...); err != nil {
 		return 0, err
 	}
-	if err := c.comparing.OutputFloats(artifact.EncodedValue+artifact.GradientSuffix, c.gradients, all...); err != nil {
+	if err := c.comparing.OutputView(artifact.EncodedValue+artifact.GradientSuffix, c.gradients, 0, all...); err != nil {
 		return 0, err
 	}
 	if err := c.comparing.Run(); err != nil {
@@ -85,18 +83,27 @@ func (c *chunks) loss(t *Trainer, b *Batch, stream int, drop bool) (float64, err
 	return float64(t.loss.Value()), nil
 }
 
+// rows counts what a batch's chunks encode to.
+func (c *chunks) rows(b *Batch) int64 {
+	n := int64(0)
+	for _, chunk := range b.Chunks {
+		n += chunk.Dims[c.set.Rows]
+	}
+	return n
+}
+
 // backward adds the gradients of one micro-batch, times its share of the step, to the step's and gives its loss.
 func (c *chunks) backward(t *Trainer, b *Batch, stream int, share float64) (float64, error) {
 	loss, err := c.loss(t, b, stream, true)
 	if err != nil {
 		return 0, err
 	}
-	return loss, c.each(b, func(k int, chunk *Batch, dims []int64, at, end int64) error {
+	return loss, c.each(b, func(k int, chunk *Batch, dims []int64, at int64) error {
 		if err := c.bind(t, c.backwardPass, chunk, stream+k*streams, true); err != nil {
 			return err
 		}
 		name := artifact.EncodedValue + artifact.GradientSuffix
-		if err := c.backwardPass.Floats(name, c.gradients[at:end], dims...); err != nil {
+		if err := c.backwardPass.View(name, c.gradients, at, dims...); err != nil {
 			return err
 		}
 		if err := c.backwardPass.Run(); err != nil {
@@ -107,16 +114,15 @@ func (c *chunks) backward(t *Trainer, b *Batch, stream int, share float64) (floa
 }
 
 // each visits the chunks with the shape of what they encode to and its place among all.
-func (c *chunks) each(b *Batch, f func(k int, chunk *Batch, dims []int64, at, end int64) error) error {
+func (c *chunks) each(b *Batch, f func(k int, chunk *Batch, dims []int64, at int64) error) error {
 	width := onnx.Elements(c.set.Width)
 	at := int64(0)
 	for k, chunk := range b.Chunks {
 		rows := chunk.Dims[c.set.Rows]
-		end := at + rows*width
-		if err := f(k, chunk, append([]int64{rows}, c.set.Width...), at, end); err != nil {
+		if err := f(k, chunk, append([]int64{rows}, c.set.Width...), at); err != nil {
 			return fmt.Errorf("chunk %d of %d: %w", k+1, len(b.Chunks), err)
 		}
-		at = end
+		at += rows * width
 	}
 	return nil
 }
@@ -129,11 +135,18 @@ func (c *chunks) bind(t *Trainer, to *runtime.Binding, chunk *Batch, stream int,
 	return chunk.Bind(to)
 }
 
-func sized(x []float32, n int64) []float32 {
-	if int64(cap(x)) < n {
-		return make([]float32, n)
+// reserve makes a block hold n elements at least. What it held is lost.
+func (c *chunks) reserve(t *Trainer, b **runtime.Block, n int64) error {
+	if *b != nil && int64((*b).Len()) >= n {
+		return nil
 	}
-	return x[:n]
+	err := (*b).Close()
+	*b = nil
+	if err != nil {
+		return err
+	}
+	*b, err = t.device().NewBlock(int(n))
+	return err
 }
 
 // Close frees all native memory.
@@ -142,5 +155,5 @@ func (c *chunks) Close() error {
 		return nil
 	}
 	return errors.Join(c.encoding.Close(), c.comparing.Close(), c.backwardPass.Close(),
-		c.encode.Close(), c.compare.Close(), c.backwards.Close())
+		c.encode.Close(), c.compare.Close(), c.backwards.Close(), c.encoded.Close(), c.gradients.Close())
 }

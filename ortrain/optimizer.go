@@ -5,41 +5,77 @@ import (
 	"fmt"
 	"math"
 	goruntime "runtime"
+	"slices"
 	"sync"
 
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// viewSize is how many elements one run of an optimizer graph works on: at 256 Ki elements all intermediates stay in
-// the cache, which makes a step three times faster than one run over the whole buffer.
+// viewSize is how many elements one run of an optimizer graph works on where the host computes: at 256 Ki elements all
+// intermediates stay in the cache, which makes a step three times faster than one run over the whole block. A device runs
+// once for the decayed elements and once for the others.
 const viewSize = 256 << 10
 
-// optimizer runs the optimizer's graphs over views of the trainer's flat buffers, several views at a time.
+// optimizer runs the optimizer's graphs over views of the trainer's flat blocks, on the host several views at a time.
 type optimizer struct {
 	workers            int
 	adamw, norms, adds *runtime.Session
 	views              []*view
-	scalars            map[string][]float32
+	scalars            *scalars
+	sums               *runtime.Block // of the squares of each view's gradients
 	tensors            []*runtime.Tensor
 	adding             bool // the views have bindings for accumulation
 }
 
-// view is one stretch of the flat buffers with its bindings.
+// view is one stretch of the flat blocks with its bindings.
 type view struct {
-	start, end   int64
-	decay        bool
-	adamw        *runtime.Binding
-	norm         *runtime.Binding
-	add          *runtime.Binding
-	sumOfSquares []float32
-	gradients    *runtime.Buffer // what adamw and norm read now
+	start, end int64
+	decay      bool
+	adamw      *runtime.Binding
+	norm       *runtime.Binding
+	add        *runtime.Binding
+	gradients  *runtime.Block // what adamw and norm read now
+}
+
+// noDecay is the decay factor of the parameters that have no weight decay: always 1.
+const noDecay = "no decay"
+
+// scalarNames are the optimizer graphs' scalar inputs, each an element of a block.
+var scalarNames = []string{optim.GradientScale, optim.StepSize, optim.Epsilon, optim.DecayFactor, noDecay, optim.Weight, optim.Keep}
+
+// scalars are the values that the host gives the optimizer's graphs, where these read them.
+type scalars struct {
+	block  *runtime.Block
+	values []float32
+}
+
+func newScalars(d *runtime.Device) (*scalars, error) {
+	block, err := d.NewBlock(len(scalarNames))
+	s := &scalars{block, make([]float32, len(scalarNames))}
+	for i := range s.values {
+		s.values[i] = 1
+	}
+	return s, err
+}
+
+func (s *scalars) at(name string) int64 { return int64(slices.Index(scalarNames, name)) }
+
+// set changes scalars for the next runs.
+func (s *scalars) set(values map[string]float64) error {
+	for name, x := range values {
+		s.values[s.at(name)] = float32(x)
+	}
+	return s.block.Upload(0, s.values)
 }
 
 func newOptimizer(t *Trainer) (*optimizer, error) {
-	o := &optimizer{workers: t.cfg.Threads, scalars: map[string][]float32{}}
+	o := &optimizer{workers: t.cfg.Session.Threads}
 	if o.workers <= 0 {
 		o.workers = goruntime.NumCPU()
+	}
+	if t.device() != nil {
+		o.workers = 1
 	}
 	if err := o.open(t); err != nil {
 		return nil, errors.Join(fmt.Errorf("optimizer: %w", err), o.Close())
@@ -48,7 +84,8 @@ func newOptimizer(t *Trainer) (*optimizer, error) {
 }
 
 func (o *optimizer) open(t *Trainer) (err error) {
-	single := runtime.Options{Threads: 1} // views run side by side instead
+	single := t.cfg.Session
+	single.Threads = 1 // views run side by side instead
 	for _, s := range []struct {
 		to    **runtime.Session
 		model []byte
@@ -57,30 +94,45 @@ func (o *optimizer) open(t *Trainer) (err error) {
 			return err
 		}
 	}
-	l := t.set.Layout
-	for _, part := range [][2]int64{{0, l.Decayed}, {l.Decayed, l.Total}} {
-		for start := part[0]; start < part[1]; start += viewSize {
-			v := &view{start: start, end: min(start+viewSize, part[1]), decay: start < l.Decayed}
-			o.views = append(o.views, v)
-			if err := o.bind(t, v); err != nil {
-				return err
-			}
+	if o.scalars, err = newScalars(t.device()); err != nil {
+		return err
+	}
+	o.cut(t)
+	if o.sums, err = t.device().NewBlock(len(o.views)); err != nil {
+		return err
+	}
+	for i, v := range o.views {
+		if err := o.bind(t, i, v); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (o *optimizer) bind(t *Trainer, v *view) (err error) {
+// cut makes the views.
+func (o *optimizer) cut(t *Trainer) {
+	l, size := t.set.Layout, int64(viewSize)
+	if t.device() != nil {
+		size = l.Total
+	}
+	for _, part := range [][2]int64{{0, l.Decayed}, {l.Decayed, l.Total}} {
+		for start := part[0]; start < part[1]; start += size {
+			o.views = append(o.views, &view{start: start, end: min(start+size, part[1]), decay: start < l.Decayed})
+		}
+	}
+}
+
+func (o *optimizer) bind(t *Trainer, i int, v *view) (err error) {
 	if v.adamw, err = o.adamw.NewBinding(); err != nil {
 		return err
 	}
 	if v.norm, err = o.norms.NewBinding(); err != nil {
 		return err
 	}
-	for name, buffer := range map[string]*runtime.Buffer{
+	for name, block := range map[string]*runtime.Block{
 		optim.Parameter: t.parameters, optim.FirstMoment: t.moments[0], optim.SecondMoment: t.moments[1],
 	} {
-		x, err := o.tensor(buffer.Data[v.start:v.end])
+		x, err := o.tensor(block, v.start, v.end)
 		if err != nil {
 			return err
 		}
@@ -90,7 +142,7 @@ func (o *optimizer) bind(t *Trainer, v *view) (err error) {
 	}
 	decay := optim.DecayFactor
 	if !v.decay {
-		decay = "no decay"
+		decay = noDecay
 	}
 	for input, scalar := range map[string]string{
 		optim.GradientScale: optim.GradientScale, optim.StepSize: optim.StepSize,
@@ -100,29 +152,26 @@ func (o *optimizer) bind(t *Trainer, v *view) (err error) {
 			return err
 		}
 	}
-	v.sumOfSquares = make([]float32, 1)
-	x, err := o.tensor(v.sumOfSquares)
+	x, err := o.tensor(o.sums, int64(i), int64(i)+1)
 	if err != nil {
 		return err
 	}
 	return v.norm.Output(optim.SumOfSquares, x)
 }
 
-// bindScalar binds the shared memory of a named scalar, whose value the host changes between runs.
+// bindScalar binds a named scalar, whose value the host changes between runs.
 func (o *optimizer) bindScalar(b *runtime.Binding, input, name string) error {
-	if o.scalars[name] == nil {
-		o.scalars[name] = []float32{1}
-	}
-	x, err := o.tensor(o.scalars[name])
+	at := o.scalars.at(name)
+	x, err := o.tensor(o.scalars.block, at, at+1)
 	if err != nil {
 		return err
 	}
 	return b.Input(input, x)
 }
 
-// tensor makes a 1-D tensor over values that lives as long as the optimizer.
-func (o *optimizer) tensor(values []float32) (*runtime.Tensor, error) {
-	x, err := runtime.NewTensor(values, int64(len(values)))
+// tensor makes a 1-D tensor over elements of a block that lives as long as the optimizer.
+func (o *optimizer) tensor(block *runtime.Block, start, end int64) (*runtime.Tensor, error) {
+	x, err := block.View(start, end-start)
 	if err == nil {
 		o.tensors = append(o.tensors, x)
 	}
@@ -146,13 +195,13 @@ func (o *optimizer) each(f func(*view) error) error {
 	return errors.Join(errs...)
 }
 
-// read makes the views read this buffer's gradients.
-func (o *optimizer) read(gradients *runtime.Buffer) error {
+// read makes the views read this block's gradients.
+func (o *optimizer) read(gradients *runtime.Block) error {
 	for _, v := range o.views {
 		if v.gradients == gradients {
 			continue
 		}
-		x, err := o.tensor(gradients.Data[v.start:v.end])
+		x, err := o.tensor(gradients, v.start, v.end)
 		if err != nil {
 			return err
 		}
@@ -165,30 +214,33 @@ func (o *optimizer) read(gradients *runtime.Buffer) error {
 }
 
 // norm is the global norm of the gradients.
-func (o *optimizer) norm(gradients *runtime.Buffer) (float64, error) {
+func (o *optimizer) norm(gradients *runtime.Block) (float64, error) {
 	if err := o.read(gradients); err != nil {
 		return 0, err
 	}
 	if err := o.each(func(v *view) error { return v.norm.Run() }); err != nil {
 		return 0, fmt.Errorf("gradient norm: %w", err)
 	}
+	sums, err := read(o.sums)
+	if err != nil {
+		return 0, err
+	}
 	total := 0.0
-	for _, v := range o.views {
-		total += float64(v.sumOfSquares[0])
+	for _, x := range sums {
+		total += float64(x)
 	}
 	return math.Sqrt(total), nil
 }
 
 // apply does one AdamW step in place.
-func (o *optimizer) apply(gradients *runtime.Buffer, s optim.Scalars) error {
+func (o *optimizer) apply(gradients *runtime.Block, s optim.Scalars) error {
 	if err := o.read(gradients); err != nil {
 		return err
 	}
-	o.scalars[optim.GradientScale][0] = float32(s.GradientScale)
-	o.scalars[optim.StepSize][0] = float32(s.StepSize)
-	o.scalars[optim.Epsilon][0] = float32(s.Epsilon)
-	if f := o.scalars[optim.DecayFactor]; f != nil { // nil where no parameter has weight decay
-		f[0] = float32(s.DecayFactor)
+	if err := o.scalars.set(map[string]float64{
+		optim.GradientScale: s.GradientScale, optim.StepSize: s.StepSize, optim.Epsilon: s.Epsilon, optim.DecayFactor: s.DecayFactor,
+	}); err != nil {
+		return err
 	}
 	if err := o.each(func(v *view) error { return v.adamw.Run() }); err != nil {
 		return fmt.Errorf("optimizer step: %w", err)
@@ -203,10 +255,12 @@ func (o *optimizer) accumulate(t *Trainer, first bool, weight float64) error {
 			return fmt.Errorf("gradient accumulation: %w", err)
 		}
 	}
-	o.scalars[optim.Weight][0] = float32(weight)
-	o.scalars[optim.Keep][0] = 1
+	keep := 1.0
 	if first {
-		o.scalars[optim.Keep][0] = 0
+		keep = 0
+	}
+	if err := o.scalars.set(map[string]float64{optim.Weight: weight, optim.Keep: keep}); err != nil {
+		return err
 	}
 	if err := o.each(func(v *view) error { return v.add.Run() }); err != nil {
 		return fmt.Errorf("gradient accumulation: %w", err)
@@ -216,18 +270,18 @@ func (o *optimizer) accumulate(t *Trainer, first bool, weight float64) error {
 
 // bindAccumulation allocates the step's gradients when the first step with several micro-batches comes.
 func (o *optimizer) bindAccumulation(t *Trainer) (err error) {
-	if t.accumulated, err = runtime.NewBuffer(int(t.set.Layout.Total)); err != nil {
+	if t.accumulated, err = t.device().NewBlock(int(t.set.Layout.Total)); err != nil {
 		return err
 	}
 	for _, v := range o.views {
 		if v.add, err = o.adds.NewBinding(); err != nil {
 			return err
 		}
-		sum, err := o.tensor(t.accumulated.Data[v.start:v.end])
+		sum, err := o.tensor(t.accumulated, v.start, v.end)
 		if err != nil {
 			return err
 		}
-		x, err := o.tensor(t.gradients.Data[v.start:v.end])
+		x, err := o.tensor(t.gradients, v.start, v.end)
 		if err != nil {
 			return err
 		}
@@ -253,6 +307,9 @@ func (o *optimizer) Close() error {
 	for _, x := range o.tensors {
 		errs = append(errs, x.Close())
 	}
-	errs = append(errs, o.adamw.Close(), o.norms.Close(), o.adds.Close())
+	errs = append(errs, o.adamw.Close(), o.norms.Close(), o.adds.Close(), o.sums.Close())
+	if o.scalars != nil {
+		errs = append(errs, o.scalars.block.Close())
+	}
 	return errors.Join(errs...)
 }

@@ -41,9 +41,9 @@ func benchmarkOptimizer(b *testing.B, n int64) {
 		b.Fatal(err)
 	}
 	defer t.Close()
-	for i := range t.gradients.Data {
-		t.gradients.Data[i] = float32(i%7) * 1e-3
-		t.parameters.Data[i] = 1
+	for i := range t.gradients.Host() {
+		t.gradients.Host()[i] = float32(i%7) * 1e-3
+		t.parameters.Host()[i] = 1
 	}
 	for name, f := range map[string]func() error{
 		"norm": func() error { _, err := t.optimizer.norm(t.gradients); return err },

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"rag-retrieval-go/ortrain/artifact"
-	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -55,29 +54,29 @@ func (t *Trainer) firstOverflow(b *Batch, stream int) (string, error) {
 		return "", err
 	}
 	var node string
-	pass := func(file string, bind func(to *runtime.Binding, dims []int64, at, end int64) error) error {
-		return c.each(b, func(k int, chunk *Batch, dims []int64, at, end int64) (err error) {
+	pass := func(file string, bind func(to *runtime.Binding, dims []int64, at int64) error) error {
+		return c.each(b, func(k int, chunk *Batch, dims []int64, at int64) (err error) {
 			if node != "" {
 				return nil
 			}
 			node, err = t.probe(file, func(to *runtime.Binding) error {
-				return errors.Join(c.bind(t, to, chunk, stream+k*streams, true), bind(to, dims, at, end))
+				return errors.Join(c.bind(t, to, chunk, stream+k*streams, true), bind(to, dims, at))
 			})
 			return err
 		})
 	}
-	if err := pass(artifact.EncodeFile, func(*runtime.Binding, []int64, int64, int64) error { return nil }); err != nil || node != "" {
+	if err := pass(artifact.EncodeFile, func(*runtime.Binding, []int64, int64) error { return nil }); err != nil || node != "" {
 		return node, err
 	}
 	node, err := t.probe(artifact.CompareFile, func(to *runtime.Binding) error {
-		all := append([]int64{int64(len(c.encoded)) / onnx.Elements(c.set.Width)}, c.set.Width...)
-		return errors.Join(b.Bind(to), to.Floats(artifact.EncodedValue, c.encoded, all...))
+		all := append([]int64{c.rows(b)}, c.set.Width...)
+		return errors.Join(b.Bind(to), to.View(artifact.EncodedValue, c.encoded, 0, all...))
 	})
 	if err != nil || node != "" {
 		return node, err
 	}
-	err = pass(artifact.BackwardFile, func(to *runtime.Binding, dims []int64, at, end int64) error {
-		return to.Floats(artifact.EncodedValue+artifact.GradientSuffix, c.gradients[at:end], dims...)
+	err = pass(artifact.BackwardFile, func(to *runtime.Binding, dims []int64, at int64) error {
+		return to.View(artifact.EncodedValue+artifact.GradientSuffix, c.gradients, at, dims...)
 	})
 	return node, err
 }
@@ -99,7 +98,7 @@ func (t *Trainer) probe(file string, bind func(*runtime.Binding) error) (node st
 	}
 	defer func() { err = errors.Join(b.Close(), err) }()
 	if file != artifact.CompareFile {
-		if err := t.bindViews(b, t.parameters.Data, "", (*runtime.Binding).Input); err != nil {
+		if err := t.bindViews(b, t.parameters, "", (*runtime.Binding).Input); err != nil {
 			return "", err
 		}
 	}

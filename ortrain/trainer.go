@@ -8,7 +8,6 @@ import (
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
-	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -19,17 +18,18 @@ type Config struct {
 	AdamW       optim.AdamW
 	MaxGradNorm float64 // gradients are scaled down to this global norm; 0 means no clipping
 	Seed        uint64  // of dropout
-	Threads     int     // 0: one per core
 	Profile     string  // prefix of ONNX Runtime's profile of the training graph; empty: none
+	// Session says where and how the sessions run; Training and Profile are set by the trainer.
+	Session runtime.Options
 }
 
-// Trainer holds a model in training: its sessions and its flat buffers of parameters, gradients and both moments.
+// Trainer holds a model in training: its sessions and its flat blocks of parameters, gradients and both moments.
 //
 //	t, err := ortrain.NewTrainer(set, cfg)
 //	defer t.Close()
-//	copy(t.Parameters(), weights)      // in set.Layout's order
+//	err = t.Fill(read)                 // weights, in set.Layout's order
 //	err = t.Run(ctx, source, hooks...) // or t.Step(batches) one by one
-//	trained := t.Parameters()
+//	trained, err := t.Parameters()
 //
 // It is used by one goroutine at a time.
 type Trainer struct {
@@ -38,10 +38,11 @@ type Trainer struct {
 	step  int // steps done
 	saved int // the step of the newest checkpoint; -1: none
 
-	parameters, gradients *runtime.Buffer
-	moments               [2]*runtime.Buffer
-	accumulated           *runtime.Buffer             // of the micro-batches of a step; nil until a step has two
-	tables                map[float64]*runtime.Buffer // dropout factors by rate
+	// The memory that the sessions compute in holds all of these.
+	parameters, gradients *runtime.Block
+	moments               [2]*runtime.Block
+	accumulated           *runtime.Block             // of the micro-batches of a step; nil until a step has two
+	tables                map[float64]*runtime.Block // dropout factors by rate
 
 	training, eval *runtime.Session // nil where batches are chunked
 	trainBinding   *runtime.Binding
@@ -62,12 +63,12 @@ type Step struct {
 	Rows, Tokens int
 }
 
-// NewTrainer makes the sessions and buffers. All parameters are zero until the caller fills them.
+// NewTrainer makes the sessions and blocks. All parameters are zero until the caller fills them.
 func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if err := cfg.Schedule.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{cfg: cfg, set: set, saved: -1, tables: map[float64]*runtime.Buffer{}}
+	t := &Trainer{cfg: cfg, set: set, saved: -1, tables: map[float64]*runtime.Block{}}
 	if err := t.open(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -76,8 +77,8 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 
 func (t *Trainer) open() (err error) {
 	n := int(t.set.Layout.Total)
-	for _, b := range []**runtime.Buffer{&t.parameters, &t.gradients, &t.moments[0], &t.moments[1]} {
-		if *b, err = runtime.NewBuffer(n); err != nil {
+	for _, b := range []**runtime.Block{&t.parameters, &t.gradients, &t.moments[0], &t.moments[1]} {
+		if *b, err = t.device().NewBlock(n); err != nil {
 			return err
 		}
 	}
@@ -97,8 +98,13 @@ func (t *Trainer) open() (err error) {
 
 // options are those of the sessions of a step.
 func (t *Trainer) options() runtime.Options {
-	return runtime.Options{Threads: t.cfg.Threads, Training: true}
+	o := t.cfg.Session
+	o.Training = true
+	return o
 }
+
+// device is where the trainer's blocks lie.
+func (t *Trainer) device() *runtime.Device { return t.cfg.Session.Device }
 
 func (t *Trainer) openTraining() (err error) {
 	o := t.options()
@@ -120,38 +126,68 @@ func (t *Trainer) session(model []byte, o runtime.Options) (s *runtime.Session, 
 	if b, err = s.NewBinding(); err != nil {
 		return s, nil, err
 	}
-	return s, b, t.bindViews(b, t.parameters.Data, "", (*runtime.Binding).Input)
+	return s, b, t.bindViews(b, t.parameters, "", (*runtime.Binding).Input)
 }
 
 // bindGradients makes a graph write the parameters' gradients.
 func (t *Trainer) bindGradients(b *runtime.Binding) error {
-	return t.bindViews(b, t.gradients.Data, artifact.GradientSuffix, (*runtime.Binding).Output)
+	return t.bindViews(b, t.gradients, artifact.GradientSuffix, (*runtime.Binding).Output)
 }
 
-// bindViews binds every tensor of a flat buffer under its name and suffix.
-func (t *Trainer) bindViews(b *runtime.Binding, buffer []float32, suffix string,
+// bindViews binds every tensor of a flat block under its name and suffix.
+func (t *Trainer) bindViews(b *runtime.Binding, block *runtime.Block, suffix string,
 	bind func(*runtime.Binding, string, *runtime.Tensor) error) error {
-	return t.set.Layout.Each(buffer, func(p flat.Param, values []float32) error {
-		view, err := runtime.NewTensor(values, p.Dims...)
+	l := t.set.Layout
+	for i, p := range l.Params {
+		view, err := block.View(l.Offsets[i], p.Dims...)
 		if err != nil {
 			return fmt.Errorf("parameter %q: %w", p.Name, err)
 		}
 		t.tensors = append(t.tensors, view)
-		return bind(b, p.Name+suffix, view)
-	})
+		if err := bind(b, p.Name+suffix, view); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // table holds the dropout factors of a rate.
-func (t *Trainer) table(plan *dropout.Plan, rate float64) ([]float32, error) {
+func (t *Trainer) table(plan *dropout.Plan, rate float64) (*runtime.Block, error) {
 	if t.tables[rate] == nil {
-		table, err := runtime.NewBuffer(plan.TableSize)
+		table, err := t.device().NewBlock(plan.TableSize)
 		if err != nil {
 			return nil, err
 		}
-		plan.FillTable(table.Data, t.cfg.Seed, rate)
 		t.tables[rate] = table
+		if err := write(table, func(factors []float32) error {
+			plan.FillTable(factors, t.cfg.Seed, rate)
+			return nil
+		}); err != nil {
+			return nil, err
+		}
 	}
-	return t.tables[rate].Data, nil
+	return t.tables[rate], nil
+}
+
+// write fills a block from the host: in place where it lies there.
+func write(to *runtime.Block, fill func(values []float32) error) error {
+	if host := to.Host(); host != nil {
+		return fill(host)
+	}
+	values := make([]float32, to.Len())
+	if err := fill(values); err != nil {
+		return err
+	}
+	return to.Upload(0, values)
+}
+
+// read gives a block's values: the block itself where it lies on the host.
+func read(from *runtime.Block) ([]float32, error) {
+	if host := from.Host(); host != nil {
+		return host, nil
+	}
+	values := make([]float32, from.Len())
+	return values, from.Download(0, values)
 }
 
 // bindDropout binds every site's factors for one pass, or ones where nothing is to be dropped.
@@ -172,15 +208,21 @@ func (t *Trainer) bindDropout(to *runtime.Binding, plan *dropout.Plan, stream in
 		if err != nil {
 			return err
 		}
-		if err := to.Floats(v.Input, table[v.Offset:v.Offset+onnx.Elements(v.Dims)], v.Dims...); err != nil {
+		if err := to.View(v.Input, table, v.Offset, v.Dims...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Parameters is the flat buffer of parameters, laid out as the artifact's Layout says.
-func (t *Trainer) Parameters() []float32 { return t.parameters.Data }
+// Parameters gives the parameters, laid out as the artifact's Layout says. They may share the trainer's memory: they are
+// read only, and valid until the next step.
+func (t *Trainer) Parameters() ([]float32, error) { return read(t.parameters) }
+
+// Fill sets the parameters to what fill writes into a buffer of the layout, which it must write whole.
+func (t *Trainer) Fill(fill func(l *flat.Layout, parameters []float32) error) error {
+	return write(t.parameters, func(values []float32) error { return fill(t.set.Layout, values) })
+}
 
 // Layout says where each parameter lies in Parameters.
 func (t *Trainer) Layout() *flat.Layout { return t.set.Layout }
@@ -226,7 +268,7 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
 // backward gives the gradients of a step's micro-batches and adds up their loss.
-func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Buffer, error) {
+func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
 	for i, b := range batches {
 		share := float64(b.Rows) / float64(s.Rows)
 		if t.chunks != nil {
@@ -267,17 +309,18 @@ func (t *Trainer) whole(b *Batch, stream int) (float64, error) {
 }
 
 // Gradients runs forward and backward pass on the micro-batches of a batch without a step: for tests and tools. The
-// result is the trainer's own buffer, laid out as Parameters.
+// result is valid until the next call, and laid out as Parameters.
 func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float32, err error) {
 	var s Step
 	for _, b := range batches {
 		s.Rows += b.Rows
 	}
-	buffer, err := t.backward(batches, &s)
+	block, err := t.backward(batches, &s)
 	if err != nil {
 		return 0, nil, err
 	}
-	return s.Loss, buffer.Data, nil
+	gradients, err = read(block)
+	return s.Loss, gradients, err
 }
 
 // EvalLoss is the loss of one batch without dropout.
@@ -316,11 +359,11 @@ func (t *Trainer) Close() error {
 		errs = append(errs, t.loss.Close())
 	}
 	errs = append(errs, t.training.Close(), t.eval.Close())
-	buffers := []*runtime.Buffer{t.parameters, t.gradients, t.moments[0], t.moments[1], t.accumulated}
+	blocks := []*runtime.Block{t.parameters, t.gradients, t.moments[0], t.moments[1], t.accumulated}
 	for _, table := range t.tables {
-		buffers = append(buffers, table)
+		blocks = append(blocks, table)
 	}
-	for _, b := range buffers {
+	for _, b := range blocks {
 		errs = append(errs, b.Close())
 	}
 	return errors.Join(errs...)

@@ -16,6 +16,7 @@ import (
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/optim"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 const tiny = "testdata/tiny"
@@ -108,11 +109,11 @@ func (f fixture) trainer(t *testing.T, m *Model, groups int) *ortrain.Trainer {
 	check(t, err)
 	tr, err := ortrain.NewTrainer(set, ortrain.Config{
 		Schedule: optim.Schedule{Kind: "cosine", Peak: f.LR, Warmup: f.Warmup, Total: f.Steps},
-		AdamW:    adamw, MaxGradNorm: f.MaxGradNorm, Seed: 7, Threads: 2,
+		AdamW:    adamw, MaxGradNorm: f.MaxGradNorm, Seed: 7, Session: runtime.Options{Threads: 2},
 	})
 	check(t, err)
 	t.Cleanup(func() { tr.Close() })
-	check(t, m.Encoder.ReadWeights(f.dir, tr.Layout(), tr.Parameters()))
+	check(t, tr.Fill(func(l *flat.Layout, parameters []float32) error { return m.Encoder.ReadWeights(f.dir, l, parameters) }))
 	return tr
 }
 

@@ -117,13 +117,13 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 		return err
 	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{
-		Schedule: c.Schedule(r.Steps), AdamW: c.AdamW(), MaxGradNorm: c.MaxGradNorm, Seed: c.Seed, Threads: c.Threads,
-		Profile: c.Profile,
+		Schedule: c.Schedule(r.Steps), AdamW: c.AdamW(), MaxGradNorm: c.MaxGradNorm, Seed: c.Seed,
+		Profile: c.Profile, Session: runtime.Options{Threads: c.Threads},
 	})
 	if err != nil {
 		return err
 	}
-	return r.task.Fill(r.Trainer.Layout(), r.Trainer.Parameters())
+	return r.Trainer.Fill(r.task.Fill)
 }
 
 // indexKey tells what decides how many examples a row makes.
@@ -307,7 +307,11 @@ func (r *Run) saveModel(before, now *Validation) error {
 			MAPBefore: before.MAP, MRRBefore: before.MRR, MAP: now.MAP, MRR: now.MRR,
 		}
 	}
-	return r.task.Save(r.ModelPath(), c, r.Trainer.Layout(), r.Trainer.Parameters())
+	parameters, err := r.Trainer.Parameters()
+	if err != nil {
+		return err
+	}
+	return r.task.Save(r.ModelPath(), c, r.Trainer.Layout(), parameters)
 }
 
 // ModelPath is the folder of the fine-tuned model.

@@ -22,6 +22,8 @@ import (
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/optim"
+	"rag-retrieval-go/ortrain/runtime"
+	"rag-retrieval-go/ortrain/runtime/runtimetest"
 )
 
 var newTask = map[card.Kind]finetune.NewTask{
@@ -78,6 +80,13 @@ func fixtures(t *testing.T) []fixture {
 // trainer opens the fixture's model with PyTorch's settings.
 func (f fixture) trainer(t *testing.T, v variant) (finetune.Task, *ortrain.Trainer) {
 	t.Helper()
+	task, tr := f.open(t, v, v.session(t), "")
+	t.Cleanup(func() { check(t, tr.Close()) })
+	return task, tr
+}
+
+func (f fixture) open(t *testing.T, v variant, session runtime.Options, profile string) (finetune.Task, *ortrain.Trainer) {
+	t.Helper()
 	cfg := f.cfg
 	cfg.AttentionGroups, cfg.ChunkTokens, cfg.GradientCheckpointing = v.groups, v.chunkTokens, v.checkpointing
 	task, err := newTask[cfg.Kind](cfg)
@@ -86,11 +95,11 @@ func (f fixture) trainer(t *testing.T, v variant) (finetune.Task, *ortrain.Train
 	set, err := artifact.Build(task.Model(), cfg.AdamW())
 	check(t, err)
 	tr, err := ortrain.NewTrainer(set, ortrain.Config{
-		Schedule: optim.Schedule{Kind: "cosine", Peak: cfg.LR, Warmup: 2, Total: len(f.losses)}, AdamW: cfg.AdamW(), MaxGradNorm: 1, Threads: 2,
+		Schedule: optim.Schedule{Kind: "cosine", Peak: cfg.LR, Warmup: 2, Total: len(f.losses)}, AdamW: cfg.AdamW(), MaxGradNorm: 1,
+		Session: session, Profile: profile,
 	})
 	check(t, err)
-	t.Cleanup(func() { tr.Close() })
-	check(t, task.Fill(tr.Layout(), tr.Parameters()))
+	check(t, tr.Fill(task.Fill))
 	return task, tr
 }
 
@@ -116,10 +125,37 @@ func (f fixture) batch(t *testing.T, task finetune.Task, without int) []*ortrain
 type variant struct {
 	groups, chunkTokens int
 	checkpointing       bool
+	device              string // the provider whose memory holds everything; empty: the host's memory, on the CPU
 }
 
-// variants have attention groups, chunks, of fewer tokens than the longest text among them, and recomputed layers.
-var variants = []variant{{1, 0, false}, {3, 0, false}, {2, 5, false}, {1, 40, true}, {2, 0, true}}
+// variants have attention groups, chunks, of fewer tokens than the longest text among them, recomputed layers, and
+// memory that is not the host's.
+var variants = []variant{
+	{1, 0, false, ""}, {3, 0, false, ""}, {2, 5, false, ""}, {1, 40, true, ""}, {2, 0, true, ""},
+	{2, 0, false, runtime.CPU}, {1, 5, true, runtime.CPU}, {2, 0, false, runtime.CUDA}, {1, 5, true, runtime.CUDA},
+}
+
+// session says where the variant computes.
+func (v variant) session(t *testing.T) runtime.Options {
+	o := runtime.Options{Threads: 2, Provider: v.device}
+	if v.device == "" {
+		return o
+	}
+	if v.device == runtime.CUDA {
+		runtimetest.NeedCUDA(t)
+	}
+	return openDevice(t, o)
+}
+
+// openDevice opens the memory of the options' provider.
+func openDevice(t *testing.T, o runtime.Options) runtime.Options {
+	t.Helper()
+	d, err := runtime.OpenDevice(o)
+	check(t, err)
+	t.Cleanup(func() { check(t, d.Close()) })
+	o.Device = d
+	return o
+}
 
 // Every kind and loss: the loss and every gradient equal PyTorch's, on two runs of a session and in every variant; and
 // so does the loss without dropout.
@@ -214,20 +250,25 @@ func TestChunksDropTheSame(t *testing.T) {
 		}
 		t.Run(f.name, func(t *testing.T) {
 			f.cfg.Dropout = 0.3
-			task, tr := f.trainer(t, variant{1, 12, true})
+			task, tr := f.trainer(t, variant{groups: 1, chunkTokens: 12, checkpointing: true})
 			b := f.batch(t, task, -1)
 			_, grads, err := tr.Gradients(b...)
 			check(t, err)
 			along := append([]float32{}, grads...)
-			start := append([]float32{}, tr.Parameters()...)
+			now, err := tr.Parameters()
+			check(t, err)
+			start := append([]float32{}, now...)
 			norm := 0.0
 			for _, g := range along {
 				norm += float64(g) * float64(g)
 			}
 			at := func(step float64) float64 {
-				for i := range start {
-					tr.Parameters()[i] = start[i] + float32(step/math.Sqrt(norm))*along[i]
-				}
+				check(t, tr.Fill(func(_ *flat.Layout, parameters []float32) error {
+					for i := range start {
+						parameters[i] = start[i] + float32(step/math.Sqrt(norm))*along[i]
+					}
+					return nil
+				}))
 				loss, _, err := tr.Gradients(b...)
 				check(t, err)
 				return loss
@@ -288,15 +329,17 @@ func compareGradients(t *testing.T, f fixture, l *flat.Layout, grads []float32, 
 // Ten optimizer steps on batches of other rows give PyTorch's losses.
 func TestTenLosses(t *testing.T) {
 	for _, f := range fixtures(t) {
-		t.Run(f.name, func(t *testing.T) {
-			task, tr := f.trainer(t, variant{groups: 2})
-			for step, want := range f.losses {
-				s, err := tr.Step(f.batch(t, task, step%len(f.rows)))
-				check(t, err)
-				if math.Abs(s.Loss-want) > 1e-4*want+1e-6 {
-					t.Errorf("step %d: loss %.7g, PyTorch %.7g", step, s.Loss, want)
+		for _, device := range []string{"", runtime.CPU, runtime.CUDA} {
+			t.Run(f.name+"/"+device, func(t *testing.T) {
+				task, tr := f.trainer(t, variant{groups: 2, device: device})
+				for step, want := range f.losses {
+					s, err := tr.Step(f.batch(t, task, step%len(f.rows)))
+					check(t, err)
+					if math.Abs(s.Loss-want) > 1e-4*want+1e-6 {
+						t.Errorf("step %d: loss %.7g, PyTorch %.7g", step, s.Loss, want)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

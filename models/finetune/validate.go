@@ -280,7 +280,11 @@ func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
 		}
 	}
 	x.Loss /= float64(rows)
-	scores, err := v.r.task.Score(v.ctx, t.Parameters(), v.samples)
+	parameters, err := t.Parameters()
+	if err != nil {
+		return x, err
+	}
+	scores, err := v.r.task.Score(v.ctx, parameters, v.samples)
 	if err != nil {
 		return x, err
 	}

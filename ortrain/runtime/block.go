@@ -30,8 +30,11 @@ func (d *Device) NewBlock(n int) (*Block, error) {
 	if b.p, err = d.alloc(n); err != nil {
 		return nil, err
 	}
-	if err := b.Upload(0, make([]float32, n)); err != nil {
-		return nil, errors.Join(err, b.Close())
+	zeros := make([]float32, min(n, copied))
+	for at := 0; at < n; at += copied {
+		if err := b.Upload(at, zeros[:min(copied, n-at)]); err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
 	}
 	return b, nil
 }

@@ -162,11 +162,34 @@ func (b *Binding) OutputFloats(name string, data []float32, dims ...int64) error
 	return bindOwned(b, b.Output, name, data, dims)
 }
 
+// View binds elements of a block to an input for the next runs; the binding owns the view, not the block.
+func (b *Binding) View(name string, block *Block, offset int64, dims ...int64) error {
+	return b.bindView(b.Input, name, block, offset, dims)
+}
+
+// OutputView binds the elements of a block that an output of the next runs is written to.
+func (b *Binding) OutputView(name string, block *Block, offset int64, dims ...int64) error {
+	return b.bindView(b.Output, name, block, offset, dims)
+}
+
+func (b *Binding) bindView(bind func(string, *Tensor) error, name string, block *Block, offset int64, dims []int64) error {
+	t, err := block.View(offset, dims...)
+	if err != nil {
+		return fmt.Errorf("%q: %w", name, err)
+	}
+	return b.own(bind, name, t)
+}
+
 func bindOwned[T Element](b *Binding, bind func(string, *Tensor) error, name string, data []T, dims []int64) error {
 	t, err := NewTensor(data, dims...)
 	if err != nil {
 		return fmt.Errorf("%q: %w", name, err)
 	}
+	return b.own(bind, name, t)
+}
+
+// own binds a tensor in place of the one that the binding has under this name.
+func (b *Binding) own(bind func(string, *Tensor) error, name string, t *Tensor) error {
 	if err := bind(name, t); err != nil {
 		return errors.Join(err, t.Close())
 	}
