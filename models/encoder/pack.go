@@ -106,6 +106,8 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 		b.Dims[groupRows(k)], b.Dims[groupLength(k)] = int64(len(members)), int64(length)
 		before += int64(len(tokens)) * heads
 	}
+	b.Int(tokenCount, []int64{total}, 1)
+	b.Int(slotCount, []int64{before}, 1)
 	b.Int(slotStart, slot, total)
 	b.Int(slotStride, stride, total)
 }

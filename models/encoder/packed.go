@@ -15,6 +15,8 @@ const (
 	positionIDs  = "position_ids"
 	slotStart    = "attention_slot"
 	slotStride   = "attention_stride"
+	tokenCount   = "token_count" // of the batch, [1]: also the number that padding has
+	slotCount    = "slot_count"  // of the groups' (head, position) pairs, [1]
 )
 
 func groupTokens(k int) string { return fmt.Sprintf("group%d.tokens", k) }
@@ -54,13 +56,13 @@ func NewPackedLayout(g *onnx.Graph, c Config, groups int) Layout {
 	}
 	slot, stride := g.Input(slotStart, onnx.Int64, tokens), g.Input(slotStride, onnx.Int64, tokens)
 	defer g.Scope("layout")()
-	count := g.Shape(p.words)
+	// Sizes that indices are made of are inputs like these: read off a shape, they would be copied to a GPU in each run.
+	count, total := g.Input(tokenCount, onnx.Int64, onnx.D(1)), g.Input(slotCount, onnx.Int64, onnx.D(1))
 	head := g.Const(onnx.Ints(sequence(heads), heads))
 	// Where token t's head h stands in the groups: slot[t] + h·stride[t].
 	slots := g.Add(g.Unsqueeze(slot, 1), g.Mul(g.Unsqueeze(stride, 1), head))
 	p.merge = g.ReshapeTo(slots, -1)
 	column := g.Const(onnx.Ints(sequence(heads), heads, 1))
-	var total *onnx.Value
 	parts := make([][]*onnx.Value, 3)
 	for k := 0; k < groups; k++ {
 		rows, length := onnx.N(groupRows(k)), onnx.N(groupLength(k))
@@ -74,12 +76,6 @@ func NewPackedLayout(g *onnx.Graph, c Config, groups int) Layout {
 		}
 		back := g.Where(padding, g.Mul(count, g.IntVector(heads)), g.Add(g.Mul(token, g.IntVector(heads)), column))
 		p.unmerge = append(p.unmerge, g.ReshapeTo(back, -1))
-		size := g.Shape(p.unmerge[k])
-		if total == nil {
-			total = size
-		} else {
-			total = g.Add(total, size)
-		}
 	}
 	for j := range parts {
 		p.parts = append(p.parts, parts[j]...)

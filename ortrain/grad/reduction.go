@@ -35,24 +35,19 @@ func reduceMeanRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
 		p.Fail("%w", err)
 		return dy
 	}
-	fixed, count := int64(1), (*onnx.Value)(nil)
+	fixed := true
 	for _, a := range axes {
-		if d := x.Shape[a]; d.Fixed() {
-			fixed *= d.Size
-			continue
-		}
-		size := p.Cast(p.Squeeze(p.size(x, int(a)), 0), dy.DType)
-		if count == nil {
-			count = size
-		} else {
-			count = p.Mul(count, size)
-		}
+		fixed = fixed && x.Shape[a].Fixed()
 	}
-	dy = p.scale(dy, 1/float64(fixed))
-	if count != nil {
-		dy = p.Div(dy, count)
+	dy = p.kept(n, dy)
+	if !fixed { // counted where the numbers are: a count made of shapes would be the host's, and copied to a GPU
+		return p.Div(p.Expand(dy, p.shapeOf(x)), p.ReduceSum(p.filledLike(x, 1), true, axes...))
 	}
-	return p.Expand(p.kept(n, dy), p.shapeOf(x))
+	count := int64(1)
+	for _, a := range axes {
+		count *= x.Shape[a].Size
+	}
+	return p.Expand(p.scale(dy, 1/float64(count)), p.shapeOf(x))
 }
 
 // reduceMaxRule shares the gradient evenly among equal maxima, as PyTorch's amax does.

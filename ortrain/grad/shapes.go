@@ -100,11 +100,14 @@ func (p *pass) reshapeLike(d, v *onnx.Value) *onnx.Value {
 	return p.Reshape(d, p.shapeOf(v))
 }
 
-// zerosLike is a tensor of zeros shaped as v. The shape is read when the graph runs if v has named dimensions.
-func (p *pass) zerosLike(v *onnx.Value) *onnx.Value {
-	fill := onnx.Floats([]float32{0}, 1)
+// zerosLike is a tensor of zeros shaped as v.
+func (p *pass) zerosLike(v *onnx.Value) *onnx.Value { return p.filledLike(v, 0) }
+
+// filledLike is a tensor of x shaped as v. The shape is read when the graph runs if v has named dimensions.
+func (p *pass) filledLike(v *onnx.Value, x float64) *onnx.Value {
+	fill := onnx.Floats([]float32{float32(x)}, 1)
 	if v.DType == onnx.Float64 {
-		fill = onnx.Doubles([]float64{0}, 1)
+		fill = onnx.Doubles([]float64{x}, 1)
 	}
 	return p.ConstantOfShape(p.shapeOf(v), fill)
 }

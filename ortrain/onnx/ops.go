@@ -166,6 +166,9 @@ func (g *Graph) ScatterElementsAdd(data, indices, updates *Value) *Value {
 // Shape is a value's shape as a 1-D int64 tensor.
 func (g *Graph) Shape(x *Value) *Value { return g.op1("Shape", []*Value{x}, nil) }
 
+// Size is the number of a value's elements, an int64 scalar.
+func (g *Graph) Size(x *Value) *Value { return g.op1("Size", []*Value{x}, nil) }
+
 // Reshape gives x another shape; one entry may be -1, and 0 keeps x's dimension at that place.
 func (g *Graph) Reshape(x, shape *Value) *Value { return g.op1("Reshape", []*Value{x, shape}, nil) }
 
@@ -191,7 +194,8 @@ func (g *Graph) Unsqueeze(x *Value, axes ...int64) *Value {
 
 // After is x, but not before each of the others is computed: ONNX has no control edges, and ONNX Runtime would run
 // what only graph outputs need at the very end, with everything it reads kept until then. The edge is a Reshape of x
-// to its own shape whose shape input ends in an empty slice of the other value; no data moves.
+// to its own shape whose shape input ends in nothing, made of the other value's size: no data moves, and where a GPU
+// computes, it need not be waited for. Size, since a Shape that is known is folded away.
 func (g *Graph) After(x *Value, others ...*Value) *Value {
 	if x.Rank() == 0 {
 		g.Fail("After of the scalar %s", x.Name)
@@ -199,21 +203,12 @@ func (g *Graph) After(x *Value, others ...*Value) *Value {
 	}
 	defer g.Scope("after")()
 	for _, o := range others {
-		if o == nil || o.Rank() == 0 {
+		if o == nil {
 			continue
 		}
 		if o.waited == nil {
-			empty := g.Slice(o, g.IntVector(0), g.IntVector(0), g.IntVector(0))
-			if o.Rank() > 1 {
-				empty = g.Assume(g.Reshape(g.Assume(empty, append(Dims(0), o.Shape[1:]...)), g.IntVector(0)), Dims(0))
-			} else {
-				g.Assume(empty, Dims(0))
-			}
-			if o.DType != Int64 {
-				empty = g.Cast(empty, Int64)
-			}
-			empty.contents = []Dim{}
-			o.waited = empty
+			o.waited = g.Expand(g.Size(o), g.IntVector(0))
+			o.waited.contents = []Dim{}
 		}
 		// A zero in a shape keeps the dimension at its place.
 		shape := g.Concat(0, g.IntVector(make([]int64, x.Rank())...), o.waited)
