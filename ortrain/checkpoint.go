@@ -13,6 +13,7 @@ import (
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -24,10 +25,12 @@ const (
 
 // state is the JSON part of a checkpoint.
 type state struct {
-	Step   int             `json:"step"`
-	Seed   uint64          `json:"seed"`
-	SHA256 string          `json:"state_safetensors_sha256"`
-	Host   json.RawMessage `json:"host"` // what the caller adds, such as its config
+	Step   int    `json:"step"`
+	Seed   uint64 `json:"seed"`
+	SHA256 string `json:"state_safetensors_sha256"`
+	// LossScale is that of float16 training.
+	LossScale *optim.LossScaler `json:"loss_scale,omitempty"`
+	Host      json.RawMessage   `json:"host"` // what the caller adds, such as its config
 }
 
 // momentPrefixes tell the moments' tensors from the parameters' in a checkpoint, in PyTorch's names.
@@ -72,7 +75,7 @@ func (t *Trainer) fillCheckpoint(tmp string, host any) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(state{t.step, t.cfg.Seed, sum, extra}, "", "  ")
+	b, err := json.MarshalIndent(state{t.step, t.cfg.Seed, sum, t.scale, extra}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -134,7 +137,10 @@ func (t *Trainer) load(s state, f *safetensors.File) error {
 	if s.Seed != t.cfg.Seed {
 		return fmt.Errorf("seed %d, this run has %d", s.Seed, t.cfg.Seed)
 	}
-	t.step = s.Step
+	if (s.LossScale == nil) != (t.scale == nil) {
+		return errors.New("the loss was scaled in one of this run and the checkpoint's, and not in the other")
+	}
+	t.step, t.scale = s.Step, s.LossScale
 	return nil
 }
 

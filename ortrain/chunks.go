@@ -68,7 +68,7 @@ func (c *chunks) loss(t *Trainer, b *Batch, stream int, drop bool) (float64, err
 		return 0, err
 	}
 	all := append([]int64{rows}, c.set.Width...)
-	if err := b.Bind(c.comparing); err != nil {
+	if err := errors.Join(b.Bind(c.comparing), t.bindScale(c.comparing)); err != nil {
 		return 0, err
 	}
 	if err := c.comparing.View(artifact.EncodedValue, c.encoded, 0, all...); err != nil {

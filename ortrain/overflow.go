@@ -46,7 +46,7 @@ func (b *Batch) rows() string {
 func (t *Trainer) firstOverflow(b *Batch, stream int) (string, error) {
 	if t.chunks == nil {
 		return t.probe(artifact.TrainingFile, func(to *runtime.Binding) error {
-			return errors.Join(t.bindDropout(to, t.set.Dropout, stream, b.Dims, true), b.Bind(to))
+			return errors.Join(t.bindDropout(to, t.set.Dropout, stream, b.Dims, true), b.Bind(to), t.bindScale(to))
 		})
 	}
 	c := t.chunks
@@ -70,7 +70,7 @@ func (t *Trainer) firstOverflow(b *Batch, stream int) (string, error) {
 	}
 	node, err := t.probe(artifact.CompareFile, func(to *runtime.Binding) error {
 		all := append([]int64{c.rows(b)}, c.set.Width...)
-		return errors.Join(b.Bind(to), to.View(artifact.EncodedValue, c.encoded, 0, all...))
+		return errors.Join(b.Bind(to), t.bindScale(to), to.View(artifact.EncodedValue, c.encoded, 0, all...))
 	})
 	if err != nil || node != "" {
 		return node, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dropout"
@@ -35,8 +36,9 @@ type Config struct {
 type Trainer struct {
 	cfg   Config
 	set   *artifact.Set
-	step  int // steps done
-	saved int // the step of the newest checkpoint; -1: none
+	step  int               // steps done
+	scale *optim.LossScaler // nil where the loss is not scaled
+	saved int               // the step of the newest checkpoint; -1: none
 
 	// The memory that the sessions compute in holds all of these.
 	parameters, gradients *runtime.Block
@@ -58,9 +60,13 @@ type Step struct {
 	Step         int     // counted from 1
 	Total        int     // steps of the run
 	Loss         float64 // mean over the step's rows
-	GradNorm     float64 // before clipping
+	GradNorm     float64 // before clipping; 0 of a skipped step
 	LearningRate float64
 	Rows, Tokens int
+	// LossScale is what the loss was multiplied by; 0 where it was not. Skipped counts the steps of the run so far, this
+	// one included, that overflowed and changed no parameter.
+	LossScale float64
+	Skipped   int
 }
 
 // NewTrainer makes the sessions and blocks. All parameters are zero until the caller fills them.
@@ -69,6 +75,9 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 		return nil, err
 	}
 	t := &Trainer{cfg: cfg, set: set, saved: -1, tables: map[float64]*runtime.Block{}}
+	if set.Scaled {
+		t.scale = optim.NewLossScaler()
+	}
 	if err := t.open(); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -236,7 +245,7 @@ func (t *Trainer) Total() int { return t.cfg.Schedule.Total }
 // Step does one optimizer step on the micro-batches of one batch. Their gradients add up to that of the row-weighted
 // mean of their losses.
 func (t *Trainer) Step(batches []*Batch) (Step, error) {
-	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.step)}
+	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.applied())}
 	for _, b := range batches {
 		s.Rows += b.Rows
 		s.Tokens += b.Tokens
@@ -244,26 +253,47 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	if s.Rows == 0 {
 		return s, fmt.Errorf("step %d has no rows", s.Step)
 	}
+	if t.scale != nil {
+		s.LossScale = t.scale.Factor()
+	}
 	gradients, err := t.backward(batches, &s)
 	if err != nil {
 		return s, fmt.Errorf("step %d: %w", s.Step, err)
 	}
-	if s.GradNorm, err = t.optimizer.norm(gradients); err != nil {
-		return s, err
-	}
-	if !finite(s.Loss + s.GradNorm) {
-		return s, t.overflow(s, batches)
-	}
-	scale := 1.0
-	if limit := t.cfg.MaxGradNorm; limit > 0 {
-		scale = min(1, limit/(s.GradNorm+1e-6)) // torch.nn.utils.clip_grad_norm_
-	}
-	if err := t.optimizer.apply(gradients, t.cfg.AdamW.At(t.step+1, s.LearningRate, scale)); err != nil {
+	if err := t.update(gradients, &s, batches); err != nil {
 		return s, err
 	}
 	t.step++
 	return s, nil
 }
+
+// update applies a step's gradients, or skips the step where scaling them was too much.
+func (t *Trainer) update(gradients *runtime.Block, s *Step, batches []*Batch) (err error) {
+	unscale := 1 / t.scale.Factor()
+	norm, err := t.optimizer.norm(gradients)
+	if err != nil {
+		return err
+	}
+	s.GradNorm = norm * unscale
+	defer func() { s.Skipped = t.scale.SkippedSteps() }()
+	if !finite(s.Loss + s.GradNorm) {
+		// The scale is of the gradients alone: a loss that overflows would do so at any.
+		if finite(s.Loss) && t.scale.Overflowed() {
+			s.GradNorm = 0
+			return nil
+		}
+		return t.overflow(*s, batches)
+	}
+	scale := unscale
+	if limit := t.cfg.MaxGradNorm; limit > 0 {
+		scale *= min(1, limit/(s.GradNorm+1e-6)) // torch.nn.utils.clip_grad_norm_
+	}
+	t.scale.Stepped()
+	return t.optimizer.apply(gradients, t.cfg.AdamW.At(t.applied()+1, s.LearningRate, scale))
+}
+
+// applied counts the steps that changed the parameters: those that the moments and the schedule have seen.
+func (t *Trainer) applied() int { return t.step - t.scale.SkippedSteps() }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
@@ -299,13 +329,21 @@ func (t *Trainer) whole(b *Batch, stream int) (float64, error) {
 	if err := t.bindDropout(t.trainBinding, t.set.Dropout, stream, b.Dims, true); err != nil {
 		return 0, err
 	}
-	if err := b.Bind(t.trainBinding); err != nil {
+	if err := errors.Join(b.Bind(t.trainBinding), t.bindScale(t.trainBinding)); err != nil {
 		return 0, err
 	}
 	if err := t.trainBinding.Run(); err != nil {
 		return 0, err
 	}
 	return float64(t.loss.Value()), nil
+}
+
+// bindScale binds what the loss is multiplied by, where the graph reads it.
+func (t *Trainer) bindScale(to *runtime.Binding) error {
+	if t.scale == nil {
+		return nil
+	}
+	return to.Floats(artifact.LossScale, []float32{float32(t.scale.Factor())}, 1)
 }
 
 // Gradients runs forward and backward pass on the micro-batches of a batch without a step: for tests and tools. The
@@ -319,8 +357,14 @@ func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float3
 	if err != nil {
 		return 0, nil, err
 	}
-	gradients, err = read(block)
-	return s.Loss, gradients, err
+	if gradients, err = read(block); err != nil || t.scale == nil {
+		return s.Loss, gradients, err
+	}
+	gradients = slices.Clone(gradients)
+	for i := range gradients {
+		gradients[i] /= float32(t.scale.Factor())
+	}
+	return s.Loss, gradients, nil
 }
 
 // EvalLoss is the loss of one batch without dropout.

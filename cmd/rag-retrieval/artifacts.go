@@ -47,6 +47,7 @@ func artifacts(c *cli.Context, k card.Kind) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
+	say(run)
 	if err := run.WriteArtifacts(cfg.OutputDir); err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func train(c *cli.Context, k card.Kind) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	sayBadRows(run)
+	say(run)
 	if c.Bool("resume") {
 		err = run.Resume(func(damaged error) { fmt.Fprintln(os.Stderr, damaged) })
 	} else {
@@ -104,7 +104,14 @@ func train(c *cli.Context, k card.Kind) (err error) {
 	return nil
 }
 
-func sayBadRows(run *finetune.Run) {
+// say tells what of the settings and the data was left out.
+func say(run *finetune.Run) {
+	for _, s := range run.Said {
+		fmt.Fprintln(os.Stderr, s)
+	}
+	if run.Data == nil {
+		return
+	}
 	if run.Data.Skipped > 0 {
 		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %s\n", run.Data.Skipped, run.Data.FirstBad)
 	}
@@ -139,7 +146,7 @@ func dryRun(ctx context.Context, cfg config.Train) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	sayBadRows(run)
+	say(run)
 	plan, err := run.Plan()
 	if err != nil {
 		return err

@@ -74,13 +74,14 @@ func (t *Task) Model() artifact.Model {
 	}
 	return t.model(encoder.Shape{
 		Rows: t.c.BatchSize * perQuery, MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
-		Layers: t.c.GradientCheckpointing,
+		Layers: t.c.GradientCheckpointing, Half: t.c.Half(),
 	}.Chunk(t.c.Chunk()))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
-		Name: "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.Chunk() > 0,
+		Scaled: s.Half == onnx.Float16,
+		Name:   "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.Chunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
 			return t.m.project(g, w, hidden)

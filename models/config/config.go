@@ -14,7 +14,9 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // Train is the configuration of one training run. A field's yaml tag is its key in the file and, with dashes, its
@@ -72,7 +74,13 @@ type Train struct {
 	NumMaxCheckpoints int `yaml:"num_max_checkpoints" json:"num_max_checkpoints" usage:"the newest checkpoints that are kept"`
 	LogInterval       int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines where no progress bar is shown"`
 	Threads           int `yaml:"threads" json:"threads" usage:"threads; 0: one per core"`
-	AttentionGroups   int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of like length that attention pads separately"`
+
+	Provider       string  `yaml:"provider" json:"provider" usage:"what computes: cpu, cuda, or auto: cuda where it works"`
+	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products on cuda: no (or fp32), fp16 (with a loss scale) or bf16; parameters, moments, LayerNorm, softmax and losses stay fp32, as all does on a CPU"`
+	TF32           bool    `yaml:"tf32" json:"tf32" usage:"on cuda, round the factors of fp32 matrix products to 10 bits of mantissa: faster"`
+	GPUMemLimit    float64 `yaml:"gpu_mem_limit" json:"gpu_mem_limit" usage:"GB of the GPU's memory that may be taken; 0: all"`
+
+	AttentionGroups int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of like length that attention pads separately"`
 
 	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files of this prefix"`
 }
@@ -92,6 +100,7 @@ func DefaultTrain(kind card.Kind) Train {
 		MaxLabel: 1, Negatives: "all", MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
 		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
 		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, AttentionGroups: 4, ChunkTokens: -1,
+		Provider: runtime.CPU, MixedPrecision: "no",
 	}
 	if l := Losses[kind]; l != nil {
 		c.LossType = l[0]
@@ -107,10 +116,9 @@ func DefaultTrain(kind card.Kind) Train {
 
 // ignored are RAG-Retrieval's keys that have no meaning here, with the reason.
 var ignored = map[string]string{
-	"mixed_precision": "a CPU trains in fp32",
-	"all_gather":      "there is one process", "log_with": "metrics.jsonl is always written", "num_labels": "a reranker has one",
+	"all_gather": "there is one process", "log_with": "metrics.jsonl is always written", "num_labels": "a reranker has one",
 	"save_on_epoch_end": "see save_steps", "num_workers": "tokens are prepared while training",
-	"model_type": "config.json says it", "device": "there is one provider", "train_type": "loss_type says it", "project_name": "nothing is sent anywhere",
+	"model_type": "config.json says it", "device": "provider says it", "train_type": "loss_type says it", "project_name": "nothing is sent anywhere",
 }
 
 // renamed are RAG-Retrieval's names of keys.
@@ -208,6 +216,7 @@ func (c Train) Validate() error {
 		{"weight_decay", c.WeightDecay, c.WeightDecay >= 0 && c.WeightDecay < 1, "at least 0 and below 1"},
 		{"max_grad_norm", c.MaxGradNorm, c.MaxGradNorm >= 0, "at least 0"},
 		{"temperature", c.Temperature, c.Temperature > 0, "above 0"},
+		{"gpu_mem_limit", c.GPUMemLimit, c.GPUMemLimit >= 0, "at least 0"},
 		{"dropout", c.Dropout, c.Dropout == -1 || c.Dropout >= 0 && c.Dropout < 1, "-1, or at least 0 and below 1"},
 	} {
 		if !k.ok {
@@ -226,7 +235,8 @@ func (c Train) validateChoices() error {
 	for _, k := range []struct {
 		key, value string
 		of         []string
-	}{{"loss_type", c.LossType, losses}, {"negatives", c.Negatives, []string{"all", "hard"}}} {
+	}{{"loss_type", c.LossType, losses}, {"negatives", c.Negatives, []string{"all", "hard"}},
+		{"provider", c.Provider, runtime.Providers}, {"mixed_precision", c.MixedPrecision, precisions}} {
 		if !slices.Contains(k.of, k.value) {
 			return fmt.Errorf("%s is %q, want one of %s", k.key, k.value, strings.Join(k.of, ", "))
 		}
@@ -267,6 +277,41 @@ func (c Train) AdamW() optim.AdamW {
 	a := optim.DefaultAdamW
 	a.WeightDecay = c.WeightDecay
 	return a
+}
+
+// precisions are the values of mixed_precision.
+var precisions = []string{"no", "fp32", "fp16", "bf16"}
+
+// Half is the type of matrix products; zero: float32.
+func (c Train) Half() onnx.DType {
+	return map[string]onnx.DType{"fp16": onnx.Float16, "bf16": onnx.BFloat16}[c.MixedPrecision]
+}
+
+// Session says where and how the graphs run.
+func (c Train) Session() runtime.Options {
+	return runtime.Options{
+		Provider: c.Provider, Threads: c.Threads, TF32: c.TF32, MemoryLimit: int64(c.GPUMemLimit * 1e9),
+	}
+}
+
+// Resolve settles the provider, and says what of the configuration does not hold where that is the CPU.
+func (c *Train) Resolve() (said []string, err error) {
+	use, reason, err := runtime.Resolve(c.Provider)
+	if err != nil {
+		return nil, err
+	}
+	if reason != nil {
+		said = append(said, fmt.Sprintf("provider: the CPU computes: %v", reason))
+	}
+	c.Provider = use
+	if c.MixedPrecision == "fp32" {
+		c.MixedPrecision = "no"
+	}
+	if use == runtime.CPU && c.MixedPrecision != "no" {
+		said = append(said, fmt.Sprintf("mixed_precision: a CPU trains in fp32; %s is for cuda", c.MixedPrecision))
+		c.MixedPrecision = "no"
+	}
+	return said, nil
 }
 
 // pointwiseChunk is the chunk of a point-wise loss: a reranker's step of 32 pairs of at most 256 tokens took an eighth

@@ -7,7 +7,6 @@ import (
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 // Scorer scores samples by the cosine of vectors.
@@ -55,7 +54,7 @@ func dot(a, b []float32) float32 {
 
 // Score scores samples with the parameters of a run.
 func (t *Task) Score(ctx context.Context, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
-	e, err := newEncoder(t.m, scoring.From(parameters), scoring.Options{Options: runtime.Options{Threads: t.c.Threads}})
+	e, err := newEncoder(t.m, scoring.From(parameters), scoring.Options{Options: t.c.Session()})
 	if err != nil {
 		return nil, err
 	}

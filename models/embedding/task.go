@@ -94,7 +94,7 @@ func (t *Task) Least() int {
 func (t *Task) shape() encoder.Shape {
 	return encoder.Shape{
 		Rows: t.c.BatchSize * (2 + t.c.NegNums), MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
-		Layers: t.c.GradientCheckpointing,
+		Layers: t.c.GradientCheckpointing, Half: t.c.Half(),
 	}.Chunk(t.c.Chunk())
 }
 
@@ -108,7 +108,8 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds := t.m.Encoder.Bounds(s)
 	bounds[textRows] = bounds[encoder.TokensDim] // a chunk of short texts has more of them than Rows
 	return artifact.Model{
-		Name: "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0,
+		Scaled: s.Half == onnx.Float16,
+		Name:   "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			pooling := t.m.Config.pooling(g)
 			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))

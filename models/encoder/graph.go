@@ -89,6 +89,9 @@ type Training struct {
 	// RecomputeLayers keeps only the two residual sums of each layer and makes the rest again in the backward pass: less
 	// memory for most of a second forward pass (gradient checkpointing, Chen et al. 2016).
 	RecomputeLayers bool
+	// Half is the type that matrix products and the activation compute in, onnx.Float16 or onnx.BFloat16; zero: float32,
+	// as everything else does: parameters, the residual stream, LayerNorm and softmax (Micikevicius et al. 2017).
+	Half onnx.DType
 }
 
 // keptAttention is how many bytes of attention probabilities a training graph may keep.
@@ -105,7 +108,7 @@ func (c Config) RecomputeAttention(rows, maxLength int) bool {
 // alone: the last layer then does most of its work for those only.
 // Source: Devlin et al. 2018, as transformers' BertModel and its relatives compute it.
 func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training, wanted *onnx.Value) *onnx.Value {
-	b := builder{c: c, g: g, w: w, l: l, drop: t.Dropout, recompute: t.RecomputeAttention}
+	b := builder{c: c, g: g, w: w, l: l, drop: t.Dropout, recompute: t.RecomputeAttention, kind: t.Half}
 	x := b.embed()
 	for i := 0; i < c.NumHiddenLayers; i++ {
 		before := len(g.Nodes)
@@ -128,13 +131,29 @@ type builder struct {
 	l    Layout
 	drop *dropout.Graph
 
+	kind      onnx.DType  // of matrix products; zero: float32
 	recompute bool        // attention scores and probabilities
 	wanted    *onnx.Value // in the last layer: the tokens that matter after attention; nil: all
 }
 
 func (b builder) linear(name string, x *onnx.Value) *onnx.Value {
 	defer b.g.Scope(name)()
-	return b.g.Gemm(x, b.w(name+".weight"), b.w(name+".bias"), onnx.GemmAttrs{TransB: true})
+	return b.g.Gemm(b.half(x), b.half(b.w(name+".weight")), b.half(b.w(name+".bias")), onnx.GemmAttrs{TransB: true})
+}
+
+// half is x as matrix products read it, full as everything else does.
+func (b builder) half(x *onnx.Value) *onnx.Value {
+	if b.kind == 0 || x.DType == b.kind {
+		return x
+	}
+	return b.g.Cast(x, b.kind)
+}
+
+func (b builder) full(x *onnx.Value) *onnx.Value {
+	if x.DType == onnx.Float32 {
+		return x
+	}
+	return b.g.Cast(x, onnx.Float32)
 }
 
 func (b builder) norm(name string, x *onnx.Value) *onnx.Value {
@@ -154,7 +173,7 @@ func (b builder) embed() *onnx.Value {
 	}
 	x = b.drop.Apply("embeddings/dropout", b.norm("embeddings.LayerNorm", x), b.c.HiddenDropout)
 	if b.c.EmbeddingSize != b.c.HiddenSize {
-		x = b.linear(projection, x)
+		x = b.full(b.linear(projection, x))
 	}
 	return x
 }
@@ -164,18 +183,27 @@ func (b builder) layer(name string, x *onnx.Value) (out *onnx.Value, sums []*onn
 	g := b.g
 	attended := b.attention(name, x)
 	if b.wanted != nil {
-		attended, x = g.Gather(attended, b.wanted, 0), g.Gather(x, b.wanted, 0)
+		// The gradient of a Gather adds up, which float16 has no kernel for.
+		attended, x = g.Gather(b.full(attended), b.wanted, 0), g.Gather(x, b.wanted, 0)
 	}
-	attended = b.linear(name+".attention.output.dense", attended)
+	attended = b.full(b.linear(name+".attention.output.dense", attended))
 	if b.c.family().attentionOutputDropout {
 		attended = b.drop.Apply(name+"/attention/output/dropout", attended, b.c.HiddenDropout)
 	}
 	first := g.Add(x, attended)
 	x = b.norm(name+".attention.output.LayerNorm", first)
-	wide := b.l.Gelu(b.linear(name+".intermediate.dense", x))
-	out = b.drop.Apply(name+"/output/dropout", b.linear(name+".output.dense", wide), b.c.HiddenDropout)
+	wide := b.gelu(b.linear(name+".intermediate.dense", x))
+	out = b.drop.Apply(name+"/output/dropout", b.full(b.linear(name+".output.dense", wide)), b.c.HiddenDropout)
 	second := g.Add(x, out)
 	return b.norm(name+".output.LayerNorm", second), []*onnx.Value{first, second}
+}
+
+// gelu computes in float32, from and to what matrix products read; what it computes with is made again in the backward pass.
+func (b builder) gelu(x *onnx.Value) *onnx.Value {
+	if b.kind == 0 {
+		return b.l.Gelu(x)
+	}
+	return b.half(b.g.Recompute(b.l.Gelu(b.g.Recompute(b.full(x)))))
 }
 
 // again marks an attention value to be recomputed in the backward pass, if that was chosen.
@@ -198,6 +226,9 @@ func (b builder) attention(name string, x *onnx.Value) *onnx.Value {
 		}
 		end := g.Scope(where)
 		scores := b.again(b.l.Scores(q[i], k[i], 1/math.Sqrt(float64(b.c.HeadSize()))))
+		if b.kind != 0 {
+			scores = b.again(b.full(scores))
+		}
 		scores = b.again(g.Add(scores, b.l.Bias(i)))
 		probs := b.again(g.Softmax(scores, -1))
 		end()
@@ -205,6 +236,9 @@ func (b builder) attention(name string, x *onnx.Value) *onnx.Value {
 			probs = b.again(dropped)
 		}
 		end = g.Scope(where)
+		if b.kind != 0 {
+			probs = b.again(b.half(probs))
+		}
 		out[i] = b.l.Values(probs, v[i])
 		end()
 	}

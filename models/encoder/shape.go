@@ -7,11 +7,12 @@ import (
 
 // Shape are the limits of the batches that a training graph is built for.
 type Shape struct {
-	Rows      int   // texts of a micro-batch
-	MaxLength int   // tokens of the longest
-	Groups    int   // attention groups
-	Recompute *bool // attention in the backward pass, see Training; nil: where it is large
-	Layers    bool  // recompute whole layers, see Training
+	Rows      int        // texts of a micro-batch
+	MaxLength int        // tokens of the longest
+	Groups    int        // attention groups
+	Recompute *bool      // attention in the backward pass, see Training; nil: where it is large
+	Layers    bool       // recompute whole layers, see Training
+	Half      onnx.DType // of matrix products, see Training
 }
 
 // Bounds are the largest sizes of the named dimensions of a packed batch of these limits.
@@ -25,7 +26,7 @@ func (c Config) Bounds(s Shape) map[string]int64 {
 
 // BuildPacked appends the inputs of a packed batch and the encoder in training, see Build; drop is nil for evaluation.
 func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph, wanted *onnx.Value) (*onnx.Value, Layout) {
-	t := Training{Dropout: drop, RecomputeLayers: s.Layers}
+	t := Training{Dropout: drop, RecomputeLayers: s.Layers, Half: s.Half}
 	if s.Recompute != nil {
 		t.RecomputeAttention = *s.Recompute
 	} else {

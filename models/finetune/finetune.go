@@ -67,7 +67,9 @@ type Run struct {
 	Trainer *ortrain.Trainer
 	Steps   int // of the whole run
 	Set     *artifact.Set
+	Said    []string // what of the configuration does not hold here, and why
 
+	device     *runtime.Device // nil where the host computes
 	task       Task
 	source     ortrain.Source
 	validation *validator // nil without val_dataset
@@ -99,6 +101,9 @@ func prepare(ctx context.Context, c config.Train, open NewTask, version string, 
 }
 
 func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error) {
+	if r.Said, err = r.Config.Resolve(); err != nil {
+		return err
+	}
 	c := r.Config
 	base := c
 	if base.Model, err = refs.Model(ctx, c.Model); err != nil {
@@ -116,9 +121,16 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	if r.Set, err = artifact.Build(r.task.Model(), c.AdamW()); err != nil {
 		return err
 	}
+	session := c.Session()
+	if c.Provider == runtime.CUDA {
+		if r.device, err = runtime.OpenDevice(session); err != nil {
+			return err
+		}
+		session.Device = r.device
+	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{
 		Schedule: c.Schedule(r.Steps), AdamW: c.AdamW(), MaxGradNorm: c.MaxGradNorm, Seed: c.Seed,
-		Profile: c.Profile, Session: runtime.Options{Threads: c.Threads},
+		Profile: c.Profile, Session: session,
 	})
 	if err != nil {
 		return err
@@ -176,6 +188,7 @@ func (r *Run) Close() error {
 	if r.Trainer != nil {
 		errs = append(errs, r.Trainer.Close())
 	}
+	errs = append(errs, r.device.Close())
 	errs = append(errs, r.Data.Close())
 	if r.validation != nil {
 		errs = append(errs, r.validation.data.Close())
@@ -255,6 +268,7 @@ func (r *Run) Resume(say func(error)) error {
 // free are the keys that do not change what is learned.
 var free = map[string]bool{
 	"output_dir": true, "save_steps": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
+	"provider": true, "gpu_mem_limit": true,
 }
 
 func differences(saved, now config.Train) []string {

@@ -6,7 +6,6 @@ import (
 
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 // SampleScorer scores samples by logits.
@@ -26,7 +25,7 @@ func (r SampleScorer) Score(ctx context.Context, samples []mteb.Sample, from int
 
 // Score scores samples with the parameters of a run.
 func (t *Task) Score(ctx context.Context, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
-	s, err := newScorer(t.m, scoring.From(parameters), scoring.Options{Options: runtime.Options{Threads: t.c.Threads}})
+	s, err := newScorer(t.m, scoring.From(parameters), scoring.Options{Options: t.c.Session()})
 	if err != nil {
 		return nil, err
 	}

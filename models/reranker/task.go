@@ -64,14 +64,15 @@ func (t *Task) Model() artifact.Model {
 	if t.loss.grouped {
 		rows *= t.c.GroupSize
 	}
-	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing}.Chunk(t.c.Chunk()))
+	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing, Half: t.c.Half()}.Chunk(t.c.Chunk()))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds := t.m.Encoder.Bounds(s)
 	bounds[pairRows] = bounds[encoder.TokensDim] // a chunk of short pairs has more of them than Rows
 	return artifact.Model{
-		Name: "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0 && t.loss.grouped,
+		Scaled: s.Half == onnx.Float16,
+		Name:   "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0 && t.loss.grouped,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			states, l := t.m.Encoder.BuildPacked(g, w, s, drop, first(g))
 			return t.m.logits(g, w, l, states, drop)

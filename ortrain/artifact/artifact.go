@@ -31,6 +31,8 @@ const (
 const (
 	LossOutput     = "loss"
 	GradientSuffix = ".grad"
+	// LossScale is an input of graphs of a Scaled model: [1], what their gradients are multiplied by.
+	LossScale = "loss_scale"
 )
 
 // Model is what a model hands over to be trained: the loss is Compare of Encode.
@@ -44,6 +46,8 @@ type Model struct {
 	Compare func(g *onnx.Graph, encoded *onnx.Value) *onnx.Value
 	// Bounds are the largest sizes of the named dimensions that dropout sites have.
 	Bounds map[string]int64
+	// Scaled multiplies the loss's gradient by an input, LossScale, as float16 needs it.
+	Scaled bool
 	// Chunked adds the graphs by which a batch is encoded piece by piece.
 	Chunked bool
 }
@@ -57,6 +61,8 @@ type Set struct {
 	// Optimizer, Norm and Accumulation work on views of the flat buffers.
 	Optimizer, Norm, Accumulation []byte
 	Chunks                        *Chunks // nil where batches are encoded whole
+	// Scaled says that the graph that has the loss reads LossScale.
+	Scaled bool
 
 	model Model // for Probe
 }
@@ -67,7 +73,7 @@ func Build(m Model, adamw optim.AdamW) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Layout: layout, model: m}
+	s := &Set{Layout: layout, Scaled: m.Scaled, model: m}
 	if s.Training, s.Dropout, err = build(training, m); err != nil {
 		return nil, err
 	}
@@ -112,12 +118,21 @@ func training(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	find, values := inputs(g, m.Params)
 	drop := dropout.NewGraph(g, m.Bounds)
 	loss := m.Compare(g, m.Encode(g, find, drop))
-	grads, err := grad.Gradients(g, loss, values)
+	grads, err := m.gradients(g, loss, values)
 	if err != nil {
 		return nil, nil, err
 	}
 	g.Output(LossOutput, loss)
 	return g, drop.Plan(), outputGradients(g, m, grads)
+}
+
+// gradients are those of the loss, scaled where the model wants it.
+func (m Model) gradients(g *onnx.Graph, loss *onnx.Value, wrt []*onnx.Value) ([]*onnx.Value, error) {
+	if !m.Scaled {
+		return grad.Gradients(g, loss, wrt)
+	}
+	scale := g.Squeeze(g.Input(LossScale, onnx.Float32, onnx.D(1)), 0)
+	return grad.Backward(g, []grad.Seed{{Value: loss, Gradient: scale}}, wrt)
 }
 
 // outputGradients makes a graph give the parameters' gradients.

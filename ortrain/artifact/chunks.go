@@ -84,7 +84,7 @@ func comparing(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " compare")
 	encoded := g.Input(EncodedValue, onnx.Float32, shape...)
 	loss := m.Compare(g, encoded)
-	grads, err := grad.Gradients(g, loss, []*onnx.Value{encoded})
+	grads, err := m.gradients(g, loss, []*onnx.Value{encoded})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -33,10 +33,13 @@ func (s *Set) Probe(file string) (*Probe, error) {
 	var flags []*onnx.Value
 	for _, n := range append([]*onnx.Node{}, g.Nodes...) {
 		v := n.Outputs[0]
-		if v.DType != onnx.Float32 || v.Const != nil {
+		if !v.DType.IsFloat() || v.Const != nil {
 			continue
 		}
 		p.Nodes = append(p.Nodes, n.Name)
+		if v.DType != onnx.Float32 {
+			v = g.Cast(v, onnx.Float32)
+		}
 		// x · 0 is 0, or NaN where x is infinite or NaN.
 		flags = append(flags, g.Unsqueeze(g.ReduceSum(g.Mul(v, g.Scalar(v, 0)), false), 0))
 	}

@@ -113,9 +113,5 @@ func (p *pass) zeroRow(v *onnx.Value) *onnx.Value {
 	if !ok {
 		p.Fail("rows of %v have no fixed size", v.Shape)
 	}
-	dims := append([]int64{1}, width...)
-	if v.DType == onnx.Float64 {
-		return p.Const(onnx.Doubles(make([]float64, onnx.Elements(dims)), dims...))
-	}
-	return p.Const(onnx.Floats(make([]float32, onnx.Elements(dims)), dims...))
+	return p.Const(onnx.Filled(v.DType, 0, append([]int64{1}, width...)...))
 }

@@ -61,17 +61,5 @@ func layerNormalizationRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 // filled is a constant shaped as v with every element x.
 func (p *pass) filled(v *onnx.Value, x float64) *onnx.Value {
 	sizes, _ := v.Shape.Sizes()
-	count := onnx.Elements(sizes)
-	if v.DType == onnx.Float64 {
-		values := make([]float64, count)
-		for i := range values {
-			values[i] = x
-		}
-		return p.Const(onnx.Doubles(values, sizes...))
-	}
-	values := make([]float32, count)
-	for i := range values {
-		values[i] = float32(x)
-	}
-	return p.Const(onnx.Floats(values, sizes...))
+	return p.Const(onnx.Filled(v.DType, x, sizes...))
 }

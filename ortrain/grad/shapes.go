@@ -35,11 +35,7 @@ func (p *pass) columnSums(d *onnx.Value) *onnx.Value {
 	rows := d.Shape[0].String() + d.DType.String()
 	ones := p.ones[rows]
 	if ones == nil {
-		one := onnx.Floats([]float32{1}, 1)
-		if d.DType == onnx.Float64 {
-			one = onnx.Doubles([]float64{1}, 1)
-		}
-		ones = p.ConstantOfShape(p.Concat(0, p.IntVector(1), p.size(d, 0)), one)
+		ones = p.ConstantOfShape(p.Concat(0, p.IntVector(1), p.size(d, 0)), onnx.Filled(d.DType, 1, 1))
 		p.ones[rows] = ones
 	}
 	return p.ReshapeTo(p.Gemm(ones, d, nil, onnx.GemmAttrs{}), d.Shape[1].Size)
@@ -105,9 +101,5 @@ func (p *pass) zerosLike(v *onnx.Value) *onnx.Value { return p.filledLike(v, 0) 
 
 // filledLike is a tensor of x shaped as v. The shape is read when the graph runs if v has named dimensions.
 func (p *pass) filledLike(v *onnx.Value, x float64) *onnx.Value {
-	fill := onnx.Floats([]float32{float32(x)}, 1)
-	if v.DType == onnx.Float64 {
-		fill = onnx.Doubles([]float64{x}, 1)
-	}
-	return p.ConstantOfShape(p.shapeOf(v), fill)
+	return p.ConstantOfShape(p.shapeOf(v), onnx.Filled(v.DType, x, 1))
 }

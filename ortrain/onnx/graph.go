@@ -195,12 +195,7 @@ func (g *Graph) Const(t *Tensor) *Value {
 }
 
 // Scalar is a constant scalar of like's float type.
-func (g *Graph) Scalar(like *Value, x float64) *Value {
-	if like.DType == Float64 {
-		return g.Const(Doubles([]float64{x}))
-	}
-	return g.Const(Floats([]float32{float32(x)}))
-}
+func (g *Graph) Scalar(like *Value, x float64) *Value { return g.Const(Filled(like.DType, x)) }
 
 // IntVector is a constant 1-D int64 tensor, as shapes and axes are.
 func (g *Graph) IntVector(values ...int64) *Value {

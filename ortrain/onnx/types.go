@@ -1,12 +1,15 @@
 package onnx
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/x448/float16"
 )
 
 // DType is an ONNX element type (TensorProto.DataType).
@@ -20,7 +23,10 @@ const (
 	Int32   DType = 6
 	Int64   DType = 7
 	Bool    DType = 9
+	Float16 DType = 10
 	Float64 DType = 11
+	// BFloat16 is float32 without the lower half of its bits.
+	BFloat16 DType = 16
 )
 
 func (d DType) String() string {
@@ -39,18 +45,27 @@ func (d DType) String() string {
 		return "bool"
 	case Float64:
 		return "float64"
+	case Float16:
+		return "float16"
+	case BFloat16:
+		return "bfloat16"
 	}
 	return fmt.Sprintf("dtype %d", int32(d))
 }
 
 // IsFloat says whether values of this type can carry a gradient.
-func (d DType) IsFloat() bool { return d == Float32 || d == Float64 }
+func (d DType) IsFloat() bool { return d == Float32 || d == Float64 || d.IsHalf() }
+
+// IsHalf says whether this is a float type of 16 bits.
+func (d DType) IsHalf() bool { return d == Float16 || d == BFloat16 }
 
 // Size is the width of one element in bytes, 0 for types this project does not emit.
 func (d DType) Size() int {
 	switch d {
 	case Bool, Int8, Uint8:
 		return 1
+	case Float16, BFloat16:
+		return 2
 	case Float32, Int32:
 		return 4
 	case Int64, Float64:
@@ -271,6 +286,27 @@ func Doubles(values []float64, dims ...int64) *Tensor {
 		binary.LittleEndian.PutUint64(raw[8*i:], math.Float64bits(v))
 	}
 	return &Tensor{Float64, dims, raw}
+}
+
+// Filled makes a tensor of a float type whose elements are all x; no dims make a scalar.
+func Filled(d DType, x float64, dims ...int64) *Tensor {
+	one := element(d, x)
+	return &Tensor{d, dims, bytes.Repeat(one, int(Elements(dims)))}
+}
+
+// element is a number of a float type, as tensors hold it.
+func element(d DType, x float64) []byte {
+	switch d {
+	case Float64:
+		return binary.LittleEndian.AppendUint64(nil, math.Float64bits(x))
+	case Float16:
+		return binary.LittleEndian.AppendUint16(nil, float16.Fromfloat32(float32(x)).Bits())
+	case BFloat16:
+		bits := math.Float32bits(float32(x))
+		bits += 0x7fff + bits>>16&1 // to the nearest, ties to even
+		return binary.LittleEndian.AppendUint16(nil, uint16(bits>>16))
+	}
+	return binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(x)))
 }
 
 // Ints makes an int64 tensor; no dims make a scalar.

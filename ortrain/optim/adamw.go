@@ -90,12 +90,14 @@ const (
 	Keep        = "keep"   // 0 for the first micro-batch of a step, 1 after it
 )
 
-// AccumulateGraph adds a micro-batch's weighted gradient to the step's: accumulated·keep + gradient·weight.
+// AccumulateGraph adds a micro-batch's weighted gradient to the step's: accumulated + gradient·weight, or where keep is 0
+// the latter alone, whatever the sum held: an overflow of the step before is not to stay.
 func AccumulateGraph() *onnx.Graph {
 	g := onnx.NewGraph("gradient_accumulation")
 	n := onnx.N("elements")
 	acc, x := g.Input(Accumulated, onnx.Float32, n), g.Input(Gradient, onnx.Float32, n)
 	keep, weight := g.Input(Keep, onnx.Float32, onnx.D(1)), g.Input(Weight, onnx.Float32, onnx.D(1))
-	g.Output(Accumulated+OutSuffix, g.Add(g.Mul(acc, keep), g.Mul(x, weight)))
+	zero := g.Scalar(acc, 0)
+	g.Output(Accumulated+OutSuffix, g.Add(g.Where(g.Greater(keep, zero), acc, zero), g.Mul(x, weight)))
 	return g
 }

@@ -36,6 +36,9 @@ type Row struct {
 	Tokens   int     `json:"tokens"`
 	Seconds  float64 `json:"seconds"`   // since the process began to train, validations not counted
 	MemoryMB float64 `json:"memory_mb"` // resident after the step
+	// Of float16 training: the scale, and how many steps of the run have overflowed so far and changed nothing.
+	LossScale float64 `json:"loss_scale,omitempty"`
+	Skipped   int     `json:"skipped_steps,omitempty"`
 }
 
 // Summary is train.json: the run as a whole, or since it was resumed.
@@ -111,8 +114,8 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	l.smooth += 0.1 * (s.Loss - l.smooth)
 	spent, held := l.ended.Sub(l.begun).Seconds(), float64(memory.Resident())/1e6
 	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  norm %.3g  %.0f tokens/s  %.2f GB",
-		l.smooth, s.LearningRate, s.GradNorm, float64(l.tokens)/spent, held/1e3))
-	b, err := json.Marshal(Row{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Rows, s.Tokens, spent, held})
+		l.smooth, s.LearningRate, s.GradNorm, float64(l.tokens)/spent, held/1e3)+skipped(s))
+	b, err := json.Marshal(Row{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Rows, s.Tokens, spent, held, s.LossScale, s.Skipped})
 	if err != nil {
 		return err
 	}
@@ -124,6 +127,14 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 		tfevents.Scalar{Tag: "train/grad_norm", Value: s.GradNorm},
 		tfevents.Scalar{Tag: "train/tokens_per_second", Value: float64(s.Tokens) / seconds},
 		tfevents.Scalar{Tag: "train/memory_mb", Value: held})
+}
+
+// skipped tells of steps that changed nothing.
+func skipped(s ortrain.Step) string {
+	if s.Skipped == 0 {
+		return ""
+	}
+	return fmt.Sprintf("  %d skipped, scale %g", s.Skipped, s.LossScale)
 }
 
 // Validated shows a validation.
