@@ -80,12 +80,16 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 	slot, stride := make([]int64, total), make([]int64, total)
 	before := int64(0) // (head, position) slots in earlier groups
 	for k, members := range groupByLength(rows, groups) {
-		length := 1 // also of an empty group
+		length := 1
 		for _, i := range members {
 			length = max(length, len(rows[i].IDs))
 		}
-		tokens := make([]int64, len(members)*length)
+		count := len(members)
+		tokens := make([]int64, max(count, 1)*length)
 		bias := make([]float32, len(tokens))
+		if count == 0 { // a row of padding: CUDA's BiasSoftmax divides by the number of rows
+			count, tokens[0], bias[0] = 1, total, PaddingBias
+		}
 		for r, i := range members {
 			for j := 0; j < length; j++ {
 				at := r*length + j
@@ -101,9 +105,9 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 				slot[t], stride[t] = before+int64(r*length)*heads+int64(j), int64(length)
 			}
 		}
-		b.Int(groupTokens(k), tokens, int64(len(members)), int64(length))
-		b.Float(groupBias(k), bias, int64(len(members)), int64(length))
-		b.Dims[groupRows(k)], b.Dims[groupLength(k)] = int64(len(members)), int64(length)
+		b.Int(groupTokens(k), tokens, int64(count), int64(length))
+		b.Float(groupBias(k), bias, int64(count), int64(length))
+		b.Dims[groupRows(k)], b.Dims[groupLength(k)] = int64(count), int64(length)
 		before += int64(len(tokens)) * heads
 	}
 	b.Int(tokenCount, []int64{total}, 1)

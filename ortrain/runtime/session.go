@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	ort "github.com/yalue/onnxruntime_go"
 )
@@ -29,6 +30,9 @@ type Options struct {
 	// Config are further session config entries, by ONNX Runtime's names.
 	Config map[string]string
 }
+
+// profiles counts the profiles of this process.
+var profiles atomic.Int64
 
 // Session is a loaded graph.
 type Session struct {
@@ -88,7 +92,8 @@ func (o Options) build() (*ort.SessionOptions, error) {
 			so.AddSessionConfigEntry("session.force_spinning_stop", "1"))
 	}
 	if o.Profile != "" {
-		errs = append(errs, so.EnableProfiling(o.Profile))
+		// The library adds the time in seconds, which sessions may share.
+		errs = append(errs, so.EnableProfiling(fmt.Sprintf("%s_%d", o.Profile, profiles.Add(1))))
 	}
 	if o.Provider == CUDA {
 		errs = append(errs, appendCUDA(so, o))

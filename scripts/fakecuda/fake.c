@@ -43,8 +43,23 @@ cudaError_t cudaDeviceGetAttribute(int *v, enum cudaDeviceAttr a, int id) {
   case cudaDevAttrMaxSharedMemoryPerBlockOptin: *v = p.sharedMemPerBlockOptin; break;
   case cudaDevAttrMaxThreadsPerBlock: *v = p.maxThreadsPerBlock; break;
   case cudaDevAttrWarpSize: *v = p.warpSize; break;
+  case cudaDevAttrMaxThreadsPerMultiProcessor: *v = p.maxThreadsPerMultiProcessor; break;
+  case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *v = p.sharedMemPerMultiprocessor; break;
+  case cudaDevAttrMaxSharedMemoryPerBlock: *v = p.sharedMemPerBlock; break;
+  case cudaDevAttrMaxRegistersPerBlock: *v = p.regsPerBlock; break;
   default: *v = 0;
   }
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *f) {
+  (void)f;
+  memset(a, 0, sizeof *a);
+  a->maxThreadsPerBlock = 1024;
+  return cudaSuccess;
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *n, const void *f, int size, size_t shared, unsigned flags) {
+  (void)f, (void)size, (void)shared, (void)flags;
+  *n = 1;
   return cudaSuccess;
 }
 
