@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
 # Sets everything up: ONNX Runtime's library, the tokenizer library, a small real model, and bin/rag-retrieval.
 #
-#   ./scripts/setup.sh [--no-model] [--check]
+#   ./scripts/setup.sh [--no-model] [--cuda[=12|13]] [--no-nvidia] [--check] [--dry-run]
+#
+#   --cuda        take ONNX Runtime's CUDA build, which computes on CPUs too, and NVIDIA's libraries for it, 1.2 to 1.9 GB,
+#                 for the CUDA version that the driver runs or the one named; no root is needed
+#   --no-nvidia   with --cuda: CUDA's and cuDNN's libraries are where the loader finds them
+#   --no-model    without the small model
+#   --check       say what is there; --dry-run: say what would be downloaded too
 #
 # Everything is kept in one cache folder, RAG_RETRIEVAL_HOME (default ~/.cache/rag-retrieval), each part whole or not at
 # all; a second run finds it and needs no network. Afterwards plain go build, go vet and go test work.
@@ -17,11 +23,17 @@ TOKENIZERS_VERSION=1.24.0
 HOME_DIR=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}
 want_model=yes
 check_only=no
+cuda=no
+cuda_args=()
 for a in "$@"; do
   case $a in
     --no-model) want_model=no ;;
     --check) check_only=yes ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
+    --cuda) cuda=yes ;;
+    --cuda=*) cuda=yes cuda_args+=("${a#--cuda=}") ;;
+    --no-nvidia) cuda_args+=(--no-nvidia) ;;
+    --dry-run) check_only=yes cuda_args+=(--dry-run) ;;
+    -h | --help) sed -n '2,17s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
     *) echo "setup.sh: unknown option $a; see --help" >&2; exit 2 ;;
   esac
 done
@@ -46,6 +58,12 @@ ort_lib=${RAG_RETRIEVAL_ORT_LIB:-$ort_dir/$lib}
 tok_lib=${RAG_RETRIEVAL_TOKENIZERS_LIB:-$tok_dir/libtokenizers.a}
 [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] || [ -f "$ort_lib" ] || die "RAG_RETRIEVAL_ORT_LIB: no file $ort_lib"
 [ -z "${RAG_RETRIEVAL_TOKENIZERS_LIB:-}" ] || [ -f "$tok_lib" ] || die "RAG_RETRIEVAL_TOKENIZERS_LIB: no file $tok_lib"
+
+if [ $cuda = yes ]; then
+  [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] || die "--cuda and RAG_RETRIEVAL_ORT_LIB both name a library: choose one"
+  [ $check_only = no ] || cuda_args+=(--dry-run)
+  ort_lib=$(scripts/cuda/fetch.sh "${cuda_args[@]}")
+fi
 
 # Prerequisites: only those that are needed for what is still missing.
 need() { # command, what for, how to get it

@@ -64,12 +64,12 @@ func doctor() error {
 	v, path := runtime.Version()
 	check("ONNX Runtime", v+" "+path, err)
 	if err == nil {
-		check("a session", "runs on the CPU", tryRuntime())
-		state, found := "ok", "its provider loads"
+		check("a session", "computes on the CPU", tryRuntime(runtime.CPU))
 		if _, _, err := runtime.Resolve(runtime.CUDA); err != nil {
-			state, found = "none", err.Error() // not needed
+			rows = append(rows, []string{"CUDA", "none", err.Error()}) // not needed
+		} else {
+			check("CUDA", "computes", tryRuntime(runtime.CUDA))
 		}
-		rows = append(rows, []string{"CUDA", state, found})
 	}
 	check("cores", fmt.Sprint(goruntime.NumCPU()), nil)
 	check("cache folder", runtime.Home(), nil)
@@ -80,7 +80,7 @@ func doctor() error {
 }
 
 // tryRuntime runs a graph of one addition.
-func tryRuntime() error {
+func tryRuntime(provider string) error {
 	g := onnx.NewGraph("doctor")
 	x := g.Input("x", onnx.Float32, onnx.D(2))
 	g.Output("y", g.Add(x, x))
@@ -88,7 +88,7 @@ func tryRuntime() error {
 	if err != nil {
 		return err
 	}
-	s, err := runtime.NewSession(model, runtime.Options{})
+	s, err := runtime.NewSession(model, runtime.Options{Provider: provider})
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,21 @@
 package finetune_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/colbert"
+	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/reranker"
+	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/runtime"
 	"rag-retrieval-go/ortrain/runtime/runtimetest"
 )
@@ -18,13 +26,13 @@ type ran struct {
 	outputs            []map[string][]int64 // the shape of each, by its type
 }
 
-// profile reads ONNX Runtime's profiles whose names begin with prefix.
-func profile(t *testing.T, prefix string) (nodes []ran) {
+// profile reads the profiles of a number of sessions, whose names begin with prefix.
+func profile(t *testing.T, prefix string, sessions int) (nodes []ran) {
 	t.Helper()
 	paths, err := filepath.Glob(prefix + "*.json")
 	check(t, err)
-	if len(paths) < 5 { // training and eval or three graphs of chunks, and the optimizer's three
-		t.Errorf("%d profiles", len(paths))
+	if len(paths) < sessions {
+		t.Errorf("%d profiles, want at least %d", len(paths), sessions)
 	}
 	for _, path := range paths {
 		b, err := os.ReadFile(path)
@@ -71,23 +79,65 @@ func TestPlacement(t *testing.T) {
 				f.cfg.Dropout = 0.1
 				prefix := filepath.Join(t.TempDir(), "profile")
 				f.stepOnCUDA(t, v, prefix)
-				nodes := profile(t, prefix)
-				computed := 0
-				for _, n := range nodes {
-					switch {
-					case strings.HasPrefix(n.op, "Memcpy"):
-						t.Errorf("%s copies between the host and the device: %v", n.name, n.outputs)
-					case n.provider == "CUDAExecutionProvider":
-						computed++
-					case !n.size():
-						t.Errorf("%s, a %s, runs on %s: %v", n.name, n.op, n.provider, n.outputs)
-					}
-				}
-				if computed < 200 {
-					t.Errorf("%d nodes ran on CUDA, of %d", computed, len(nodes))
-				}
+				checkPlacement(t, profile(t, prefix, 5), 200) // training and eval, or three of chunks; the optimizer's three
 			})
 		}
+	}
+}
+
+// checkPlacement wants at least so many nodes on CUDA, and none elsewhere that computes more than sizes.
+func checkPlacement(t *testing.T, nodes []ran, least int) {
+	t.Helper()
+	computed := 0
+	for _, n := range nodes {
+		switch {
+		case strings.HasPrefix(n.op, "Memcpy"):
+			t.Errorf("%s copies between the host and the device: %v", n.name, n.outputs)
+		case n.provider == "CUDAExecutionProvider":
+			computed++
+		case !n.size():
+			t.Errorf("%s, a %s, runs on %s: %v", n.name, n.op, n.provider, n.outputs)
+		}
+	}
+	if computed < least {
+		t.Errorf("%d nodes ran on CUDA, of %d", computed, len(nodes))
+	}
+}
+
+// TestScoringPlacement is TestPlacement for what scores.
+func TestScoringPlacement(t *testing.T) {
+	runtimetest.NeedProvider(t)
+	samples := []mteb.Sample{{Query: []string{"how many"}, Positive: []string{"two of them"}, Negative: []string{"a longer text than that", "none"}}}
+	for kind, open := range map[card.Kind]func(t *testing.T, o scoring.Options) (mteb.Scorer, func() error){
+		card.Embedding: func(t *testing.T, o scoring.Options) (mteb.Scorer, func() error) {
+			m, err := embedding.Open("testdata/bert-dense")
+			check(t, err)
+			e, err := embedding.NewEncoder(m, o)
+			check(t, err)
+			return embedding.Scorer{Encoder: e, QueryMaxLen: 10, PassageMaxLen: 10}, e.Close
+		},
+		card.ColBERT: func(t *testing.T, o scoring.Options) (mteb.Scorer, func() error) {
+			m, err := colbert.Open("testdata/bert")
+			check(t, err)
+			s, err := colbert.NewScorer(m, o)
+			check(t, err)
+			return colbert.SampleScorer{Scorer: s, QueryMaxLen: 10, PassageMaxLen: 10}, s.Close
+		},
+		card.Reranker: func(t *testing.T, o scoring.Options) (mteb.Scorer, func() error) {
+			m, err := reranker.Open("testdata/bert-reranker")
+			check(t, err)
+			s, err := reranker.NewScorer(m, o)
+			check(t, err)
+			return reranker.SampleScorer{Scorer: s, MaxLen: 20}, s.Close
+		},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			prefix := filepath.Join(t.TempDir(), "profile")
+			s, done := open(t, scoring.Options{Options: runtime.Options{Provider: runtime.CUDA, Profile: prefix}})
+			_, err := mteb.ScoreAll(context.Background(), s, samples)
+			check(t, errors.Join(err, done()))
+			checkPlacement(t, profile(t, prefix, 1), 20)
+		})
 	}
 }
 

@@ -102,6 +102,13 @@ func native(message *C.char) error {
 	return errors.New(C.GoString(message))
 }
 
+// loadLibrary loads a library by its path, or by its name where the loader finds it.
+func loadLibrary(path string) error {
+	p := C.CString(path)
+	defer C.free(unsafe.Pointer(p))
+	return native(C.rr_load(p))
+}
+
 // alloc takes memory for n float32.
 func (d *Device) alloc(n int) (p unsafe.Pointer, err error) {
 	if err := native(C.rr_alloc(&d.native, C.size_t(4*n), &p)); err != nil {

@@ -52,6 +52,9 @@ func Load(path string) error {
 		}
 		path = found
 	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // the library looks for its providers beside itself
+	}
 	ort.SetSharedLibraryPath(path)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
 		return fmt.Errorf("loading ONNX Runtime from %s: %w (run scripts/setup.sh, or set %s to a library of version 1.24.1 to 1.32)",

@@ -11,6 +11,8 @@ static char *told(const OrtApi *api, OrtStatus *status) {
   return text;
 }
 
+char *rr_load(const char *path) { return dlopen(path, RTLD_NOW | RTLD_GLOBAL) ? NULL : strdup(dlerror()); }
+
 char *rr_open(rr_device *d, const char *path, const char *name) {
   memset(d, 0, sizeof *d);
   void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);

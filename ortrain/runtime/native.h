@@ -1,5 +1,5 @@
 // The calls of ONNX Runtime's C interface that onnxruntime_go lacks: memory of a device, tensors over it, one arena
-// for all sessions, and waiting for copies of inputs. Each gives NULL, or a message to be freed with free().
+// for all sessions, waiting for copies of inputs, and libraries loaded by path. Each gives NULL, or a message to be freed with free().
 #include <stdlib.h>
 
 #include "onnxruntime_c_api.h"
@@ -11,6 +11,8 @@ typedef struct {
   OrtAllocator *allocator; // of a session
 } rr_device;
 
+// rr_load loads a library for others to find by its name.
+char *rr_load(const char *path);
 // rr_open finds the library that is loaded from path, and describes the memory called name ("Cuda", "Cpu").
 char *rr_open(rr_device *d, const char *path, const char *name);
 // rr_share makes one arena of at most limit bytes (0: all) for the sessions of provider that say so.

@@ -3,8 +3,11 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
 )
@@ -51,8 +54,39 @@ func tryCUDA() error {
 	return appendCUDA(so, Options{})
 }
 
+// nvidiaDir is the folder beside ONNX Runtime's library where scripts/setup.sh puts NVIDIA's.
+const nvidiaDir = "nvidia"
+
+// nvidiaLibraries are those that the provider is linked with or looks up, each after what it needs.
+var nvidiaLibraries = []string{
+	"libcudart.so.*", "libnvrtc.so.*", "libcublasLt.so.*", "libcublas.so.*", "libcurand.so.*", "libcufft.so.*", "libcudnn.so.*",
+}
+
+// loadNVIDIA loads NVIDIA's libraries from beside ONNX Runtime's, where they are: the loader then finds them by name, with
+// no environment variable.
+var loadNVIDIA = sync.OnceValue(func() error {
+	for _, pattern := range nvidiaLibraries {
+		paths, err := filepath.Glob(filepath.Join(filepath.Dir(loading.path), nvidiaDir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, p := range paths {
+			if err := loadLibrary(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+})
+
 // appendCUDA makes a session run on CUDA.
 func appendCUDA(so *ort.SessionOptions, o Options) error {
+	if err := checkDriver(); err != nil {
+		return err
+	}
+	if err := loadNVIDIA(); err != nil {
+		return explainCUDA(err)
+	}
 	options, err := ort.NewCUDAProviderOptions()
 	if err != nil {
 		return explainCUDA(err)
@@ -72,6 +106,20 @@ func appendCUDA(so *ort.SessionOptions, o Options) error {
 	return explainCUDA(errors.Join(append(errs, so.AppendExecutionProviderCUDA(options))...))
 }
 
+// cudaProvider is the file beside ONNX Runtime's library that a CUDA build has.
+const cudaProvider = "libonnxruntime_providers_cuda.so"
+
+// checkDriver fails where the provider is there and the driver that it needs is not: the library would complain at length.
+func checkDriver() error {
+	if _, err := os.Stat(filepath.Join(filepath.Dir(loading.path), cudaProvider)); err != nil {
+		return nil
+	}
+	if err := loadLibrary("libcuda.so.1"); err != nil {
+		return fmt.Errorf("%w: no NVIDIA driver is here: %w (install it; nvidia-smi then shows the GPU)", ErrNoCUDA, err)
+	}
+	return nil
+}
+
 // explainCUDA adds what to do.
 func explainCUDA(err error) error {
 	if err == nil {
@@ -81,11 +129,16 @@ func explainCUDA(err error) error {
 	what := "see the message"
 	switch {
 	case strings.Contains(text, "not enabled in this build"):
-		what = "this ONNX Runtime is built for the CPU; set " + LibraryVariable + " to the library of onnxruntime-gpu"
-	case strings.Contains(text, ".so"):
-		what = "a library is missing: put NVIDIA's CUDA and cuDNN libraries into LD_LIBRARY_PATH"
-	case strings.Contains(text, "no CUDA-capable device"), strings.Contains(text, "driver"):
-		what = "no GPU or driver is there"
+		text, what = "this ONNX Runtime is built for the CPU", "run scripts/setup.sh --cuda, or set "+LibraryVariable+" to the library of onnxruntime-gpu"
+	case strings.Contains(text, ".so"), strings.Contains(text, "shared library"):
+		what = "one of NVIDIA's libraries is missing: run scripts/setup.sh --cuda, or put CUDA's and cuDNN's libraries into LD_LIBRARY_PATH"
+	case strings.Contains(text, "no CUDA-capable device"):
+		what = "the driver finds no GPU: see nvidia-smi, and CUDA_VISIBLE_DEVICES"
+	case strings.Contains(text, "driver version is insufficient"):
+		what = "the driver is older than the libraries: run scripts/setup.sh --cuda=12, or update it"
+	}
+	if i := strings.LastIndex(text, " : FAIL : "); i >= 0 {
+		text = text[i+len(" : FAIL : "):] // without the library's source files
 	}
 	first, _, _ := strings.Cut(text, "\n")
 	return fmt.Errorf("%w: %s (%s)", ErrNoCUDA, first, what)
