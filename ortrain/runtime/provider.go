@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
+
+	"rag-retrieval-go/ortrain/onnx"
 )
 
 // The execution providers.
@@ -41,17 +43,19 @@ func Resolve(provider string) (use string, reason, err error) {
 	return "", nil, err
 }
 
-// tryCUDA makes session options with CUDA's provider, which loads its libraries and asks for the device.
+// tryCUDA makes a session on CUDA, which loads the libraries and takes the device.
 func tryCUDA() error {
-	if err := Load(""); err != nil {
-		return err
-	}
-	so, err := ort.NewSessionOptions()
+	g := onnx.NewGraph("try")
+	g.Output("y", g.Neg(g.Input("x", onnx.Float32, onnx.D(1))))
+	model, err := g.Bytes()
 	if err != nil {
 		return err
 	}
-	defer so.Destroy()
-	return appendCUDA(so, Options{})
+	s, err := NewSession(model, Options{Provider: CUDA})
+	if err != nil {
+		return explainCUDA(err)
+	}
+	return s.Close()
 }
 
 // nvidiaDir is the folder beside ONNX Runtime's library where scripts/setup.sh puts NVIDIA's.
@@ -122,23 +126,25 @@ func checkDriver() error {
 
 // explainCUDA adds what to do.
 func explainCUDA(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, ErrNoCUDA) {
+		return err
 	}
 	text := strings.TrimSpace(err.Error())
 	what := "see the message"
 	switch {
 	case strings.Contains(text, "not enabled in this build"):
 		text, what = "this ONNX Runtime is built for the CPU", "run scripts/setup.sh --cuda, or set "+LibraryVariable+" to the library of onnxruntime-gpu"
-	case strings.Contains(text, ".so"), strings.Contains(text, "shared library"):
-		what = "one of NVIDIA's libraries is missing: run scripts/setup.sh --cuda, or put CUDA's and cuDNN's libraries into LD_LIBRARY_PATH"
 	case strings.Contains(text, "no CUDA-capable device"):
 		what = "the driver finds no GPU: see nvidia-smi, and CUDA_VISIBLE_DEVICES"
 	case strings.Contains(text, "driver version is insufficient"):
 		what = "the driver is older than the libraries: run scripts/setup.sh --cuda=12, or update it"
+	case strings.Contains(text, ".so"), strings.Contains(text, "shared library"):
+		what = "one of NVIDIA's libraries is missing: run scripts/setup.sh --cuda, or put CUDA's and cuDNN's libraries into LD_LIBRARY_PATH"
 	}
-	if i := strings.LastIndex(text, " : FAIL : "); i >= 0 {
-		text = text[i+len(" : FAIL : "):] // without the library's source files
+	for _, mark := range []string{" : FAIL : ", "CUDA failure "} { // what stands before are the library's source files
+		if _, after, found := strings.Cut(text, mark); found {
+			text, _, _ = strings.Cut(after, " ; GPU=")
+		}
 	}
 	first, _, _ := strings.Cut(text, "\n")
 	return fmt.Errorf("%w: %s (%s)", ErrNoCUDA, first, what)

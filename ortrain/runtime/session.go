@@ -59,6 +59,9 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 		return nil, err
 	}
 	so, err := o.build()
+	if errors.Is(err, ErrNoCUDA) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime session options: %w", err)
 	}
