@@ -12,10 +12,13 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// viewSize is how many elements one run of an optimizer graph works on where the host computes: at 256 Ki elements all
-// intermediates stay in the cache, which makes a step three times faster than one run over the whole block. A device runs
-// once for the decayed elements and once for the others.
-const viewSize = 256 << 10
+// How many elements one run of an optimizer graph works on. Where the host computes, at 256 Ki all intermediates stay in
+// the cache, which makes a step three times faster than one run over the whole block. On a device, they bound the memory
+// that the intermediates take.
+const (
+	hostView   = 256 << 10
+	deviceView = 16 << 20
+)
 
 // optimizer runs the optimizer's graphs over views of the trainer's flat blocks, on the host several views at a time.
 type optimizer struct {
@@ -111,9 +114,9 @@ func (o *optimizer) open(t *Trainer) (err error) {
 
 // cut makes the views.
 func (o *optimizer) cut(t *Trainer) {
-	l, size := t.set.Layout, int64(viewSize)
+	l, size := t.set.Layout, int64(hostView)
 	if t.device() != nil {
-		size = l.Total
+		size = deviceView
 	}
 	for _, part := range [][2]int64{{0, l.Decayed}, {l.Decayed, l.Total}} {
 		for start := part[0]; start < part[1]; start += size {

@@ -39,6 +39,8 @@ type Trainer struct {
 	step  int               // steps done
 	scale *optim.LossScaler // nil where the loss is not scaled
 	saved int               // the step of the newest checkpoint; -1: none
+	// fitted is the most tokens that were computed at once.
+	fitted int
 
 	// The memory that the sessions compute in holds all of these.
 	parameters, gradients *runtime.Block
@@ -88,7 +90,7 @@ func (t *Trainer) open() (err error) {
 	n := int(t.set.Layout.Total)
 	for _, b := range []**runtime.Block{&t.parameters, &t.gradients, &t.moments[0], &t.moments[1]} {
 		if *b, err = t.device().NewBlock(n); err != nil {
-			return err
+			return fmt.Errorf("parameters, gradients and two moments take %.2f GB: %w", 16*float64(n)/1e9, err)
 		}
 	}
 	if t.loss, err = runtime.NewScalar[float32](); err != nil {
@@ -257,9 +259,13 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 		s.LossScale = t.scale.Factor()
 	}
 	gradients, err := t.backward(batches, &s)
+	if errors.Is(err, runtime.ErrMemory) {
+		return s, t.outOfMemory(s, batches, err)
+	}
 	if err != nil {
 		return s, fmt.Errorf("step %d: %w", s.Step, err)
 	}
+	t.fitted = max(t.fitted, largest(batches).Tokens)
 	if err := t.update(gradients, &s, batches); err != nil {
 		return s, err
 	}

@@ -91,7 +91,7 @@ func train(c *cli.Context, k card.Kind) (err error) {
 	}
 	log := record.NewLog(cfg.OutputDir, cfg.LogInterval)
 	err = run.Train(c.Context, log.Validated, log)
-	if errors.Is(err, ortrain.ErrInterrupted) {
+	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, ortrain.ErrUnchanged) {
 		fmt.Fprintf(os.Stderr, "stopped after step %d; go on with: %s --resume\n", run.Trainer.StepsDone(), commandLine())
 	}
 	if err != nil {

@@ -268,7 +268,7 @@ func (r *Run) Resume(say func(error)) error {
 // free are the keys that do not change what is learned.
 var free = map[string]bool{
 	"output_dir": true, "save_steps": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
-	"provider": true, "gpu_mem_limit": true,
+	"provider": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
 }
 
 func differences(saved, now config.Train) []string {
@@ -299,6 +299,9 @@ func (r *Run) Train(ctx context.Context, tell func(Validation) error, hooks ...o
 	err := r.Trainer.Run(ctx, r.source, hooks...)
 	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, context.Canceled) { // the latter: in a validation
 		return errors.Join(ortrain.ErrInterrupted, r.SaveCheckpoint())
+	}
+	if errors.Is(err, ortrain.ErrUnchanged) {
+		return errors.Join(err, r.SaveCheckpoint())
 	}
 	if err != nil && !errors.Is(err, errStopped) {
 		return err

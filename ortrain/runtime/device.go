@@ -31,7 +31,7 @@ type Device struct {
 }
 
 // copied is how many elements are copied at once: what is on its way lies in the device's memory twice.
-const copied = 16 << 20
+const copied = 4 << 20
 
 // The names of the memories that ONNX Runtime's providers compute in.
 var memories = map[string]struct{ memory, provider string }{

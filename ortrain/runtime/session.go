@@ -3,6 +3,8 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -68,7 +70,7 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 	defer so.Destroy()
 	s, err := load(so)
 	if err != nil {
-		return nil, fmt.Errorf("ONNX Runtime session: %w", err)
+		return nil, fmt.Errorf("ONNX Runtime session: %w", explain(err))
 	}
 	return &Session{s, o.Device}, nil
 }
@@ -85,7 +87,7 @@ func (o Options) build() (*ort.SessionOptions, error) {
 	if err != nil {
 		return nil, err
 	}
-	errs := []error{so.SetLogSeverityLevel(ort.LoggingLevelError)}
+	errs := []error{so.SetLogSeverityLevel(ort.LoggingLevelFatal)} // errors are returned, and need not be printed too
 	if o.Threads > 0 {
 		errs = append(errs, so.SetIntraOpNumThreads(o.Threads))
 	}
@@ -140,7 +142,7 @@ type Binding struct {
 // Input binds a tensor that the caller owns and keeps open until the binding is closed.
 func (b *Binding) Input(name string, t *Tensor) error {
 	if err := b.b.BindInput(name, t.v); err != nil {
-		return fmt.Errorf("binding input %q: %w", name, err)
+		return fmt.Errorf("binding input %q: %w", name, explain(err))
 	}
 	b.bound[name] = t
 	return nil
@@ -149,7 +151,7 @@ func (b *Binding) Input(name string, t *Tensor) error {
 // Output binds the tensor that an output is written to; the caller owns it.
 func (b *Binding) Output(name string, t *Tensor) error {
 	if err := b.b.BindOutput(name, t.v); err != nil {
-		return fmt.Errorf("binding output %q: %w", name, err)
+		return fmt.Errorf("binding output %q: %w", name, explain(err))
 	}
 	b.bound["output "+name] = t
 	return nil
@@ -230,11 +232,23 @@ func (b *Binding) Close() error {
 	return errors.Join(errs...)
 }
 
-// explain adds what to do to errors that users meet.
+// ErrMemory says that there was not enough memory.
+var ErrMemory = errors.New("out of memory")
+
+var requested = regexp.MustCompile(`requested buffer of size (\d+)`)
+
+// explain names errors that users meet, without the library's source files.
 func explain(err error) error {
 	text := err.Error()
-	if strings.Contains(text, "Failed to allocate memory") || strings.Contains(text, "bad_alloc") {
-		return fmt.Errorf("%w (out of memory: lower batch_size or the maximal lengths)", err)
+	for _, mark := range []string{"Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED"} {
+		if !strings.Contains(text, mark) {
+			continue
+		}
+		if m := requested.FindStringSubmatch(text); m != nil {
+			bytes, _ := strconv.ParseFloat(m[1], 64) // digits: it is one
+			return fmt.Errorf("%w: %.0f MB more were not to be had", ErrMemory, bytes/1e6)
+		}
+		return fmt.Errorf("%w: %w", ErrMemory, err)
 	}
 	return err
 }

@@ -3,6 +3,7 @@
 // machine without a GPU. What kernels would compute is not there: outputs hold whatever was in their memory.
 //
 // run.sh adds a function that returns 0 for every further symbol that the provider asks for.
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cuda_runtime_api.h>
@@ -63,16 +64,25 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *n, const
   return cudaSuccess;
 }
 
-// FAKE_CUDA_MEMORY bounds what one allocation may take, to try what happens when memory ends.
-static cudaError_t take(void **p, size_t n) {
+// FAKE_CUDA_MEMORY is the device's memory in bytes, to try what happens when it ends.
+static size_t taken;
+cudaError_t cudaMalloc(void **p, size_t n) {
   const char *limit = getenv("FAKE_CUDA_MEMORY");
-  if (limit && n > strtoull(limit, NULL, 10)) return cudaErrorMemoryAllocation;
+  if (limit && taken + n > strtoull(limit, NULL, 10)) return cudaErrorMemoryAllocation;
+  if (posix_memalign(p, 256, n ? n : 1)) return cudaErrorMemoryAllocation;
+  taken += malloc_usable_size(*p);
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void *p) {
+  taken -= malloc_usable_size(p);
+  free(p);
+  return cudaSuccess;
+}
+static cudaError_t take(void **p, size_t n) {
   return posix_memalign(p, 256, n ? n : 1) ? cudaErrorMemoryAllocation : cudaSuccess;
 }
-cudaError_t cudaMalloc(void **p, size_t n) { return take(p, n); }
 cudaError_t cudaMallocHost(void **p, size_t n) { return take(p, n); }
 cudaError_t cudaHostAlloc(void **p, size_t n, unsigned flags) { (void)flags; return take(p, n); }
-cudaError_t cudaFree(void *p) { free(p); return cudaSuccess; }
 cudaError_t cudaFreeHost(void *p) { free(p); return cudaSuccess; }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n, enum cudaMemcpyKind k) {
