@@ -235,12 +235,12 @@ func (b *Binding) Close() error {
 // ErrMemory says that there was not enough memory.
 var ErrMemory = errors.New("out of memory")
 
-var requested = regexp.MustCompile(`requested buffer of size (\d+)`)
+var requested = regexp.MustCompile(`requested (?:buffer of size|bytes of) (\d+)`)
 
 // explain names errors that users meet, without the library's source files.
 func explain(err error) error {
 	text := err.Error()
-	for _, mark := range []string{"Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED"} {
+	for _, mark := range []string{"Failed to allocate memory", "is smaller than requested bytes", "bad_alloc", "out of memory", "ALLOC_FAILED"} {
 		if !strings.Contains(text, mark) {
 			continue
 		}
