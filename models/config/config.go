@@ -77,6 +77,7 @@ type Train struct {
 
 	Provider       string  `yaml:"provider" json:"provider" usage:"what computes: cpu, cuda, or auto: cuda where it works"`
 	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products on cuda: no (or fp32), fp16 (with a loss scale) or bf16; parameters, moments, LayerNorm, softmax and losses stay fp32, as all does on a CPU"`
+	FusedAttention bool    `yaml:"fused_attention" json:"fused_attention" kinds:"embedding reranker" usage:"on cuda, with dropout 0 and not in bf16: attention by a kernel that never holds all probabilities; the backward pass makes them again, a layer at a time"`
 	TF32           bool    `yaml:"tf32" json:"tf32" usage:"on cuda, round the factors of fp32 matrix products to 10 bits of mantissa: faster"`
 	GPUMemLimit    float64 `yaml:"gpu_mem_limit" json:"gpu_mem_limit" usage:"GB of the GPU's memory that may be taken; 0: all"`
 
@@ -258,6 +259,9 @@ func (c Train) validateChoices() error {
 	if (c.LossType == "stella") != (c.Teacher != "") {
 		return fmt.Errorf("teacher_embeddings and loss_type stella go together")
 	}
+	if c.FusedAttention && c.MixedPrecision == "bf16" {
+		return fmt.Errorf("fused_attention: the kernel has no bf16; mixed_precision may be no or fp16")
+	}
 	if c.Negatives == "hard" && c.NegNums == 0 && (c.LossType == "infonce" || c.LossType == "contrastive") {
 		return fmt.Errorf("negatives is hard, but neg_nums is 0: the loss would have nothing to tell apart")
 	}
@@ -287,6 +291,14 @@ func (c Train) Half() onnx.DType {
 	return map[string]onnx.DType{"fp16": onnx.Float16, "bf16": onnx.BFloat16}[c.MixedPrecision]
 }
 
+// CheckFused says whether attention of that dropout can be fused.
+func (c Train) CheckFused(dropout float64) error {
+	if c.FusedAttention && dropout > 0 {
+		return fmt.Errorf("fused_attention: the kernel drops nothing, and the model's attention has a dropout of %g: set dropout to 0", dropout)
+	}
+	return nil
+}
+
 // Session says where and how the graphs run.
 func (c Train) Session() runtime.Options {
 	return runtime.Options{
@@ -306,6 +318,10 @@ func (c *Train) Resolve() (said []string, err error) {
 	c.Provider = use
 	if c.MixedPrecision == "fp32" {
 		c.MixedPrecision = "no"
+	}
+	if use == runtime.CPU && c.FusedAttention {
+		said = append(said, "fused_attention: the kernel is for cuda")
+		c.FusedAttention = false
 	}
 	if use == runtime.CPU && c.MixedPrecision != "no" {
 		said = append(said, fmt.Sprintf("mixed_precision: a CPU trains in fp32; %s is for cuda", c.MixedPrecision))

@@ -45,6 +45,10 @@ func (t *Task) open() (err error) {
 	if t.c.Dropout >= 0 {
 		t.m.Encoder.SetDropout(t.c.Dropout)
 	}
+	t.m.Encoder.FusedAttention = t.c.FusedAttention
+	if err := t.c.CheckFused(t.m.Encoder.AttentionDropout); err != nil {
+		return err
+	}
 	if err := t.m.checkLengths("query_max_len", t.c.QueryMaxLen); err != nil {
 		return err
 	}

@@ -31,6 +31,9 @@ type Config struct {
 	// ClassifierDropout is that of a classification head; nil: HiddenDropout.
 	ClassifierDropout *float64 `json:"classifier_dropout"`
 	InitializerRange  float64  `json:"initializer_range"`
+	// FusedAttention computes attention on CUDA by a kernel that never holds all probabilities. It drops none, and attends
+	// to all of a row: AttentionDropout is to be 0, and no token Unseen.
+	FusedAttention bool `json:"-"`
 }
 
 // family is what tells an architecture from BERT.

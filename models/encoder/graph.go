@@ -217,7 +217,22 @@ func (b builder) again(v *onnx.Value) *onnx.Value {
 // attention is multi-head self-attention before its output projection: [tokens, hidden] to [tokens, hidden].
 func (b builder) attention(name string, x *onnx.Value) *onnx.Value {
 	g := b.g
-	q, k, v := b.l.Heads(b.linear(name+".attention.self.qkv", x))
+	qkv := b.linear(name+".attention.self.qkv", x)
+	before := len(g.Nodes)
+	out := b.attend(name, qkv)
+	l, ok := b.l.(*packedLayout)
+	if !ok || !b.c.FusedAttention {
+		return out
+	}
+	g.RecomputeAll(g.Nodes[before:])
+	defer g.Scope(name + "/attention")()
+	return l.Fused(qkv, out)
+}
+
+// attend computes the groups of rows one after the other.
+func (b builder) attend(name string, qkv *onnx.Value) *onnx.Value {
+	g := b.g
+	q, k, v := b.l.Heads(qkv)
 	out := make([]*onnx.Value, len(q))
 	for i := range q {
 		where := fmt.Sprintf("%s/attention/group%d", name, i)

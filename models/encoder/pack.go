@@ -44,7 +44,31 @@ func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) 
 	b.Tokens += total
 	b.Lengths = Lengths(rows)
 	c.packGroups(b, rows, starts, groups)
+	if c.FusedAttention {
+		packFused(b, rows)
+	}
 	return starts
+}
+
+// packFused adds the inputs of fused attention.
+func packFused(b *ortrain.Batch, rows []Row) {
+	length := 1
+	for _, r := range rows {
+		length = max(length, len(r.IDs))
+	}
+	tokens, padding, starts := []int64{}, []int64{}, []int64{0}
+	for i, r := range rows {
+		for j := range length {
+			if at := int64(i*length + j); j < len(r.IDs) {
+				tokens = append(tokens, at)
+			} else {
+				padding = append(padding, at)
+			}
+		}
+		starts = append(starts, int64(len(tokens)))
+	}
+	b.Int(paddedOffsets, append(tokens, padding...), int64(len(rows)), int64(length))
+	b.Int(rowStarts, starts, int64(len(starts)))
 }
 
 // packWords adds the distinct ids, where they are in the tokenizer's order, and each token's place among them.

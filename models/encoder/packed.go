@@ -2,6 +2,7 @@ package encoder
 
 import (
 	"fmt"
+	"math"
 
 	"rag-retrieval-go/ortrain/onnx"
 )
@@ -17,6 +18,10 @@ const (
 	slotStride   = "attention_stride"
 	tokenCount   = "token_count" // of the batch, [1]: also the number that padding has
 	slotCount    = "slot_count"  // of the groups' (head, position) pairs, [1]
+
+	// Of fused attention, see onnx.Graph.PackedMultiHeadAttention.
+	paddedOffsets = "attention_offsets"
+	rowStarts     = "attention_starts"
 )
 
 func groupTokens(k int) string { return fmt.Sprintf("group%d.tokens", k) }
@@ -42,6 +47,8 @@ type packedLayout struct {
 	inverse   *onnx.Value   // its inverse
 	merge     *onnx.Value   // index of [tokens·heads] into the groups laid end to end
 	unmerge   []*onnx.Value // its inverse, per group
+	offsets   *onnx.Value   // of fused attention; nil without
+	starts    *onnx.Value
 }
 
 // NewPackedLayout adds the inputs of a packed batch with the given number of attention groups, some of which may be
@@ -82,6 +89,13 @@ func NewPackedLayout(g *onnx.Graph, c Config, groups int) Layout {
 	}
 	third := g.Mul(g.Const(onnx.Ints(sequence(3), 3, 1)), total) // queries, keys, values lie total apart
 	p.inverse = g.ReshapeTo(g.Add(g.Unsqueeze(slots, 1), third), -1)
+	if c.FusedAttention {
+		int32s := func(name string, dims ...onnx.Dim) *onnx.Value {
+			return g.Cast(g.Input(name, onnx.Int64, dims...), onnx.Int32)
+		}
+		p.offsets = int32s(paddedOffsets, onnx.N("padded_rows"), onnx.N("padded_length"))
+		p.starts = int32s(rowStarts, onnx.N("row_starts"))
+	}
 	return p
 }
 
@@ -121,6 +135,17 @@ func (p *packedLayout) Merge(groups []*onnx.Value) *onnx.Value {
 		flat[i] = p.g.ReshapeTo(v, -1, p.c.HeadSize())
 	}
 	return p.g.ReshapeTo(p.g.JoinParts(flat, p.merge, p.unmerge), -1, p.c.HiddenSize)
+}
+
+// Fused is attention by one kernel. Its gradient is that of the reference.
+func (p *packedLayout) Fused(qkv, reference *onnx.Value) *onnx.Value {
+	h := p.c.HiddenSize
+	part := func(i int64) *onnx.Value {
+		return p.g.Slice(qkv, p.g.IntVector(i*h), p.g.IntVector((i+1)*h), p.g.IntVector(1))
+	}
+	scale := 1 / math.Sqrt(float64(p.c.HeadSize()))
+	fused := p.g.PackedMultiHeadAttention(part(0), part(1), part(2), p.offsets, p.starts, p.c.NumAttentionHeads, float32(scale))
+	return p.g.DifferentiateAs(fused, reference)
 }
 
 func (p *packedLayout) Scores(q, k *onnx.Value, alpha float64) *onnx.Value {

@@ -89,7 +89,7 @@ func (f fixture) open(t *testing.T, v variant, session runtime.Options, profile 
 	t.Helper()
 	cfg := f.cfg
 	cfg.AttentionGroups, cfg.ChunkTokens, cfg.GradientCheckpointing = v.groups, v.chunkTokens, v.checkpointing
-	cfg.MixedPrecision = v.precision
+	cfg.MixedPrecision, cfg.FusedAttention = v.precision, v.fused
 	task, err := newTask[cfg.Kind](cfg)
 	check(t, err)
 	t.Cleanup(func() { task.Close() })
@@ -127,14 +127,16 @@ type variant struct {
 	groups, chunkTokens int
 	checkpointing       bool
 	precision           string // mixed_precision
+	fused               bool   // attention
 	device              string // the provider whose memory holds everything; empty: the host's memory, on the CPU
 }
 
 // variants have attention groups, chunks, of fewer tokens than the longest text among them, recomputed layers, and
 // memory that is not the host's.
 var variants = []variant{
-	{1, 0, false, "no", ""}, {3, 0, false, "no", ""}, {2, 5, false, "no", ""}, {1, 40, true, "no", ""}, {2, 0, true, "no", ""},
-	{2, 0, false, "no", runtime.CPU}, {1, 5, true, "no", runtime.CPU}, {2, 0, false, "no", runtime.CUDA}, {1, 5, true, "no", runtime.CUDA},
+	{1, 0, false, "no", false, ""}, {3, 0, false, "no", false, ""}, {2, 5, false, "no", false, ""}, {1, 40, true, "no", false, ""}, {2, 0, true, "no", false, ""},
+	{2, 0, false, "no", false, runtime.CPU}, {1, 5, true, "no", false, runtime.CPU}, {2, 0, false, "no", false, runtime.CUDA}, {1, 5, true, "no", false, runtime.CUDA},
+	{2, 0, false, "no", true, runtime.CUDA}, {1, 5, true, "no", true, runtime.CUDA},
 }
 
 // session says where the variant computes.
@@ -351,7 +353,8 @@ func TestTenLosses(t *testing.T) {
 func TestMixedPrecision(t *testing.T) {
 	for _, f := range fixtures(t) {
 		for _, v := range []variant{
-			{2, 0, false, "fp16", ""}, {1, 5, true, "fp16", ""}, {2, 0, false, "fp16", runtime.CUDA}, {2, 0, false, "bf16", runtime.CUDA},
+			{2, 0, false, "fp16", false, ""}, {1, 5, true, "fp16", false, ""}, {2, 0, false, "fp16", false, runtime.CUDA},
+			{2, 0, false, "fp16", true, runtime.CUDA}, {2, 0, false, "bf16", false, runtime.CUDA},
 		} {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				task, tr := f.trainer(t, v)

@@ -72,11 +72,14 @@ func TestPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
 	for _, f := range fixtures(t) {
 		for _, v := range []variant{
-			{2, 0, false, "no", ""}, {2, 5, true, "no", ""}, {2, 0, false, "fp16", ""}, {2, 0, true, "bf16", ""}, {1, 5, false, "bf16", ""},
+			{2, 0, false, "no", false, ""}, {2, 5, true, "no", false, ""}, {2, 0, false, "fp16", false, ""}, {2, 0, true, "bf16", false, ""}, {1, 5, false, "bf16", false, ""},
+			{2, 0, false, "fp16", true, ""}, {1, 5, true, "no", true, ""},
 		} {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				f := f
-				f.cfg.Dropout = 0.1
+				if f.cfg.Dropout = 0.1; v.fused {
+					f.cfg.Dropout = 0
+				}
 				prefix := filepath.Join(t.TempDir(), "profile")
 				f.stepOnCUDA(t, v, prefix)
 				checkPlacement(t, profile(t, prefix, 5), 200) // training and eval, or three of chunks; the optimizer's three

@@ -34,7 +34,8 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if c.Dropout >= 0 {
 		m.Encoder.SetDropout(c.Dropout)
 	}
-	if err := m.checkLength("max_len", c.MaxLen); err != nil {
+	m.Encoder.FusedAttention = c.FusedAttention
+	if err := errors.Join(c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return &Task{m, c, losses[c.LossType]}, nil

@@ -81,6 +81,14 @@ var movementCases = []gradCase{
 	{name: "Gather along the middle", inputs: []tensor{std(2, 4, 3)}, ints: map[string][]int64{"i": {3, 3}}, f: gather(-2)},
 	// Three rows in two padded parts. The last row of the first part is padding: a copy of row 0 that carries no
 	// gradient, here because it is multiplied by zero.
+	unary("DifferentiateAs", std(3, 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		x = g.Mul(x, x)
+		before := len(g.Nodes)
+		e := g.Exp(g.Add(x, x))
+		reference := g.Div(g.Sub(e, g.Scalar(e, 1)), g.Add(e, g.Scalar(e, 1)))
+		g.RecomputeAll(g.Nodes[before:])
+		return g.DifferentiateAs(g.Tanh(x), reference)
+	}),
 	{name: "GatherParts", inputs: []tensor{std(3, 2)},
 		ints: map[string][]int64{"i": {2, 0, 0}, "j": {1}, "inv": {1, 3, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
 			parts := g.GatherParts(x[0], values{i["i"], i["j"]}, i["inv"])

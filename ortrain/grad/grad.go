@@ -113,6 +113,10 @@ func (p *pass) visit(n *onnx.Node) error {
 	if dy == nil && !p.pending(n) {
 		return nil
 	}
+	if n.Reference != nil {
+		p.parts[n.Reference] = append(p.parts[n.Reference], dy)
+		return nil
+	}
 	f, ok := rules[n.Op]
 	if !ok {
 		return fmt.Errorf("node %s: operator %s has no gradient rule", n.Name, n.Op)

@@ -39,6 +39,8 @@ type Node struct {
 	// They are nil for every other node, and for graphs read from a file, whose Gathers get the general rule.
 	Partition *Partition
 	Join      *Join
+	// Reference is another computation of the node's output, whose gradient is the node's; nil: it has a rule of its own.
+	Reference *Value
 }
 
 // Int gives an integer attribute, or def where it is not set.
@@ -230,6 +232,17 @@ func (g *Graph) RecomputeAll(nodes []*Node, kept ...*Value) {
 			}
 		}
 	}
+}
+
+// DifferentiateAs gives v the gradient of reference, another computation of the same value from nodes that came before: v
+// is what the forward pass computes, by a kernel that has no gradient. What the reference computes should be marked by
+// RecomputeAll, so that the backward pass alone does.
+func (g *Graph) DifferentiateAs(v, reference *Value) *Value {
+	if v.DType != reference.DType || !v.Shape.Equal(reference.Shape) {
+		g.Fail("%s is %v %v, its reference %v %v", v.Name, v.DType, v.Shape, reference.DType, reference.Shape)
+	}
+	v.Producer.Reference = reference
+	return v
 }
 
 // IsRecomputed says whether Recompute marked v.

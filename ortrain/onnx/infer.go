@@ -17,7 +17,7 @@ func infer(n *Node) error {
 }
 
 func optionalInput(op string, i int) bool {
-	return op == "Clip" && i > 0 || op == "Gemm" && i == 2
+	return op == "Clip" && i > 0 || op == "Gemm" && i == 2 || op == "PackedMultiHeadAttention" && i == 3
 }
 
 var inference map[string]func(*Node) error
@@ -35,7 +35,7 @@ func init() {
 	}
 	for _, op := range []string{
 		"Neg", "Exp", "Log", "Sqrt", "Abs", "Sign", "Reciprocal", "Erf", "Tanh", "Sigmoid", "HardSigmoid", "Relu", "Gelu",
-		"Identity", "Clip", "Softmax", "LogSoftmax", "CumSum",
+		"Identity", "PackedMultiHeadAttention", "Clip", "Softmax", "LogSoftmax", "CumSum",
 	} {
 		inference[op] = inferSame
 	}

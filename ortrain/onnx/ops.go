@@ -112,6 +112,15 @@ func (g *Graph) FusedMatMul(a, b *Value, at FusedMatMulAttrs) *Value {
 	}, 1)[0]
 }
 
+// PackedMultiHeadAttention is softmax(scale · q · kᵀ) · v within each row of packed tokens (com.microsoft, CUDA alone): q, k
+// and v are [tokens, heads · size]. offsets [rows, longest] int32 has the places of the tokens among rows that are padded
+// to the longest, end to end, and after them those of the padding; starts [rows + 1] int32 has each row's first token,
+// and at the end how many there are.
+func (g *Graph) PackedMultiHeadAttention(q, k, v, offsets, starts *Value, heads int64, scale float32) *Value {
+	return g.Op(Microsoft, "PackedMultiHeadAttention", []*Value{q, k, v, nil, offsets, starts},
+		Attrs{"num_heads": heads, "scale": scale}, 1)[0]
+}
+
 // GemmAttrs are the options of Gemm.
 type GemmAttrs struct {
 	Alpha, Beta    float32 // factors of the product and of c; 0 means 1
