@@ -65,8 +65,9 @@ func (n *Node) Ints(name string) []int64 {
 	return v
 }
 
-// Opset is the version of ai.onnx that training graphs are written in: the first one with Gelu.
-const Opset = 20
+// Opset is the version of ai.onnx that training graphs are written in: the first whose reductions all take their axes as
+// an input. CUDA's provider lacks Equal of opset 19 and ReduceMax of opset 20 up to ONNX Runtime 1.26.
+const Opset = 18
 
 // Graph is a graph under construction. Its methods append operators in execution order and infer types and
 // shapes as they go. The first mistake is kept and returned by Err, so that a model reads as a list of operators.

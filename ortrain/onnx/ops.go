@@ -58,8 +58,8 @@ func (g *Graph) HardSigmoid(x *Value, alpha, beta float32) *Value {
 // Relu is max(x, 0).
 func (g *Graph) Relu(x *Value) *Value { return g.op1("Relu", []*Value{x}, nil) }
 
-// Gelu is x · Φ(x), the exact form with erf.
-func (g *Graph) Gelu(x *Value) *Value { return g.op1("Gelu", []*Value{x}, nil) }
+// Gelu is x · Φ(x), the exact form with erf (com.microsoft: ai.onnx has it from opset 20 on).
+func (g *Graph) Gelu(x *Value) *Value { return g.Op(Microsoft, "Gelu", []*Value{x}, nil, 1)[0] }
 
 // Identity is x under another name.
 func (g *Graph) Identity(x *Value) *Value { return g.op1("Identity", []*Value{x}, nil) }

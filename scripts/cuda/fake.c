@@ -9,6 +9,9 @@
 #include <cuda_runtime_api.h>
 
 #undef cudaGetDeviceProperties
+#if CUDART_VERSION < 13000
+#define cudaGetDeviceProperties cudaGetDeviceProperties_v2
+#endif
 
 enum { DEVICES = 1, MAJOR = 9, MINOR = 0 };
 static const size_t memory = 64ull << 30;

@@ -4,23 +4,30 @@
 # CUDA build (260 MB) and NVIDIA's headers, and loads the provider against fake.c, a CUDA runtime without a device. No
 # number is checked: nothing is computed. Linux x86-64 with gcc.
 #
-#   ./scripts/fakecuda/run.sh [COMMAND ...]      # default: the tests; or a command to run so, such as bin/rag-retrieval doctor
+#   ./scripts/cuda/fake.sh [COMMAND ...]      # default: the tests; or a command, such as bin/rag-retrieval train …
+#
+#   FAKE_CUDA_VERSION  12 or 13 (default), the builds that setup.sh --cuda installs
+#   FAKE_CUDA_MEMORY   bytes of memory that the device has (default: no end)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 home=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}
-ort=$(scripts/setup.sh --cuda 13 --print-library --no-nvidia)
+version=${FAKE_CUDA_VERSION:-13}
+ort=$(scripts/cuda/fetch.sh "$version" --no-nvidia)
 provider=$(dirname "$ort")/libonnxruntime_providers_cuda.so
-fake=$home/fakecuda
+fake=$home/fakecuda-$version
 mkdir -p "$fake"
 if [ ! -d "$fake/nvidia" ]; then
   work=$(mktemp -d "$fake/.headers.XXXXXX")
   trap 'rm -rf "$work"' EXIT
-  python3 -m pip download -q --no-deps --only-binary=:all: --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 \
-    -d "$work" nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88
+  python3 -m pip download -q --no-deps --require-hashes --only-binary=:all: --platform manylinux2014_x86_64 \
+    --platform manylinux_2_17_x86_64 --platform manylinux_2_12_x86_64 --platform manylinux2010_x86_64 \
+    -d "$work" -r "scripts/cuda/headers$version.txt"
   for w in "$work"/*.whl; do python3 -m zipfile -e "$w" "$work/files"; done
   mv "$work/files/nvidia" "$fake/nvidia"
 fi
-gcc -O1 -Wall -Wextra -fPIC -I"$fake/nvidia/cu13/include" -c scripts/fakecuda/fake.c -o "$fake/fake.o"
+include=()
+for d in "$fake"/nvidia/*/include; do include+=(-I"$d"); done
+gcc -O1 -Wall -Wextra -fPIC "${include[@]}" -c scripts/cuda/fake.c -o "$fake/fake.o"
 # Every further symbol that the provider is linked with or looks up by name: a function that succeeds.
 {
   readelf -Ws --dyn-syms "$provider" | awk '$7 == "UND" {print $8}' | sed 's/@.*//' | grep -E '^(cu|__cuda|nv)'
@@ -28,11 +35,11 @@ gcc -O1 -Wall -Wextra -fPIC -I"$fake/nvidia/cu13/include" -c scripts/fakecuda/fa
 } | sort -u | comm -23 - <(nm "$fake/fake.o" | awk '$2 == "T" {print $3}' | sort) |
   awk '{print "int " $1 "(void) { return 0; }"}' > "$fake/rest.c"
 gcc -w -fPIC -c "$fake/rest.c" -o "$fake/rest.o"
-for name in $(readelf -d "$provider" | grep -oE 'lib(cuda|cu(blas|blasLt|rand|fft|dnn))\.so\.[0-9]+'); do
+for name in libcuda.so.1 $(readelf -d "$provider" | grep -oE 'lib(cuda|cu(blas|blasLt|rand|fft|dnn))\.so\.[0-9]+'); do
   gcc -shared -Wl,-soname,"$name" -o "$fake/$name"
 done
-gcc -shared -Wl,-soname,libcudart.so.13 "$fake/fake.o" "$fake/rest.o" -o "$fake/libcudart.so.13"
-cp "$fake/libcudart.so.13" "$fake/libcudnn.so.9" # looked up by name
+gcc -shared -Wl,-soname,"libcudart.so.$version" "$fake/fake.o" "$fake/rest.o" -o "$fake/libcudart.so.$version"
+cp "$fake/libcudart.so.$version" "$fake/libcudnn.so.9" # looked up by name
 export LD_LIBRARY_PATH=$fake RAG_RETRIEVAL_ORT_LIB=$ort RAG_RETRIEVAL_TEST_PROVIDER=fake
 [ $# -eq 0 ] || exec "$@"
 exec go test ./ortrain/runtime ./models/... ./cmd/... -run 'Device|Placement|OnCUDA' -count=1

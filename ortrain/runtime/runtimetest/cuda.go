@@ -9,7 +9,7 @@ import (
 )
 
 // Variable is the environment variable that has tests run on CUDA too, where it is "cuda"; or, where it is "fake", those
-// that hold without a GPU, on the provider that scripts/fakecuda loads: nothing is computed there.
+// that hold without a GPU, on the provider that scripts/cuda/fake.sh loads: nothing is computed there.
 const Variable = "RAG_RETRIEVAL_TEST_PROVIDER"
 
 const fake = "fake"
@@ -28,7 +28,7 @@ func NeedCUDA(t *testing.T) {
 func NeedProvider(t *testing.T) {
 	t.Helper()
 	if v := os.Getenv(Variable); v != runtime.CUDA && v != fake {
-		t.Skipf("needs CUDA's provider: set %s=%s, or run scripts/fakecuda/run.sh", Variable, runtime.CUDA)
+		t.Skipf("needs CUDA's provider: set %s=%s, or run scripts/cuda/fake.sh", Variable, runtime.CUDA)
 	}
 	if _, _, err := runtime.Resolve(runtime.CUDA); err != nil {
 		t.Fatal(err)
