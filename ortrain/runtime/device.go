@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"unsafe"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -130,13 +131,26 @@ func (d *Device) tensor(p unsafe.Pointer, dims []int64) (*Tensor, error) {
 	return &Tensor{v}, nil
 }
 
-// wait waits until what was bound has been copied.
-func (d *Device) wait(b *Binding) error {
-	if d == nil {
+// wait waits until what was bound has been copied to where the session reads it.
+func (b *Binding) wait() error {
+	if !b.session.copies {
 		return nil
 	}
-	return native(C.rr_wait(&d.native, first(unsafe.Pointer(b.b))))
+	d, err := interfaceOnly()
+	if err != nil {
+		return err
+	}
+	return native(C.rr_wait(d, first(unsafe.Pointer(b.b))))
 }
+
+// interfaceOnly is the library's interface, for calls that need no memory.
+var interfaceOnly = sync.OnceValues(func() (*C.rr_device, error) {
+	d := &C.rr_device{}
+	path, name := C.CString(loading.path), C.CString(memories[CPU].memory)
+	defer C.free(unsafe.Pointer(path))
+	defer C.free(unsafe.Pointer(name))
+	return d, native(C.rr_open(d, path, name))
+})
 
 // Close frees what the device was opened with. Its blocks, and all sessions on it, must be closed before.
 func (d *Device) Close() error {

@@ -38,8 +38,8 @@ var profiles atomic.Int64
 
 // Session is a loaded graph.
 type Session struct {
-	s *ort.DynamicAdvancedSession
-	d *Device
+	s      *ort.DynamicAdvancedSession
+	copies bool // inputs that the host binds
 }
 
 // NewSession loads a graph from an ONNX file's bytes.
@@ -72,7 +72,7 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime session: %w", explain(err))
 	}
-	return &Session{s, o.Device}, nil
+	return &Session{s, o.Provider == CUDA}, nil
 }
 
 func (o Options) provider() string {
@@ -210,7 +210,7 @@ func (b *Binding) own(bind func(string, *Tensor) error, name string, t *Tensor) 
 
 // Run runs the graph on what is bound.
 func (b *Binding) Run() error {
-	if err := b.session.d.wait(b); err != nil {
+	if err := b.wait(); err != nil {
 		return fmt.Errorf("ONNX Runtime: %w", explain(err))
 	}
 	if err := b.session.s.RunWithBinding(b.b); err != nil {
