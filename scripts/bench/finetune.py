@@ -24,13 +24,13 @@ LENGTH, LR, T, DIM = 128, 5e-5, 0.02, 128
 WARM = 2  # steps that are not measured: both sides' first ones allocate
 
 
-def clock_of(seen):
+def clock_of(seen, warm=WARM):
     """A callback that notes time and tokens after the warm-up steps and after the last one."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
         def on_step_end(self, args, state, control, **_):
-            if state.global_step == WARM:
+            if state.global_step == warm:
                 self.begun, self.seen = time.perf_counter(), seen[0]
             self.ended = time.perf_counter()
 
@@ -221,4 +221,5 @@ def main():
         print(f"MAP, means: ours {100 * ours:.2f}, peer {100 * peers:.2f}, difference {100 * (ours - peers):+.2f} points")
 
 
-main()
+if __name__ == "__main__":
+    main()
