@@ -20,7 +20,7 @@ import (
 func identity(c *cli.Context, x scored, s *scorer) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, version, x.ref, s.kind, x.int8)
-	for _, name := range []string{"query-max-len", "passage-max-len", "max-len", "long-docs", "padding-competes"} {
+	for _, name := range []string{"query-max-len", "passage-max-len", "max-len", "long-docs", "padding-competes", "provider"} {
 		fmt.Fprintln(h, name, c.Value(name))
 	}
 	for _, p := range []*string{x.queryPrompt, x.passagePrompt} {
