@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks on a machine without a GPU what CUDA's execution provider would do: where each node of the training and scoring
 # graphs runs, what is copied between host and device, and how memory of a device is bound. It downloads ONNX Runtime's
-# CUDA build (260 MB) and NVIDIA's headers, and loads the provider against fake.c, a CUDA runtime without a device. No
+# CUDA build (260 MB) and NVIDIA's headers, and loads the provider against fake/fake.c, a CUDA runtime without a device. No
 # number is checked: nothing is computed. Linux x86-64 with gcc.
 #
 #   ./scripts/cuda/fake.sh [COMMAND ...]      # default: the tests; or a command, such as bin/rag-retrieval train …
@@ -27,7 +27,7 @@ if [ ! -d "$fake/nvidia" ]; then
 fi
 include=()
 for d in "$fake"/nvidia/*/include; do include+=(-I"$d"); done
-gcc -O1 -Wall -Wextra -fPIC "${include[@]}" -c scripts/cuda/fake.c -o "$fake/fake.o"
+gcc -O1 -Wall -Wextra -fPIC "${include[@]}" -c scripts/cuda/fake/fake.c -o "$fake/fake.o"
 # Every further symbol that the provider is linked with or looks up by name: a function that succeeds.
 {
   readelf -Ws --dyn-syms "$provider" | awk '$7 == "UND" {print $8}' | sed 's/@.*//' | grep -E '^(cu|__cuda|nv)'

@@ -2,7 +2,7 @@
 // provider loads against it, assigns nodes and runs graphs, so that placement, bindings and copies can be checked on a
 // machine without a GPU. What kernels would compute is not there: outputs hold whatever was in their memory.
 //
-// run.sh adds a function that returns 0 for every further symbol that the provider asks for.
+// fake.sh adds a function that returns 0 for every further symbol that the provider asks for.
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
