@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"rag-retrieval-go/ortrain/runtime"
 	"rag-retrieval-go/ortrain/runtime/runtimetest"
 )
 
@@ -48,4 +49,33 @@ func TestOutOfMemoryOnCUDA(t *testing.T) {
 		t.Fatalf("%d checkpoints, %v", len(found), err)
 	}
 	call(t, "", append(train, "--resume", "--chunk-tokens", "80")...).ok(t)
+}
+
+// Without CUDA, --provider cuda is one line, and auto goes on on the CPU and says so.
+func TestNoCUDA(t *testing.T) {
+	if _, _, err := runtime.Resolve(runtime.CUDA); err == nil {
+		t.Skip("CUDA works here")
+	}
+	text := `{"text":"密码"}` + "\n"
+	call(t, text, "encode", "--model", tiny, "--provider", "cuda").fails(t, 1, "CUDA does not work here")
+	want := call(t, text, "encode", "--model", tiny).ok(t)
+	got := call(t, text, "encode", "--model", tiny, "--provider", "auto").ok(t)
+	if got.stdout != want.stdout || !strings.Contains(got.stderr, "running on the CPU: CUDA does not work here") {
+		t.Errorf("stdout %q, want %q; stderr %q", got.stdout, want.stdout, got.stderr)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	train := []string{"train", "embedding", "--model", tiny, "--train-dataset", pairs(t, 8), "--output-dir", out, "--max-steps", "1",
+		"--query-max-len", "12", "--passage-max-len", "12", "--batch-size", "4", "--mixed-precision", "fp16", "--fused-attention"}
+	call(t, "", append(train, "--provider", "cuda")...).fails(t, 1, "CUDA does not work here")
+	if _, err := os.Stat(out); err == nil {
+		t.Error("a run that cannot start made its folder")
+	}
+	o := call(t, "", append(train, "--provider", "auto")...).ok(t)
+	for _, want := range []string{"provider: the CPU computes: CUDA does not work here", "mixed_precision: a CPU trains in fp32", "fused_attention: the kernel is for cuda"} {
+		if !strings.Contains(o.stderr, want) {
+			t.Errorf("%q is not in: %s", want, o.stderr)
+		}
+	}
+	call(t, "", append(train, "--provider", "gpu", "--dry-run")...).fails(t, 1, `provider is "gpu", want one of cpu, cuda, auto`)
+	call(t, "", append(train, "--mixed-precision", "bf16", "--dry-run")...).fails(t, 1, "fused_attention: the kernel has no bf16")
 }

@@ -14,7 +14,6 @@ import (
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/onnx"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 // trained makes a small trained model of a kind and gives its folder and a file of test rows, one of them with a passage
@@ -174,20 +173,6 @@ func TestInt8(t *testing.T) {
 		t.Errorf("report %s, %v", b, err)
 	}
 	call(t, "", "eval", "--model", model+"/x.onnx", "--data", rows, "--int8").fails(t, 1, "without int8")
-}
-
-// Without CUDA, --provider cuda is one line, and auto goes on on the CPU and says so.
-func TestNoCUDA(t *testing.T) {
-	if _, _, err := runtime.Resolve(runtime.CUDA); err == nil {
-		t.Skip("CUDA works here")
-	}
-	text := `{"text":"密码"}` + "\n"
-	call(t, text, "encode", "--model", tiny, "--provider", "cuda").fails(t, 1, "CUDA does not work here")
-	want := call(t, text, "encode", "--model", tiny).ok(t)
-	got := call(t, text, "encode", "--model", tiny, "--provider", "auto").ok(t)
-	if got.stdout != want.stdout || !strings.Contains(got.stderr, "running on the CPU: CUDA does not work here") {
-		t.Errorf("stdout %q, want %q; stderr %q", got.stdout, want.stdout, got.stderr)
-	}
 }
 
 // wideModel writes a BERT of random weights whose layers are wide enough to be quantized.
