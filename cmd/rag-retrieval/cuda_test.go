@@ -63,6 +63,7 @@ func TestNoCUDA(t *testing.T) {
 	if got.stdout != want.stdout || !strings.Contains(got.stderr, "running on the CPU: CUDA does not work here") {
 		t.Errorf("stdout %q, want %q; stderr %q", got.stdout, want.stdout, got.stderr)
 	}
+	call(t, text, "encode", "--model", tiny, "--provider", "cuda", "--int8").fails(t, 2, "--int8 is for the CPU")
 	out := filepath.Join(t.TempDir(), "out")
 	train := []string{"train", "embedding", "--model", tiny, "--train-dataset", pairs(t, 8), "--output-dir", out, "--max-steps", "1",
 		"--query-max-len", "12", "--passage-max-len", "12", "--batch-size", "4", "--mixed-precision", "fp16", "--fused-attention"}

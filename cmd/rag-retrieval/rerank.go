@@ -63,7 +63,7 @@ func scoringFlags() []cli.Flag {
 func engineFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
-		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers: faster, scores close to those of fp32"},
+		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers, on the CPU: faster, scores close to those of fp32"},
 		&cli.StringFlag{Name: "provider", Usage: "cpu, cuda, or auto: cuda where it works", Value: runtime.CPU},
 	}
 }
@@ -73,6 +73,12 @@ func engine(c *cli.Context) (scoring.Options, error) {
 	provider := c.String("provider")
 	if !slices.Contains(runtime.Providers, provider) {
 		return scoring.Options{}, usagef("--provider is %q, want one of %v", provider, runtime.Providers)
+	}
+	if c.Bool("int8") { // CUDA has no kernels for it
+		if provider == runtime.CUDA {
+			return scoring.Options{}, usagef("--int8 is for the CPU: leave it out, or --provider cuda")
+		}
+		provider = runtime.CPU
 	}
 	use, reason, err := runtime.Resolve(provider)
 	if err != nil {
