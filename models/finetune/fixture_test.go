@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -370,6 +371,49 @@ func TestMixedPrecision(t *testing.T) {
 					if math.Abs(s.Loss-want) > 0.02*want+1e-6 {
 						t.Errorf("step %d: loss %.7g, PyTorch in fp32 %.7g", step, s.Loss, want)
 					}
+				}
+			})
+		}
+	}
+}
+
+// A run that goes on from a checkpoint is the run that was never stopped, to the bit: with a loss scale that has seen an
+// overflow, and with memory that is not the host's.
+func TestResume(t *testing.T) {
+	for _, f := range fixtures(t) {
+		if f.name != "stella" { // its first step overflows in float16
+			continue
+		}
+		for _, v := range []variant{{groups: 2, precision: "fp16"}, {groups: 2, precision: "no", device: runtime.CPU}} {
+			t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
+				task, whole := f.trainer(t, v)
+				_, stopped := f.trainer(t, v)
+				_, resumed := f.trainer(t, v)
+				steps := func(tr *ortrain.Trainer, from, to int) (last ortrain.Step) {
+					for i := from; i < to; i++ {
+						var err error
+						last, err = tr.Step(f.batch(t, task, i%len(f.rows)))
+						check(t, err)
+					}
+					return last
+				}
+				want := steps(whole, 0, 6)
+				if v.precision == "fp16" && want.Skipped == 0 {
+					t.Error("no step overflowed")
+				}
+				steps(stopped, 0, 3)
+				c := ortrain.Checkpoints{Dir: t.TempDir(), Keep: 1}
+				check(t, c.Save(stopped, nil))
+				check(t, c.Load(resumed, func(json.RawMessage) error { return nil }, func(err error) { t.Error(err) }))
+				if got := steps(resumed, 3, 6); got != want {
+					t.Errorf("the last step is %+v, want %+v", got, want)
+				}
+				a, err := whole.Parameters()
+				check(t, err)
+				b, err := resumed.Parameters()
+				check(t, err)
+				if !slices.Equal(a, b) {
+					t.Error("the parameters differ")
 				}
 			})
 		}
