@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +18,8 @@ import (
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 	"rag-retrieval-go/ortrain/runtime/runtimetest"
 )
@@ -23,7 +27,7 @@ import (
 // ran is a node that a profile saw run.
 type ran struct {
 	name, op, provider string
-	outputs            []map[string][]int64 // the shape of each, by its type
+	inputs, outputs    []map[string][]int64 // the shape of each, by its type
 }
 
 // profile reads the profiles of a number of sessions, whose names begin with prefix.
@@ -42,13 +46,14 @@ func profile(t *testing.T, prefix string, sessions int) (nodes []ran) {
 			Args struct {
 				Op       string `json:"op_name"`
 				Provider string
+				Inputs   []map[string][]int64 `json:"input_type_shape"`
 				Outputs  []map[string][]int64 `json:"output_type_shape"`
 			}
 		}
 		check(t, json.Unmarshal(b, &events))
 		for _, e := range events {
 			if name, ok := strings.CutSuffix(e.Name, "_kernel_time"); ok {
-				nodes = append(nodes, ran{name, e.Args.Op, e.Args.Provider, e.Args.Outputs})
+				nodes = append(nodes, ran{name, e.Args.Op, e.Args.Provider, e.Args.Inputs, e.Args.Outputs})
 			}
 		}
 	}
@@ -66,22 +71,30 @@ func (n ran) size() bool {
 	return len(n.outputs) > 0
 }
 
+// placed are the variants that are run on CUDA's provider: every kind of graph in each precision.
+var placed = []variant{
+	{groups: 2, precision: "no"}, {groups: 2, chunkTokens: 5, checkpointing: true, precision: "no"},
+	{groups: 2, precision: "fp16"}, {groups: 2, checkpointing: true, precision: "bf16"}, {groups: 1, chunkTokens: 5, precision: "bf16"},
+	{groups: 2, precision: "fp16", fused: true}, {groups: 1, chunkTokens: 5, checkpointing: true, precision: "no", fused: true},
+}
+
+// dropping gives the fixture the dropout that the variant can have.
+func (f fixture) dropping(v variant) fixture {
+	if f.cfg.Dropout = 0.1; v.fused {
+		f.cfg.Dropout = 0
+	}
+	return f
+}
+
 // TestPlacement runs steps of every kind and loss on CUDA's provider: every node runs there but for those that compute
 // shapes, and nothing is copied to or from the host within a graph.
 func TestPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
 	for _, f := range fixtures(t) {
-		for _, v := range []variant{
-			{2, 0, false, "no", false, ""}, {2, 5, true, "no", false, ""}, {2, 0, false, "fp16", false, ""}, {2, 0, true, "bf16", false, ""}, {1, 5, false, "bf16", false, ""},
-			{2, 0, false, "fp16", true, ""}, {1, 5, true, "no", true, ""},
-		} {
+		for _, v := range placed {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
-				f := f
-				if f.cfg.Dropout = 0.1; v.fused {
-					f.cfg.Dropout = 0
-				}
 				prefix := filepath.Join(t.TempDir(), "profile")
-				f.stepOnCUDA(t, v, prefix)
+				f.dropping(v).stepOnCUDA(t, v, prefix, false)
 				checkPlacement(t, profile(t, prefix, 5), 200) // training and eval, or three of chunks; the optimizer's three
 			})
 		}
@@ -145,10 +158,10 @@ func TestScoringPlacement(t *testing.T) {
 }
 
 // stepOnCUDA does a step of two micro-batches and measures a loss, and writes a profile of each session.
-func (f fixture) stepOnCUDA(t *testing.T, v variant, prefix string) {
+func (f fixture) stepOnCUDA(t *testing.T, v variant, prefix string, unoptimized bool) {
 	t.Helper()
 	o := openDevice(t, runtime.Options{Provider: runtime.CUDA})
-	o.Profile = prefix
+	o.Profile, o.Unoptimized = prefix, unoptimized
 	task, tr := f.open(t, v, o, prefix)
 	defer func() { check(t, tr.Close()) }()
 	b := f.batch(t, task, -1)
@@ -156,4 +169,103 @@ func (f fixture) stepOnCUDA(t *testing.T, v variant, prefix string) {
 	check(t, err)
 	_, err = tr.EvalLoss(b[0])
 	check(t, err)
+}
+
+// operatorsFile lists the operators that ran in TestOperators on CUDA's provider, each with the types of its first input
+// and output. It is written by: RAG_RETRIEVAL_UPDATE=1 scripts/cuda/fake.sh go test ./models/finetune -run TestOperators
+const operatorsFile = "testdata/cuda_operators.txt"
+
+// TestOperators holds every node of the training graphs against the operators that CUDA's provider ran, unfused, so that a
+// graph that needs another is noticed on any machine. Where the provider is there, it runs them and compares the list.
+func TestOperators(t *testing.T) {
+	b, err := os.ReadFile(operatorsFile)
+	check(t, err)
+	known := map[string]bool{}
+	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		known[line] = true
+	}
+	ranThere := map[string]bool{}
+	for _, f := range fixtures(t) {
+		for _, v := range placed {
+			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
+				f := f.dropping(v)
+				for _, op := range f.operators(t, v) {
+					if !known[op] && os.Getenv(updateVariable) == "" {
+						t.Errorf("%q is not among the operators that ran on CUDA's provider, %s", op, operatorsFile)
+					}
+				}
+				if !runtimetest.HasProvider() {
+					return
+				}
+				prefix := filepath.Join(t.TempDir(), "profile")
+				f.stepOnCUDA(t, v, prefix, true)
+				for _, n := range profile(t, prefix, 5) {
+					if strings.HasPrefix(n.op, "Memcpy") {
+						t.Errorf("%s copies between the host and the device", n.name)
+					}
+					ranThere[n.op+" "+firstType(n.inputs)+" "+firstType(n.outputs)] = true
+				}
+			})
+		}
+	}
+	if !runtimetest.HasProvider() {
+		return
+	}
+	if os.Getenv(updateVariable) != "" {
+		check(t, os.WriteFile(operatorsFile, []byte(strings.Join(slices.Sorted(maps.Keys(ranThere)), "\n")+"\n"), 0o644))
+		return
+	}
+	for op := range known {
+		if !ranThere[op] {
+			t.Errorf("%q of %s did not run", op, operatorsFile)
+		}
+	}
+}
+
+const updateVariable = "RAG_RETRIEVAL_UPDATE"
+
+func firstType(values []map[string][]int64) string {
+	for _, v := range values {
+		for name := range v {
+			return name
+		}
+	}
+	return "none"
+}
+
+// operators are those of the training graphs, as operatorsFile names them.
+func (f fixture) operators(t *testing.T, v variant) (out []string) {
+	t.Helper()
+	cfg := f.cfg
+	cfg.AttentionGroups, cfg.ChunkTokens, cfg.GradientCheckpointing = v.groups, v.chunkTokens, v.checkpointing
+	cfg.MixedPrecision, cfg.FusedAttention = v.precision, v.fused
+	task, err := newTask[cfg.Kind](cfg)
+	check(t, err)
+	defer task.Close()
+	set, err := artifact.Build(task.Model(), cfg.AdamW())
+	check(t, err)
+	dir := t.TempDir()
+	check(t, set.Write(dir))
+	paths, err := filepath.Glob(filepath.Join(dir, "*.onnx"))
+	check(t, err)
+	name := func(values []*onnx.Value) string {
+		if len(values) == 0 {
+			return "none"
+		}
+		if d := values[0].DType; d != onnx.Float32 {
+			return d.String()
+		}
+		return "float"
+	}
+	for _, path := range paths {
+		if set.Chunks != nil && filepath.Base(path) == artifact.TrainingFile {
+			continue // does not run
+		}
+		g, err := onnx.Load(path)
+		check(t, err)
+		for _, n := range g.Nodes {
+			out = append(out, n.Op+" "+name(n.Inputs)+" "+name(n.Outputs))
+		}
+	}
+	return out
 }

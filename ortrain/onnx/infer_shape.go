@@ -116,6 +116,9 @@ func inferExpand(n *Node) error {
 	}
 	s, err := Broadcast(x.Shape, Shape(shape.contents))
 	out.DType, out.Shape = x.DType, s
+	if s.Equal(Dims(0)) {
+		out.contents = []Dim{} // of nothing, all is known
+	}
 	return err
 }
 

@@ -217,7 +217,6 @@ func (g *Graph) After(x *Value, others ...*Value) *Value {
 		}
 		if o.waited == nil {
 			o.waited = g.Expand(g.Size(o), g.IntVector(0))
-			o.waited.contents = []Dim{}
 		}
 		// A zero in a shape keeps the dimension at its place.
 		shape := g.Concat(0, g.IntVector(make([]int64, x.Rank())...), o.waited)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -25,6 +26,7 @@ import (
 // A nil Device is the host's memory, which the CPU provider computes in without any copy.
 type Device struct {
 	native C.rr_device
+	holds  bool // deviceOpen
 	shared bool
 	copies *Session
 	// The binding of the graph that copies; up and down differ in where its input and output lie.
@@ -40,8 +42,11 @@ var memories = map[string]struct{ memory, provider string }{
 	CPU:  {"Cpu", "CPUExecutionProvider"},
 }
 
+// deviceOpen says that this process has taken CUDA's memory.
+var deviceOpen atomic.Bool
+
 // OpenDevice opens the memory of the options' provider, which Resolve gave. On the CPU that is ONNX Runtime's own
-// allocator: slower than the host's memory, and of use where a machine without a GPU is to try what would be done on one.
+// allocator: slower than the host's memory, and of use where a machine without a GPU is to try what would be done on one. CUDA's memory is opened once at a time.
 func OpenDevice(o Options) (*Device, error) {
 	if err := Load(""); err != nil {
 		return nil, err
@@ -65,6 +70,10 @@ func (d *Device) open(o Options) (err error) {
 		return err
 	}
 	if o.Provider == CUDA {
+		if !deviceOpen.CompareAndSwap(false, true) {
+			return errors.New("it is open already: a process has one arena for all sessions")
+		}
+		d.holds = true
 		provider, limit := C.CString(kind.provider), C.CString(strconv.FormatInt(o.MemoryLimit, 10))
 		defer C.free(unsafe.Pointer(provider))
 		defer C.free(unsafe.Pointer(limit))
@@ -162,7 +171,11 @@ func (d *Device) Close() error {
 	if d.shared {
 		shared = 1
 	}
-	return errors.Join(err, native(C.rr_close(&d.native, shared)))
+	err = errors.Join(err, native(C.rr_close(&d.native, shared)))
+	if d.holds {
+		deviceOpen.Store(false)
+	}
+	return err
 }
 
 // deviceValue is a value that onnxruntime_go binds and runs like its own. It only hands the pointer over: the methods of

@@ -29,6 +29,8 @@ type Options struct {
 	Training bool
 	// Profile is a prefix for ONNX Runtime's profile; empty means none.
 	Profile string
+	// Unoptimized runs the graph's own nodes, without ONNX Runtime's fusions: slower, and profiles name them.
+	Unoptimized bool
 	// Config are further session config entries, by ONNX Runtime's names.
 	Config map[string]string
 }
@@ -95,6 +97,9 @@ func (o Options) build() (*ort.SessionOptions, error) {
 		errs = append(errs, so.SetMemPattern(false),
 			so.AddSessionConfigEntry("optimization.disable_specified_optimizers", "CommonSubexpressionElimination"),
 			so.AddSessionConfigEntry("session.force_spinning_stop", "1"))
+	}
+	if o.Unoptimized {
+		errs = append(errs, so.SetGraphOptimizationLevel(ort.GraphOptimizationLevelDisableAll))
 	}
 	if o.Profile != "" {
 		// The library adds the time in seconds, which sessions may share.

@@ -42,4 +42,4 @@ gcc -shared -Wl,-soname,"libcudart.so.$version" "$fake/fake.o" "$fake/rest.o" -o
 cp "$fake/libcudart.so.$version" "$fake/libcudnn.so.9" # looked up by name
 export LD_LIBRARY_PATH=$fake RAG_RETRIEVAL_ORT_LIB=$ort RAG_RETRIEVAL_TEST_PROVIDER=fake
 [ $# -eq 0 ] || exec "$@"
-exec go test ./ortrain/runtime ./models/... ./cmd/... -run 'Device|Placement|OnCUDA' -count=1
+exec go test ./ortrain/runtime ./models/... ./cmd/... -run 'Device|Placement|Operators|OnCUDA' -count=1

@@ -3,6 +3,7 @@ package runtimetest
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"rag-retrieval-go/ortrain/runtime"
@@ -27,13 +28,16 @@ func NeedCUDA(t *testing.T) {
 // NeedProvider skips a test of what needs CUDA's provider but no GPU, such as placement and copies.
 func NeedProvider(t *testing.T) {
 	t.Helper()
-	if v := os.Getenv(Variable); v != runtime.CUDA && v != fake {
+	if !HasProvider() {
 		t.Skipf("needs CUDA's provider: set %s=%s, or run scripts/cuda/fake.sh", Variable, runtime.CUDA)
 	}
 	if _, _, err := runtime.Resolve(runtime.CUDA); err != nil {
 		t.Fatal(err)
 	}
 }
+
+// HasProvider says whether CUDA's provider is asked for, on a GPU or without one.
+func HasProvider() bool { return slices.Contains([]string{runtime.CUDA, fake}, os.Getenv(Variable)) }
 
 // Computes says whether a provider computes: CUDA's does on a GPU alone.
 func Computes(provider string) bool {
