@@ -117,7 +117,11 @@ func training(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " training")
 	find, values := inputs(g, m.Params)
 	drop := dropout.NewGraph(g, m.Bounds)
-	loss := m.Compare(g, m.Encode(g, find, drop))
+	encoded := m.Encode(g, find, drop)
+	if err := g.Err(); err != nil {
+		return nil, nil, err // Compare relies on the shape
+	}
+	loss := m.Compare(g, encoded)
 	grads, err := m.gradients(g, loss, values)
 	if err != nil {
 		return nil, nil, err
@@ -149,7 +153,11 @@ func outputGradients(g *onnx.Graph, m Model, grads []*onnx.Value) error {
 func evaluation(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " eval")
 	find, _ := inputs(g, m.Params)
-	g.Output(LossOutput, m.Compare(g, m.Encode(g, find, nil)))
+	encoded := m.Encode(g, find, nil)
+	if err := g.Err(); err != nil {
+		return nil, nil, err
+	}
+	g.Output(LossOutput, m.Compare(g, encoded))
 	return g, nil, nil
 }
 

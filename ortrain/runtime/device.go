@@ -26,11 +26,10 @@ import (
 // A nil Device is the host's memory, which the CPU provider computes in without any copy.
 type Device struct {
 	native C.rr_device
-	holds  bool // deviceOpen
-	shared bool
+	shared bool // sessions share its arena, which deviceOpen says is taken
+	// The graph that copies: up and down differ in where its input and output lie.
 	copies *Session
-	// The binding of the graph that copies; up and down differ in where its input and output lie.
-	copy *Binding
+	copy   *Binding
 }
 
 // copied is how many elements are copied at once: what is on its way lies in the device's memory twice.
@@ -46,7 +45,8 @@ var memories = map[string]struct{ memory, provider string }{
 var deviceOpen atomic.Bool
 
 // OpenDevice opens the memory of the options' provider, which Resolve gave. On the CPU that is ONNX Runtime's own
-// allocator: slower than the host's memory, and of use where a machine without a GPU is to try what would be done on one. CUDA's memory is opened once at a time.
+// allocator: slower than the host's memory, and of use where a machine without a GPU is to try what would be done on one.
+// CUDA's memory is opened once at a time.
 func OpenDevice(o Options) (*Device, error) {
 	if err := Load(""); err != nil {
 		return nil, err
@@ -70,18 +70,33 @@ func (d *Device) open(o Options) (err error) {
 		return err
 	}
 	if o.Provider == CUDA {
-		if !deviceOpen.CompareAndSwap(false, true) {
-			return errors.New("it is open already: a process has one arena for all sessions")
-		}
-		d.holds = true
-		provider, limit := C.CString(kind.provider), C.CString(strconv.FormatInt(o.MemoryLimit, 10))
-		defer C.free(unsafe.Pointer(provider))
-		defer C.free(unsafe.Pointer(limit))
-		if err := native(C.rr_share(&d.native, provider, limit)); err != nil {
+		if err := d.share(kind.provider, o.MemoryLimit); err != nil {
 			return err
 		}
-		d.shared = true
 	}
+	if err := d.openCopy(o); err != nil {
+		return err
+	}
+	session := first(unsafe.Pointer(d.copies.s)) // the library's own, whose first field is ONNX Runtime's
+	return native(C.rr_use(&d.native, first(session)))
+}
+
+// share makes the arena of all sessions on the device, of at most limit bytes; 0: without a limit.
+func (d *Device) share(provider string, limit int64) error {
+	if !deviceOpen.CompareAndSwap(false, true) {
+		return errors.New("it is open already: a process has one arena for all sessions")
+	}
+	p, l := C.CString(provider), C.CString(strconv.FormatInt(limit, 10))
+	defer C.free(unsafe.Pointer(p))
+	defer C.free(unsafe.Pointer(l))
+	err := native(C.rr_share(&d.native, p, l))
+	d.shared = err == nil
+	deviceOpen.Store(d.shared)
+	return err
+}
+
+// openCopy opens the graph that copies.
+func (d *Device) openCopy(o Options) error {
 	o.Device, o.Profile = d, ""
 	g := onnx.NewGraph("copy")
 	g.Output("to", g.Identity(g.Input("from", onnx.Float32, onnx.N("elements"))))
@@ -92,12 +107,8 @@ func (d *Device) open(o Options) (err error) {
 	if d.copies, err = NewSession(model, o); err != nil {
 		return err
 	}
-	if d.copy, err = d.copies.NewBinding(); err != nil {
-		return err
-	}
-	// The pointer is the only field of the library's session, and of the session in it.
-	session := first(unsafe.Pointer(d.copies.s))
-	return native(C.rr_use(&d.native, first(session)))
+	d.copy, err = d.copies.NewBinding()
+	return err
 }
 
 // first is the pointer that a struct begins with: onnxruntime_go keeps its native pointers there, and to itself.
@@ -172,7 +183,7 @@ func (d *Device) Close() error {
 		shared = 1
 	}
 	err = errors.Join(err, native(C.rr_close(&d.native, shared)))
-	if d.holds {
+	if d.shared {
 		deviceOpen.Store(false)
 	}
 	return err
