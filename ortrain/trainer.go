@@ -19,7 +19,7 @@ type Config struct {
 	MaxGradNorm float64 // gradients are scaled down to this global norm; 0 means no clipping
 	Seed        uint64  // of dropout
 	Profile     string  // prefix of ONNX Runtime's profile of the training graph; empty: none
-	// Session says where and how the sessions run; Training and Profile are set by the trainer.
+	// Session says where and how the sessions run; the trainer sets Training, and Profile of the training graph's.
 	Session runtime.Options
 }
 

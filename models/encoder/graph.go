@@ -241,20 +241,14 @@ func (b builder) attend(name string, qkv *onnx.Value) *onnx.Value {
 		}
 		end := g.Scope(where)
 		scores := b.again(b.l.Scores(q[i], k[i], 1/math.Sqrt(float64(b.c.HeadSize()))))
-		if b.kind != 0 {
-			scores = b.again(b.full(scores))
-		}
-		scores = b.again(g.Add(scores, b.l.Bias(i)))
+		scores = b.again(g.Add(b.again(b.full(scores)), b.l.Bias(i)))
 		probs := b.again(g.Softmax(scores, -1))
 		end()
 		if dropped := b.drop.Apply(where+"/dropout", probs, b.c.AttentionDropout); dropped != probs {
 			probs = b.again(dropped)
 		}
 		end = g.Scope(where)
-		if b.kind != 0 {
-			probs = b.again(b.half(probs))
-		}
-		out[i] = b.l.Values(probs, v[i])
+		out[i] = b.l.Values(b.again(b.half(probs)), v[i])
 		end()
 	}
 	return b.l.Merge(out)

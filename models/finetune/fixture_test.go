@@ -86,7 +86,8 @@ func (f fixture) trainer(t *testing.T, v variant) (finetune.Task, *ortrain.Train
 	return task, tr
 }
 
-func (f fixture) open(t *testing.T, v variant, session runtime.Options, profile string) (finetune.Task, *ortrain.Trainer) {
+// build makes the variant's graphs.
+func (f fixture) build(t *testing.T, v variant) (finetune.Task, *artifact.Set) {
 	t.Helper()
 	cfg := f.cfg
 	cfg.AttentionGroups, cfg.ChunkTokens, cfg.GradientCheckpointing = v.groups, v.chunkTokens, v.checkpointing
@@ -96,8 +97,14 @@ func (f fixture) open(t *testing.T, v variant, session runtime.Options, profile 
 	t.Cleanup(func() { task.Close() })
 	set, err := artifact.Build(task.Model(), cfg.AdamW())
 	check(t, err)
+	return task, set
+}
+
+func (f fixture) open(t *testing.T, v variant, session runtime.Options, profile string) (finetune.Task, *ortrain.Trainer) {
+	t.Helper()
+	task, set := f.build(t, v)
 	tr, err := ortrain.NewTrainer(set, ortrain.Config{
-		Schedule: optim.Schedule{Kind: "cosine", Peak: cfg.LR, Warmup: 2, Total: len(f.losses)}, AdamW: cfg.AdamW(), MaxGradNorm: 1,
+		Schedule: optim.Schedule{Kind: "cosine", Peak: f.cfg.LR, Warmup: 2, Total: len(f.losses)}, AdamW: f.cfg.AdamW(), MaxGradNorm: 1,
 		Session: session, Profile: profile,
 	})
 	check(t, err)

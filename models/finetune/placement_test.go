@@ -236,14 +236,7 @@ func firstType(values []map[string][]int64) string {
 // operators are those of the training graphs, as operatorsFile names them.
 func (f fixture) operators(t *testing.T, v variant) (out []string) {
 	t.Helper()
-	cfg := f.cfg
-	cfg.AttentionGroups, cfg.ChunkTokens, cfg.GradientCheckpointing = v.groups, v.chunkTokens, v.checkpointing
-	cfg.MixedPrecision, cfg.FusedAttention = v.precision, v.fused
-	task, err := newTask[cfg.Kind](cfg)
-	check(t, err)
-	defer task.Close()
-	set, err := artifact.Build(task.Model(), cfg.AdamW())
-	check(t, err)
+	_, set := f.build(t, v)
 	dir := t.TempDir()
 	check(t, set.Write(dir))
 	paths, err := filepath.Glob(filepath.Join(dir, "*.onnx"))
