@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/mteb"
 )
@@ -17,25 +18,38 @@ type Journal struct {
 	Warn func(error)
 
 	path string
+	lock *filelock.Lock
 	f    *os.File
 	rows [][]float32
 }
 
 // OpenJournal opens or begins the journal of a task at path, whose name must stand for everything that scores depend on.
-// What an earlier run left there and does not fit the samples is left out.
-func OpenJournal(path string, samples []mteb.Sample) (*Journal, error) {
-	rows, err := jsonl.ReadLog[[]float32](path)
+// What an earlier run left there and does not fit the samples is left out; fresh leaves all of it out. A journal that
+// another process writes is a *filelock.Held.
+func OpenJournal(path string, samples []mteb.Sample, fresh bool) (j *Journal, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := filelock.Try(path + ".lock")
 	if err != nil {
 		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	var rows [][]float32
+	if !fresh {
+		if rows, err = jsonl.ReadLog[[]float32](path); err != nil {
+			return nil, err
+		}
 	}
 	n := 0
 	for n < min(len(rows), len(samples)) && len(rows[n]) == len(samples[n].Positive)+len(samples[n].Negative) {
 		n++
 	}
 	rows = rows[:n:n]
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
 	if err := jsonl.Write(path, rows); err != nil { // without a last row that was cut short
 		return nil, err
 	}
@@ -43,7 +57,7 @@ func OpenJournal(path string, samples []mteb.Sample) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Journal{path: path, f: f, rows: rows}, nil
+	return &Journal{path: path, lock: lock, f: f, rows: rows}, nil
 }
 
 // Done are the scores of the first samples, as an earlier run left them.
@@ -85,5 +99,5 @@ func (j *Journal) Close(finished bool) error {
 	if st, statErr := os.Stat(j.path); finished || statErr == nil && st.Size() == 0 {
 		err = errors.Join(err, os.Remove(j.path))
 	}
-	return err
+	return errors.Join(err, j.lock.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/mteb"
 )
 
@@ -42,7 +43,7 @@ func TestJournal(t *testing.T) {
 	check(t, err)
 	path := filepath.Join(t.TempDir(), "journals", "j.jsonl")
 	scored = nil
-	j, err := OpenJournal(path, task.Samples)
+	j, err := OpenJournal(path, task.Samples, false)
 	check(t, err)
 	if _, err := Run(context.Background(), counting{6, &scored}, task, mteb.Rule1, j, func(int, int) {}); err == nil {
 		t.Fatal("not stopped")
@@ -52,7 +53,7 @@ func TestJournal(t *testing.T) {
 	check(t, err)
 	check(t, os.WriteFile(path, b[:len(b)-4], 0o644))
 	scored = nil
-	j, err = OpenJournal(path, task.Samples)
+	j, err = OpenJournal(path, task.Samples, false)
 	check(t, err)
 	got, err := Run(context.Background(), counting{-1, &scored}, task, mteb.Rule1, j, func(int, int) {})
 	check(t, err)
@@ -74,10 +75,29 @@ func TestJournal(t *testing.T) {
 	other := slices.Clone(task.Samples)
 	other[0].Negative = other[0].Negative[:1]
 	check(t, os.WriteFile(path, b, 0o644))
-	j, err = OpenJournal(path, other)
+	j, err = OpenJournal(path, other, false)
 	check(t, err)
 	if n := len(j.Done()); n != 0 {
 		t.Errorf("%d rows of other data were taken", n)
 	}
 	check(t, j.Close(false))
+	check(t, os.WriteFile(path, b, 0o644))
+	j, err = OpenJournal(path, task.Samples, false)
+	check(t, err)
+	var held *filelock.Held
+	if _, err := OpenJournal(path, task.Samples, true); !errors.As(err, &held) {
+		t.Errorf("opened twice: %v", err)
+	}
+	check(t, j.Close(false))
+	j, err = OpenJournal(path, task.Samples, true)
+	check(t, err)
+	if n := len(j.Done()); n != 0 {
+		t.Errorf("%d rows of a journal that begins anew", n)
+	}
+	check(t, j.Close(false))
+	left, err := os.ReadDir(filepath.Dir(path))
+	check(t, err)
+	if len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }

@@ -48,7 +48,7 @@ func artifacts(c *cli.Context, k card.Kind) (err error) {
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
 	say(run)
-	if err := run.WriteArtifacts(cfg.OutputDir); err != nil {
+	if err := run.WriteArtifacts(cfg.OutputDir, warn); err != nil {
 		return err
 	}
 	fmt.Println(cfg.OutputDir)

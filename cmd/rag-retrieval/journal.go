@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/eval"
+	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -51,12 +53,12 @@ func (e *evaluation) journal(t mteb.Task) (*eval.Journal, error) {
 	}
 	name := fmt.Sprintf("%.24s-%.24s.jsonl", e.source.identity, t.Hash())
 	path := filepath.Join(runtime.Home(), "scores", name)
-	if e.c.Bool("fresh") {
-		if err := os.RemoveAll(path); err != nil {
-			return nil, err
-		}
+	j, err := eval.OpenJournal(path, t.Samples, e.c.Bool("fresh"))
+	var held *filelock.Held
+	if errors.As(err, &held) {
+		fmt.Fprintf(os.Stderr, "%s: another evaluation of the same keeps its scores already: %v; a stop of this one would lose what it scored\n", t.Name, held.Holder)
+		return nil, nil
 	}
-	j, err := eval.OpenJournal(path, t.Samples)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: a stop would lose what was scored: %v\n", t.Name, err)
 		return nil, nil

@@ -82,9 +82,9 @@ func train(c *cli.Context, k card.Kind) (err error) {
 	defer func() { err = errors.Join(err, run.Close()) }()
 	say(run)
 	if c.Bool("resume") {
-		err = run.Resume(func(damaged error) { fmt.Fprintln(os.Stderr, damaged) })
+		err = run.Resume(warn)
 	} else {
-		err = run.Start()
+		err = run.Start(warn)
 	}
 	if err != nil {
 		return err
@@ -103,6 +103,9 @@ func train(c *cli.Context, k card.Kind) (err error) {
 	fmt.Println(run.ModelPath())
 	return nil
 }
+
+// warn tells of what does not stop a run.
+func warn(err error) { fmt.Fprintln(os.Stderr, oneLine(err.Error())) }
 
 // say tells what of the settings and the data was left out.
 func say(run *finetune.Run) {

@@ -3,7 +3,7 @@
 //
 //	run, err := finetune.Prepare(ctx, cfg, embedding.NewTask, version)
 //	defer run.Close()
-//	err = run.Start()                 // or run.Resume()
+//	err = run.Start(say)              // or run.Resume(say)
 //	err = run.Train(ctx, hooks...)
 package finetune
 
@@ -12,11 +12,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 
+	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
@@ -58,6 +60,7 @@ const (
 	ModelDir     = "model"
 	ArtifactsDir = "artifacts"
 	ConfigFile   = "config.yaml"
+	LockFile     = ".lock" // while a run uses the folder
 )
 
 // Run is a fine-tuning run, opened: everything that can fail for a wrong input has been checked.
@@ -74,6 +77,7 @@ type Run struct {
 	source     ortrain.Source
 	validation *validator // nil without val_dataset
 	version    string
+	lock       *filelock.Lock // of the output folder, while the run uses it
 }
 
 // Prepare opens model and data and builds the graphs. It writes nothing. version goes into the saved folder.
@@ -196,7 +200,25 @@ func (r *Run) Close() error {
 	if r.task != nil {
 		errs = append(errs, r.task.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, r.lock.Close())...)
+}
+
+// claim locks an output folder until Close: two runs in one would remove each other's checkpoints. say is told where the
+// file system cannot.
+func (r *Run) claim(dir string, say func(error)) error {
+	l, err := filelock.Try(filepath.Join(dir, LockFile))
+	r.lock = l
+	var held *filelock.Held
+	switch {
+	case errors.As(err, &held):
+		return fmt.Errorf("output_dir %s is in use by %v: wait for its end, or name another folder", dir, held.Holder)
+	case errors.Is(err, filelock.ErrNoLocks):
+		say(fmt.Errorf("nothing keeps a second run out of output_dir: %w", err))
+		return nil
+	case err != nil:
+		return fmt.Errorf("output_dir: %w", err)
+	}
+	return nil
 }
 
 // checkpoints are the run's in dir.
@@ -204,28 +226,44 @@ func (r *Run) checkpoints(dir string) ortrain.Checkpoints {
 	return ortrain.Checkpoints{Dir: filepath.Join(dir, artifact.CheckpointDir), Keep: r.Config.NumMaxCheckpoints}
 }
 
-// Start makes the output folder, which must be new or empty, with the graphs and the resolved configuration.
-func (r *Run) Start() error {
-	if err := checkNew(r.Config.OutputDir); err != nil {
+// Start makes the output folder, which must be new or empty, with the graphs and the resolved configuration. say is told
+// what the user should know.
+func (r *Run) Start(say func(error)) error {
+	dir := r.Config.OutputDir
+	_, statErr := os.Stat(dir)
+	made := errors.Is(statErr, fs.ErrNotExist)
+	if err := r.claimNew(dir, say); err != nil {
+		if made {
+			_ = os.Remove(dir) // only where it is empty
+		}
 		return err
 	}
-	return r.writeStart()
+	return r.writeStart(made)
 }
 
-func checkNew(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !os.IsNotExist(err) {
+// claimNew makes and locks a folder, which must have nothing in it.
+func (r *Run) claimNew(dir string, say func(error)) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("output_dir: %w", err)
 	}
-	if len(entries) > 0 {
-		return fmt.Errorf("output_dir %s is not empty: name a new folder, or go on with --resume", dir)
+	if err := r.claim(dir, say); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("output_dir: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != LockFile {
+			return fmt.Errorf("output_dir %s is not empty: name a new folder, or go on with --resume", dir)
+		}
 	}
 	return nil
 }
 
-func (r *Run) writeStart() error {
+// writeStart writes what a run starts with, or nothing: made says that the folder is to go too.
+func (r *Run) writeStart(made bool) error {
 	dir := r.Config.OutputDir
-	_, statErr := os.Stat(dir)
 	err := func() error {
 		if err := r.Set.Write(filepath.Join(dir, ArtifactsDir)); err != nil {
 			return err
@@ -238,7 +276,7 @@ func (r *Run) writeStart() error {
 	}()
 	if err != nil {
 		undo := []string{filepath.Join(dir, ArtifactsDir), filepath.Join(dir, ConfigFile)}
-		if os.IsNotExist(statErr) {
+		if made {
 			undo = []string{dir}
 		}
 		for _, p := range undo {
@@ -253,6 +291,9 @@ func (r *Run) writeStart() error {
 // other than the one that the checkpoint was made with is an error that names the differences; where the run computes
 // and logs may differ.
 func (r *Run) Resume(say func(error)) error {
+	if err := r.claim(r.Config.OutputDir, say); err != nil && !errors.Is(err, fs.ErrNotExist) { // no folder, no checkpoint
+		return err
+	}
 	return r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Load(r.Trainer, func(host json.RawMessage) error {
 		saved := config.DefaultTrain(r.Config.Kind) // for keys that an older version did not have
 		if err := json.Unmarshal(host, &saved); err != nil {
@@ -335,8 +376,8 @@ func (r *Run) saveModel(before, now *Validation) error {
 func (r *Run) ModelPath() string { return filepath.Join(r.Config.OutputDir, ModelDir) }
 
 // WriteArtifacts writes the artifact directory, a checkpoint of the untrained model included, into dir.
-func (r *Run) WriteArtifacts(dir string) error {
-	if err := checkNew(dir); err != nil {
+func (r *Run) WriteArtifacts(dir string, say func(error)) error {
+	if err := r.claimNew(dir, say); err != nil {
 		return err
 	}
 	if err := r.Set.Write(dir); err != nil {

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// running starts the program, and ends it with the test; it waits until ready says that it has come far enough.
+func running(t *testing.T, env []string, ready func() bool, args ...string) *exec.Cmd {
+	t.Helper()
+	c := program(env, args...)
+	var b bytes.Buffer
+	c.Stderr = &b
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = c.Process.Kill(), c.Wait() })
+	for begun := time.Now(); !ready(); time.Sleep(2 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			_, _ = c.Process.Kill(), c.Wait()
+			t.Fatalf("not ready: %s", b.String())
+		}
+	}
+	return c
+}
+
+// The second run in a folder ends with one line that names the first, which goes on; after kill -9 the folder is free.
+func TestTwoRunsInOneFolder(t *testing.T) {
+	data, out := pairs(t, 203), filepath.Join(t.TempDir(), "out")
+	args := trainRun(data, out, "--epochs", "2000", "--save-steps", "1")
+	checkpoints := filepath.Join(out, "artifacts", "checkpoint", "step-????????")
+	first := running(t, nil, func() bool { found, _ := filepath.Glob(checkpoints); return len(found) > 1 }, args...)
+	holder := fmt.Sprintf("output_dir %s is in use by process %d on ", out, first.Process.Pid)
+	call(t, "", args...).fails(t, 1, holder)
+	call(t, "", append(args, "--resume")...).fails(t, 1, holder)
+	artifacts := []string{"artifacts", "embedding", "--model", tiny, "--output-dir", out, "--query-max-len", "10", "--passage-max-len", "12"}
+	call(t, "", artifacts...).fails(t, 1, holder)
+	if err := first.Process.Signal(os.Kill); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait() // killed
+	call(t, "", append(args, "--resume", "--max-steps", "1")...).fails(t, 1, "max_steps was 0, is 1")
+	if _, err := os.Stat(filepath.Join(out, "config.yaml")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A refused run leaves nothing in a folder that is not its own.
+func TestRefusedRunLeavesNothing(t *testing.T) {
+	out := t.TempDir()
+	if err := os.WriteFile(filepath.Join(out, "thesis.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	call(t, "", trainRun(pairs(t, 40), out)...).fails(t, 1, "is not empty")
+	call(t, "", trainRun(pairs(t, 40), out, "--resume")...).fails(t, 1, "no checkpoint in")
+	call(t, "", trainRun(pairs(t, 40), out+"/none", "--resume")...).fails(t, 1, "no checkpoint in")
+	if left, err := os.ReadDir(out); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// The second evaluation of a model on the same data says that it keeps no journal, and scores; so does the first.
+func TestTwoEvaluations(t *testing.T) {
+	model, _ := trained(t, "embedding")
+	var text strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&text, `{"query":"如何%[1]d","positive":["密码 %[1]d"],"negative":["水果 %[1]d","苹果 设置 %[1]d","页面"]}`+"\n", i)
+	}
+	rows, home := write(t, "rows.jsonl", text.String()), t.TempDir()
+	env := []string{"RAG_RETRIEVAL_HOME=" + home}
+	journals := filepath.Join(home, "scores", "*.jsonl")
+	first := running(t, env, func() bool { found, _ := filepath.Glob(journals); return len(found) == 1 }, "eval", "--model", model, "--data", rows)
+	o := callEnv(t, env, "", "eval", "--model", model, "--data", rows)
+	if want := fmt.Sprintf("keeps its scores already: process %d on ", first.Process.Pid); o.code != 0 || !strings.Contains(o.stderr, want) {
+		t.Errorf("the second: exit %d, want %q in %s", o.code, want, o.stderr)
+	}
+	if err := first.Wait(); err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(home, "scores")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

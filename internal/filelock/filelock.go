@@ -1,0 +1,165 @@
+// Package filelock lets one process at a time use a folder or a file. The locks are flock(2)'s: advisory, and freed by the
+// system when their process ends, however it ends. They hold between processes and between two locks of one process.
+//
+//	l, err := filelock.Try(filepath.Join(dir, ".lock"))          // a *Held says who has it
+//	l, err := filelock.Wait(ctx, path, func(h filelock.Holder) { … }) // waits, and tells for whom
+//	defer l.Close()
+package filelock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Holder is the process that holds a lock, as it describes itself in the lock's file.
+type Holder struct {
+	PID   int       `json:"pid"` // 0: not known
+	Host  string    `json:"host"`
+	Since time.Time `json:"since"`
+}
+
+// String is "process 4711 on host since 15:04:05", with the day where it is another one.
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return "another process"
+	}
+	layout := time.DateTime
+	if y, d := h.Since.Year(), h.Since.YearDay(); y == time.Now().Year() && d == time.Now().YearDay() {
+		layout = time.TimeOnly
+	}
+	return fmt.Sprintf("process %d on %s since %s", h.PID, h.Host, h.Since.Local().Format(layout))
+}
+
+// alive says whether the holder may still run. Only processes of this machine can be asked.
+func (h Holder) alive() bool {
+	host, err := os.Hostname()
+	return err != nil || host != h.Host || !errors.Is(unix.Kill(h.PID, 0), unix.ESRCH)
+}
+
+// Held says that another process holds the lock.
+type Held struct{ Holder Holder }
+
+func (e *Held) Error() string { return e.Holder.String() + " holds it" }
+
+// ErrNoLocks says that the file system knows no locks, as some network file systems do not.
+var ErrNoLocks = errors.New("the file system knows no locks")
+
+// Lock is a lock that is held.
+type Lock struct {
+	path string
+	f    *os.File
+}
+
+// Try takes the lock whose file is at path, or gives a *Held at once. The file's folder must be there.
+func Try(path string) (*Lock, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(&Held{holder(f)}, f.Close())
+		}
+		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.ENOLCK) {
+			return nil, errors.Join(fmt.Errorf("%s: %w", path, ErrNoLocks), f.Close(), os.Remove(path))
+		}
+		if err != nil {
+			return nil, errors.Join(&os.PathError{Op: "locking", Path: path, Err: err}, f.Close())
+		}
+		if !current(f, path) { // its holder removed it between the opening and the lock
+			if err := f.Close(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		l := &Lock{path, f}
+		l.describe()
+		return l, nil
+	}
+}
+
+// current says whether an open file is the one at path.
+func current(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// describe writes into the file who holds the lock. Without it, on a full disk, the lock holds too.
+func (l *Lock) describe() {
+	host, _ := os.Hostname()
+	b, err := json.Marshal(Holder{os.Getpid(), host, time.Now().Truncate(time.Second)})
+	if err == nil {
+		err = l.f.Truncate(0)
+	}
+	if err == nil {
+		_, _ = l.f.WriteAt(b, 0)
+	}
+}
+
+// holder reads who holds the lock of a file. Between taking the lock and describing itself a holder leaves what the one
+// before it wrote, so an empty file and a dead process are looked at again.
+func holder(f *os.File) Holder {
+	for range 10 {
+		var h Holder
+		b, err := io.ReadAll(io.NewSectionReader(f, 0, 4096))
+		if err == nil && json.Unmarshal(b, &h) == nil && h.PID != 0 && h.alive() {
+			return h
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return Holder{}
+}
+
+// poll is how often Wait tries.
+const poll = 50 * time.Millisecond
+
+// Wait takes the lock as soon as it is free, or ends with the context. waiting is told once for whom it waits. Where the
+// file system knows no locks there is nobody to wait for, and the lock is nil.
+func Wait(ctx context.Context, path string, waiting func(Holder)) (*Lock, error) {
+	told := false
+	for {
+		l, err := Try(path)
+		var held *Held
+		if errors.Is(err, ErrNoLocks) {
+			return nil, nil
+		}
+		if !errors.As(err, &held) {
+			return l, err
+		}
+		if !told && waiting != nil {
+			told = true
+			waiting(held.Holder)
+		}
+		select {
+		case <-time.After(poll):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Close removes the lock's file and frees the lock.
+func (l *Lock) Close() error {
+	if l == nil || l.f == nil {
+		return nil
+	}
+	err := os.Remove(l.path)
+	if errors.Is(err, os.ErrNotExist) { // with its folder
+		err = nil
+	}
+	err = errors.Join(err, l.f.Close())
+	l.f = nil
+	return err
+}

@@ -1,0 +1,42 @@
+package stamp
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Other bytes of the same size under the same time are another file; reading one changes nothing.
+func TestRestoredTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	check(t, os.WriteFile(path, []byte("abc"), 0o644))
+	st, err := os.Stat(path)
+	check(t, err)
+	before, err := Of(path)
+	check(t, err)
+	_, err = os.ReadFile(path)
+	check(t, err)
+	f, err := os.Open(path)
+	check(t, err)
+	defer f.Close()
+	if again, err := OfFile(f); err != nil || again != before {
+		t.Errorf("%q after reading, before %q (%v)", again, before, err)
+	}
+	time.Sleep(20 * time.Millisecond) // the system's clock of files ticks 100 times a second or more
+	check(t, os.WriteFile(path, []byte("xyz"), 0o644))
+	check(t, os.Chtimes(path, st.ModTime(), st.ModTime()))
+	if after, err := Of(path); err != nil || after == before {
+		t.Errorf("a changed file has the stamp %q as before (%v)", after, err)
+	}
+	if _, err := Of(path + "x"); !os.IsNotExist(err) {
+		t.Errorf("%v", err)
+	}
+}
