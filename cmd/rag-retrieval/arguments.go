@@ -34,6 +34,7 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 		case !strings.HasPrefix(word, "-") || word == "-":
 			rest = append(rest, word)
 		default:
+			word = dashed(command, word)
 			flags = append(flags, word)
 			if takesValue(command, word) && i+1 < len(args) {
 				i++
@@ -42,6 +43,19 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 		}
 	}
 	return slices.Concat(args[:at], flags, rest)
+}
+
+// dashed is a flag as the command has it: RAG-Retrieval's flags have underscores.
+func dashed(command *cli.Command, word string) string {
+	name, value, given := strings.Cut(word, "=")
+	with := strings.ReplaceAll(name, "_", "-")
+	if !slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), strings.TrimLeft(with, "-")) }) {
+		return word
+	}
+	if given {
+		with += "=" + value
+	}
+	return with
 }
 
 // takesValue says whether the word after a flag is its value.

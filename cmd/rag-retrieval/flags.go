@@ -45,7 +45,43 @@ func trainFlags(k card.Kind) []cli.Flag {
 			flags = append(flags, &cli.BoolFlag{Name: name, Usage: usage, Value: x})
 		}
 	}
+	return append(flags, foreignFlags()...)
+}
+
+// foreignFlags are the flags of RAG-Retrieval's command lines that have another name here, or no meaning.
+func foreignFlags() []cli.Flag {
+	var flags []cli.Flag
+	for _, name := range config.Foreign() {
+		dashed := strings.ReplaceAll(name, "_", "-")
+		if name == "all_gather" { // the only one without a value
+			flags = append(flags, &cli.BoolFlag{Name: dashed, Hidden: true})
+		} else {
+			flags = append(flags, &cli.StringFlag{Name: dashed, Hidden: true})
+		}
+	}
 	return flags
+}
+
+// translateFlags sets the flags that RAG-Retrieval's stand for.
+func translateFlags(c *cli.Context) error {
+	for _, name := range config.Foreign() {
+		flag := strings.ReplaceAll(name, "_", "-")
+		if !c.IsSet(flag) {
+			continue
+		}
+		to, why, _, err := config.Translate(name, fmt.Sprint(c.Value(flag)))
+		if err != nil {
+			return usagef("%v", err)
+		}
+		if to.Key == "" {
+			fmt.Fprintf(os.Stderr, "--%s is not used here: %s\n", flag, why)
+			continue
+		}
+		if err := c.Set(strings.ReplaceAll(to.Key, "_", "-"), to.Value); err != nil {
+			return usagef("--%s: %v", flag, err)
+		}
+	}
+	return nil
 }
 
 // flagName is a key's flag.
@@ -72,6 +108,9 @@ func trainConfig(c *cli.Context, k card.Kind) (config.Train, error) {
 		if cfg.Kind != k {
 			return cfg, fmt.Errorf("%s: kind is %q, the command says %q", path, cfg.Kind, k)
 		}
+	}
+	if err := translateFlags(c); err != nil {
+		return cfg, err
 	}
 	v := reflect.ValueOf(&cfg).Elem()
 	for i := 0; i < v.NumField(); i++ {

@@ -3,11 +3,7 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -38,9 +34,12 @@ type Train struct {
 	GroupSize     int   `yaml:"train_group_size" json:"train_group_size" kinds:"reranker colbert" usage:"passages of a query that a group-wise loss sees at most, drawn anew each epoch"`
 	ColBERTDim    int64 `yaml:"colbert_dim" json:"colbert_dim" kinds:"colbert" usage:"width of a token's vector, where the model has no projection yet"`
 
-	TrainLabelKey string  `yaml:"train_label_key" json:"train_label_key" kinds:"reranker" usage:"key of the label in a row"`
-	MinLabel      float64 `yaml:"min_label" json:"min_label" kinds:"reranker" usage:"label that counts as 0 in a point-wise loss"`
-	MaxLabel      float64 `yaml:"max_label" json:"max_label" kinds:"reranker" usage:"label that counts as 1 in a point-wise loss"`
+	TrainDatasetType string  `yaml:"train_dataset_type" json:"train_dataset_type" kinds:"reranker" usage:"what every training row must be: pointwise (query, content, label) or grouped (query, hits); empty: any"`
+	ValDatasetType   string  `yaml:"val_dataset_type" json:"val_dataset_type" kinds:"reranker" usage:"what every validation row must be: pointwise or grouped; empty: any"`
+	TrainLabelKey    string  `yaml:"train_label_key" json:"train_label_key" kinds:"reranker" usage:"key of the label in a training row"`
+	ValLabelKey      string  `yaml:"val_label_key" json:"val_label_key" kinds:"reranker" usage:"key of the label in a validation row; empty: train_label_key"`
+	MinLabel         float64 `yaml:"min_label" json:"min_label" kinds:"reranker" usage:"label that counts as 0 in a point-wise loss"`
+	MaxLabel         float64 `yaml:"max_label" json:"max_label" kinds:"reranker" usage:"label that counts as 1 in a point-wise loss"`
 
 	Negatives      string `yaml:"negatives" json:"negatives" kinds:"embedding colbert" usage:"with hard negatives, what a positive is told from: all (other queries' positives and all negatives) or hard (all negatives alone, as RAG-Retrieval does)"`
 	MaskDuplicates bool   `yaml:"mask_duplicates" json:"mask_duplicates" kinds:"embedding colbert" usage:"a passage that equals a query's positive is no negative of it"`
@@ -65,12 +64,14 @@ type Train struct {
 	Dropout                   float64 `yaml:"dropout" json:"dropout" usage:"rate of all dropout; -1: the model's own rates"`
 	Shuffle                   bool    `yaml:"shuffle" json:"shuffle" usage:"shuffle the rows, anew each epoch"`
 	Seed                      uint64  `yaml:"seed" json:"seed" usage:"of shuffling, negatives, dropout and new heads"`
+	ShuffleRate               float64 `yaml:"shuffle_rate" json:"shuffle_rate" kinds:"reranker" usage:"chance that a training passage of more than 100 characters is cut in three and the parts shuffled, drawn anew each epoch"`
 	SkipBadRows               bool    `yaml:"skip_bad_rows" json:"skip_bad_rows" usage:"leave bad rows out and count them, instead of stopping"`
 
 	EvalSteps int `yaml:"eval_steps" json:"eval_steps" usage:"steps between validations; 0: only after the last one"`
 	EarlyStop int `yaml:"early_stop" json:"early_stop" usage:"stop after this many validations without a better one; 0: never"`
 
 	SaveSteps         int `yaml:"save_steps" json:"save_steps" usage:"steps between checkpoints; 0: only at the end and when interrupted"`
+	SaveOnEpochEnd    int `yaml:"save_on_epoch_end" json:"save_on_epoch_end" usage:"1: a checkpoint after every epoch too"`
 	NumMaxCheckpoints int `yaml:"num_max_checkpoints" json:"num_max_checkpoints" usage:"the newest checkpoints that are kept"`
 	LogInterval       int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines where no progress bar is shown"`
 	Threads           int `yaml:"threads" json:"threads" usage:"threads; 0: one per core"`
@@ -85,6 +86,14 @@ type Train struct {
 
 	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files of this prefix"`
 }
+
+// The values of train_dataset_type and val_dataset_type.
+const (
+	Pointwise = "pointwise"
+	Grouped   = "grouped"
+)
+
+var datasetTypes = []string{"", Pointwise, Grouped}
 
 // Losses of each kind; the first one is the default.
 var Losses = map[card.Kind][]string{
@@ -113,65 +122,6 @@ func DefaultTrain(kind card.Kind) Train {
 		c.LR, c.BatchSize, c.LRSchedule = 5e-5, 8, "linear"
 	}
 	return c
-}
-
-// ignored are RAG-Retrieval's keys that have no meaning here, with the reason.
-var ignored = map[string]string{
-	"all_gather": "there is one process", "log_with": "metrics.jsonl is always written", "num_labels": "a reranker has one",
-	"save_on_epoch_end": "see save_steps", "num_workers": "tokens are prepared while training",
-	"model_type": "config.json says it", "device": "provider says it", "train_type": "loss_type says it", "project_name": "nothing is sent anywhere",
-}
-
-// renamed are RAG-Retrieval's names of keys.
-var renamed = map[string]string{
-	"teacher_emebedding_dim": "teacher_embedding_dim", "teatch_emebedding_dim": "teacher_embedding_dim",
-	"teacher_emebedding_file": "teacher_embeddings", "teacher_embedding_file": "teacher_embeddings", "teacher_embedding_path": "teacher_embeddings",
-	"train_dataset_vec_path": "teacher_embeddings", "save_strategy": "save_on_epoch_end",
-}
-
-// Read reads a YAML file over c. Keys that Train does not have are errors that name file and line; those of
-// RAG-Retrieval without a meaning here are left out and given back, each with the reason.
-func (c *Train) Read(path string) (left []string, err error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	lines := strings.Split(string(b), "\n")
-	for i, line := range lines {
-		key, rest, ok := strings.Cut(line, ":")
-		if to := renamed[key]; ok && to != "" {
-			key, lines[i] = to, to+":"+rest
-		}
-		if why := ignored[key]; ok && why != "" {
-			left = append(left, fmt.Sprintf("%s: %s", key, why))
-			lines[i] = "" // the lines of other keys keep their numbers
-		}
-	}
-	b = []byte(strings.Join(lines, "\n"))
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		first, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
-		return nil, fmt.Errorf("%s: %s", path, first)
-	}
-	return left, nil
-}
-
-// ReadKind reads a file's key "kind".
-func ReadKind(path string) (card.Kind, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	var c struct {
-		Kind card.Kind `yaml:"kind"`
-	}
-	if err := yaml.Unmarshal(b, &c); err != nil {
-		first, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
-		return "", fmt.Errorf("%s: %s", path, first)
-	}
-	if _, ok := Losses[c.Kind]; !ok {
-		return "", fmt.Errorf("%s: kind is %q, want one of %v; or name the kind on the command line", path, c.Kind, card.Kinds)
-	}
-	return c.Kind, nil
 }
 
 // YAML is the whole configuration as a file.
@@ -218,6 +168,8 @@ func (c Train) Validate() error {
 		{"max_grad_norm", c.MaxGradNorm, c.MaxGradNorm >= 0, "at least 0"},
 		{"temperature", c.Temperature, c.Temperature > 0, "above 0"},
 		{"gpu_mem_limit", c.GPUMemLimit, c.GPUMemLimit >= 0, "at least 0"},
+		{"shuffle_rate", c.ShuffleRate, c.ShuffleRate >= 0 && c.ShuffleRate <= 1, "0 to 1"},
+		{"save_on_epoch_end", float64(c.SaveOnEpochEnd), c.SaveOnEpochEnd == 0 || c.SaveOnEpochEnd == 1, "0 or 1"},
 		{"dropout", c.Dropout, c.Dropout == -1 || c.Dropout >= 0 && c.Dropout < 1, "-1, or at least 0 and below 1"},
 	} {
 		if !k.ok {
@@ -237,6 +189,7 @@ func (c Train) validateChoices() error {
 		key, value string
 		of         []string
 	}{{"loss_type", c.LossType, losses}, {"negatives", c.Negatives, []string{"all", "hard"}},
+		{"train_dataset_type", c.TrainDatasetType, datasetTypes}, {"val_dataset_type", c.ValDatasetType, datasetTypes},
 		{"provider", c.Provider, runtime.Providers}, {"mixed_precision", c.MixedPrecision, precisions}} {
 		if !slices.Contains(k.of, k.value) {
 			return fmt.Errorf("%s is %q, want one of %s", k.key, k.value, strings.Join(k.of, ", "))
@@ -258,6 +211,9 @@ func (c Train) validateChoices() error {
 	}
 	if (c.LossType == "stella") != (c.Teacher != "") {
 		return fmt.Errorf("teacher_embeddings and loss_type stella go together")
+	}
+	if c.TrainDatasetType == Pointwise && !strings.HasPrefix(c.LossType, "pointwise_") {
+		return fmt.Errorf("loss_type %s needs all passages of a query in a row, but train_dataset_type is pointwise: want grouped", c.LossType)
 	}
 	if c.FusedAttention && c.MixedPrecision == "bf16" {
 		return fmt.Errorf("fused_attention: the kernel has no bf16; mixed_precision may be no or fp16")

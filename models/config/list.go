@@ -23,7 +23,10 @@ func (l *List) UnmarshalYAML(unmarshal func(any) error) error {
 	if err := unmarshal(&many); err != nil {
 		return fmt.Errorf("want a text or a list of texts: %w", err)
 	}
-	*l = many
+	*l = nil
+	if len(many) > 0 {
+		*l = many
+	}
 	return nil
 }
 
@@ -36,7 +39,10 @@ type Ints []int
 func (l *Ints) UnmarshalYAML(unmarshal func(any) error) error {
 	var many []int
 	if err := unmarshal(&many); err == nil {
-		*l = many
+		*l = nil
+		if len(many) > 0 { // none is like no key: what a run writes reads back as it was
+			*l = many
+		}
 		return nil
 	}
 	var text string
@@ -71,7 +77,10 @@ type Floats []float64
 func (l *Floats) UnmarshalYAML(unmarshal func(any) error) error {
 	var many []float64
 	if err := unmarshal(&many); err == nil {
-		*l = many
+		*l = nil
+		if len(many) > 0 { // none is like no key: what a run writes reads back as it was
+			*l = many
+		}
 		return nil
 	}
 	var text string

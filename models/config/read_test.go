@@ -1,0 +1,123 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/models/card"
+)
+
+// read reads a YAML text over a kind's defaults.
+func read(t *testing.T, kind card.Kind, text string) (c Train, left []string, path string, err error) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "run.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c = DefaultTrain(kind)
+	left, err = c.Read(path)
+	return c, left, path, err
+}
+
+// Keys without a meaning here are left out whole, whatever their value looks like, and the others keep theirs.
+func TestReadLeavesOut(t *testing.T) {
+	c, left, _, err := read(t, card.Embedding, `
+train_dataset: a.jsonl
+log_with:
+  - wandb
+  - tensorboard
+num_workers: {train: 8,
+  val: 2}
+"all_gather": True   # quoted
+project_name: |
+  lr: 7
+  more
+lr: 1e-4
+mixed_precision:
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(c.TrainDataset, List{"a.jsonl"}) || c.LR != 1e-4 || c.MixedPrecision != "no" {
+		t.Errorf("train_dataset %v, lr %g, mixed_precision %q", c.TrainDataset, c.LR, c.MixedPrecision)
+	}
+	if len(left) != 4 || !strings.HasPrefix(left[0], "log_with: ") || !strings.HasPrefix(left[2], "all_gather: ") {
+		t.Errorf("left out: %q", left)
+	}
+}
+
+// RAG-Retrieval's names of keys, lists in both styles, and anchors.
+func TestReadRenames(t *testing.T) {
+	c, left, _, err := read(t, card.Embedding, `
+train_type: distill
+dataset: [a.jsonl, &b b.jsonl]
+val_dataset:
+  - *b
+train_dataset_vec : "../t.mmap"
+teacher_emebedding_dim: 3584
+mrl_dims: "256, 512"
+save_on_epoch_end: 1
+seed: 7
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := DefaultTrain(card.Embedding)
+	want.LossType, want.Teacher, want.TeacherDim, want.MRLDims = "stella", "../t.mmap", 3584, Ints{256, 512}
+	want.TrainDataset, want.ValDataset, want.SaveOnEpochEnd, want.Seed = List{"a.jsonl", "b.jsonl"}, List{"b.jsonl"}, 1, 7
+	if !reflect.DeepEqual(c, want) || left != nil {
+		t.Errorf("%+v, left out %q", c, left)
+	}
+}
+
+// What is wrong is named with file and line.
+func TestReadErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"lr: 1\nlog_with: [a]\nlearning_rate: 1\n":        `:3: learning_rate is no key of this program; train embedding --help`,
+		"lr: 1\nlog_with:\n  - a\n  - b\nlr: 2\n":         `:5: `,
+		"teacher_embeddings: a\n\ntrain_dataset_vec: b\n": `:3: train_dataset_vec: teacher_embeddings was given before`,
+		"lr: [1, 2]\n":  `:1: lr: `,
+		"epochs: two\n": `:1: `,
+		"kind: reranker\nmodel_type: llm_decoder\n": `:2: model_type is "llm_decoder"`,
+		"num_labels: 2\n":                           `:1: num_labels is "2"`,
+		"train_type: both\n":                        `:1: train_type is "both", want train or distill`,
+		"train_type: distill\nloss_type: infonce\n": `:2: loss_type: loss_type was given before`,
+		"- a\n- b\n":                                `:1: want keys with values`,
+		"lr: 1\n---\nlr: 2\n":                       `:3: want one document`,
+		"lr: \"1\n":                                 `:1: `,
+		"mrl_dims: \"8,x\"\n":                       `:1: `,
+	} {
+		_, _, path, err := read(t, card.Embedding, text)
+		if err == nil || !strings.HasPrefix(err.Error(), path+want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+	for _, text := range []string{"", "# nothing\n", "---\n"} {
+		if c, _, _, err := read(t, card.ColBERT, text); err != nil || !reflect.DeepEqual(c, DefaultTrain(card.ColBERT)) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// A key of another kind that would change something there is named; the whole configuration of a run reads back silently.
+func TestReadOtherKinds(t *testing.T) {
+	_, left, _, err := read(t, card.Embedding, "shuffle_rate: 0.5\nmax_len: 64\nmin_label: 0\n")
+	if err != nil || !reflect.DeepEqual(left, []string{"max_len: it is for reranker", "shuffle_rate: it is for reranker"}) {
+		t.Errorf("%q, %v", left, err)
+	}
+	for _, kind := range card.Kinds {
+		c := DefaultTrain(kind)
+		c.TrainDataset = List{"a"}
+		b, err := c.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, left, _, err := read(t, kind, string(b))
+		if err != nil || left != nil || !reflect.DeepEqual(again, c) {
+			t.Errorf("%s: %+v, %q, %v", kind, again, left, err)
+		}
+	}
+}
