@@ -14,6 +14,8 @@ type Batching struct {
 	Least   int
 	Shuffle bool
 	Seed    uint64
+	// ShuffleRate is the chance that a long passage's own text is shuffled.
+	ShuffleRate float64
 }
 
 // StepsPerEpoch is how many optimizer steps one pass over the data takes. The last micro-batch may be smaller, and so
@@ -62,6 +64,7 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 			if err != nil {
 				return nil, err
 			}
+			e.Row = e.Row.shuffled(s.b.ShuffleRate, s.b.Seed, e.Number, epoch)
 			examples = append(examples, e)
 		}
 		b, err := s.collate(epoch, examples)

@@ -16,14 +16,17 @@ import (
 //
 //	{"query", "pos"}  {"query", "pos", "neg"}  {"query", "pos", "scores"}     pos and neg: a text or a list
 //	{"query", "content", "label"}              {"query", "hits": [{"content", "label"}]}
+//	{"query"}  {"text"}
 //
 // Each may have "prompt_for_query", which stands before the query.
 type Row struct {
-	Query  *string       `json:"query"`
-	Prompt string        `json:"prompt_for_query"`
-	Pos    jsonl.Strings `json:"pos"`
-	Neg    jsonl.Strings `json:"neg"`
-	Scores []float64     `json:"scores"`
+	Query *string `json:"query"`
+	// Plain is the text of a row of nothing else: it is read as the query.
+	Plain  json.RawMessage `json:"text,omitempty"`
+	Prompt string          `json:"prompt_for_query"`
+	Pos    jsonl.Strings   `json:"pos"`
+	Neg    jsonl.Strings   `json:"neg"`
+	Scores []float64       `json:"scores"`
 	// PosScores is another name of Scores, FlagEmbedding's.
 	PosScores []float64 `json:"pos_scores"`
 	Content   *string   `json:"content"`
@@ -123,15 +126,22 @@ func blank(s string) bool { return strings.TrimSpace(s) == "" }
 // Options say how a data set is read.
 type Options struct {
 	LabelKey string // the key of labels; empty: "label"
-	SkipBad  bool   // leave bad rows out and count them, instead of an error
+	// Form is what every row must be; empty: any. FormKey is the key of the configuration that wants it.
+	Form    Form
+	FormKey string
+	SkipBad bool // leave bad rows out and count them, instead of an error
 	// Weights say how often each file's examples come in an epoch: 2 is twice, 0.5 a different half each epoch. Nil: once.
 	Weights []float64
-	// Examples says how many examples a row makes; an error is about its keys.
+	// Examples says how many examples a row makes; an error is about its keys. ErrIdle is for a row that is right, but
+	// teaches nothing: it is left out and counted.
 	Examples func(Row) (int, error)
 	// Cache is a folder for indices, so that a file is read whole only once; empty: none is kept. Key tells what Examples
 	// depends on.
 	Cache, Key string
 }
+
+// ErrIdle is about a row that teaches nothing, wrapped in an error that says why.
+var ErrIdle = errors.New("the row teaches nothing")
 
 // decode reads and checks a row.
 func (o Options) decode(b []byte) (Row, error) {
@@ -142,13 +152,23 @@ func (o Options) decode(b []byte) (Row, error) {
 	if r.Scores == nil {
 		r.Scores = r.PosScores
 	}
+	key := defaultLabel
 	if o.LabelKey != "" && o.LabelKey != defaultLabel {
+		key = o.LabelKey
 		if err := o.readLabels(b, &r); err != nil {
 			return r, err
 		}
-		return r, r.check(o.LabelKey)
 	}
-	return r, r.check(defaultLabel)
+	form := r.Form()
+	if r.Query == nil && r.Plain != nil && form == Queries {
+		if err := json.Unmarshal(r.Plain, &r.Query); err != nil {
+			return r, fmt.Errorf(`"text" is %.40s, want a string`, r.Plain)
+		}
+	}
+	if o.Form != "" && form != o.Form {
+		return r, fmt.Errorf("%s wants rows of %s, this one is of %s", o.FormKey, o.Form, form)
+	}
+	return r, r.check(key)
 }
 
 const defaultLabel = "label"
@@ -193,8 +213,10 @@ type Dataset struct {
 	o     Options
 	ends  []int // of each file's examples
 
-	Skipped  int    // bad rows that were left out
-	FirstBad string // the first of them
+	Skipped   int    // bad rows that were left out
+	FirstBad  string // the first of them
+	Idle      int    // rows that teach nothing, left out too
+	FirstIdle string // the first of them
 }
 
 // Example is a row and which of its examples is meant.
@@ -220,15 +242,30 @@ func Open(paths []string, o Options) (*Dataset, error) {
 		if d.Skipped += f.summary.Skipped; d.FirstBad == "" {
 			d.FirstBad = f.summary.FirstBad
 		}
-	}
-	if d.Len() == 0 {
-		err := fmt.Errorf("%s: no row makes an example", strings.Join(paths, ", "))
-		if d.FirstBad != "" {
-			err = fmt.Errorf("%w; the first bad one: %s", err, d.FirstBad)
+		if d.Idle += f.summary.Idle; d.FirstIdle == "" {
+			d.FirstIdle = f.summary.FirstIdle
 		}
-		return nil, errors.Join(err, d.Close())
+		if err := d.checkShare(len(d.files) - 1); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
 	}
 	return d, nil
+}
+
+// checkShare says what is wrong with a file that gives no example to an epoch.
+func (d *Dataset) checkShare(i int) error {
+	f := d.files[i]
+	switch {
+	case f.examples() > 0 && d.share(i) > 0:
+		return nil
+	case f.examples() > 0:
+		return fmt.Errorf("%s: the weight %g leaves none of its %d examples in an epoch", f.path, d.o.Weights[i], f.examples())
+	case f.summary.FirstBad != "":
+		return fmt.Errorf("%s: no row makes an example; the first bad one: %s", f.path, f.summary.FirstBad)
+	case f.summary.FirstIdle != "":
+		return fmt.Errorf("%s: no row makes an example; the first: %s", f.path, f.summary.FirstIdle)
+	}
+	return fmt.Errorf("%s: no row makes an example", f.path)
 }
 
 // Len is the number of examples.

@@ -324,3 +324,127 @@ func TestPosScores(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
+
+// A weight that rounds a file to no examples is an error that names both; so is a file that makes none.
+func TestWeightsOfNothing(t *testing.T) {
+	many, one := write(t, `{"query":"a","pos":["b","c","d"]}`), write(t, `{"query":"a","pos":"b"}`)
+	o := Options{Examples: onePerPositive, Weights: []float64{1, 0.4}}
+	d, err := Open([]string{many, one}, o)
+	if err == nil {
+		_, err = d.Source(Batching{BatchSize: 2, Accumulation: 1}, nil)(0)
+	}
+	if want := one + ": the weight 0.4 leaves none of its 1 examples in an epoch"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	o.Weights = []float64{0.1, 0.1}
+	if d, err = Open([]string{many, one}, o); err == nil {
+		_, err = d.Source(Batching{BatchSize: 2, Accumulation: 1}, nil)(0)
+		t.Errorf("no error: %v", err)
+	}
+}
+
+// A teacher's texts are plain ones.
+func TestPlainTexts(t *testing.T) {
+	d, err := Open([]string{write(t, `{"text":"a"}`, `{"query":"b","text":"c"}`)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
+	check(t, err)
+	defer d.Close()
+	for i, want := range []string{"a", "b"} {
+		e, err := d.Example(i)
+		check(t, err)
+		if e.Row.Text() != want || e.Row.Form() != Queries {
+			t.Errorf("row %d is %q, a row of %s", i, e.Row.Text(), e.Row.Form())
+		}
+	}
+	if _, err := Open([]string{write(t, `{"text":"a","pos":"b"}`)}, Options{Examples: onePerPositive}); err == nil || !strings.Contains(err.Error(), `"query" is missing`) {
+		t.Errorf("text and pos: %v", err)
+	}
+}
+
+// A plain text of another type is an error only where it is read.
+func TestTextOfAnotherType(t *testing.T) {
+	d, err := Open([]string{write(t, `{"query":"a","pos":"b","text":7}`)}, Options{Examples: onePerPositive})
+	check(t, err)
+	check(t, d.Close())
+	if _, err := Open([]string{write(t, `{"text":7}`)}, Options{Examples: onePerPositive}); err == nil || !strings.Contains(err.Error(), `:1: "text" is 7, want a string`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Rows of another form than the one that was asked for are named with the key that asked.
+func TestFormIsChecked(t *testing.T) {
+	one := func(Row) (int, error) { return 1, nil }
+	path := write(t, `{"query":"a","hits":[{"content":"b","label":1}]}`, `{"query":"a","content":"b","label":1}`)
+	_, err := Open([]string{path}, Options{Examples: one, Form: Grouped, FormKey: "train_dataset_type"})
+	if want := path + `:2: train_dataset_type wants rows of {"query", "hits": [{"content", "label"}]}, this one is of {"query", "content", "label"}`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+// Rows that teach nothing are left out, counted and named, in a cached index too.
+func TestIdleRows(t *testing.T) {
+	path := write(t, `{"query":"a","pos":"b"}`, `{"query":"a","pos":["b","b"]}`, `{"query":"a","pos":["c","c"]}`)
+	o := Options{Cache: t.TempDir(), Examples: func(r Row) (int, error) {
+		if len(r.Pos) == 2 {
+			return 0, fmt.Errorf("all the same: %w", ErrIdle)
+		}
+		return 1, nil
+	}}
+	for range 2 {
+		d, err := Open([]string{path}, o)
+		check(t, err)
+		if d.Len() != 1 || d.Idle != 2 || d.FirstIdle != path+":2: all the same: the row teaches nothing" || d.Skipped != 0 {
+			t.Errorf("%d examples, %d idle: %s", d.Len(), d.Idle, d.FirstIdle)
+		}
+		check(t, d.Close())
+	}
+	path = write(t, `{"query":"a","pos":["b","b"]}`)
+	if _, err := Open([]string{path}, o); err == nil || err.Error() != path+": no row makes an example; the first: "+path+":1: all the same: the row teaches nothing" {
+		t.Errorf("%v", err)
+	}
+}
+
+// Long passages are shuffled at the given rate, in thirds, anew each epoch, the same in a resumed run; queries and short
+// passages never, and no character is lost.
+func TestShuffleRate(t *testing.T) {
+	long := strings.Repeat("密", 40) + strings.Repeat("b", 40) + strings.Repeat("c", 40)
+	var rows []string
+	for range 200 {
+		rows = append(rows, fmt.Sprintf(`{"query":%q,"hits":[{"content":%q,"label":1},{"content":"short","label":0}]}`, long, long))
+	}
+	d, err := Open([]string{write(t, rows...)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
+	check(t, err)
+	defer d.Close()
+	collect := func(rate float64, first int) (out []string, changed int) {
+		source := d.Source(Batching{BatchSize: 200, Accumulation: 1, ShuffleRate: rate, Seed: 3}, func(_ int, examples []Example) ([]*ortrain.Batch, error) {
+			for _, e := range examples {
+				text := *e.Row.Hits[0].Content
+				if *e.Row.Query != long || *e.Row.Hits[1].Content != "short" || strings.Count(text, "密") != 40 || strings.Count(text, "c") != 40 {
+					t.Fatalf("%+v", e.Row)
+				}
+				if text != long {
+					changed++
+				}
+				out = append(out, text)
+			}
+			return nil, nil
+		})
+		for step := first; step < 2; step++ {
+			_, err := source(step)
+			check(t, err)
+		}
+		return out, changed
+	}
+	all, changed := collect(0.3, 0)
+	if changed < 80 || changed > 160 { // 120 are expected
+		t.Errorf("%d of 400 texts changed", changed)
+	}
+	if reflect.DeepEqual(all[:200], all[200:]) {
+		t.Error("both epochs are the same")
+	}
+	if again, _ := collect(0.3, 1); !reflect.DeepEqual(again, all[200:]) {
+		t.Error("a resumed run sees other texts")
+	}
+	if _, changed := collect(0, 0); changed > 0 {
+		t.Errorf("%d texts changed at a rate of 0", changed)
+	}
+}

@@ -17,7 +17,7 @@ import (
 )
 
 // indexVersion changes when an index means something else than before.
-const indexVersion = 1
+const indexVersion = 2
 
 // recordSize is the size of a record: start of the row (8 bytes), its length, its line and which of its examples is
 // meant (4 bytes each), little-endian.
@@ -33,6 +33,9 @@ type record struct {
 type summary struct {
 	Skipped  int    `json:"skipped"`
 	FirstBad string `json:"first_bad,omitempty"`
+	// Idle rows teach nothing and make no example.
+	Idle      int    `json:"idle,omitempty"`
+	FirstIdle string `json:"first_idle,omitempty"`
 }
 
 // file is a file of rows with the index of its examples, which is mapped, not read: it takes memory only where it is
@@ -96,7 +99,7 @@ func (f *file) indexPath(o Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%d\n%s\n%d\n%d\n%s\n%s\n%v", indexVersion, whole, st.Size(), st.ModTime().UnixNano(), o.Key, o.LabelKey, o.SkipBad))
+	key := sha256.Sum256(fmt.Appendf(nil, "%d\n%s\n%d\n%d\n%s\n%s\n%s\n%v", indexVersion, whole, st.Size(), st.ModTime().UnixNano(), o.Key, o.LabelKey, o.Form, o.SkipBad))
 	return filepath.Join(o.Cache, fmt.Sprintf("%x.index", key[:12])), os.MkdirAll(o.Cache, 0o755)
 }
 
@@ -111,6 +114,12 @@ func (f *file) build(w *bufio.Writer, o Options) error {
 		}
 		if err != nil {
 			err = fmt.Errorf("%s:%d: %w", f.path, line, err)
+			if errors.Is(err, ErrIdle) {
+				if f.summary.Idle++; f.summary.Idle == 1 {
+					f.summary.FirstIdle = err.Error()
+				}
+				return nil
+			}
 			if !o.SkipBad {
 				return err
 			}
