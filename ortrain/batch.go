@@ -14,8 +14,10 @@ type Batch struct {
 	Floats map[string]Array[float32]
 	// Dims are the sizes of the graph's named dimensions, for dropout.
 	Dims map[string]int64
-	// Rows weighs the batch's loss among the micro-batches of a step.
+	// Rows weighs the batch's loss among the micro-batches of a step. It is 0 where no row counts: its loss is zero.
 	Rows int
+	// Idle says that the loss has nothing to tell apart in this batch: it does not depend on the model.
+	Idle bool
 	// Tokens counts real tokens, for the throughput that is shown.
 	Tokens int
 	// Lengths are the real tokens of each text, for statistics.

@@ -68,6 +68,8 @@ type Step struct {
 	// one included, that overflowed and changed no parameter.
 	LossScale float64
 	Skipped   int
+	// Idle is the place of a row in a micro-batch in which the loss had nothing to tell apart; empty: there was none.
+	Idle string
 }
 
 // NewTrainer makes the sessions and blocks. All parameters are zero until the caller fills them.
@@ -163,15 +165,18 @@ func (t *Trainer) StepsDone() int { return t.step }
 func (t *Trainer) Total() int { return t.cfg.Schedule.Total }
 
 // Step does one optimizer step on the micro-batches of one batch. Their gradients add up to that of the row-weighted
-// mean of their losses.
+// mean of their losses. Where no row counts, loss and gradient are zero, and AdamW goes on by its momentum, as PyTorch's.
 func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.applied())}
 	for _, b := range batches {
 		s.Rows += b.Rows
 		s.Tokens += b.Tokens
+		if b.Idle && s.Idle == "" && b.Origin != nil {
+			s.Idle = b.Origin()[0]
+		}
 	}
-	if s.Rows == 0 {
-		return s, fmt.Errorf("step %d has no rows", s.Step)
+	if len(batches) == 0 {
+		return s, fmt.Errorf("step %d has no batch", s.Step)
 	}
 	if t.scale != nil {
 		s.LossScale = t.scale.Factor()
@@ -224,7 +229,10 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 // backward gives the gradients of a step's micro-batches and adds up their loss.
 func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
 	for i, b := range batches {
-		share := float64(b.Rows) / float64(s.Rows)
+		share := 1 / float64(len(batches)) // of losses that are all zero
+		if s.Rows > 0 {
+			share = float64(b.Rows) / float64(s.Rows)
+		}
 		if t.chunks != nil {
 			loss, err := t.chunks.backward(t, b, i, share)
 			if err != nil {

@@ -570,7 +570,7 @@ func TestBadTrainingData(t *testing.T) {
 		"wrong type":   {good + `{"query":5,"pos":"b"}`, `x.jsonl:2: "query" is a number, want string`},
 		"list":         {good + `["a"]`, "x.jsonl:2: the row is a array, want an object"},
 		"bad UTF-8":    {good + "{\"query\":\"a\xc3\",\"pos\":\"b\"}", "x.jsonl:2: not valid UTF-8 at byte 12"},
-		"one example":  {good, "has one example: in-batch negatives need at least two"},
+		"one example":  {good, "x.jsonl has one example, want at least 2: loss_type infonce compares"},
 		"no negatives": {good + good, `x.jsonl:1: "neg" is missing or empty, but neg_nums asks for negatives`},
 	} {
 		t.Run(name, func(t *testing.T) {

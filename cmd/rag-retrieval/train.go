@@ -118,6 +118,9 @@ func say(run *finetune.Run) {
 	if run.Data.Skipped > 0 {
 		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %s\n", run.Data.Skipped, run.Data.FirstBad)
 	}
+	if run.Data.Idle > 0 {
+		fmt.Fprintf(os.Stderr, "%d rows that teach nothing were left out; the first: %s\n", run.Data.Idle, run.Data.FirstIdle)
+	}
 }
 
 // dryRun checks model, data and settings, and says what would run, or what would have to be fetched first.

@@ -105,6 +105,8 @@ func (t *Task) Examples(r data.Row) (int, error) {
 		return 0, fmt.Errorf("the loss %s needs rows of %s", t.c.LossType, data.Scored)
 	case t.distils() && len(r.Pos) < 2:
 		return 0, errors.New(`"pos" has one text: a teacher's scores of several passages are needed`)
+	case t.distils() && slices.Min(r.Pos) == slices.Max(r.Pos):
+		return 0, fmt.Errorf("its passages are all equal: %w", data.ErrIdle)
 	case t.distils():
 		return 1, nil
 	case form == data.Queries:
@@ -142,7 +144,7 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 	}
 	b := t.layOut(rows, len(queries))
 	if t.distils() {
-		contrast.BindKL(b, groups)
+		contrast.BindKL(b, groups, passages)
 	} else {
 		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(b, queries, passages, known)
 	}

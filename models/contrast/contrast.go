@@ -4,6 +4,7 @@ package contrast
 
 import (
 	"math"
+	"slices"
 
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
@@ -89,8 +90,21 @@ func (d Denominator) Bind(b *ortrain.Batch, queries, passages []string, known []
 		}
 		row[i], target[i*p+i] = 0, 1
 	}
+	b.Idle = idle(bias, passages, n)
 	b.Float(targetsInput, target, int64(n), int64(p))
 	b.Float(scoreBiasInput, bias, int64(n), int64(p))
+}
+
+// idle says whether no query's positive is told from a passage that differs from it.
+func idle(bias []float32, passages []string, queries int) bool {
+	for i := range queries {
+		for j, text := range passages {
+			if bias[i*len(passages)+j] == 0 && text != passages[i] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // KL tells a query's own passages the distribution of a teacher's scores r: with the scores s_ij [queries, passages],
@@ -110,17 +124,19 @@ func KL(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 }
 
 // BindKL adds KL's inputs: groups are the teacher's scores of each query's passages, which lie query by query.
-func BindKL(b *ortrain.Batch, groups [][]float64) {
-	most, passages := 0, 0
+func BindKL(b *ortrain.Batch, groups [][]float64, passages []string) {
+	most := 0
 	for _, group := range groups {
 		most = max(most, len(group))
-		passages += len(group)
 	}
 	n := len(groups) * most
 	members, bias := make([]int64, n), make([]float32, n)
 	t, logT := make([]float32, n), make([]float32, n)
 	first := 0
+	b.Idle = true
 	for i, group := range groups {
+		own := passages[first : first+len(group)]
+		b.Idle = b.Idle && slices.Min(own) == slices.Max(own)
 		p, logP := Softmax(group, 1)
 		for j := range most {
 			at := i*most + j
@@ -128,7 +144,7 @@ func BindKL(b *ortrain.Batch, groups [][]float64) {
 				bias[at] = Masked
 				continue
 			}
-			members[at] = int64(i*passages + first + j)
+			members[at] = int64(i*len(passages) + first + j)
 			t[at], logT[at] = p[j], logP[j]
 		}
 		first += len(group)

@@ -1,6 +1,8 @@
 package embedding
 
 import (
+	"slices"
+
 	"rag-retrieval-go/models/contrast"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
@@ -63,6 +65,15 @@ func pairKL(g *onnx.Graph, temperature float64) vectorLoss {
 		s = g.LogSoftmax(g.Unsqueeze(g.Mul(s, g.Scalar(s, 1/temperature)), 0), -1)
 		return g.ReduceSum(g.Mul(t, g.Sub(logT, g.Squeeze(s, 0))), false)
 	}
+}
+
+// idle says whether a loss of this name finds nothing to tell apart in these pairs.
+func idle(loss string, queries, passages []string, scores []float64) bool {
+	if loss == "cosine" {
+		return false // each pair is told its score
+	}
+	same := slices.Min(queries) == slices.Max(queries) && slices.Min(passages) == slices.Max(passages)
+	return same || loss == "cosent" && slices.Min(scores) == slices.Max(scores)
 }
 
 // bindScores adds what the loss of this name reads.

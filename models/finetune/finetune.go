@@ -75,6 +75,7 @@ type Run struct {
 	device     *runtime.Device // nil where the host computes
 	task       Task
 	source     ortrain.Source
+	perEpoch   int        // steps
 	validation *validator // nil without val_dataset
 	version    string
 	lock       *filelock.Lock // of the output folder, while the run uses it
@@ -144,14 +145,17 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 
 // indexKey tells what decides how many examples a row makes.
 func indexKey(c config.Train) string {
-	return fmt.Sprint(c.Kind, c.LossType, c.NegNums > 0, c.MinLabel, c.MaxLabel)
+	return fmt.Sprint(c.Kind, c.LossType, c.NegNums > 0, c.MinLabel, c.MaxLabel, c.GroupSize)
 }
+
+// forms are the rows that the values of train_dataset_type and val_dataset_type stand for.
+var forms = map[string]data.Form{config.Pointwise: data.Labeled, config.Grouped: data.Grouped}
 
 // rowOptions say how rows are read.
 func (r *Run) rowOptions() data.Options {
 	c := r.Config
 	return data.Options{
-		LabelKey: c.TrainLabelKey, SkipBad: c.SkipBadRows, Examples: r.task.Examples,
+		LabelKey: c.TrainLabelKey, Form: forms[c.TrainDatasetType], FormKey: "train_dataset_type", SkipBad: c.SkipBadRows, Examples: r.task.Examples,
 		Cache: filepath.Join(runtime.Home(), "indices"), Key: indexKey(c),
 	}
 }
@@ -176,13 +180,17 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	}
 	b := data.Batching{
 		BatchSize: c.BatchSize, Accumulation: c.GradientAccumulationSteps, Least: r.task.Least(),
-		Shuffle: c.Shuffle, Seed: c.Seed,
+		Shuffle: c.Shuffle, Seed: c.Seed, ShuffleRate: c.ShuffleRate,
 	}
-	if r.Data.Len() < b.Least {
-		return fmt.Errorf("%s has one example: in-batch negatives need at least two", r.Data.Name())
+	if c.BatchSize < b.Least {
+		return fmt.Errorf("batch_size is %d, want at least %d: loss_type %s compares the examples of a batch", c.BatchSize, b.Least, c.LossType)
+	}
+	if n := r.Data.EpochLen(); n < b.Least {
+		return fmt.Errorf("an epoch of %s has one example, want at least %d: loss_type %s compares the examples of a batch", r.Data.Name(), b.Least, c.LossType)
 	}
 	r.source = r.Data.Source(b, r.task.Collate)
-	r.Steps = c.Steps(b.StepsPerEpoch(r.Data.EpochLen()))
+	r.perEpoch = b.StepsPerEpoch(r.Data.EpochLen())
+	r.Steps = c.Steps(r.perEpoch)
 	return r.openValidation(ctx)
 }
 
@@ -308,7 +316,7 @@ func (r *Run) Resume(say func(error)) error {
 
 // free are the keys that do not change what is learned.
 var free = map[string]bool{
-	"output_dir": true, "save_steps": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
+	"output_dir": true, "save_steps": true, "save_on_epoch_end": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
 	"provider": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
 }
 
@@ -386,13 +394,15 @@ func (r *Run) WriteArtifacts(dir string, say func(error)) error {
 	return r.checkpoints(dir).Save(r.Trainer, r.Config)
 }
 
-// saver saves the state every save_steps.
+// saver saves the state every save_steps and, with save_on_epoch_end, after every epoch.
 type saver struct{ r *Run }
 
 func (c *saver) OnStart(*ortrain.Trainer) error { return nil }
 
 func (c *saver) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
-	if n := c.r.Config.SaveSteps; n > 0 && s.Step%n == 0 && s.Step < s.Total {
+	n := c.r.Config.SaveSteps
+	due := n > 0 && s.Step%n == 0 || c.r.Config.SaveOnEpochEnd == 1 && s.Step%c.r.perEpoch == 0
+	if due && s.Step < s.Total {
 		return c.r.SaveCheckpoint()
 	}
 	return nil

@@ -53,7 +53,12 @@ func (r *Run) openValidation(ctx context.Context) error {
 	if len(c.ValDataset) == 0 {
 		return nil
 	}
-	d, err := r.openRows(ctx, c.ValDataset, r.rowOptions())
+	o := r.rowOptions()
+	o.Form, o.FormKey = forms[c.ValDatasetType], "val_dataset_type"
+	if c.ValLabelKey != "" {
+		o.LabelKey = c.ValLabelKey
+	}
+	d, err := r.openRows(ctx, c.ValDataset, o)
 	if err != nil {
 		return fmt.Errorf("val_dataset: %w", err)
 	}
@@ -279,7 +284,7 @@ func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
 			rows += b.Rows
 		}
 	}
-	x.Loss /= float64(rows)
+	x.Loss /= float64(max(1, rows)) // groups without a difference do not count
 	parameters, err := t.Parameters()
 	if err != nil {
 		return x, err

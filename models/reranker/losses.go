@@ -2,6 +2,7 @@ package reranker
 
 import (
 	"math"
+	"slices"
 
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
@@ -86,6 +87,7 @@ func pairwiseRankNet(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	return g.ReduceSum(g.Mul(softplus(g, d), g.Input(weightInput, onnx.Float32, n)), false, 0)
 }
 
+// bindOrder leaves out groups without a difference; a batch of nothing else gets one pair that counts nothing.
 func bindOrder(b *ortrain.Batch, groups [][]float64, places []int64) {
 	var better, worse []int64
 	var weights []float32
@@ -101,6 +103,9 @@ func bindOrder(b *ortrain.Batch, groups [][]float64, places []int64) {
 		}
 		first += len(group)
 	}
+	if len(weights) == 0 {
+		better, worse, weights = places[:1], places[:1], []float32{0}
+	}
 	n := int64(len(weights))
 	for i := range weights {
 		weights[i] /= float32(n)
@@ -114,34 +119,31 @@ func bindOrder(b *ortrain.Batch, groups [][]float64, places []int64) {
 //
 //	t = softmax of the labels that are not zero, zero elsewhere,  loss = mean over queries of -Σ t · log softmax(s).
 //
-// Equals RAG-Retrieval's listwise_ce; with one label of 1 it is the softmax cross-entropy. Use it where one passage of
-// many is right.
+// Queries whose labels are all equal do not count. Equals RAG-Retrieval's listwise_ce; with one label of 1 it is the
+// softmax cross-entropy. Use it where one passage of many is right.
 func listwiseCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	defer g.Scope("listwise_ce")()
 	shape := []onnx.Dim{onnx.N("groups"), onnx.N("members")}
 	s := g.Gather(scores, g.Input(membersInput, onnx.Int64, shape...), 0)
 	logP := g.LogSoftmax(g.Add(s, g.Input(groupBias, onnx.Float32, shape...)), -1)
-	return g.Neg(g.ReduceMean(g.ReduceSum(g.Mul(g.Input(groupTargets, onnx.Float32, shape...), logP), false, -1), false, 0))
+	return g.Neg(g.ReduceSum(g.Mul(g.Input(groupTargets, onnx.Float32, shape...), logP), false)) // the mean is in the targets
 }
 
 // absent is added to the scores of places in a group that no passage has.
 const absent = -1e9
 
+// bindTargets divides the targets by the number of groups that count, so that their sum over a batch is one, or zero
+// where none counts.
 func bindTargets(b *ortrain.Batch, groups [][]float64, places []int64) {
 	most := 0
 	for _, group := range groups {
 		most = max(most, len(group))
 	}
-	n := len(groups) * most
+	n, counted := len(groups)*most, counting(groups)
 	members, bias, targets := make([]int64, n), make([]float32, n), make([]float32, n)
 	first := 0
 	for k, group := range groups {
-		sum := 0.0
-		for _, y := range group {
-			if y != 0 {
-				sum += math.Exp(y)
-			}
-		}
+		p := distribution(group)
 		for i := range most {
 			at := k*most + i
 			if i >= len(group) {
@@ -149,8 +151,8 @@ func bindTargets(b *ortrain.Batch, groups [][]float64, places []int64) {
 				continue
 			}
 			members[at] = places[first+i]
-			if group[i] != 0 {
-				targets[at] = float32(math.Exp(group[i]) / sum)
+			if differ(group) {
+				targets[at] = float32(p[i] / float64(counted))
 			}
 		}
 		first += len(group)
@@ -159,4 +161,40 @@ func bindTargets(b *ortrain.Batch, groups [][]float64, places []int64) {
 	b.Int(membersInput, members, rows, width)
 	b.Float(groupBias, bias, rows, width)
 	b.Float(groupTargets, targets, rows, width)
+}
+
+// distribution is the softmax of the labels that are not zero, and zero elsewhere. The largest is subtracted first: exp
+// overflows above 709.
+func distribution(labels []float64) []float64 {
+	top, sum := math.Inf(-1), 0.0
+	for _, y := range labels {
+		if y != 0 {
+			top = max(top, y)
+		}
+	}
+	out := make([]float64, len(labels))
+	for i, y := range labels {
+		if y != 0 {
+			out[i] = math.Exp(y - top)
+			sum += out[i]
+		}
+	}
+	for i := range out {
+		out[i] /= max(sum, 1) // the largest is 1: only labels of nothing but zeros have a smaller sum
+	}
+	return out
+}
+
+// differ says whether a group teaches something: its labels are not all equal.
+func differ(labels []float64) bool { return slices.Min(labels) != slices.Max(labels) }
+
+// counting is the number of groups that teach something.
+func counting(groups [][]float64) int {
+	n := 0
+	for _, group := range groups {
+		if differ(group) {
+			n++
+		}
+	}
+	return n
 }

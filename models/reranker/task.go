@@ -104,8 +104,9 @@ func (t *Task) labeled(r data.Row) (texts []string, labels []float64) {
 	return texts, labels
 }
 
-// Examples makes an example of every passage for a point-wise loss, and of every row for a group-wise one. A group
-// whose labels are all the same teaches a group-wise loss nothing and is left out.
+// Examples makes an example of every passage for a point-wise loss. For a group-wise one it makes ceil(hits /
+// train_group_size) groups of a row of hits or scores, and one of positives and negatives. A row in which nothing can be
+// told apart is idle.
 func (t *Task) Examples(r data.Row) (int, error) {
 	form := r.Form()
 	if form == data.Queries {
@@ -120,13 +121,19 @@ func (t *Task) Examples(r data.Row) (int, error) {
 		}
 		return len(texts), nil
 	}
-	if form == data.Labeled {
+	switch {
+	case form == data.Labeled:
 		return 0, fmt.Errorf("the loss %s needs all passages of a query in a row: %s or %s", t.c.LossType, data.Grouped, data.Pairs)
+	case len(texts) == 1:
+		return 0, fmt.Errorf("it has one passage, nothing to tell it from: %w", data.ErrIdle)
+	case !differ(labels):
+		return 0, fmt.Errorf("its labels are all %g: %w", labels[0], data.ErrIdle)
+	case slices.Min(texts) == slices.Max(texts):
+		return 0, fmt.Errorf("its passages are all equal: %w", data.ErrIdle)
+	case form == data.Pairs:
+		return 1, nil
 	}
-	if slices.Min(labels) == slices.Max(labels) {
-		return 0, nil
-	}
-	return 1, nil
+	return (len(texts) + t.c.GroupSize - 1) / t.c.GroupSize, nil
 }
 
 // Collate tokenizes examples.
@@ -134,13 +141,7 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 	var rows []encoder.Row
 	var groups [][]float64
 	for _, e := range examples {
-		texts, labels := t.labeled(e.Row)
-		if t.loss.grouped {
-			texts, labels = t.draw(e.Number, epoch, texts, labels)
-		} else {
-			y := (labels[e.Item] - t.c.MinLabel) / (t.c.MaxLabel - t.c.MinLabel)
-			texts, labels = texts[e.Item:e.Item+1], []float64{y}
-		}
+		texts, labels := t.passages(e, epoch)
 		for _, text := range texts {
 			rows = append(rows, t.m.Pair(e.Row.Text(), text, t.c.MaxLen))
 		}
@@ -152,10 +153,22 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 	return t.split(rows, groups), nil
 }
 
-// layOut makes one batch of pairs; its chunks change the pairs' places, so the labels' order follows.
+// passages are an example's passages with what the loss is told of them.
+func (t *Task) passages(e data.Example, epoch int) (texts []string, labels []float64) {
+	if t.loss.grouped {
+		return t.group(e, epoch)
+	}
+	texts, labels = t.labeled(e.Row)
+	y := (labels[e.Item] - t.c.MinLabel) / (t.c.MaxLabel - t.c.MinLabel)
+	return texts[e.Item : e.Item+1], []float64{y}
+}
+
+// layOut makes one batch of pairs; its chunks change the pairs' places, so the labels' order follows. It weighs as many
+// rows as it has groups that count.
 func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 	b := ortrain.NewBatch()
-	b.Rows = len(groups)
+	b.Rows = counting(groups)
+	b.Idle = b.Rows == 0
 	places, next := make([]int64, len(rows)), int64(0)
 	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.Chunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		t.m.bindFirst(chunk, starts)
@@ -181,13 +194,31 @@ func (t *Task) split(rows []encoder.Row, labels [][]float64) []*ortrain.Batch {
 	return out
 }
 
-// draw picks at most train_group_size of a query's passages for this epoch, one with the largest label and one with
-// another among them.
-func (t *Task) draw(example, epoch int, texts []string, labels []float64) ([]string, []float64) {
-	if len(texts) <= t.c.GroupSize {
-		return texts, labels
+// group is the group that an example stands for in an epoch. A row's hits are dealt out anew each epoch, all groups of
+// the row from one shuffle; the last one is filled up with the first of the others. A row of positives and negatives has
+// one group, with a positive in it.
+func (t *Task) group(e data.Example, epoch int) (texts []string, labels []float64) {
+	allTexts, allLabels := t.labeled(e.Row)
+	n, size := len(allTexts), t.c.GroupSize
+	if n <= size {
+		return allTexts, allLabels
 	}
-	order := data.Draw(t.c.Seed, example, epoch, len(texts), indices(len(texts)))
+	order := data.Draw(t.c.Seed, e.Number-e.Item, epoch, n, indices(n))
+	members := order[:size]
+	if e.Row.Form() == data.Pairs {
+		bestFirst(order, allLabels)
+	} else {
+		from, to := e.Item*size, min((e.Item+1)*size, n)
+		members = slices.Concat(order[from:to], order[:size-(to-from)])
+	}
+	for _, i := range members {
+		texts, labels = append(texts, allTexts[i]), append(labels, allLabels[i])
+	}
+	return texts, labels
+}
+
+// bestFirst brings one passage with the largest label and one with another to the front of an order.
+func bestFirst(order []int, labels []float64) {
 	best := slices.Max(labels)
 	front := func(from int, wanted func(y float64) bool) {
 		for k := from; k < len(order); k++ {
@@ -199,12 +230,6 @@ func (t *Task) draw(example, epoch int, texts []string, labels []float64) ([]str
 	}
 	front(0, func(y float64) bool { return y == best })
 	front(1, func(y float64) bool { return y != best })
-	var someTexts []string
-	var someLabels []float64
-	for _, i := range order[:t.c.GroupSize] {
-		someTexts, someLabels = append(someTexts, texts[i]), append(someLabels, labels[i])
-	}
-	return someTexts, someLabels
 }
 
 func indices(n int) []int {

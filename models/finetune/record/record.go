@@ -67,6 +67,7 @@ type Log struct {
 	rows   int
 	smooth float64 // the loss, smoothed for showing
 	last   ortrain.Step
+	idle   bool // a batch in which there was nothing to tell apart was spoken of
 }
 
 // NewLog keeps a run in its output folder. Without a terminal it writes a line every interval steps.
@@ -108,6 +109,10 @@ func keepSteps(path string, steps int) error {
 func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	if s.Step == l.first+1 {
 		l.smooth = s.Loss
+	}
+	if s.Idle != "" && !l.idle {
+		l.idle = true
+		l.bar.Say(fmt.Sprintf("step %d: the loss of the batch with %s taught nothing: no passages of it are to be told apart (said once)", s.Step, s.Idle))
 	}
 	seconds := time.Since(l.ended).Seconds()
 	l.tokens, l.rows, l.last, l.ended = l.tokens+s.Tokens, l.rows+s.Rows, s, time.Now()

@@ -1,0 +1,146 @@
+package finetune_test
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/ortrain"
+)
+
+// equalLabels gives a fixture's rows with one label for all passages of a query.
+func equalLabels(f fixture) []data.Example {
+	var out []data.Example
+	for i, r := range f.rows {
+		one := 2.0
+		hits := make([]data.Hit, len(r.Hits))
+		for k, h := range r.Hits {
+			hits[k] = data.Hit{Content: h.Content, Label: &one}
+		}
+		r.Hits = hits
+		out = append(out, data.Example{Row: r, Number: i})
+	}
+	return out
+}
+
+// A batch of groups without a difference has a loss and a gradient of zero, whole and in chunks, and is no part of the
+// mean of a step; a step of nothing else changes nothing of a model that has no momentum yet, but for weight decay.
+func TestGroupsWithoutADifference(t *testing.T) {
+	for _, f := range fixtures(t) {
+		if f.name != "listwise" && f.name != "ranknet" {
+			continue
+		}
+		for _, v := range []variant{{groups: 1}, {groups: 2, chunkTokens: 12}} {
+			t.Run(f.name, func(t *testing.T) {
+				task, tr := f.trainer(t, v)
+				same, err := task.Collate(0, equalLabels(f))
+				check(t, err)
+				if !same[0].Idle || same[0].Rows != 0 {
+					t.Errorf("idle %v, %d rows", same[0].Idle, same[0].Rows)
+				}
+				loss, grads, err := tr.Gradients(same...)
+				check(t, err)
+				if loss != 0 || largest(grads) != 0 {
+					t.Errorf("loss %g, gradient up to %g", loss, largest(grads))
+				}
+				if loss := evalLossOf(t, tr, same[0]); loss != 0 {
+					t.Errorf("loss without dropout %g", loss)
+				}
+				both := append(same, f.batch(t, task, -1)...)
+				if loss, _, err := tr.Gradients(both...); err != nil || math.Abs(loss-f.loss) > 1e-5*f.loss {
+					t.Errorf("with another batch the loss is %g, PyTorch's of that one is %g: %v", loss, f.loss, err)
+				}
+				same[0].Origin = func() []string { return []string{"x:1"} }
+				s, err := tr.Step(same)
+				check(t, err)
+				if s.Loss != 0 || s.GradNorm != 0 || s.Idle != "x:1" {
+					t.Errorf("%+v", s)
+				}
+				loss, _, err = tr.Gradients(f.batch(t, task, -1)...)
+				if check(t, err); math.Abs(loss-f.loss) > 1e-3*f.loss {
+					t.Errorf("the step changed the loss from %g to %g", f.loss, loss)
+				}
+			})
+		}
+	}
+}
+
+func evalLossOf(t *testing.T, tr *ortrain.Trainer, b *ortrain.Batch) float64 {
+	t.Helper()
+	loss, err := tr.EvalLoss(b)
+	check(t, err)
+	return loss
+}
+
+// prepare opens a run on rows; its error is what is wrong with them.
+func prepare(t *testing.T, kind card.Kind, model, rows string, set func(c *config.Train)) (*finetune.Run, error) {
+	t.Helper()
+	t.Setenv("RAG_RETRIEVAL_HOME", t.TempDir())
+	path := filepath.Join(t.TempDir(), "rows.jsonl")
+	check(t, os.WriteFile(path, []byte(rows), 0o600))
+	c := config.DefaultTrain(kind)
+	c.Model, c.TrainDataset, c.OutputDir = "testdata/"+model, config.List{path}, filepath.Join(t.TempDir(), "out")
+	c.QueryMaxLen, c.PassageMaxLen, c.MaxLen, c.Threads, c.BatchSize = 9, 14, 17, 2, 4
+	set(&c)
+	r, err := finetune.Prepare(t.Context(), c, newTask[kind], "test")
+	if err == nil {
+		t.Cleanup(func() { check(t, r.Close()) })
+	}
+	return r, err
+}
+
+// Settings and rows under which a loss has nothing to tell apart are refused at the start, for every loss that compares.
+func TestNothingToTellApart(t *testing.T) {
+	pair := `{"query":"a","pos":"b"}` + "\n" + `{"query":"c","pos":"d"}` + "\n"
+	scored := `{"query":"a","pos":["b"],"scores":[1]}` + "\n" + `{"query":"c","pos":["d"],"scores":[0]}` + "\n"
+	for _, c := range []struct {
+		name, model, rows, want string
+		kind                    card.Kind
+		set                     func(c *config.Train)
+	}{
+		{"infonce, a batch of one", "bert", pair, "batch_size is 1, want at least 2: loss_type infonce", card.Embedding, func(c *config.Train) { c.BatchSize = 1 }},
+		{"contrastive, a batch of one", "bert", pair, "batch_size is 1, want at least 2: loss_type contrastive", card.ColBERT, func(c *config.Train) { c.BatchSize = 1 }},
+		{"pair_kl, a batch of one", "bert", scored, "batch_size is 1, want at least 2: loss_type pair_kl", card.Embedding, func(c *config.Train) { c.BatchSize, c.LossType = 1, "pair_kl" }},
+		{"cosent, a batch of one", "bert", scored, "batch_size is 1, want at least 2: loss_type cosent", card.Embedding, func(c *config.Train) { c.BatchSize, c.LossType = 1, "cosent" }},
+		{"an epoch of one", "bert", pair, "has one example, want at least 2", card.Embedding, func(c *config.Train) { c.Weights = config.Floats{0.5} }},
+		{"an epoch of none", "bert", pair, "the weight 0.1 leaves none of its 2 examples", card.Embedding, func(c *config.Train) { c.Weights = config.Floats{0.1} }},
+		{"kl, equal passages", "bert", `{"query":"a","pos":["b","b"],"scores":[1,0]}`, "rows.jsonl:1: its passages are all equal", card.ColBERT, func(c *config.Train) { c.LossType = "kl" }},
+		{"listwise_ce, a group of one", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1}]}`, "rows.jsonl:1: it has one passage", card.Reranker, func(c *config.Train) { c.LossType = "listwise_ce" }},
+		{"pairwise_ranknet, equal labels", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1},{"content":"c","label":1}]}`, "rows.jsonl:1: its labels are all 1", card.Reranker, func(c *config.Train) { c.LossType = "pairwise_ranknet" }},
+		{"pairwise_ranknet, equal passages", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1},{"content":"b","label":0}]}`, "rows.jsonl:1: its passages are all equal", card.Reranker, func(c *config.Train) { c.LossType = "pairwise_ranknet" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := prepare(t, c.kind, c.model, c.rows, c.set); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
+// Rows of a type other than the one that the configuration names, for training and for validation.
+func TestDatasetTypes(t *testing.T) {
+	grouped := `{"query":"a","hits":[{"content":"b","label":1},{"content":"c","label":0}]}` + "\n"
+	labeled := `{"query":"a","content":"b","label":1}` + "\n" + `{"query":"a","content":"c","label":0}` + "\n"
+	for _, c := range []struct {
+		rows, want string
+		set        func(c *config.Train)
+	}{
+		{grouped, "rows.jsonl:1: train_dataset_type wants rows of", func(c *config.Train) { c.TrainDatasetType = "pointwise" }},
+		{labeled, "rows.jsonl:1: train_dataset_type wants rows of", func(c *config.Train) { c.TrainDatasetType = "grouped" }},
+		{labeled, "val_dataset: ", func(c *config.Train) { c.ValDatasetType, c.ValDataset = "grouped", c.TrainDataset }},
+		{labeled, `val_dataset: `, func(c *config.Train) { c.ValLabelKey, c.ValDataset = "score", c.TrainDataset }},
+		{grouped, "but train_dataset_type is pointwise: want grouped", func(c *config.Train) { c.TrainDatasetType, c.LossType = "pointwise", "listwise_ce" }},
+		{labeled, "", func(c *config.Train) { c.ValDatasetType, c.ValDataset = "pointwise", c.TrainDataset }},
+	} {
+		_, err := prepare(t, card.Reranker, "bert-reranker", c.rows, c.set)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+}
