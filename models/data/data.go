@@ -3,6 +3,7 @@
 package data
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -227,13 +228,13 @@ type Example struct {
 }
 
 // Open indexes files and checks every row, so that a bad one ends a run before it starts.
-func Open(paths []string, o Options) (*Dataset, error) {
+func Open(ctx context.Context, paths []string, o Options) (*Dataset, error) {
 	if o.Weights != nil && len(o.Weights) != len(paths) {
 		return nil, fmt.Errorf("%d weights for %d files", len(o.Weights), len(paths))
 	}
 	d := &Dataset{o: o}
 	for _, path := range paths {
-		f, err := openFile(path, o)
+		f, err := openFile(ctx, path, o)
 		if err != nil {
 			return nil, errors.Join(err, d.Close())
 		}
@@ -310,6 +311,15 @@ func (d *Dataset) numbered(k int, seed uint64, epoch int) int {
 		return first + k%n
 	}
 	return 0 // k is below EpochLen
+}
+
+// Sums tell the files' bytes, as they were when they were indexed.
+func (d *Dataset) Sums() []Sum {
+	var out []Sum
+	for _, f := range d.files {
+		out = append(out, f.summary.File)
+	}
+	return out
 }
 
 // Name names the data for messages.

@@ -1,6 +1,9 @@
 package data
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"rag-retrieval-go/ortrain"
 )
@@ -41,7 +45,7 @@ func TestSourceIsAFunctionOfTheStep(t *testing.T) {
 		rows = append(rows, fmt.Sprintf(`{"query":"%c","pos":["%c a","%c b"],"neg":["x","y","z"]}`, 'a'+i, 'a'+i, 'a'+i))
 	}
 	path := write(t, rows...)
-	d, err := Open([]string{path}, Options{Examples: onePerPositive})
+	d, err := Open(t.Context(), []string{path}, Options{Examples: onePerPositive})
 	check(t, err)
 	defer d.Close()
 	b := Batching{BatchSize: 4, Accumulation: 2, Shuffle: true, Seed: 1}
@@ -126,7 +130,7 @@ func TestForms(t *testing.T) {
 		{`{"query":"a","pos":["b"],"scores":[0.5]}`, Scored}, {`{"query":"a","content":"b","label":1}`, Labeled},
 		{`{"query":"a","hits":[{"content":"b","label":0}]}`, Grouped}, {`{"query":"a"}`, Queries},
 	} {
-		d, err := Open([]string{write(t, c.row)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
+		d, err := Open(t.Context(), []string{write(t, c.row)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
 		check(t, err)
 		e, err := d.Example(0)
 		check(t, err)
@@ -155,25 +159,25 @@ func TestBadRows(t *testing.T) {
 		"{\"query\":\"a\xff\",\"pos\":\"b\"}":      `:2: not valid UTF-8`,
 	} {
 		path := write(t, `{"query":"q","pos":"p"}`, row)
-		_, err := Open([]string{path}, Options{Examples: onePerPositive})
+		_, err := Open(t.Context(), []string{path}, Options{Examples: onePerPositive})
 		if err == nil || !strings.HasPrefix(err.Error(), path+want) {
 			t.Errorf("%s: %v, want %s%s", row, err, path, want)
 		}
-		d, err := Open([]string{path}, Options{Examples: onePerPositive, SkipBad: true})
+		d, err := Open(t.Context(), []string{path}, Options{Examples: onePerPositive, SkipBad: true})
 		check(t, err)
 		if d.Len() != 1 || d.Skipped != 1 || !strings.Contains(d.FirstBad, want) {
 			t.Errorf("%s: %d examples, %d skipped, %v", row, d.Len(), d.Skipped, d.FirstBad)
 		}
 		check(t, d.Close())
 	}
-	if _, err := Open([]string{write(t, `{"query":"a"}`)}, Options{Examples: onePerPositive, SkipBad: true}); err == nil || !strings.Contains(err.Error(), "no row makes an example") {
+	if _, err := Open(t.Context(), []string{write(t, `{"query":"a"}`)}, Options{Examples: onePerPositive, SkipBad: true}); err == nil || !strings.Contains(err.Error(), "no row makes an example") {
 		t.Errorf("only bad rows: %v", err)
 	}
 }
 
 func TestLabelKey(t *testing.T) {
 	o := Options{LabelKey: "score", Examples: func(Row) (int, error) { return 1, nil }}
-	d, err := Open([]string{write(t, `{"query":"a","content":"b","score":0.25}`, `{"query":"a","hits":[{"content":"b","score":3},{"content":"c","score":-1}]}`)}, o)
+	d, err := Open(t.Context(), []string{write(t, `{"query":"a","content":"b","score":0.25}`, `{"query":"a","hits":[{"content":"b","score":3},{"content":"c","score":-1}]}`)}, o)
 	check(t, err)
 	defer d.Close()
 	one, err := d.Example(0)
@@ -183,14 +187,14 @@ func TestLabelKey(t *testing.T) {
 	if *one.Row.Label != 0.25 || *two.Row.Hits[0].Label != 3 || *two.Row.Hits[1].Label != -1 {
 		t.Errorf("%+v %+v", one.Row, two.Row)
 	}
-	if _, err := Open([]string{write(t, `{"query":"a","content":"b","label":1}`)}, o); err == nil || !strings.Contains(err.Error(), `"score" is missing`) {
+	if _, err := Open(t.Context(), []string{write(t, `{"query":"a","content":"b","label":1}`)}, o); err == nil || !strings.Contains(err.Error(), `"score" is missing`) {
 		t.Errorf("another key: %v", err)
 	}
 }
 
 // Several files are one data set.
 func TestSeveralFiles(t *testing.T) {
-	d, err := Open([]string{write(t, `{"query":"a","pos":["b","c"]}`), write(t, `{"query":"d","pos":"e"}`)}, Options{Examples: onePerPositive})
+	d, err := Open(t.Context(), []string{write(t, `{"query":"a","pos":["b","c"]}`), write(t, `{"query":"d","pos":"e"}`)}, Options{Examples: onePerPositive})
 	check(t, err)
 	defer d.Close()
 	e, err := d.Example(2)
@@ -207,7 +211,7 @@ func TestWeights(t *testing.T) {
 		many = append(many, fmt.Sprintf(`{"query":"m%d","pos":"x"}`, i))
 	}
 	files := []string{write(t, many...), write(t, `{"query":"a","pos":["b","c"]}`)}
-	d, err := Open(files, Options{Examples: onePerPositive, Weights: []float64{0.5, 2}})
+	d, err := Open(t.Context(), files, Options{Examples: onePerPositive, Weights: []float64{0.5, 2}})
 	check(t, err)
 	defer d.Close()
 	b := Batching{BatchSize: 3, Accumulation: 1, Shuffle: true, Seed: 4}
@@ -248,7 +252,7 @@ func TestWeights(t *testing.T) {
 	if halves[0] == halves[1] {
 		t.Errorf("both epochs have %s", halves[0])
 	}
-	if _, err := Open(files, Options{Examples: onePerPositive, Weights: []float64{1}}); err == nil || !strings.Contains(err.Error(), "1 weights for 2 files") {
+	if _, err := Open(t.Context(), files, Options{Examples: onePerPositive, Weights: []float64{1}}); err == nil || !strings.Contains(err.Error(), "1 weights for 2 files") {
 		t.Errorf("too few weights: %v", err)
 	}
 }
@@ -293,7 +297,7 @@ func TestIndexIsKept(t *testing.T) {
 	open := func(wantRead int) {
 		t.Helper()
 		read = 0
-		d, err := Open([]string{path}, o)
+		d, err := Open(t.Context(), []string{path}, o)
 		check(t, err)
 		defer d.Close()
 		e, err := d.Example(2)
@@ -315,9 +319,75 @@ func TestIndexIsKept(t *testing.T) {
 	open(2)
 }
 
+// An index with one wrong bit, or without its last records, is made anew: nothing else would tell, and rows would be read
+// from wrong places. So is that of a file of the same size whose time of change was restored.
+func TestDamagedIndex(t *testing.T) {
+	path := write(t, `{"query":"a","pos":["b","c"]}`, `{"query":"d","pos":"e"}`)
+	read := 0
+	o := Options{Cache: t.TempDir(), Examples: func(r Row) (int, error) { read++; return onePerPositive(r) }}
+	open := func(what, last string) Sum {
+		t.Helper()
+		read = 0
+		d, err := Open(t.Context(), []string{path}, o)
+		check(t, err)
+		defer d.Close()
+		if d.Len() != 3 || read != 2 {
+			t.Fatalf("%s: %d examples, %d rows read, want 3 and 2", what, d.Len(), read)
+		}
+		e, err := d.Example(2)
+		check(t, err)
+		if *e.Row.Query != last {
+			t.Errorf("%s: the last row's query is %q", what, *e.Row.Query)
+		}
+		return d.Sums()[0]
+	}
+	before := open("at first", "d")
+	content, err := os.ReadFile(path)
+	check(t, err)
+	if before.Size != int64(len(content)) || before.SHA256 != fmt.Sprintf("%x", sha256.Sum256(content)) {
+		t.Errorf("the file's sum is %v", before)
+	}
+	index, err := filepath.Glob(filepath.Join(o.Cache, "*.index"))
+	check(t, err)
+	b, err := os.ReadFile(index[0])
+	check(t, err)
+	b[2*recordSize] ^= 8
+	check(t, os.WriteFile(index[0], b, 0o600))
+	open("a wrong bit", "d")
+	check(t, os.Truncate(index[0], 2*recordSize))
+	open("a record less", "d")
+	st, err := os.Stat(path)
+	check(t, err)
+	time.Sleep(20 * time.Millisecond) // a tick of the file system's clock
+	check(t, os.WriteFile(path, bytes.ReplaceAll(content, []byte(`"d"`), []byte(`"x"`)), 0o600))
+	check(t, os.Chtimes(path, st.ModTime(), st.ModTime()))
+	if after := open("a restored time", "x"); after == before {
+		t.Error("the changed file has the sum of the one before")
+	}
+}
+
+// A file that is no file of rows has a sum too, which is kept.
+func TestSumFile(t *testing.T) {
+	path, cache := write(t, "abc"), filepath.Join(t.TempDir(), "cache")
+	sum, err := SumFile(t.Context(), path, cache)
+	check(t, err)
+	if want := (Sum{3, fmt.Sprintf("%x", sha256.Sum256([]byte("abc")))}); sum != want {
+		t.Errorf("%v, want %v", sum, want)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if again, err := SumFile(ended, path, cache); err != nil || again != sum {
+		t.Errorf("read again: %v %v", again, err)
+	}
+	check(t, os.WriteFile(path, []byte("abcd"), 0o600))
+	if _, err := SumFile(ended, path, cache); !errors.Is(err, context.Canceled) {
+		t.Errorf("not read again: %v", err)
+	}
+}
+
 // Both names of a teacher's scores.
 func TestPosScores(t *testing.T) {
-	d, err := Open([]string{write(t, `{"query":"a","pos":["b"],"pos_scores":[0.5]}`)}, Options{Examples: onePerPositive})
+	d, err := Open(t.Context(), []string{write(t, `{"query":"a","pos":["b"],"pos_scores":[0.5]}`)}, Options{Examples: onePerPositive})
 	check(t, err)
 	defer d.Close()
 	if e, err := d.Example(0); err != nil || e.Row.Form() != Scored || e.Row.Scores[0] != 0.5 {
@@ -329,7 +399,7 @@ func TestPosScores(t *testing.T) {
 func TestWeightsOfNothing(t *testing.T) {
 	many, one := write(t, `{"query":"a","pos":["b","c","d"]}`), write(t, `{"query":"a","pos":"b"}`)
 	o := Options{Examples: onePerPositive, Weights: []float64{1, 0.4}}
-	d, err := Open([]string{many, one}, o)
+	d, err := Open(t.Context(), []string{many, one}, o)
 	if err == nil {
 		_, err = d.Source(Batching{BatchSize: 2, Accumulation: 1}, nil)(0)
 	}
@@ -337,7 +407,7 @@ func TestWeightsOfNothing(t *testing.T) {
 		t.Errorf("%v, want %s", err, want)
 	}
 	o.Weights = []float64{0.1, 0.1}
-	if d, err = Open([]string{many, one}, o); err == nil {
+	if d, err = Open(t.Context(), []string{many, one}, o); err == nil {
 		_, err = d.Source(Batching{BatchSize: 2, Accumulation: 1}, nil)(0)
 		t.Errorf("no error: %v", err)
 	}
@@ -345,7 +415,7 @@ func TestWeightsOfNothing(t *testing.T) {
 
 // A teacher's texts are plain ones.
 func TestPlainTexts(t *testing.T) {
-	d, err := Open([]string{write(t, `{"text":"a"}`, `{"query":"b","text":"c"}`)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
+	d, err := Open(t.Context(), []string{write(t, `{"text":"a"}`, `{"query":"b","text":"c"}`)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
 	check(t, err)
 	defer d.Close()
 	for i, want := range []string{"a", "b"} {
@@ -355,17 +425,17 @@ func TestPlainTexts(t *testing.T) {
 			t.Errorf("row %d is %q, a row of %s", i, e.Row.Text(), e.Row.Form())
 		}
 	}
-	if _, err := Open([]string{write(t, `{"text":"a","pos":"b"}`)}, Options{Examples: onePerPositive}); err == nil || !strings.Contains(err.Error(), `"query" is missing`) {
+	if _, err := Open(t.Context(), []string{write(t, `{"text":"a","pos":"b"}`)}, Options{Examples: onePerPositive}); err == nil || !strings.Contains(err.Error(), `"query" is missing`) {
 		t.Errorf("text and pos: %v", err)
 	}
 }
 
 // A plain text of another type is an error only where it is read.
 func TestTextOfAnotherType(t *testing.T) {
-	d, err := Open([]string{write(t, `{"query":"a","pos":"b","text":7}`)}, Options{Examples: onePerPositive})
+	d, err := Open(t.Context(), []string{write(t, `{"query":"a","pos":"b","text":7}`)}, Options{Examples: onePerPositive})
 	check(t, err)
 	check(t, d.Close())
-	if _, err := Open([]string{write(t, `{"text":7}`)}, Options{Examples: onePerPositive}); err == nil || !strings.Contains(err.Error(), `:1: "text" is 7, want a string`) {
+	if _, err := Open(t.Context(), []string{write(t, `{"text":7}`)}, Options{Examples: onePerPositive}); err == nil || !strings.Contains(err.Error(), `:1: "text" is 7, want a string`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -374,7 +444,7 @@ func TestTextOfAnotherType(t *testing.T) {
 func TestFormIsChecked(t *testing.T) {
 	one := func(Row) (int, error) { return 1, nil }
 	path := write(t, `{"query":"a","hits":[{"content":"b","label":1}]}`, `{"query":"a","content":"b","label":1}`)
-	_, err := Open([]string{path}, Options{Examples: one, Form: Grouped, FormKey: "train_dataset_type"})
+	_, err := Open(t.Context(), []string{path}, Options{Examples: one, Form: Grouped, FormKey: "train_dataset_type"})
 	if want := path + `:2: train_dataset_type wants rows of {"query", "hits": [{"content", "label"}]}, this one is of {"query", "content", "label"}`; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
@@ -390,7 +460,7 @@ func TestIdleRows(t *testing.T) {
 		return 1, nil
 	}}
 	for range 2 {
-		d, err := Open([]string{path}, o)
+		d, err := Open(t.Context(), []string{path}, o)
 		check(t, err)
 		if d.Len() != 1 || d.Idle != 2 || d.FirstIdle != path+":2: all the same: the row teaches nothing" || d.Skipped != 0 {
 			t.Errorf("%d examples, %d idle: %s", d.Len(), d.Idle, d.FirstIdle)
@@ -398,7 +468,7 @@ func TestIdleRows(t *testing.T) {
 		check(t, d.Close())
 	}
 	path = write(t, `{"query":"a","pos":["b","b"]}`)
-	if _, err := Open([]string{path}, o); err == nil || err.Error() != path+": no row makes an example; the first: "+path+":1: all the same: the row teaches nothing" {
+	if _, err := Open(t.Context(), []string{path}, o); err == nil || err.Error() != path+": no row makes an example; the first: "+path+":1: all the same: the row teaches nothing" {
 		t.Errorf("%v", err)
 	}
 }
@@ -411,7 +481,7 @@ func TestShuffleRate(t *testing.T) {
 	for range 200 {
 		rows = append(rows, fmt.Sprintf(`{"query":%q,"hits":[{"content":%q,"label":1},{"content":"short","label":0}]}`, long, long))
 	}
-	d, err := Open([]string{write(t, rows...)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
+	d, err := Open(t.Context(), []string{write(t, rows...)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
 	check(t, err)
 	defer d.Close()
 	collect := func(rate float64, first int) (out []string, changed int) {

@@ -16,7 +16,7 @@ func FuzzRows(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, key := range []string{"label", "score"} {
-			d, err := Open([]string{path}, Options{LabelKey: key, SkipBad: true, Examples: func(Row) (int, error) { return 1, nil }})
+			d, err := Open(t.Context(), []string{path}, Options{LabelKey: key, SkipBad: true, Examples: func(Row) (int, error) { return 1, nil }})
 			if err != nil {
 				continue
 			}

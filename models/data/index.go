@@ -2,8 +2,10 @@ package data
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,8 +14,10 @@ import (
 	"path/filepath"
 
 	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/mapped"
+	"rag-retrieval-go/internal/stamp"
 )
 
 // indexVersion changes when an index means something else than before.
@@ -36,6 +40,9 @@ type summary struct {
 	// Idle rows teach nothing and make no example.
 	Idle      int    `json:"idle,omitempty"`
 	FirstIdle string `json:"first_idle,omitempty"`
+	File      Sum    `json:"file"`
+	// IndexSHA256 is of the index itself: one that is damaged is made anew.
+	IndexSHA256 string `json:"index_sha256"`
 }
 
 // file is a file of rows with the index of its examples, which is mapped, not read: it takes memory only where it is
@@ -49,64 +56,88 @@ type file struct {
 }
 
 // openFile indexes a file, or takes the index that an earlier run left in the cache. The cache knows it by the file's
-// path, size and time of change, and by the options that decide what is an example.
-func openFile(path string, o Options) (*file, error) {
+// path and stamp, and by the options that decide what is an example. Where another process makes it, openFile waits.
+func openFile(ctx context.Context, path string, o Options) (*file, error) {
 	rows, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	f := &file{path: path, rows: rows}
-	if err := f.open(o); err != nil {
+	if err := f.open(ctx, o); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-func (f *file) open(o Options) error {
-	index, err := f.indexPath(o)
+func (f *file) open(ctx context.Context, o Options) error {
+	before, err := stamp.OfFile(f.rows)
+	if err != nil {
+		return err
+	}
+	index, err := f.indexPath(o, before)
 	if err != nil {
 		return err
 	}
 	if f.mapIndex(index) == nil {
 		return nil
 	}
-	err = atomicdir.Create(index, func(w io.Writer) error { return f.build(bufio.NewWriterSize(w, 1<<20), o) })
+	lock, err := filelock.Wait(ctx, index+".lock", filelock.Tell("the index of "+f.path))
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(f.summary)
+	err = f.mapIndex(index) // it may have been made meanwhile
+	if err != nil {
+		err = f.makeIndex(ctx, index, before, o)
+	}
+	return errors.Join(err, lock.Close())
+}
+
+// makeIndex writes the index and its summary. before is the file's stamp as it was opened.
+func (f *file) makeIndex(ctx context.Context, index, before string, o Options) error {
+	sum := sha256.New()
+	err := atomicdir.Create(index, func(w io.Writer) error {
+		return f.build(ctx, bufio.NewWriterSize(io.MultiWriter(w, sum), 1<<20), o)
+	})
 	if err != nil {
 		return err
 	}
-	if err := atomicdir.WriteFile(index+".json", b); err != nil {
+	if after, err := stamp.OfFile(f.rows); err != nil || after != before {
+		return errors.Join(fmt.Errorf("%s was changed while it was read", f.path), err, os.Remove(index))
+	}
+	f.summary.IndexSHA256 = hex.EncodeToString(sum.Sum(nil))
+	if err := atomicdir.WriteJSON(index+".json", f.summary); err != nil {
 		return err
 	}
 	return f.mapIndex(index)
 }
 
-// indexPath is where the index lies, or will.
-func (f *file) indexPath(o Options) (string, error) {
+// indexPath is where the index of a file with this stamp lies, or will.
+//
+// A stamp, not the file's bytes, finds the index: a run that goes on need not read 100 GB again. It catches a change under
+// a restored time all the same (see package stamp), and the index holds the bytes' SHA-256 from when they were read, which
+// a checkpoint is compared by. What escapes is a disk whose bytes rot, or are written past the file system.
+func (f *file) indexPath(o Options, stamp string) (string, error) {
 	if o.Cache == "" {
 		dir, err := os.MkdirTemp("", "index-*")
 		f.remove = dir
 		return filepath.Join(dir, "index"), err
 	}
-	st, err := f.rows.Stat()
-	if err != nil {
-		return "", err
-	}
 	whole, err := filepath.Abs(f.path)
 	if err != nil {
 		return "", err
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%d\n%s\n%d\n%d\n%s\n%s\n%s\n%v", indexVersion, whole, st.Size(), st.ModTime().UnixNano(), o.Key, o.LabelKey, o.Form, o.SkipBad))
+	key := sha256.Sum256(fmt.Appendf(nil, "%d\n%s\n%s\n%s\n%s\n%s\n%v", indexVersion, whole, stamp, o.Key, o.LabelKey, o.Form, o.SkipBad))
 	return filepath.Join(o.Cache, fmt.Sprintf("%x.index", key[:12])), os.MkdirAll(o.Cache, 0o755)
 }
 
 // build reads every row, checks it, and writes a record for each of its examples.
-func (f *file) build(w *bufio.Writer, o Options) error {
+func (f *file) build(ctx context.Context, w *bufio.Writer, o Options) error {
 	f.summary = summary{}
-	err := jsonl.Scan(f.rows, f.path, func(start int64, line int, b []byte) error {
+	if _, err := f.rows.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	sum := newSummer(ctx, f.rows)
+	err := jsonl.Scan(sum, f.path, func(start int64, line int, b []byte) error {
 		n := 0
 		r, err := o.decode(b)
 		if err == nil {
@@ -140,6 +171,7 @@ func (f *file) build(w *bufio.Writer, o Options) error {
 		}
 		return nil
 	})
+	f.summary.File = sum.sum()
 	return errors.Join(err, w.Flush())
 }
 
@@ -149,14 +181,15 @@ func (f *file) mapIndex(index string) error {
 	if err != nil {
 		return err
 	}
+	f.summary = summary{}
 	if err := json.Unmarshal(b, &f.summary); err != nil {
 		return err
 	}
 	if f.mapped, err = mapped.Open(index); err != nil {
 		return err
 	}
-	if len(f.mapped)%recordSize != 0 {
-		return errors.Join(fmt.Errorf("%s: %d bytes are no whole number of records", index, len(f.mapped)), f.unmap())
+	if sum := sha256.Sum256(f.mapped); hex.EncodeToString(sum[:]) != f.summary.IndexSHA256 || len(f.mapped)%recordSize != 0 {
+		return errors.Join(fmt.Errorf("%s is damaged: %d bytes with SHA-256 %x", index, len(f.mapped), sum), f.unmap())
 	}
 	return nil
 }

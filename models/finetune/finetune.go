@@ -9,14 +9,11 @@ package finetune
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
-	"strings"
 
 	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/models/card"
@@ -76,6 +73,7 @@ type Run struct {
 	task       Task
 	source     ortrain.Source
 	perEpoch   int        // steps
+	files      []trained  // what a checkpoint keeps of the files
 	validation *validator // nil without val_dataset
 	version    string
 	lock       *filelock.Lock // of the output folder, while the run uses it
@@ -151,12 +149,15 @@ func indexKey(c config.Train) string {
 // forms are the rows that the values of train_dataset_type and val_dataset_type stand for.
 var forms = map[string]data.Form{config.Pointwise: data.Labeled, config.Grouped: data.Grouped}
 
+// indices is the cache's folder of what is known of files.
+func indices() string { return filepath.Join(runtime.Home(), "indices") }
+
 // rowOptions say how rows are read.
 func (r *Run) rowOptions() data.Options {
 	c := r.Config
 	return data.Options{
 		LabelKey: c.TrainLabelKey, Form: forms[c.TrainDatasetType], FormKey: "train_dataset_type", SkipBad: c.SkipBadRows, Examples: r.task.Examples,
-		Cache: filepath.Join(runtime.Home(), "indices"), Key: indexKey(c),
+		Cache: indices(), Key: indexKey(c),
 	}
 }
 
@@ -169,7 +170,7 @@ func (r *Run) openRows(ctx context.Context, from config.List, o data.Options) (*
 			return nil, err
 		}
 	}
-	return data.Open(paths, o)
+	return data.Open(ctx, paths, o)
 }
 
 func (r *Run) openData(ctx context.Context) (err error) {
@@ -191,7 +192,11 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	r.source = r.Data.Source(b, r.task.Collate)
 	r.perEpoch = b.StepsPerEpoch(r.Data.EpochLen())
 	r.Steps = c.Steps(r.perEpoch)
-	return r.openValidation(ctx)
+	if err := r.openValidation(ctx); err != nil {
+		return err
+	}
+	r.files, err = r.sumFiles(ctx)
+	return err
 }
 
 // Close frees everything.
@@ -227,11 +232,6 @@ func (r *Run) claim(dir string, say func(error)) error {
 		return fmt.Errorf("output_dir: %w", err)
 	}
 	return nil
-}
-
-// checkpoints are the run's in dir.
-func (r *Run) checkpoints(dir string) ortrain.Checkpoints {
-	return ortrain.Checkpoints{Dir: filepath.Join(dir, artifact.CheckpointDir), Keep: r.Config.NumMaxCheckpoints}
 }
 
 // Start makes the output folder, which must be new or empty, with the graphs and the resolved configuration. say is told
@@ -295,48 +295,6 @@ func (r *Run) writeStart(made bool) error {
 	return nil
 }
 
-// Resume goes on from the newest whole checkpoint in the output folder; say is told of damaged ones. A configuration
-// other than the one that the checkpoint was made with is an error that names the differences; where the run computes
-// and logs may differ.
-func (r *Run) Resume(say func(error)) error {
-	if err := r.claim(r.Config.OutputDir, say); err != nil && !errors.Is(err, fs.ErrNotExist) { // no folder, no checkpoint
-		return err
-	}
-	return r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Load(r.Trainer, func(host json.RawMessage) error {
-		saved := config.DefaultTrain(r.Config.Kind) // for keys that an older version did not have
-		if err := json.Unmarshal(host, &saved); err != nil {
-			return fmt.Errorf("the checkpoint's configuration: %w", err)
-		}
-		if d := differences(saved, r.Config); len(d) > 0 {
-			return fmt.Errorf("the checkpoint in %s was made with another configuration: %s", r.Config.OutputDir, strings.Join(d, "; "))
-		}
-		return nil
-	}, say)
-}
-
-// free are the keys that do not change what is learned.
-var free = map[string]bool{
-	"output_dir": true, "save_steps": true, "save_on_epoch_end": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
-	"provider": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
-}
-
-func differences(saved, now config.Train) []string {
-	var out []string
-	a, b := reflect.ValueOf(saved), reflect.ValueOf(now)
-	for i := 0; i < a.NumField(); i++ {
-		key := a.Type().Field(i).Tag.Get("yaml")
-		if x, y := a.Field(i).Interface(), b.Field(i).Interface(); !reflect.DeepEqual(x, y) && !free[key] {
-			out = append(out, fmt.Sprintf("%s was %v, is %v", key, x, y))
-		}
-	}
-	return out
-}
-
-// SaveCheckpoint writes the run's state.
-func (r *Run) SaveCheckpoint() error {
-	return r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Save(r.Trainer, r.Config)
-}
-
 // Train runs to the last step and saves the model: the last one, or with a validation file the best one. When ctx ends,
 // it saves a checkpoint after the current step and gives ortrain.ErrInterrupted. tell is told of each validation.
 func (r *Run) Train(ctx context.Context, tell func(Validation) error, hooks ...ortrain.Hook) error {
@@ -391,7 +349,7 @@ func (r *Run) WriteArtifacts(dir string, say func(error)) error {
 	if err := r.Set.Write(dir); err != nil {
 		return err
 	}
-	return r.checkpoints(dir).Save(r.Trainer, r.Config)
+	return r.checkpoints(dir).Save(r.Trainer, r.kept())
 }
 
 // saver saves the state every save_steps and, with save_on_epoch_end, after every epoch.

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// rewrite puts other bytes of the same size into a file and restores its time of change.
+func rewrite(t *testing.T, path, from, to string) (undo func()) {
+	t.Helper()
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(b), from) || len(from) != len(to) {
+		t.Fatalf("%s: %v", path, err)
+	}
+	put := func(content []byte) {
+		time.Sleep(20 * time.Millisecond) // a tick of the file system's clock
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, st.ModTime(), st.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put([]byte(strings.Replace(string(b), from, to, 1)))
+	return func() { put(b) }
+}
+
+// Files that changed since the checkpoint are refused by name, those of validation too; put back, the run goes on.
+func TestResumeWithOtherFiles(t *testing.T) {
+	data, val, out := pairs(t, 40), pairs(t, 20), filepath.Join(t.TempDir(), "out")
+	args := trainRun(data, out, "--val-dataset", val)
+	call(t, "", args...).ok(t)
+	resume := append(args, "--resume")
+	for key, path := range map[string]string{"train_dataset": data, "val_dataset": val} {
+		undo := rewrite(t, path, "the a of a", "the b of a")
+		call(t, "", resume...).fails(t, 1, "was made with other data: "+key+" "+path+" was ", " bytes with SHA-256 ", ", is ")
+		undo()
+		call(t, "", resume...).ok(t)
+	}
+	f, err := os.OpenFile(data, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		if _, err := f.WriteString(`{"query": "a", "pos": "b"}` + "\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Close()
+	call(t, "", resume...).fails(t, 1, "train_dataset "+data+" was ", "the run had 10 steps, has 12")
+}
+
+// A teacher's vectors are training data too.
+func TestResumeWithAnotherTeacher(t *testing.T) {
+	rows := write(t, "q.jsonl", strings.Repeat(`{"query": "the a of b"}`+"\n"+`{"query": "er"}`+"\n", 4))
+	vectors := make([]byte, 8*4*32)
+	for i := range len(vectors) / 4 {
+		binary.LittleEndian.PutUint32(vectors[4*i:], math.Float32bits(float32(i%7)-3))
+	}
+	teacher, out := write(t, "vectors", string(vectors)), filepath.Join(t.TempDir(), "out")
+	args := trainRun(rows, out, "--loss-type", "stella", "--teacher-embeddings", teacher, "--teacher-embedding-dim", "32")
+	o := call(t, "", args...)
+	if o.code != 0 {
+		t.Fatal(o.stderr)
+	}
+	three, four := string(binary.LittleEndian.AppendUint32(nil, math.Float32bits(3))), string(binary.LittleEndian.AppendUint32(nil, math.Float32bits(4)))
+	rewrite(t, teacher, three, four)
+	call(t, "", append(args, "--resume")...).fails(t, 1, "teacher_embeddings "+teacher+" was 1024 bytes")
+}
+
+// A checkpoint from before files had sums goes on, with a warning.
+func TestResumeOldCheckpoint(t *testing.T) {
+	data, out := pairs(t, 40), filepath.Join(t.TempDir(), "out")
+	call(t, "", trainRun(data, out)...).ok(t)
+	path := filepath.Join(out, lastCheckpoint(t, out), "state.json")
+	var state map[string]any
+	readJSON(t, path, &state)
+	host := state["host"].(map[string]any)
+	if host["run_files"] == nil || host["run_steps"] != 10.0 {
+		t.Errorf("the checkpoint keeps %v, %v", host["run_files"], host["run_steps"])
+	}
+	delete(host, "run_files")
+	delete(host, "run_steps")
+	b, err := json.Marshal(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if o := call(t, "", trainRun(data, out, "--resume")...).ok(t); !strings.Contains(o.stderr, "is of an earlier version") {
+		t.Errorf("no warning: %s", o.stderr)
+	}
+}
