@@ -90,7 +90,9 @@ func TestCrossEncoderEqualsTransformers(t *testing.T) {
 			if n == 256 {
 				want, tokens = g.Logit256, g.Tokens256
 			}
-			if k := len(m.Pair(g.Query, g.Content, n).IDs); k != tokens {
+			row, err := m.Pair(scoring.Pair{Query: g.Query, Passage: g.Content}, n)
+			check(t, err)
+			if k := len(row.IDs); k != tokens {
 				t.Errorf("pair %d at %d: %d tokens, want %d", i, n, k, tokens)
 			}
 			if d := math.Abs(float64(got[i]) - want); d > 1e-4 || math.IsNaN(d) {

@@ -241,7 +241,7 @@ func readParts(t *Task, dir string, parts map[string][]string) error {
 
 // addRanked adds a query with its candidates, positives first.
 func (t *Task) addRanked(q document, relevant map[string]bool, candidates []string, texts map[string]string) error {
-	s := Sample{ID: q.id(), Query: []string{q.Text}}
+	s := Sample{ID: q.id(), Query: []string{q.Text}, From: fmt.Sprintf("the query %q", q.id())}
 	if strings.TrimSpace(q.Text) == "" {
 		return fmt.Errorf("the query %q has no text", q.id())
 	}

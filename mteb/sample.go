@@ -22,6 +22,10 @@ type Sample struct {
 	Query    []string
 	Positive []string
 	Negative []string
+	// Prompt stands before the queries, in place of the model's own; empty: the model's.
+	Prompt string
+	// From is the file and line of the sample, for messages; empty: not known.
+	From string
 	// DocumentIDs are those of the candidates in MTEB 2.x's data, which break ties there; nil: MTEB's own for 1.x data.
 	DocumentIDs []string
 }
@@ -54,6 +58,9 @@ type Task struct {
 func (t Task) Hash() string {
 	h := sha256.New()
 	for _, s := range t.Samples {
+		if s.Prompt != "" {
+			fmt.Fprintf(h, "prompt %d\n%s\n", len(s.Prompt), s.Prompt)
+		}
 		for _, texts := range [][]string{s.Query, s.Positive, s.Negative} {
 			fmt.Fprintf(h, "%d\n", len(texts))
 			for _, text := range texts {
@@ -105,7 +112,7 @@ func ReadJSONL(path string) (Task, error) {
 			t.Dropped++
 			continue
 		}
-		t.Samples = append(t.Samples, Sample{ID: fmt.Sprint(i), Query: r.Query, Positive: r.Positive, Negative: r.Negative})
+		t.Samples = append(t.Samples, Sample{ID: fmt.Sprint(i), Query: r.Query, Positive: r.Positive, Negative: r.Negative, From: f.Place(i)})
 	}
 	if len(t.Samples) == 0 {
 		return t, fmt.Errorf("%s: no row has both positives and negatives", path)

@@ -16,6 +16,7 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/models/scoring"
 )
 
 func encodeCommand() *cli.Command {
@@ -59,7 +60,7 @@ func encode(c *cli.Context) (err error) {
 		return err
 	}
 	out := bufio.NewWriter(os.Stdout)
-	return errors.Join(encodeRows(c.Context, os.Stdin, out, enc, m.Config.Prompt(c.String("as") == "query"), length), out.Flush())
+	return errors.Join(encodeRows(c.Context, os.Stdin, out, enc, c.String("as") == "query", length), out.Flush())
 }
 
 // encodeLength is --max-len, or the length the model was trained with, or the model's own limit.
@@ -80,11 +81,12 @@ func encodeLength(c *cli.Context, m *embedding.Model) (int, error) {
 // encodeChunk is how many rows are read before they are encoded together.
 const encodeChunk = 1024
 
-func encodeRows(ctx context.Context, in io.Reader, out io.Writer, enc *embedding.Encoder, prompt string, length int) error {
+func encodeRows(ctx context.Context, in io.Reader, out io.Writer, enc *embedding.Encoder, queries bool, length int) error {
 	r := bufio.NewReader(in)
 	e := json.NewEncoder(out)
 	for line := 0; ; {
 		var texts []string
+		var lines []int // of each
 		var end error
 		for len(texts) < encodeChunk && end == nil {
 			var b []byte
@@ -105,9 +107,12 @@ func encodeRows(ctx context.Context, in io.Reader, out io.Writer, enc *embedding
 			if row.Text == nil {
 				return fmt.Errorf(`stdin:%d: "text" is missing`, line)
 			}
-			texts = append(texts, prompt+*row.Text)
+			texts, lines = append(texts, *row.Text), append(lines, line)
 		}
-		vectors, err := enc.Encode(ctx, texts, length, nil)
+		vectors, err := enc.Encode(ctx, texts, queries, length, nil)
+		if bad := (*scoring.TextError)(nil); errors.As(err, &bad) {
+			return fmt.Errorf("stdin:%d: %w", lines[bad.Index], bad.Err)
+		}
 		if err != nil {
 			return err
 		}

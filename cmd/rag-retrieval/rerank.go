@@ -224,16 +224,19 @@ func rerankRows(ctx context.Context, in input, out io.Writer, s mteb.Scorer) (ba
 			if len(bytes.TrimSpace(b)) == 0 {
 				continue
 			}
+			place := fmt.Sprintf("%s:%d", in.name, line)
 			sample, err := rerankRow(b)
 			if err != nil {
-				err = fmt.Errorf("%s:%d: %w", in.name, line, err)
+				err = fmt.Errorf("%s: %w", place, err)
 				bad++
 			} else {
+				sample.From = place
 				samples = append(samples, sample)
 			}
 			problems = append(problems, err)
 		}
-		scores, err := mteb.ScoreAll(ctx, s, samples)
+		scores, wrong, err := scoreRows(ctx, s, samples, problems)
+		bad += wrong
 		if err != nil {
 			return bad, err
 		}
@@ -249,6 +252,31 @@ func rerankRows(ctx context.Context, in input, out io.Writer, s mteb.Scorer) (ba
 		}
 	}
 	return bad, nil
+}
+
+// scoreRows scores samples; problems has for each row of the input what is wrong with it, or nil where it is the next
+// sample. A sample that has a text without a token joins them, and has no scores.
+func scoreRows(ctx context.Context, s mteb.Scorer, samples []mteb.Sample, problems []error) (scores [][]float32, bad int, err error) {
+	for {
+		scores, err = mteb.ScoreAll(ctx, s, samples)
+		var wrong *scoring.TextError
+		if !errors.As(err, &wrong) {
+			return scores, bad, err
+		}
+		left := wrong.Index
+		for i, problem := range problems {
+			if problem != nil {
+				continue
+			}
+			if left == 0 {
+				problems[i] = wrong
+				break
+			}
+			left--
+		}
+		samples = slices.Delete(samples, wrong.Index, wrong.Index+1)
+		bad++
+	}
 }
 
 func rerankRow(b []byte) (mteb.Sample, error) {

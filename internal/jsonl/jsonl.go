@@ -110,8 +110,11 @@ func (x *File) Row(i int, v any) error {
 
 // Errorf makes an error that names the file and the line of row i.
 func (x *File) Errorf(i int, format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %w", x.Path, x.lines[i], fmt.Errorf(format, args...))
+	return fmt.Errorf("%s: %w", x.Place(i), fmt.Errorf(format, args...))
 }
+
+// Place is the file and the line of row i.
+func (x *File) Place(i int) string { return fmt.Sprintf("%s:%d", x.Path, x.lines[i]) }
 
 // Close closes the file.
 func (x *File) Close() error { return x.f.Close() }

@@ -43,8 +43,11 @@ type Card struct {
 	PassageMaxLen int     `json:"passage_max_len,omitempty"`
 	MaxLen        int     `json:"max_len,omitempty"`
 	Temperature   float64 `json:"temperature,omitempty"`
-	Steps         int     `json:"steps"`
-	Version       string  `json:"version"`
+	// QueryFormat and DocumentFormat are there where sentence-transformers' prompts cannot tell them.
+	QueryFormat    string `json:"query_format,omitempty"`
+	DocumentFormat string `json:"document_format,omitempty"`
+	Steps          int    `json:"steps"`
+	Version        string `json:"version"`
 
 	Data       []string    `json:"train_dataset,omitempty"`
 	Examples   int         `json:"examples,omitempty"`

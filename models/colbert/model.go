@@ -14,6 +14,7 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/flat"
 )
@@ -26,6 +27,7 @@ type Model struct {
 	Dim       int64 // of a token's vector
 	Bias      bool  // of the projection
 	Rules     Rules
+	Formats   prompt.Formats // what stands around texts: the prompts
 
 	QueryMaxLen, PassageMaxLen int    // that it was trained with, or the encoder's own limit
 	projection                 string // file of the projection's weights; empty: it is new
@@ -74,6 +76,11 @@ func (m *Model) open() error {
 	}
 	if err := m.readRules(); err != nil {
 		return err
+	}
+	if kind, err := card.Detect(m.Dir); err == nil && kind == card.ColBERT { // prompts of another kind say nothing of this one
+		if m.Formats, err = card.Formats(m.Dir, card.ColBERT); err != nil {
+			return err
+		}
 	}
 	c, ok, err := card.Read(m.Dir)
 	if err == nil && ok && c.Kind == card.ColBERT {

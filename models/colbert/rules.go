@@ -9,6 +9,7 @@ import (
 
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 )
 
@@ -84,41 +85,50 @@ func (m *Model) tokenID(text string) (int64, error) {
 	return ids[1], nil
 }
 
-// Query tokenizes a query.
-func (m *Model) Query(text string, maxLen int) encoder.Row {
-	r := m.row(text, maxLen, m.Rules.QueryMarker)
-	if n := min(m.Rules.Expansion, maxLen) - len(r.IDs); n > 0 {
-		r.IDs = append(r.IDs, slices.Repeat([]int64{m.Rules.Mask}, n)...)
-		if !m.Rules.Attend {
-			r.Unseen = n
+// rows makes a text's tokens, see scoring.Rows, with marker and expansion: every path to the model goes through it. A text
+// of which no token counts is an error.
+func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, error) {
+	marker, room := m.Rules.PassageMarker, maxLen
+	if x.Query {
+		marker = m.Rules.QueryMarker
+	}
+	if marker > 0 {
+		room--
+	}
+	rows, err := scoring.Rows(m.Tokenizer, m.Formats, x, room, windows)
+	for i := range rows {
+		if marker > 0 {
+			rows[i].IDs = slices.Insert(rows[i].IDs, 1, marker)
+		}
+		if x.Query {
+			m.expand(&rows[i], maxLen)
+		}
+		if len(m.counted(rows[i], !x.Query)) == 0 {
+			return nil, fmt.Errorf("%s has no token that counts", x)
 		}
 	}
-	return r
+	return rows, err
 }
 
-// Passage tokenizes a passage.
-func (m *Model) Passage(text string, maxLen int) encoder.Row {
-	return m.row(text, maxLen, m.Rules.PassageMarker)
+// row is rows without windows.
+func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
+	rows, err := m.rows(x, maxLen, false)
+	if err != nil {
+		return encoder.Row{}, err
+	}
+	return rows[0], nil
 }
 
-// passageRows is Passage, or a long passage's windows.
-func (m *Model) passageRows(text string, maxLen int, windows bool) []encoder.Row {
-	marker := m.Rules.PassageMarker
-	if marker <= 0 {
-		return scoring.Passage(m.Tokenizer, text, maxLen, windows)
+// expand fills a query up with mask tokens.
+func (m *Model) expand(r *encoder.Row, maxLen int) {
+	n := min(m.Rules.Expansion, maxLen) - len(r.IDs)
+	if n <= 0 {
+		return
 	}
-	rows := scoring.Passage(m.Tokenizer, text, maxLen-1, windows)
-	for i := range rows {
-		rows[i].IDs = slices.Insert(rows[i].IDs, 1, marker)
+	r.IDs = append(r.IDs, slices.Repeat([]int64{m.Rules.Mask}, n)...)
+	if !m.Rules.Attend {
+		r.Unseen = n
 	}
-	return rows
-}
-
-func (m *Model) row(text string, maxLen int, marker int64) encoder.Row {
-	if marker <= 0 {
-		return encoder.Row{IDs: m.Tokenizer.Encode(text, maxLen)}
-	}
-	return encoder.Row{IDs: slices.Insert(m.Tokenizer.Encode(text, maxLen-1), 1, marker)}
 }
 
 // counted says which tokens of a row count in MaxSim.

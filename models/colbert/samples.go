@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
 )
@@ -23,14 +24,22 @@ func (c SampleScorer) Score(ctx context.Context, samples []mteb.Sample, from int
 			return err
 		}
 	}
+	return c.biEncoder().Score(ctx, samples, from, progress, emit)
+}
+
+func (c SampleScorer) biEncoder() scoring.BiEncoder[Text] {
 	return scoring.BiEncoder[Text]{
-		Query:   func(text string) encoder.Row { return m.Query(text, c.QueryMaxLen) },
-		Passage: func(text string) []encoder.Row { return m.passageRows(text, c.PassageMaxLen, c.Scorer.windows) },
+		Rows: func(x prompt.Text) ([]encoder.Row, error) {
+			if x.Query {
+				return c.Scorer.m.rows(x, c.QueryMaxLen, false)
+			}
+			return c.Scorer.m.rows(x, c.PassageMaxLen, c.Scorer.windows)
+		},
 		Forward: c.Scorer.forward, Block: scoring.TokenVectorBlock,
 		Compare: func(query Text, passages []Text) ([]float32, error) {
 			return c.Scorer.Score(query, passages, c.PassageMaxLen)
 		},
-	}.Score(ctx, samples, from, progress, emit)
+	}
 }
 
 // Score scores samples with the parameters of a run.

@@ -19,7 +19,7 @@ import (
 func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
 	c.Kind, c.Dim = card.ColBERT, m.Dim
 	return saving.Model{
-		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Layout: l, Parameters: parameters, Export: m.exportGraph,
+		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
 		Write: func(tmp string) error {
 			if err := m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 
 	"rag-retrieval-go/models/contrast"
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/flat"
@@ -67,7 +68,9 @@ func (s *Scorer) Queries(ctx context.Context, texts []string, maxLen int, progre
 	if err := s.m.checkLengths("the maximal length of queries", maxLen); err != nil {
 		return nil, err
 	}
-	return s.encode(ctx, texts, progress, func(text string) encoder.Row { return s.m.Query(text, maxLen) })
+	return s.encode(ctx, texts, progress, func(text string) (encoder.Row, error) {
+		return s.m.row(prompt.Text{Query: true, Text: text}, maxLen)
+	})
 }
 
 // Passages is Queries for passages.
@@ -75,10 +78,12 @@ func (s *Scorer) Passages(ctx context.Context, texts []string, maxLen int, progr
 	if err := s.m.checkLengths("the maximal length of passages", maxLen); err != nil {
 		return nil, err
 	}
-	return s.encode(ctx, texts, progress, func(text string) encoder.Row { return s.m.Passage(text, maxLen) })
+	return s.encode(ctx, texts, progress, func(text string) (encoder.Row, error) {
+		return s.m.row(prompt.Text{Text: text}, maxLen)
+	})
 }
 
-func (s *Scorer) encode(ctx context.Context, texts []string, progress func(done int), row func(string) encoder.Row) ([]Text, error) {
+func (s *Scorer) encode(ctx context.Context, texts []string, progress func(done int), row func(string) (encoder.Row, error)) ([]Text, error) {
 	return scoring.RunTexts(ctx, texts, row, s.forward, progress)
 }
 

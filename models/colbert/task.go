@@ -12,6 +12,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dropout"
@@ -34,7 +35,9 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if c.Dropout >= 0 {
 		m.Encoder.SetDropout(c.Dropout)
 	}
-	err = errors.Join(m.checkLengths("query_max_len", c.QueryMaxLen), m.checkLengths("passage_max_len", c.PassageMaxLen))
+	var formats error
+	m.Formats, formats = c.Formats(m.Formats)
+	err = errors.Join(formats, m.checkLengths("query_max_len", c.QueryMaxLen), m.checkLengths("passage_max_len", c.PassageMaxLen))
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -121,34 +124,39 @@ func (t *Task) Examples(r data.Row) (int, error) {
 
 // Collate tokenizes examples: their queries, then their passages.
 func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
-	var queries, positives, negatives []string
+	var queries, positives, negatives []data.Text
 	var known [][]string
 	var groups [][]float64
 	for _, e := range examples {
-		queries = append(queries, e.Row.Text())
+		queries = append(queries, e.Query())
 		if t.distils() {
 			texts, scores := t.draw(e, epoch)
-			positives, groups = append(positives, texts...), append(groups, scores)
+			positives, groups = append(positives, e.Passages(texts...)...), append(groups, scores)
 			continue
 		}
-		positives, known = append(positives, e.Row.Pos[e.Item]), append(known, e.Row.Pos)
-		negatives = append(negatives, data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg)...)
+		positives, known = append(positives, e.Passages(e.Row.Pos[e.Item])...), append(known, e.Row.Pos)
+		negatives = append(negatives, e.Passages(data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg)...)...)
 	}
 	passages := append(positives, negatives...)
-	var rows []encoder.Row
-	for _, q := range queries {
-		rows = append(rows, t.m.Query(q, t.c.QueryMaxLen))
-	}
-	for _, p := range passages {
-		rows = append(rows, t.m.Passage(p, t.c.PassageMaxLen))
+	rows, err := data.Rows(append(queries, passages...), t.row)
+	if err != nil {
+		return nil, err
 	}
 	b := t.layOut(rows, len(queries))
 	if t.distils() {
-		contrast.BindKL(b, groups, passages)
+		contrast.BindKL(b, groups, data.Strings(passages))
 	} else {
-		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(b, queries, passages, known)
+		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(b, data.Strings(queries), data.Strings(passages), known)
 	}
 	return []*ortrain.Batch{b}, nil
+}
+
+// row makes a text's tokens.
+func (t *Task) row(x prompt.Text) (encoder.Row, error) {
+	if x.Query {
+		return t.m.row(x, t.c.QueryMaxLen)
+	}
+	return t.m.row(x, t.c.PassageMaxLen)
 }
 
 // layOut packs tokenized rows, queries first.

@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
@@ -27,12 +28,15 @@ type Train struct {
 
 	LossType string `yaml:"loss_type" json:"loss_type" usage:"the loss, see above"`
 
-	QueryMaxLen   int   `yaml:"query_max_len" json:"query_max_len" kinds:"embedding colbert" usage:"tokens of a query, special ones included"`
-	PassageMaxLen int   `yaml:"passage_max_len" json:"passage_max_len" kinds:"embedding colbert" usage:"tokens of a passage, special ones included"`
-	MaxLen        int   `yaml:"max_len" json:"max_len" kinds:"reranker" usage:"tokens of a pair, special ones included; the passage is cut"`
-	NegNums       int   `yaml:"neg_nums" json:"neg_nums" kinds:"embedding colbert" usage:"hard negatives per query, drawn anew each epoch from \"neg\""`
-	GroupSize     int   `yaml:"train_group_size" json:"train_group_size" kinds:"reranker colbert" usage:"passages of a query that a group-wise loss sees at most, drawn anew each epoch"`
-	ColBERTDim    int64 `yaml:"colbert_dim" json:"colbert_dim" kinds:"colbert" usage:"width of a token's vector, where the model has no projection yet"`
+	QueryMaxLen    int    `yaml:"query_max_len" json:"query_max_len" kinds:"embedding colbert" usage:"tokens of a query, special ones included"`
+	PassageMaxLen  int    `yaml:"passage_max_len" json:"passage_max_len" kinds:"embedding colbert" usage:"tokens of a passage, special ones included"`
+	MaxLen         int    `yaml:"max_len" json:"max_len" kinds:"reranker" usage:"tokens of a pair, special ones included; the passage is cut"`
+	QueryFormat    string `yaml:"query_format" json:"query_format" usage:"what stands around a query, a Python format string with one {}, such as \"query: {}\"; a row's own prompt stands in place of what is before the {}; default: the model's own prompt"`
+	DocumentFormat string `yaml:"document_format" json:"document_format" usage:"the same for a passage"`
+
+	NegNums    int   `yaml:"neg_nums" json:"neg_nums" kinds:"embedding colbert" usage:"hard negatives per query, drawn anew each epoch from \"neg\""`
+	GroupSize  int   `yaml:"train_group_size" json:"train_group_size" kinds:"reranker colbert" usage:"passages of a query that a group-wise loss sees at most, drawn anew each epoch"`
+	ColBERTDim int64 `yaml:"colbert_dim" json:"colbert_dim" kinds:"colbert" usage:"width of a token's vector, where the model has no projection yet"`
 
 	TrainDatasetType string  `yaml:"train_dataset_type" json:"train_dataset_type" kinds:"reranker" usage:"what every training row must be: pointwise (query, content, label) or grouped (query, hits); empty: any"`
 	ValDatasetType   string  `yaml:"val_dataset_type" json:"val_dataset_type" kinds:"reranker" usage:"what every validation row must be: pointwise or grouped; empty: any"`
@@ -195,6 +199,9 @@ func (c Train) validateChoices() error {
 			return fmt.Errorf("%s is %q, want one of %s", k.key, k.value, strings.Join(k.of, ", "))
 		}
 	}
+	if _, err := c.Formats(prompt.Formats{}); err != nil {
+		return err
+	}
 	if c.Weights != nil && len(c.Weights) != len(c.TrainDataset) {
 		return fmt.Errorf("train_dataset_weights has %d numbers for %d files", len(c.Weights), len(c.TrainDataset))
 	}
@@ -222,6 +229,24 @@ func (c Train) validateChoices() error {
 		return fmt.Errorf("negatives is hard, but neg_nums is 0: the loss would have nothing to tell apart")
 	}
 	return nil
+}
+
+// Formats are what stands around texts: a model's own, where no key says otherwise.
+func (c Train) Formats(own prompt.Formats) (prompt.Formats, error) {
+	for _, k := range []struct {
+		key, value string
+		to         *prompt.Format
+	}{{"query_format", c.QueryFormat, &own.Query}, {"document_format", c.DocumentFormat, &own.Document}} {
+		if k.value == "" {
+			continue
+		}
+		f, err := prompt.Parse(k.value)
+		if err != nil {
+			return own, fmt.Errorf("%s: %w", k.key, err)
+		}
+		*k.to = f
+	}
+	return own, nil
 }
 
 // Schedule is the learning rate over a run of that many steps. The warm-up is rounded up, as transformers does.

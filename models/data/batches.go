@@ -1,8 +1,11 @@
 package data
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain"
 )
 
@@ -40,6 +43,43 @@ func (d *Dataset) Source(b Batching, collate func(epoch int, examples []Example)
 	return s.step
 }
 
+// ExampleError says which example collate could make nothing of.
+type ExampleError struct {
+	Number int // in the data set
+	Err    error
+}
+
+func (e *ExampleError) Error() string { return fmt.Sprintf("example %d: %v", e.Number+1, e.Err) }
+
+func (e *ExampleError) Unwrap() error { return e.Err }
+
+// Text is a text of an example.
+type Text struct {
+	prompt.Text
+	Example int // the example's number in the data set
+}
+
+// Strings are the texts with their own prompts, to tell which are equal.
+func Strings(texts []Text) []string {
+	out := make([]string, len(texts))
+	for i, x := range texts {
+		out[i] = x.Own + x.Text.Text
+	}
+	return out
+}
+
+// Rows makes something of each text, such as its tokens; an error names the text's example.
+func Rows[R any](texts []Text, row func(x prompt.Text) (R, error)) ([]R, error) {
+	out := make([]R, len(texts))
+	for i, x := range texts {
+		var err error
+		if out[i], err = row(x.Text); err != nil {
+			return nil, &ExampleError{x.Example, err}
+		}
+	}
+	return out, nil
+}
+
 type source struct {
 	d       *Dataset
 	b       Batching
@@ -68,6 +108,9 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 			examples = append(examples, e)
 		}
 		b, err := s.collate(epoch, examples)
+		if bad := (*ExampleError)(nil); errors.As(err, &bad) {
+			err = fmt.Errorf("%s: %w", s.d.Place(bad.Number), bad.Err)
+		}
 		if err != nil {
 			return nil, err
 		}

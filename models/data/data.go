@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/models/prompt"
 )
 
 // Row is a line of a training file, in any of the formats; what a format does not have is nil.
@@ -19,7 +20,7 @@ import (
 //	{"query", "content", "label"}              {"query", "hits": [{"content", "label"}]}
 //	{"query"}  {"text"}
 //
-// Each may have "prompt_for_query", which stands before the query.
+// Each may have "prompt_for_query", which stands before the query in place of the model's own prompt.
 type Row struct {
 	Query *string `json:"query"`
 	// Plain is the text of a row of nothing else: it is read as the query.
@@ -41,8 +42,10 @@ type Hit struct {
 	Label   *float64 `json:"label"`
 }
 
-// Text is the query with its prompt.
-func (r Row) Text() string { return r.Prompt + *r.Query }
+// QueryText is the query with the row's own prompt.
+func (r Row) QueryText() prompt.Text {
+	return prompt.Text{Query: true, Own: r.Prompt, Text: *r.Query}
+}
 
 // Form says which format a row has.
 type Form string
@@ -354,14 +357,31 @@ func (d *Dataset) Example(i int) (Example, error) {
 	return Example{r, item, i}, err
 }
 
+// Query is the example's query.
+func (e Example) Query() Text { return Text{e.Row.QueryText(), e.Number} }
+
+// Passages are passages of the example.
+func (e Example) Passages(texts ...string) []Text {
+	out := make([]Text, len(texts))
+	for i, text := range texts {
+		out[i] = Text{prompt.Text{Text: text}, e.Number}
+	}
+	return out
+}
+
 // origin gives file and line of examples' rows.
 func (d *Dataset) origin(examples []Example) []string {
 	var out []string
 	for _, e := range examples {
-		f, k := d.locate(e.Number)
-		out = append(out, fmt.Sprintf("%s:%d", f.path, f.record(k).line))
+		out = append(out, d.Place(e.Number))
 	}
 	return out
+}
+
+// Place is the file and the line of an example's row.
+func (d *Dataset) Place(i int) string {
+	f, k := d.locate(i)
+	return fmt.Sprintf("%s:%d", f.path, f.record(k).line)
 }
 
 // Close closes the files.

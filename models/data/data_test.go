@@ -421,8 +421,8 @@ func TestPlainTexts(t *testing.T) {
 	for i, want := range []string{"a", "b"} {
 		e, err := d.Example(i)
 		check(t, err)
-		if e.Row.Text() != want || e.Row.Form() != Queries {
-			t.Errorf("row %d is %q, a row of %s", i, e.Row.Text(), e.Row.Form())
+		if e.Query().Text.Text != want || e.Row.Form() != Queries {
+			t.Errorf("row %d is %q, a row of %s", i, e.Query().Text.Text, e.Row.Form())
 		}
 	}
 	if _, err := Open(t.Context(), []string{write(t, `{"text":"a","pos":"b"}`)}, Options{Examples: onePerPositive}); err == nil || !strings.Contains(err.Error(), `"query" is missing`) {

@@ -12,6 +12,7 @@ import (
 
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
 )
 
 // Pooling says how token vectors become one.
@@ -30,29 +31,16 @@ type Config struct {
 	Normalize    bool // vectors of length one
 	MaxSeqLength int  // tokens; the model's own limit for inference
 	Dense        *Dense
-	Prompts      map[string]string // by name, "query" and "document" or "passage"; stand before a text
+	Formats      prompt.Formats // what stands around texts: the prompts
 }
 
 // SetPrompts replaces the prompts that are not nil.
 func (c *Config) SetPrompts(query, passage *string) {
-	prompts := map[string]string{"query": c.Prompt(true), "document": c.Prompt(false)}
-	for name, p := range map[string]*string{"query": query, "document": passage} {
+	for to, p := range map[*prompt.Format]*string{&c.Formats.Query: query, &c.Formats.Document: passage} {
 		if p != nil {
-			prompts[name] = *p
+			to.Before = *p
 		}
 	}
-	c.Prompts = prompts
-}
-
-// Prompt is what stands before a query or a passage.
-func (c Config) Prompt(query bool) string {
-	if query {
-		return c.Prompts["query"]
-	}
-	if p, ok := c.Prompts["document"]; ok {
-		return p
-	}
-	return c.Prompts["passage"]
 }
 
 // module is an entry of sentence-transformers' modules.json.
@@ -69,7 +57,8 @@ func LoadConfig(dir string, maxLength int) (Config, error) {
 	if kind, err := card.Detect(dir); err != nil || kind != card.Embedding {
 		return c, err // the modules of another kind say nothing of this one
 	}
-	if err := c.readPrompts(dir); err != nil {
+	var err error
+	if c.Formats, err = card.Formats(dir, card.Embedding); err != nil {
 		return c, err
 	}
 	path := filepath.Join(dir, "modules.json")
@@ -101,25 +90,6 @@ func LoadConfig(dir string, maxLength int) (Config, error) {
 		}
 	}
 	return c, nil
-}
-
-func (c *Config) readPrompts(dir string) error {
-	var file struct {
-		Prompts map[string]*string `json:"prompts"`
-	}
-	err := hf.ReadJSON(filepath.Join(dir, "config_sentence_transformers.json"), &file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for name, p := range file.Prompts {
-		if p != nil && *p != "" {
-			if c.Prompts == nil {
-				c.Prompts = map[string]string{}
-			}
-			c.Prompts[name] = *p
-		}
-	}
-	return nil
 }
 
 func (c *Config) readLength(dir string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/flat"
@@ -40,13 +41,15 @@ func newEncoder(m *Model, fill func(*flat.Layout, []float32) error, o scoring.Op
 // Close frees the session.
 func (e *Encoder) Close() error { return e.session.Close() }
 
-// Encode gives one vector [width] per text, in order, of at most maxLength tokens each. Each batch's progress is
-// reported as the number of texts done, if progress is not nil. Equal texts are encoded once.
-func (e *Encoder) Encode(ctx context.Context, texts []string, maxLength int, progress func(done int)) ([][]float32, error) {
+// Encode gives one vector [width] per text, in order, of at most maxLength tokens each, as queries or as passages. Each
+// batch's progress is reported as the number of texts done, if progress is not nil. Equal texts are encoded once.
+func (e *Encoder) Encode(ctx context.Context, texts []string, queries bool, maxLength int, progress func(done int)) ([][]float32, error) {
 	if err := e.m.checkLengths("the maximal length", maxLength); err != nil {
 		return nil, err
 	}
-	row := func(text string) encoder.Row { return encoder.Row{IDs: e.m.Tokenizer.Encode(text, maxLength)} }
+	row := func(text string) (encoder.Row, error) {
+		return e.m.row(prompt.Text{Query: queries, Text: text}, maxLength)
+	}
 	return scoring.RunTexts(ctx, texts, row, e.forward, progress)
 }
 

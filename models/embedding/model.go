@@ -8,6 +8,8 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/flat"
 )
@@ -82,6 +84,20 @@ func (m *Model) Fill(l *flat.Layout, buffer []float32) error {
 		return d.read(filepath.Join(m.Dir, d.Path), l, buffer)
 	}
 	return nil
+}
+
+// rows makes a text's tokens, see scoring.Rows: every path to the model goes through it.
+func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, error) {
+	return scoring.Rows(m.Tokenizer, m.Config.Formats, x, maxLen, windows)
+}
+
+// row is rows without windows.
+func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
+	rows, err := m.rows(x, maxLen, false)
+	if err != nil {
+		return encoder.Row{}, err
+	}
+	return rows[0], nil
 }
 
 // checkLengths says whether texts of n tokens fit the model.

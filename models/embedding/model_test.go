@@ -92,7 +92,7 @@ func TestPackedPaddedAndSavedAgree(t *testing.T) {
 				e, err := NewEncoder(m, scoring.Options{Options: runtime.Options{Threads: 2}})
 				check(t, err)
 				defer e.Close()
-				v, err := e.Encode(context.Background(), texts, 20, nil)
+				v, err := e.Encode(context.Background(), texts, false, 20, nil)
 				check(t, err)
 				return v
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
 )
@@ -23,16 +24,19 @@ func (e Scorer) Score(ctx context.Context, samples []mteb.Sample, from int, prog
 			return err
 		}
 	}
-	query, passage := m.Config.Prompt(true), m.Config.Prompt(false)
+	return e.biEncoder().Score(ctx, samples, from, progress, emit)
+}
+
+func (e Scorer) biEncoder() scoring.BiEncoder[[]float32] {
 	return scoring.BiEncoder[[]float32]{
-		Query: func(text string) encoder.Row {
-			return encoder.Row{IDs: m.Tokenizer.Encode(query+text, e.QueryMaxLen)}
-		},
-		Passage: func(text string) []encoder.Row {
-			return scoring.Passage(m.Tokenizer, passage+text, e.PassageMaxLen, e.Encoder.windows)
+		Rows: func(x prompt.Text) ([]encoder.Row, error) {
+			if x.Query {
+				return e.Encoder.m.rows(x, e.QueryMaxLen, false)
+			}
+			return e.Encoder.m.rows(x, e.PassageMaxLen, e.Encoder.windows)
 		},
 		Forward: e.Encoder.forward, Compare: Cosines, Block: scoring.VectorBlock,
-	}.Score(ctx, samples, from, progress, emit)
+	}
 }
 
 // Cosines compares a vector of length one with others.

@@ -16,7 +16,7 @@ import (
 func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
 	c.Kind, c.Pooling, c.Normalize = card.Embedding, string(m.Config.Pooling), m.Config.Normalize
 	return saving.Model{
-		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Layout: l, Parameters: parameters, Export: m.exportGraph,
+		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Config.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
 		Write: func(tmp string) error {
 			if err := m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters); err != nil {
 				return err

@@ -11,6 +11,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dropout"
@@ -42,6 +43,9 @@ func NewTask(c config.Train) (finetune.Task, error) {
 }
 
 func (t *Task) open() (err error) {
+	if t.m.Config.Formats, err = t.c.Formats(t.m.Config.Formats); err != nil {
+		return err
+	}
 	if t.c.Dropout >= 0 {
 		t.m.Encoder.SetDropout(t.c.Dropout)
 	}
@@ -211,47 +215,31 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 		b, err := t.collateTexts(examples)
 		return []*ortrain.Batch{b}, err
 	}
-	var queries, positives, negatives []string
+	var queries, positives, negatives []data.Text
 	var known [][]string
 	var scores []float64
 	for _, e := range examples {
-		all := t.passages(e.Row.Pos)
-		queries, positives, known = append(queries, t.query(e.Row)), append(positives, all[e.Item]), append(known, all)
-		negatives = append(negatives, t.passages(data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg))...)
+		queries, known = append(queries, e.Query()), append(known, e.Row.Pos)
+		positives = append(positives, e.Passages(e.Row.Pos[e.Item])...)
+		negatives = append(negatives, e.Passages(data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg)...)...)
 		if t.scored() {
 			scores = append(scores, e.Row.Scores[e.Item])
 		}
 	}
 	passages := append(positives, negatives...)
-	var rows []encoder.Row
-	for _, q := range queries {
-		rows = append(rows, encoder.Row{IDs: t.m.Tokenizer.Encode(q, t.c.QueryMaxLen)})
+	rows, err := data.Rows(append(queries, passages...), t.row)
+	if err != nil {
+		return nil, err
 	}
-	for _, p := range passages {
-		rows = append(rows, encoder.Row{IDs: t.m.Tokenizer.Encode(p, t.c.PassageMaxLen)})
-	}
-	return []*ortrain.Batch{t.layOut(rows, queries, passages, known, scores)}, nil
+	return []*ortrain.Batch{t.layOut(rows, data.Strings(queries), data.Strings(passages), known, scores)}, nil
 }
 
-// query is a row's query with its own prompt, or the model's.
-func (t *Task) query(r data.Row) string {
-	if r.Prompt != "" {
-		return r.Text()
+// row makes a text's tokens.
+func (t *Task) row(x prompt.Text) (encoder.Row, error) {
+	if x.Query {
+		return t.m.row(x, t.c.QueryMaxLen)
 	}
-	return t.m.Config.Prompt(true) + *r.Query
-}
-
-// passages are texts with the model's prompt.
-func (t *Task) passages(texts []string) []string {
-	prompt := t.m.Config.Prompt(false)
-	if prompt == "" {
-		return texts
-	}
-	out := make([]string, len(texts))
-	for i, text := range texts {
-		out[i] = prompt + text
-	}
-	return out
+	return t.m.row(x, t.c.PassageMaxLen)
 }
 
 // layOut packs tokenized rows, queries first. The texts only tell which passages are equal; known are all positives of each query.
@@ -270,15 +258,18 @@ func (t *Task) layOut(rows []encoder.Row, queries, passages []string, known [][]
 
 // collateTexts is Collate for a teacher's vectors, one of each row.
 func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
-	var rows []encoder.Row
-	var vectors [][]float32
-	for _, e := range examples {
-		v, err := t.teacher.vector(e.Number)
-		if err != nil {
+	texts := make([]data.Text, len(examples))
+	vectors := make([][]float32, len(examples))
+	for i, e := range examples {
+		var err error
+		if vectors[i], err = t.teacher.vector(e.Number); err != nil {
 			return nil, err
 		}
-		vectors = append(vectors, v)
-		rows = append(rows, encoder.Row{IDs: t.m.Tokenizer.Encode(t.query(e.Row), t.c.PassageMaxLen)})
+		texts[i] = e.Query()
+	}
+	rows, err := data.Rows(texts, func(x prompt.Text) (encoder.Row, error) { return t.m.row(x, t.c.PassageMaxLen) })
+	if err != nil {
+		return nil, err
 	}
 	out := ortrain.NewBatch()
 	out.Rows = len(rows)

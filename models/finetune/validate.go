@@ -11,6 +11,7 @@ import (
 
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
 )
@@ -78,7 +79,7 @@ const others = 19
 // positives of other rows are.
 func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
 	var out []mteb.Sample
-	index := map[string]int{}
+	index := map[prompt.Text]int{}
 	for i := range d.Len() {
 		if d.Item(i) > 0 {
 			continue // of a row that was read
@@ -87,12 +88,12 @@ func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		text := e.Row.Text()
+		text := e.Row.QueryText()
 		k, ok := index[text]
 		if !ok {
 			k = len(out)
 			index[text] = k
-			out = append(out, mteb.Sample{ID: fmt.Sprint(k), Query: []string{text}})
+			out = append(out, mteb.Sample{ID: fmt.Sprint(k), Query: []string{text.Text}, Prompt: text.Own, From: d.Place(i)})
 		}
 		addPassages(&out[k], e.Row, low)
 	}

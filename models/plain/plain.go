@@ -17,6 +17,7 @@ import (
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/mteb"
@@ -175,7 +176,9 @@ func (m *Model) configure(path, dir string) error {
 		if !m.t.HasPairs() {
 			return fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
 		}
-		return nil
+		f, err := card.Formats(dir, card.Reranker)
+		m.Config.Formats = f
+		return err
 	}
 	c, err := embedding.LoadConfig(dir, length)
 	if errors.Is(err, fs.ErrNotExist) { // no config.json: nothing tells of pooling
@@ -194,27 +197,22 @@ func (m *Model) Score(ctx context.Context, samples []mteb.Sample, from int, prog
 	if m.Kind == card.Reranker {
 		return scoring.CrossEncoder{Rows: m.pair, Forward: m.logits}.Score(ctx, samples, from, progress, emit)
 	}
-	query, passage := m.Config.Prompt(true), m.Config.Prompt(false)
 	return scoring.BiEncoder[[]float32]{
-		Query:   func(text string) encoder.Row { return encoder.Row{IDs: m.t.Encode(query+text, m.QueryMaxLen)} },
-		Passage: func(text string) []encoder.Row { return scoring.Passage(m.t, passage+text, m.PassageMaxLen, m.windows) },
-		Forward: m.vectors, Compare: embedding.Cosines, Block: scoring.VectorBlock,
+		Rows: m.text, Forward: m.vectors, Compare: embedding.Cosines, Block: scoring.VectorBlock,
 	}.Score(ctx, samples, from, progress, emit)
 }
 
-// pair are a pair's rows, as models/reranker lays them out.
-func (m *Model) pair(p scoring.Pair) []encoder.Row {
-	q, d := strings.TrimSpace(p.Query), strings.TrimSpace(p.Passage)
-	if m.windows {
-		ids, types := m.t.PairWindows(q, d, m.MaxLen, 1, scoring.Overlap)
-		out := make([]encoder.Row, len(ids))
-		for i := range ids {
-			out[i] = encoder.Row{IDs: ids[i], Types: types[i]}
-		}
-		return out
+// text are a text's rows, as models/embedding lays them out.
+func (m *Model) text(x prompt.Text) ([]encoder.Row, error) {
+	if x.Query {
+		return scoring.Rows(m.t, m.Config.Formats, x, m.QueryMaxLen, false)
 	}
-	ids, types := m.t.EncodePair(q, d, m.MaxLen, tokenizer.OnlySecond)
-	return []encoder.Row{{IDs: ids, Types: types}}
+	return scoring.Rows(m.t, m.Config.Formats, x, m.PassageMaxLen, m.windows)
+}
+
+// pair are a pair's rows, as models/reranker lays them out.
+func (m *Model) pair(p scoring.Pair) ([]encoder.Row, error) {
+	return scoring.PairRows(m.t, m.Config.Formats, p, m.MaxLen, 1, m.windows)
 }
 
 // run runs a batch, padded to its longest row.

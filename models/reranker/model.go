@@ -10,6 +10,7 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/flat"
@@ -20,7 +21,8 @@ type Model struct {
 	Dir       string
 	Encoder   encoder.Config
 	Tokenizer *tokenizer.Tokenizer
-	MaxLen    int // tokens of a pair; the length it was trained with, or the encoder's own limit
+	MaxLen    int            // tokens of a pair; the length it was trained with, or the encoder's own limit
+	Formats   prompt.Formats // what stands around texts
 	head      head
 }
 
@@ -53,7 +55,13 @@ func OpenBase(dir string) (*Model, error) {
 		err := fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
 		return nil, errors.Join(err, t.Close())
 	}
-	return &Model{dir, enc, t, enc.MaxLength(), headOf(enc.ModelType)}, nil
+	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: enc.MaxLength(), head: headOf(enc.ModelType)}
+	if kind, err := card.Detect(dir); err == nil && kind == card.Reranker { // formats of another kind say nothing of this one
+		if m.Formats, err = card.Formats(dir, card.Reranker); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+	}
+	return m, nil
 }
 
 // Close frees the tokenizer.
@@ -68,27 +76,23 @@ func (m *Model) checkLength(key string, n int) error {
 	return nil
 }
 
-// Pair tokenizes a query and a passage as RAG-Retrieval does: both stripped of white space at their ends, the passage cut
-// where both are too long.
-func (m *Model) Pair(query, passage string, maxLen int) encoder.Row {
-	ids, types := m.Tokenizer.EncodePair(strings.TrimSpace(query), strings.TrimSpace(passage), maxLen, tokenizer.OnlySecond)
-	return encoder.Row{IDs: ids, Types: types}
-}
-
-// The windows of long passages, as RAG-Retrieval's max_score_slice cuts them: beside the whole query, with an overlap of
-// at most 80 tokens or a quarter; a query that leaves no more than 100 tokens has its passage cut instead. They are laid
-// out as in training, unlike there.
+// leastWindow is the fewest tokens of a window of a long passage, as RAG-Retrieval's max_score_slice cuts them: beside the
+// whole query, with an overlap of at most 80 tokens or a quarter; a query that leaves fewer has its passage cut instead.
+// They are laid out as in training, unlike there.
 const leastWindow = 101
 
-// windows are a pair's rows, several where the passage is too long for one.
-func (m *Model) windows(p scoring.Pair, maxLen, least int) []encoder.Row {
-	ids, types := m.Tokenizer.PairWindows(strings.TrimSpace(p.Query), strings.TrimSpace(p.Passage), maxLen, least,
-		scoring.Overlap)
-	out := make([]encoder.Row, len(ids))
-	for i := range ids {
-		out[i] = encoder.Row{IDs: ids[i], Types: types[i]}
+// rows makes a pair's tokens, see scoring.PairRows: every path to the model goes through it.
+func (m *Model) rows(p scoring.Pair, maxLen, least int, windows bool) ([]encoder.Row, error) {
+	return scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, least, windows)
+}
+
+// Pair is the row of a pair without windows.
+func (m *Model) Pair(p scoring.Pair, maxLen int) (encoder.Row, error) {
+	rows, err := m.rows(p, maxLen, leastWindow, false)
+	if err != nil {
+		return encoder.Row{}, err
 	}
-	return out
+	return rows[0], nil
 }
 
 // Params lists the trainable tensors.

@@ -56,12 +56,7 @@ func (s *Scorer) pairs(maxLen int) (scoring.CrossEncoder, error) {
 		return scoring.CrossEncoder{}, err
 	}
 	return scoring.CrossEncoder{
-		Rows: func(p scoring.Pair) []encoder.Row {
-			if s.windows {
-				return s.m.windows(p, maxLen, s.least)
-			}
-			return []encoder.Row{s.m.Pair(p.Query, p.Passage, maxLen)}
-		},
+		Rows: func(p scoring.Pair) ([]encoder.Row, error) { return s.m.rows(p, maxLen, s.least, s.windows) },
 		Forward: func(rows []encoder.Row) ([]float32, error) {
 			return s.session.Run(s.m.pack(rows, scoring.Groups), int64(len(rows)))
 		},

@@ -11,6 +11,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dropout"
@@ -35,7 +36,8 @@ func NewTask(c config.Train) (finetune.Task, error) {
 		m.Encoder.SetDropout(c.Dropout)
 	}
 	m.Encoder.FusedAttention = c.FusedAttention
-	if err := errors.Join(c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
+	m.Formats, err = c.Formats(m.Formats)
+	if err := errors.Join(err, c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return &Task{m, c, losses[c.LossType]}, nil
@@ -143,7 +145,11 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 	for _, e := range examples {
 		texts, labels := t.passages(e, epoch)
 		for _, text := range texts {
-			rows = append(rows, t.m.Pair(e.Row.Text(), text, t.c.MaxLen))
+			row, err := t.m.Pair(scoring.Pair{Query: *e.Row.Query, Passage: text, Own: e.Row.Prompt}, t.c.MaxLen)
+			if err != nil {
+				return nil, &data.ExampleError{Number: e.Number, Err: err}
+			}
+			rows = append(rows, row)
 		}
 		groups = append(groups, labels)
 	}

@@ -8,6 +8,7 @@ import (
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/flat"
@@ -22,6 +23,7 @@ type Model struct {
 	From       string // the base model's folder
 	Tokenizer  *tokenizer.Tokenizer
 	Card       card.Card
+	Formats    prompt.Formats // what stands around texts
 	Layout     *flat.Layout
 	Parameters []float32
 	// Write adds the weights and the files that make the folder one of its kind.
@@ -45,6 +47,9 @@ func (m Model) Save(dir string) error {
 		g := onnx.NewGraph(string(m.Card.Kind))
 		m.Export(g, scoring.Constants(g, m.Layout, m.Parameters))
 		if err := g.Save(filepath.Join(tmp, ExportFile)); err != nil {
+			return err
+		}
+		if err := m.Card.SaveFormats(tmp, m.Formats); err != nil {
 			return err
 		}
 		return m.Card.Write(tmp)

@@ -2,6 +2,7 @@ package scoring
 
 import (
 	"context"
+	"slices"
 	"sort"
 
 	"rag-retrieval-go/models/encoder"
@@ -65,12 +66,15 @@ func anyOf(rows []int, wanted func(row int) bool) bool {
 }
 
 // RunTexts is Run for texts of one row each; equal texts run once. Progress is told in texts, if it is not nil.
-func RunTexts[V any](ctx context.Context, texts []string, row func(text string) encoder.Row,
+func RunTexts[V any](ctx context.Context, texts []string, row func(text string) (encoder.Row, error),
 	forward func(rows []encoder.Row) ([]V, error), progress func(done int)) ([]V, error) {
 	distinct, place, copies := Distinct(texts)
 	rows := make([]encoder.Row, len(distinct))
 	for i, t := range distinct {
-		rows[i] = row(t)
+		var err error
+		if rows[i], err = row(t); err != nil {
+			return nil, &TextError{Index: slices.Index(texts, t), Err: err}
+		}
 	}
 	done := 0
 	values, err := Run(ctx, rows, forward, nil, func(batch []int) {

@@ -2,10 +2,11 @@ package scoring
 
 import (
 	"context"
+	"errors"
 	"math"
 
 	"rag-retrieval-go/models/encoder"
-	"rag-retrieval-go/models/tokenizer"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/mteb"
 )
 
@@ -19,18 +20,6 @@ const (
 	VectorBlock      = 2048
 	TokenVectorBlock = 1024
 )
-
-// Passage is a passage's rows: one, cut at its end, or its windows.
-func Passage(t *tokenizer.Tokenizer, text string, maxLength int, windows bool) []encoder.Row {
-	if !windows {
-		return []encoder.Row{{IDs: t.Encode(text, maxLength)}}
-	}
-	var rows []encoder.Row
-	for _, ids := range t.Windows(text, maxLength, Overlap) {
-		rows = append(rows, encoder.Row{IDs: ids})
-	}
-	return rows
-}
 
 // Overlap is how many tokens the windows of a long passage share, as in RAG-Retrieval's max_score_slice.
 func Overlap(window int) int { return min(80, window/4) }
@@ -51,18 +40,12 @@ func blocks(samples []mteb.Sample, size int, texts func(s mteb.Sample) int) []in
 
 // BiEncoder scores samples by comparing what was made of queries and of passages, each text alone.
 type BiEncoder[V any] struct {
-	Query   func(text string) encoder.Row
-	Passage func(text string) []encoder.Row // several: its windows, of which the best one counts
+	// Rows makes a text's tokens: one row of a query; several of a passage are its windows, of which the best one counts.
+	Rows    func(x prompt.Text) ([]encoder.Row, error)
 	Forward func(rows []encoder.Row) ([]V, error)
 	Compare func(query V, passages []V) ([]float32, error)
 	// Block is how many candidates' values are held at once, besides those that later samples share.
 	Block int
-}
-
-// text is a text of a task in one of its parts.
-type text struct {
-	query bool
-	text  string
 }
 
 // use is what is known of a text: its last sample, and its values from its first to its last use.
@@ -74,9 +57,9 @@ type use[V any] struct {
 
 // Score implements mteb.Scorer: each text is encoded once. Progress is told in texts.
 func (b BiEncoder[V]) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
-	uses := map[text]*use[V]{}
+	uses := map[prompt.Text]*use[V]{}
 	for i, s := range samples {
-		eachText(s, func(t text) {
+		eachText(s, func(t prompt.Text) {
 			if uses[t] == nil {
 				uses[t] = &use[V]{}
 			}
@@ -91,7 +74,7 @@ func (b BiEncoder[V]) Score(ctx context.Context, samples []mteb.Sample, from int
 	}
 	start := 0
 	for _, end := range blocks(samples, b.Block, func(s mteb.Sample) int { return len(s.Positive) + len(s.Negative) }) {
-		err := b.encode(ctx, samples[start:end], from, uses, func(n int) {
+		err := b.encode(ctx, samples, start, end, from, uses, func(n int) {
 			done += n
 			progress(done, total)
 		})
@@ -108,7 +91,7 @@ func (b BiEncoder[V]) Score(ctx context.Context, samples []mteb.Sample, from int
 					return err
 				}
 			}
-			eachText(samples[i], func(t text) {
+			eachText(samples[i], func(t prompt.Text) {
 				if uses[t].last == i {
 					uses[t].values = nil
 				}
@@ -119,27 +102,33 @@ func (b BiEncoder[V]) Score(ctx context.Context, samples []mteb.Sample, from int
 	return nil
 }
 
-func eachText(s mteb.Sample, f func(t text)) {
+func eachText(s mteb.Sample, f func(t prompt.Text)) {
 	for _, q := range s.Query {
-		f(text{true, q})
+		f(queryOf(s, q))
 	}
 	for _, part := range [][]string{s.Positive, s.Negative} {
 		for _, p := range part {
-			f(text{false, p})
+			f(prompt.Text{Text: p})
 		}
 	}
 }
 
-// encode fills in the values of a block's texts that no block before it had. Of samples before from, only those that later
-// ones share are wanted.
-func (b BiEncoder[V]) encode(ctx context.Context, block []mteb.Sample, from int, uses map[text]*use[V], done func(n int)) error {
-	var fresh []text
+// queryOf is one of a sample's queries.
+func queryOf(s mteb.Sample, query string) prompt.Text {
+	return prompt.Text{Query: true, Own: s.Prompt, Text: query}
+}
+
+// encode fills in the values of the texts of a block, samples start to end, that no block before it had. Of samples before
+// from, only those that later ones share are wanted.
+func (b BiEncoder[V]) encode(ctx context.Context, samples []mteb.Sample, start, end, from int, uses map[prompt.Text]*use[V], done func(n int)) error {
+	var fresh []prompt.Text
+	var sample []int // of each
 	needed := false
-	for _, s := range block {
-		eachText(s, func(t text) {
+	for i, s := range samples[start:end] {
+		eachText(s, func(t prompt.Text) {
 			if u := uses[t]; !u.seen {
 				u.seen = true
-				fresh = append(fresh, t)
+				fresh, sample = append(fresh, t), append(sample, start+i)
 				needed = needed || u.last >= from
 			}
 		})
@@ -150,12 +139,10 @@ func (b BiEncoder[V]) encode(ctx context.Context, block []mteb.Sample, from int,
 	var rows []encoder.Row
 	var of []*use[V]
 	left := map[*use[V]]int{} // rows that are not encoded yet
-	for _, t := range fresh {
-		texts := []encoder.Row(nil)
-		if t.query {
-			texts = append(texts, b.Query(t.text))
-		} else {
-			texts = b.Passage(t.text)
+	for i, t := range fresh {
+		texts, err := b.Rows(t)
+		if err != nil {
+			return &TextError{sample[i], samples[sample[i]].From, err}
 		}
 		for range texts {
 			of = append(of, uses[t])
@@ -184,18 +171,18 @@ func (b BiEncoder[V]) encode(ctx context.Context, block []mteb.Sample, from int,
 }
 
 // sample scores one sample: the best of its queries, the best of a passage's windows.
-func (b BiEncoder[V]) sample(s mteb.Sample, uses map[text]*use[V]) ([]float32, error) {
+func (b BiEncoder[V]) sample(s mteb.Sample, uses map[prompt.Text]*use[V]) ([]float32, error) {
 	var passages []V
 	var of []int
 	candidates := s.Candidates()
 	for i, p := range candidates {
-		for _, v := range uses[text{false, p}].values {
+		for _, v := range uses[prompt.Text{Text: p}].values {
 			passages, of = append(passages, v), append(of, i)
 		}
 	}
 	out := worst(len(candidates))
 	for _, q := range s.Query {
-		scores, err := b.Compare(uses[text{true, q}].values[0], passages)
+		scores, err := b.Compare(uses[queryOf(s, q)].values[0], passages)
 		if err != nil {
 			return nil, err
 		}
@@ -222,12 +209,9 @@ func raise(scores []float32, i int, x float32) {
 	}
 }
 
-// Pair is a query and a passage.
-type Pair struct{ Query, Passage string }
-
 // CrossEncoder scores samples by pairs of query and passage.
 type CrossEncoder struct {
-	Rows    func(p Pair) []encoder.Row // several: its windows, of which the best one counts
+	Rows    func(p Pair) ([]encoder.Row, error) // several: its windows, of which the best one counts
 	Forward func(rows []encoder.Row) ([]float32, error)
 }
 
@@ -254,6 +238,9 @@ func (c CrossEncoder) Score(ctx context.Context, samples []mteb.Sample, from int
 		block := samples[start:end]
 		if end > from {
 			scores, err := c.block(ctx, block, func(n int) { progress(done+n, total) })
+			if bad := (*TextError)(nil); errors.As(err, &bad) {
+				bad.Index += start
+			}
 			if err != nil {
 				return err
 			}
@@ -275,14 +262,19 @@ func (c CrossEncoder) Score(ctx context.Context, samples []mteb.Sample, from int
 // block scores a block of samples.
 func (c CrossEncoder) block(ctx context.Context, samples []mteb.Sample, progress func(done int)) ([][]float32, error) {
 	var pairs []Pair
-	for _, s := range samples {
+	var of []int // the sample of each
+	for i, s := range samples {
 		for _, q := range s.Query {
 			for _, p := range s.Candidates() {
-				pairs = append(pairs, Pair{Query: q, Passage: p})
+				pairs, of = append(pairs, Pair{Query: q, Passage: p, Own: s.Prompt}), append(of, i)
 			}
 		}
 	}
 	scores, err := c.Pairs(ctx, pairs, progress)
+	if bad := (*TextError)(nil); errors.As(err, &bad) {
+		i := of[bad.Index]
+		return nil, &TextError{i, samples[i].From, bad.Err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +294,10 @@ func (c CrossEncoder) Pairs(ctx context.Context, pairs []Pair, progress func(don
 	var of []int                    // the pair of each row
 	left := make([]int, len(pairs)) // rows of each pair that are not scored yet
 	for i, p := range pairs {
-		windows := c.Rows(p)
+		windows, err := c.Rows(p)
+		if err != nil {
+			return nil, &TextError{Index: i, Err: err}
+		}
 		for range windows {
 			of = append(of, i)
 		}

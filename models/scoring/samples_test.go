@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/mteb"
 )
 
@@ -31,6 +32,14 @@ func task(n int) []mteb.Sample {
 
 func rowOf(text string) encoder.Row { return encoder.Row{IDs: make([]int64, len(text))} }
 
+// rowsOf are a query's row, or a passage's windows.
+func rowsOf(x prompt.Text) ([]encoder.Row, error) {
+	if x.Query {
+		return []encoder.Row{rowOf(x.Text)}, nil
+	}
+	return windowsOf(x.Text), nil
+}
+
 func windowsOf(text string) []encoder.Row {
 	if len(text) < 8 {
 		return []encoder.Row{rowOf(text)}
@@ -51,7 +60,7 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 		return sum
 	}
 	bi := BiEncoder[float32]{
-		Query: rowOf, Passage: windowsOf, Block: 40,
+		Rows: rowsOf, Block: 40,
 		Forward: func(batch []encoder.Row) ([]float32, error) {
 			out := make([]float32, len(batch))
 			x := batchOf(batch)
@@ -69,7 +78,7 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 		},
 	}
 	cross := CrossEncoder{
-		Rows: func(p Pair) []encoder.Row { return windowsOf(p.Query + p.Passage) }, Forward: bi.Forward,
+		Rows: func(p Pair) ([]encoder.Row, error) { return windowsOf(p.Query + p.Passage), nil }, Forward: bi.Forward,
 	}
 	samples := task(60)
 	for name, s := range map[string]mteb.Scorer{"bi-encoder": bi, "cross-encoder": cross} {
@@ -110,10 +119,9 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 func TestEachTextOnce(t *testing.T) {
 	seen := map[string]int{}
 	bi := BiEncoder[string]{
-		Query: func(text string) encoder.Row { seen["q "+text]++; return rowOf(text) },
-		Passage: func(text string) []encoder.Row {
-			seen["p "+text]++
-			return []encoder.Row{rowOf(text)}
+		Rows: func(x prompt.Text) ([]encoder.Row, error) {
+			seen[fmt.Sprint(x.Query, x.Text)]++
+			return []encoder.Row{rowOf(x.Text)}, nil
 		},
 		Forward: func(rows []encoder.Row) ([]string, error) { return make([]string, len(rows)), nil },
 		Compare: func(_ string, p []string) ([]float32, error) { return make([]float32, len(p)), nil },

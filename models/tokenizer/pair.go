@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/daulet/tokenizers"
 )
 
 // Truncation says which text of a pair is cut where both together are too long. The names are transformers'.
@@ -32,17 +34,19 @@ func (t *Tokenizer) EncodePair(first, second string, maxLength int, how Truncati
 }
 
 // PairWindows is EncodePair for a second text that is too long: instead of being cut, it is laid out in windows that
-// overlap by as many tokens as overlap gives for a window's length, each beside the whole first text. Where the first
-// text leaves fewer than least tokens for a window, the pair is cut as OnlySecond does.
-func (t *Tokenizer) PairWindows(first, second string, maxLength, least int, overlap func(window int) int) (ids, types [][]int64) {
+// overlap by as many tokens as overlap gives for a window's length, each beside the whole first text. before and after
+// stand around the second text, and around each window. Where the first text leaves fewer than least tokens for a window,
+// the pair is cut as OnlySecond does.
+func (t *Tokenizer) PairWindows(first, before, second, after string, maxLength, least int, overlap func(window int) int) (ids, types [][]int64) {
 	room := max(0, maxLength-t.pair.specials())
-	a, b := t.tokens(first, room+1), t.tokens(second, math.MaxInt32)
-	window := room - len(a)
-	if len(a)+len(b) <= room || window < least {
-		i, k := t.EncodePair(first, second, maxLength, OnlySecond)
+	a := t.tokens(first, room+1)
+	b := t.frame(before, second, after)
+	window := room - len(a) - len(b.before) - len(b.after)
+	if len(a)+b.length() <= room || window < max(1, least) {
+		i, k := t.EncodePair(first, before+second+after, maxLength, OnlySecond)
 		return [][]int64{i}, [][]int64{k}
 	}
-	for _, part := range cutWindows(b, window, overlap) {
+	for _, part := range b.windows(window, overlap) {
 		i, k := t.pair.fill(a, part)
 		ids, types = append(ids, i), append(types, k)
 	}
@@ -50,14 +54,52 @@ func (t *Tokenizer) PairWindows(first, second string, maxLength, least int, over
 }
 
 // Windows is Encode for a text that is too long: instead of being cut, it is laid out in windows that overlap by as many
-// tokens as overlap gives for a window's length.
-func (t *Tokenizer) Windows(text string, maxLength int, overlap func(window int) int) (ids [][]int64) {
-	room := max(1, maxLength-t.single.specials())
-	for _, part := range cutWindows(t.tokens(text, math.MaxInt32), room, overlap) {
+// tokens as overlap gives for a window's length. before and after stand around the text, and around each window; where
+// they leave no room for it, everything is cut as Encode does.
+func (t *Tokenizer) Windows(before, text, after string, maxLength int, overlap func(window int) int) (ids [][]int64) {
+	room := max(0, maxLength-t.single.specials())
+	x := t.frame(before, text, after)
+	window := room - len(x.before) - len(x.after)
+	if x.length() <= room || window < 1 {
+		return [][]int64{t.Encode(before+text+after, maxLength)}
+	}
+	for _, part := range x.windows(window, overlap) {
 		i, _ := t.single.fill(part, nil)
 		ids = append(ids, i)
 	}
 	return ids
+}
+
+// framed are the tokens of a text and of what stands around it.
+type framed struct{ before, text, after []uint32 }
+
+func (f framed) length() int { return len(f.before) + len(f.text) + len(f.after) }
+
+// windows cuts the text's tokens; each window keeps what stands around.
+func (f framed) windows(window int, overlap func(window int) int) [][]uint32 {
+	out := cutWindows(f.text, window, overlap)
+	for i, part := range out {
+		out[i] = slices.Concat(f.before, part, f.after)
+	}
+	return out
+}
+
+// frame tokenizes a text together with what stands around it, as Encode does, and tells the tokens apart: one that reaches
+// into the text, as a word with the space before it, is the text's.
+func (t *Tokenizer) frame(before, text, after string) framed {
+	if before == "" && after == "" {
+		return framed{text: t.tokens(text, math.MaxInt32)}
+	}
+	before, text, after = clean(before), clean(text), clean(after)
+	e := t.t.EncodeWithOptions(before+text+after, false, tokenizers.WithReturnOffsets())
+	first, last := 0, len(e.IDs)
+	for first < last && e.Offsets[first][1] <= uint(len(before)) {
+		first++
+	}
+	for last > first && e.Offsets[last-1][0] >= uint(len(before)+len(text)) {
+		last--
+	}
+	return framed{e.IDs[:first:first], e.IDs[first:last:last], e.IDs[last:]}
 }
 
 // cutWindows cuts tokens into windows of a length that overlap; there is one at least.

@@ -90,9 +90,14 @@ func (t *Tokenizer) Encode(text string, maxLength int) []int64 {
 
 // tokens gives the first room tokens of a text.
 func (t *Tokenizer) tokens(text string, room int) []uint32 {
-	// The library reads C strings: a NUL would end the text. Both characters are control characters to BERT.
-	ids := t.prefix(strings.ReplaceAll(text, "\x00", "\uFFFD"), room)
+	ids := t.prefix(clean(text), room)
 	return ids[:min(room, len(ids))]
+}
+
+// clean replaces NULs, and bytes that are no UTF-8: the library reads C strings, which a NUL would end. Both characters are
+// control characters to BERT.
+func clean(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // prefix gives at least the first room tokens of a text, or all it has. Of a long text only a beginning is tokenized,

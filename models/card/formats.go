@@ -1,0 +1,95 @@
+package card
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
+)
+
+// transformersFile is where sentence-transformers keeps a model's prompts.
+const transformersFile = "config_sentence_transformers.json"
+
+// transformersTypes are sentence-transformers' names of the kinds in that file.
+var transformersTypes = map[Kind]string{Embedding: "SentenceTransformer", ColBERT: "MultiVectorEncoder"}
+
+// Formats are what stands around a folder's texts: those of its rag_retrieval.json, or sentence-transformers' prompts. Of
+// a reranker it puts the default prompt before the query, of other kinds "query" before queries, and "document",
+// "passage" or "corpus" before passages.
+func Formats(dir string, k Kind) (prompt.Formats, error) {
+	c, _, err := Read(dir)
+	if err != nil {
+		return prompt.Formats{}, err
+	}
+	if c.QueryFormat != "" || c.DocumentFormat != "" {
+		return c.formats(filepath.Join(dir, File))
+	}
+	var file struct {
+		Prompts map[string]*string `json:"prompts"`
+		Default *string            `json:"default_prompt_name"`
+	}
+	if err := hf.ReadJSON(filepath.Join(dir, transformersFile), &file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return prompt.Formats{}, err
+	}
+	first := func(names ...string) prompt.Format {
+		for _, name := range names {
+			if p := file.Prompts[name]; p != nil && *p != "" {
+				return prompt.Prefix(*p)
+			}
+		}
+		return prompt.Format{}
+	}
+	if k != Reranker {
+		return prompt.Formats{Query: first("query"), Document: first("document", "passage", "corpus")}, nil
+	}
+	if _, err := os.Stat(filepath.Join(dir, "modules.json")); file.Default == nil || err != nil {
+		return prompt.Formats{}, nil // CrossEncoder reads them of folders with modules alone
+	}
+	return prompt.Formats{Query: first(*file.Default)}, nil
+}
+
+// formats reads the card's own.
+func (c Card) formats(path string) (f prompt.Formats, err error) {
+	for _, k := range []struct {
+		key, value string
+		to         *prompt.Format
+	}{{"query_format", c.QueryFormat, &f.Query}, {"document_format", c.DocumentFormat, &f.Document}} {
+		if k.value == "" {
+			continue
+		}
+		if *k.to, err = prompt.Parse(k.value); err != nil {
+			return f, fmt.Errorf("%s: %s: %w", path, k.key, err)
+		}
+	}
+	return f, nil
+}
+
+// SaveFormats writes what stands around a model's texts into a folder: as sentence-transformers' prompts where those can
+// tell it, so that the model's Python peer gives the same scores, else into the card too.
+func (c *Card) SaveFormats(dir string, f prompt.Formats) error {
+	c.QueryFormat, c.DocumentFormat = "", ""
+	if known, err := Formats(dir, c.Kind); err != nil || known == f {
+		return err
+	}
+	config := map[string]any{}
+	if c.QueryFormat, c.DocumentFormat = f.Query.String(), f.Document.String(); c.Kind == Reranker {
+		return nil // of a folder without modules.json CrossEncoder reads no prompts
+	}
+	path := filepath.Join(dir, transformersFile)
+	if err := hf.ReadJSON(path, &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if x, ok := config["model_type"]; ok && x != transformersTypes[c.Kind] {
+		config = map[string]any{} // the base model was of another kind
+	}
+	config["model_type"], config["default_prompt_name"] = transformersTypes[c.Kind], nil
+	config["prompts"] = map[string]string{"query": f.Query.Before, "document": f.Document.Before}
+	if f.Query.After == "" && f.Document.After == "" {
+		c.QueryFormat, c.DocumentFormat = "", ""
+	}
+	return hf.WriteJSON(path, config)
+}

@@ -1,0 +1,100 @@
+package reranker
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/encoder/encodertest"
+	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/models/tokenizer"
+	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// Training and scoring read the same tokens of a pair, with the model's formats, a row's own prompt in their place, and the
+// configuration's formats, around stripped texts; each window of a long passage stands in the passage's format.
+func TestEveryPathReadsTheSameTokens(t *testing.T) {
+	text := func(s string) *string { return &s }
+	number := func(x float64) *float64 { return &x }
+	long := strings.TrimSpace(strings.Repeat("如 何 密 码 ", 8))
+	rows := []data.Row{{Query: text(" a b "), Prompt: "z ", Content: text(" c"), Label: number(1)}, {Query: text("b"), Content: text(long), Label: number(0)}}
+	samples := []mteb.Sample{{Query: []string{" a b "}, Prompt: "z ", Positive: []string{" c"}}, {Query: []string{"b"}, Positive: []string{long}}}
+	for _, c := range []struct {
+		saved, query, document string
+		want                   [][2]string
+	}{
+		{`{"kind": "reranker", "query_format": "q {} q", "document_format": "d {} d"}`, "", "", [][2]string{{"z a b q", "d c d"}, {"q b q", "d " + long + " d"}}},
+		{`{"kind": "reranker", "query_format": "q {} q"}`, "{}", "e {}", [][2]string{{"z a b", "e c"}, {"b", "e " + long}}},
+		{`{"kind": "reranker"}`, "", "", [][2]string{{"z a b", "c"}, {"b", long}}},
+	} {
+		cfg := config.DefaultTrain(card.Reranker)
+		cfg.Model, cfg.MaxLen = encodertest.Folder(t, "../finetune/testdata/bert-reranker", map[string]string{card.File: c.saved}), 16
+		cfg.QueryFormat, cfg.DocumentFormat = c.query, c.document
+		opened, err := NewTask(cfg)
+		check(t, err)
+		defer opened.Close()
+		task := opened.(*Task)
+		var want [][]int64
+		for _, p := range c.want {
+			ids, _ := task.m.Tokenizer.EncodePair(p[0], p[1], 16, tokenizer.OnlySecond)
+			want = append(want, ids)
+		}
+		b, err := task.Collate(0, []data.Example{{Row: rows[0]}, {Row: rows[1], Number: 1}})
+		check(t, err)
+		if got := encodertest.IDs(b[0]); !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v: training reads\n%v, want\n%v", c, got, want)
+		}
+		s, err := newScorer(task.m, task.m.Fill, scoring.Options{Options: runtime.Options{Threads: 1}})
+		check(t, err)
+		defer s.Close()
+		if got := read(t, s, samples); !reflect.DeepEqual(sortedRows(got), sortedRows(want)) {
+			t.Errorf("%+v: scoring reads\n%v, want\n%v", c, got, want)
+		}
+		s.windows, s.least = true, 3
+		d := task.m.Formats.Document
+		end, _ := task.m.Tokenizer.EncodePair("", strings.TrimSpace(d.After), 16, tokenizer.OnlySecond)
+		start, _ := task.m.Tokenizer.EncodePair(task.m.Formats.Query.Before+"b"+task.m.Formats.Query.After, strings.TrimSpace(d.Before), 16, tokenizer.OnlySecond)
+		windows := 0
+		for _, ids := range read(t, s, samples) {
+			if slices.Equal(ids[:len(start)-1], start[:len(start)-1]) && slices.Equal(ids[len(ids)-len(end)+2:], end[2:]) {
+				windows++
+			}
+		}
+		if windows < 3 {
+			t.Errorf("%+v: %d windows stand in the passage's format", c, windows)
+		}
+	}
+}
+
+// read are the rows that scoring makes of samples.
+func read(t *testing.T, s *Scorer, samples []mteb.Sample) (ids [][]int64) {
+	t.Helper()
+	c, err := s.pairs(16)
+	check(t, err)
+	forward := c.Forward
+	c.Forward = func(rows []encoder.Row) ([]float32, error) {
+		for _, r := range rows {
+			ids = append(ids, r.IDs)
+		}
+		return forward(rows)
+	}
+	_, err = mteb.ScoreAll(context.Background(), c, samples)
+	check(t, err)
+	return ids
+}
+
+func sortedRows(rows [][]int64) (out []string) {
+	for _, r := range rows {
+		out = append(out, fmt.Sprint(r))
+	}
+	slices.Sort(out)
+	return out
+}
