@@ -79,18 +79,7 @@ func (t *Trainer) fillCheckpoint(tmp string, host any) error {
 	if err != nil {
 		return err
 	}
-	return writeSynced(filepath.Join(tmp, stateFile), b)
-}
-
-func writeSynced(path string, b []byte) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return os.WriteFile(filepath.Join(tmp, stateFile), b, 0o644)
 }
 
 func fileSum(path string) (string, error) {

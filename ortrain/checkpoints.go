@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"rag-retrieval-go/internal/atomicdir"
 )
 
 // Checkpoints is a folder of checkpoints, one per step that was saved.
@@ -79,16 +81,43 @@ func (c Checkpoints) list() (found, stray []string, err error) {
 	return found, stray, nil
 }
 
+// recovered gives the checkpoints, newest first, with those that a killed run was replacing put back.
+func (c Checkpoints) recovered() (found []string, err error) {
+	_, stray, err := c.list()
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range stray {
+		if dir, ok := strings.CutSuffix(path, ".old"); ok {
+			if err := atomicdir.Recover(dir); err != nil {
+				return nil, err
+			}
+		}
+	}
+	found, _, err = c.list()
+	return found, err
+}
+
+// unreadable says that an error is not of a damaged checkpoint but of one that cannot be opened now: too many open files,
+// no permission. To leave that one out would lose its steps, and the next save would remove it.
+func unreadable(err error) bool {
+	var opening *fs.PathError
+	return errors.As(err, &opening) && opening.Op == "open" && !errors.Is(err, fs.ErrNotExist)
+}
+
 // Load continues from the newest checkpoint that is whole: parameters, moments, step and seed are those that were saved.
-// skipped is told of each damaged one. check sees what the
-// caller of Save added before anything changes; its error is given back.
+// skipped is told of each damaged one; one that cannot be opened is an error. check sees what the caller of Save added
+// before anything changes; its error is given back.
 func (c Checkpoints) Load(t *Trainer, check func(host json.RawMessage) error, skipped func(err error)) error {
-	found, _, err := c.list()
+	found, err := c.recovered()
 	if err != nil {
 		return err
 	}
 	for _, dir := range found {
 		s, f, err := openCheckpoint(dir)
+		if unreadable(err) {
+			return err
+		}
 		if err != nil {
 			skipped(fmt.Errorf("the checkpoint %s is damaged and left out: %w", dir, err))
 			continue

@@ -102,3 +102,50 @@ func TestResumeOldCheckpoint(t *testing.T) {
 		t.Errorf("no warning: %s", o.stderr)
 	}
 }
+
+// What cannot be opened now is not taken for damaged or absent: neither a checkpoint nor the log of validations is left
+// out, and nothing is removed.
+func TestResumeWithUnreadableFiles(t *testing.T) {
+	data, out := pairs(t, 40), filepath.Join(t.TempDir(), "out")
+	args := trainRun(data, out, "--val-dataset", pairs(t, 20), "--save-steps", "4")
+	call(t, "", args...).ok(t)
+	newest := filepath.Join(out, lastCheckpoint(t, out))
+	for _, path := range []string{filepath.Join(newest, "state.json"), filepath.Join(newest, "state.safetensors"), filepath.Join(out, "validation.jsonl")} {
+		if err := os.Rename(path, path+".kept"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, path); err != nil { // a link to itself: even root cannot open it
+			t.Fatal(err)
+		}
+		o := call(t, "", append(args, "--resume")...)
+		if o.code != 1 || !strings.Contains(o.stderr, "too many levels of symbolic links") {
+			t.Errorf("%s: exit %d: %s", path, o.code, o.stderr)
+		}
+		if err := os.Rename(path+".kept", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call(t, "", append(args, "--resume")...).ok(t)
+}
+
+// A model whose run died while it replaced it is read from where it lies, and put back by --resume.
+func TestModelPutAside(t *testing.T) {
+	data, out := pairs(t, 40), filepath.Join(t.TempDir(), "out")
+	args := trainRun(data, out, "--val-dataset", pairs(t, 20))
+	call(t, "", args...).ok(t)
+	model := filepath.Join(out, "model")
+	encode := func() string {
+		return call(t, `{"text":"the a"}`+"\n", "encode", "--model", model).ok(t).stdout
+	}
+	want := encode()
+	if err := os.Rename(model, model+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if got := encode(); got != want {
+		t.Errorf("encodes to %s, want %s", got, want)
+	}
+	call(t, "", append(args, "--resume")...).ok(t)
+	if _, err := os.Stat(model + ".old"); err == nil || encode() != want {
+		t.Error("not put back")
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rag-retrieval-go/internal/filelock"
 )
 
 // running starts the program, and ends it with the test; it waits until ready says that it has come far enough.
@@ -86,4 +89,81 @@ func TestTwoEvaluations(t *testing.T) {
 	if left, _ := os.ReadDir(filepath.Join(home, "scores")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
+}
+
+// waitsFor holds a lock, starts the program, and gives the lock back when the program has said that it waits for it.
+func waitsFor(t *testing.T, env []string, lock, what string, args ...string) {
+	t.Helper()
+	l, err := filelock.Try(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	c := program(env, args...)
+	c.Stderr = said
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for begun := time.Now(); ; time.Sleep(2 * time.Millisecond) {
+		b, _ := os.ReadFile(said.Name())
+		if strings.Contains(string(b), fmt.Sprintf("waiting for process %d on ", os.Getpid())) && strings.Contains(string(b), what) {
+			break
+		}
+		if time.Since(begun) > time.Minute {
+			_, _ = c.Process.Kill(), c.Wait()
+			t.Fatalf("does not wait for %s: %s", lock, b)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		b, _ := os.ReadFile(said.Name())
+		t.Errorf("%v: %s", err, b)
+	}
+	if _, err := os.Stat(lock); err == nil {
+		t.Errorf("%s is still there", lock)
+	}
+}
+
+// A part of the cache that another process makes is waited for: an index, an unpacked file, a model of the hub.
+func TestWaitsForTheCache(t *testing.T) {
+	home, dir := t.TempDir(), t.TempDir()
+	env := []string{"RAG_RETRIEVAL_HOME=" + home}
+	if err := os.CopyFS(dir, os.DirFS(fixtures+"xlmr")); err != nil {
+		t.Fatal(err)
+	}
+	hubOf(t, dir)
+	text, err := os.ReadFile(pairs(t, 40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	if _, err := z.Write(text); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	data := write(t, "pairs.jsonl.gz", zipped.String())
+	dry := trainRun(data, filepath.Join(t.TempDir(), "out"), "--dry-run")
+	callEnv(t, env, "", dry...).ok(t)
+	for _, x := range [][2]string{{"indices/*.index", "the index of "}, {"unpacked/*/pairs.jsonl", "unpacking " + data}} {
+		made, err := filepath.Glob(filepath.Join(home, x[0]))
+		if err != nil || len(made) != 1 {
+			t.Fatalf("%s: %v %v", x[0], made, err)
+		}
+		if err := os.Remove(made[0]); err != nil {
+			t.Fatal(err)
+		}
+		waitsFor(t, env, made[0]+".lock", x[1], dry...)
+	}
+	repository := filepath.Join(home, "hub", "models--org--name")
+	if err := os.MkdirAll(repository, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	waitsFor(t, env, filepath.Join(repository, ".lock"), "fetching org/name",
+		"rerank", "--model", "org/name", "--query", "a", "--document", "b")
 }

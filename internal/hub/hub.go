@@ -1,5 +1,6 @@
 // Package hub fetches models and data from a Hugging Face hub, or a mirror that HF_ENDPOINT names, into a cache: each file
-// whole or not at all, cut downloads resumed, sizes and checksums compared.
+// whole or not at all, cut downloads resumed, sizes and checksums compared. Of two processes that want one repository the
+// second waits for the first.
 //
 //	c := hub.New(cacheDir)
 //	dir, err := c.Model(ctx, "BAAI/bge-base-zh-v1.5", keep)      // a folder with the files that keep chose
@@ -24,6 +25,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/internal/filelock"
 )
 
 // Environment variables, as Hugging Face's own programs read them.
@@ -147,12 +151,40 @@ func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, k
 		if !filepath.IsLocal(f.Name) {
 			return "", fmt.Errorf("%s: a file named %q", id, f.Name)
 		}
+	}
+	if b, err := os.ReadFile(known); err == nil && string(b) == repo.Commit && whole(dir, files) {
+		return dir, nil
+	}
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return "", err
+	}
+	lock, err := filelock.Wait(ctx, filepath.Join(home, ".lock"), filelock.Tell("fetching "+id))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", id, err)
+	}
+	for _, f := range files {
 		at := fmt.Sprintf("%s/%s%s/resolve/%s/%s", c.Endpoint, prefix, id, repo.Commit, escape(f.Name))
 		if err := c.download(ctx, at, filepath.Join(dir, filepath.FromSlash(f.Name)), f); err != nil {
-			return "", fmt.Errorf("%s: %s: %w", id, f.Name, err)
+			return "", errors.Join(fmt.Errorf("%s: %s: %w", id, f.Name, err), lock.Close())
 		}
 	}
-	return dir, os.WriteFile(known, []byte(repo.Commit), 0o644)
+	return dir, errors.Join(atomicdir.WriteFile(known, []byte(repo.Commit)), lock.Close())
+}
+
+// whole says whether a folder has files as they are on the hub.
+func whole(dir string, files []File) bool {
+	for _, f := range files {
+		if !f.in(filepath.Join(dir, filepath.FromSlash(f.Name))) {
+			return false
+		}
+	}
+	return true
+}
+
+// in says whether the file is at path: it took the name when it was checked.
+func (f File) in(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && (f.Size == 0 || st.Size() == f.Size)
 }
 
 func escape(name string) string {
@@ -223,7 +255,7 @@ func (c *Client) get(ctx context.Context, at string, from int64) (*http.Response
 
 // download fetches a file unless it is there. What has arrived of a cut one is kept beside it and gone on from.
 func (c *Client) download(ctx context.Context, at, to string, f File) error {
-	if st, err := os.Stat(to); err == nil && (f.Size == 0 || st.Size() == f.Size) {
+	if f.in(to) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
@@ -266,6 +298,14 @@ func (c *Client) more(ctx context.Context, at, part string, f File) (err error) 
 	}
 	if f.Size > 0 && done == f.Size {
 		return nil
+	}
+	if f.Size > 0 && done > f.Size { // nothing can be gone on from
+		if err := out.Truncate(0); err != nil {
+			return err
+		}
+		if done, err = out.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
 	}
 	resp, err := c.get(ctx, at, done)
 	if err != nil {

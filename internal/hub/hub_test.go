@@ -215,3 +215,19 @@ func TestIsID(t *testing.T) {
 		}
 	}
 }
+
+// What has arrived of a file is begun anew where it is longer than the file: two programs wrote it, or another commit's.
+func TestPartTooLong(t *testing.T) {
+	s, c := start(t)
+	part := filepath.Join(c.Cache, "models--org--name", s.commit, "model.bin.part")
+	if err := os.MkdirAll(filepath.Dir(part), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(part, make([]byte, 90_000), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := c.Model(context.Background(), "org/name", most)
+	if err != nil || content(t, filepath.Join(dir, "model.bin")) != s.files["model.bin"] {
+		t.Error(err)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"unicode/utf8"
 
@@ -49,6 +50,9 @@ func (x *File) index() error {
 	})
 }
 
+// errNoRows is that of a file without rows.
+var errNoRows = errors.New("the file has no rows")
+
 // Scan calls f with every row of a file that is not blank: where it starts, its line number, from 1, and its bytes, which
 // f must not keep. A file without rows is an error. path is for messages.
 func Scan(from io.Reader, path string, f func(start int64, line int, b []byte) error) error {
@@ -72,7 +76,7 @@ func Scan(from io.Reader, path string, f func(start int64, line int, b []byte) e
 		}
 	}
 	if rows == 0 {
-		return fmt.Errorf("%s: the file has no rows", path)
+		return fmt.Errorf("%s: %w", path, errNoRows)
 	}
 	return nil
 }
@@ -154,11 +158,15 @@ func explain(err error) error {
 }
 
 // ReadLog reads the rows that a run appended to a file. There may be no file yet, and where the run was killed the last
-// row may be cut short: it is left out.
+// row may be cut short: it is left out. A file that is there and cannot be read is an error: taken for none, it would be
+// overwritten.
 func ReadLog[T any](path string) ([]T, error) {
 	f, err := Open(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoRows) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil, nil // no log yet, or none of its rows was written
+		return nil, err
 	}
 	defer f.Close()
 	var out []T

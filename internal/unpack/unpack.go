@@ -19,10 +19,12 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/internal/filelock"
+	"rag-retrieval-go/internal/stamp"
 )
 
 // File gives the path of the rows of a file as JSON lines: its own, or a file in the cache. The cache knows a file by its
-// path, size and time of change.
+// path and stamp. Where another process unpacks it, File waits.
 func File(ctx context.Context, path, cache string) (string, error) {
 	var convert func(ctx context.Context, in *os.File, size int64, out io.Writer) error
 	switch {
@@ -46,24 +48,39 @@ func File(ctx context.Context, path, cache string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%d", whole, st.Size(), st.ModTime().UnixNano()))
+	now, err := stamp.OfFile(in)
+	if err != nil {
+		return "", err
+	}
+	key := sha256.Sum256(fmt.Appendf(nil, "%s\n%s", whole, now))
 	base := filepath.Base(path)
 	base = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), ".parquet"), ".jsonl")
 	to := filepath.Join(cache, fmt.Sprintf("%x", key[:8]), base+".jsonl")
-	if _, err := os.Stat(to); err == nil {
+	if there(to) {
 		return to, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return "", err
 	}
-	err = atomicdir.Create(to, func(out io.Writer) error {
-		w := bufio.NewWriterSize(out, 1<<20)
-		return errors.Join(convert(ctx, in, st.Size(), w), w.Flush())
-	})
+	lock, err := filelock.Wait(ctx, to+".lock", filelock.Tell("unpacking "+path))
 	if err != nil {
+		return "", err
+	}
+	if !there(to) { // it may have been made meanwhile
+		err = errors.Join(atomicdir.Clean(to), atomicdir.Create(to, func(out io.Writer) error {
+			w := bufio.NewWriterSize(out, 1<<20)
+			return errors.Join(convert(ctx, in, st.Size(), w), w.Flush())
+		}))
+	}
+	if err := errors.Join(err, lock.Close()); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return to, nil
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // canceled reads until a context ends.

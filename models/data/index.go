@@ -94,6 +94,9 @@ func (f *file) open(ctx context.Context, o Options) error {
 
 // makeIndex writes the index and its summary. before is the file's stamp as it was opened.
 func (f *file) makeIndex(ctx context.Context, index, before string, o Options) error {
+	if err := atomicdir.Clean(index); err != nil {
+		return err
+	}
 	sum := sha256.New()
 	err := atomicdir.Create(index, func(w io.Writer) error {
 		return f.build(ctx, bufio.NewWriterSize(io.MultiWriter(w, sum), 1<<20), o)

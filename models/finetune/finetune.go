@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
@@ -280,7 +281,7 @@ func (r *Run) writeStart(made bool) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(dir, ConfigFile), b, 0o644)
+		return atomicdir.WriteFile(filepath.Join(dir, ConfigFile), b)
 	}()
 	if err != nil {
 		undo := []string{filepath.Join(dir, ArtifactsDir), filepath.Join(dir, ConfigFile)}

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 
+	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/ortrain"
@@ -63,6 +64,9 @@ func (r *Run) kept() kept { return kept{r.Config, r.Steps, r.files} }
 func (r *Run) Resume(say func(error)) error {
 	dir := r.Config.OutputDir
 	if err := r.claim(dir, say); err != nil && !errors.Is(err, fs.ErrNotExist) { // no folder, no checkpoint
+		return err
+	}
+	if err := atomicdir.Recover(r.ModelPath()); err != nil { // the best model, if the run died while it replaced it
 		return err
 	}
 	return r.checkpoints(filepath.Join(dir, ArtifactsDir)).Load(r.Trainer, func(host json.RawMessage) error {

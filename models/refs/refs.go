@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/hub"
 	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/internal/unpack"
@@ -22,9 +23,10 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// Remote says whether a reference is to be fetched: no such path is on disk, and it has the form of a hub's id.
+// Remote says whether a reference is to be fetched: no such path is on disk, and it has the form of a hub's id. A path that
+// cannot be looked at is no reason to fetch another thing of its name.
 func Remote(ref string) bool {
-	if _, err := os.Stat(ref); err == nil {
+	if _, err := os.Stat(ref); !errors.Is(err, fs.ErrNotExist) || atomicdir.Former(ref) != "" {
 		return false
 	}
 	owner, rest, ok := strings.Cut(ref, "/")
@@ -34,6 +36,10 @@ func Remote(ref string) bool {
 
 // Model gives the folder of a model.
 func Model(ctx context.Context, ref string) (string, error) {
+	if former := atomicdir.Former(ref); former != "" {
+		fmt.Fprintf(os.Stderr, "%s is taken: a run was stopped while it replaced %s; train --resume puts it back\n", former, ref)
+		return former, nil
+	}
 	if !Remote(ref) || !hub.IsID(ref) {
 		st, err := os.Stat(ref)
 		switch {

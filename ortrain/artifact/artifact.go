@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/grad"
@@ -177,7 +178,7 @@ func inputs(g *onnx.Graph, params []flat.Param) (find func(string) *onnx.Value, 
 	}, values
 }
 
-// Write writes the graphs into dir, which it creates.
+// Write writes the graphs into dir, which it creates; each file is there whole or not at all.
 func (s *Set) Write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -191,7 +192,7 @@ func (s *Set) Write(dir string) error {
 	}
 	var errs []error
 	for name, b := range files {
-		errs = append(errs, os.WriteFile(filepath.Join(dir, name), b, 0o644))
+		errs = append(errs, atomicdir.WriteFile(filepath.Join(dir, name), b))
 	}
 	return errors.Join(errs...)
 }
