@@ -17,9 +17,8 @@ func Open(dir string) (Config, *tokenizer.Tokenizer, error) {
 	if err != nil {
 		return c, nil, err
 	}
-	if n := t.Size(); n > c.VocabSize {
-		err := fmt.Errorf("%s: the tokenizer knows %d tokens, vocab_size in config.json is %d", dir, n, c.VocabSize)
-		return c, nil, errors.Join(err, t.Close())
+	if err := t.Check(c.VocabSize, c.TypeVocabSize); err != nil {
+		return c, nil, errors.Join(fmt.Errorf("%s: %w", dir, err), t.Close())
 	}
 	return c, t, nil
 }

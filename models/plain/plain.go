@@ -154,7 +154,9 @@ const defaultLength = 512
 // configure reads lengths, pooling and prompts.
 func (m *Model) configure(path, dir string) error {
 	var config struct {
-		Positions int `json:"max_position_embeddings"`
+		Positions  int   `json:"max_position_embeddings"`
+		Vocabulary int64 `json:"vocab_size"`
+		Types      int64 `json:"type_vocab_size"`
 	}
 	var tokens struct {
 		Length float64 `json:"model_max_length"`
@@ -162,6 +164,11 @@ func (m *Model) configure(path, dir string) error {
 	for name, to := range map[string]any{"config.json": &config, "tokenizer_config.json": &tokens} {
 		if err := hf.ReadJSON(filepath.Join(dir, name), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
+		}
+	}
+	if config.Vocabulary > 0 {
+		if err := m.t.Check(config.Vocabulary, config.Types); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
 	length := defaultLength

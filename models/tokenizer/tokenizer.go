@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/daulet/tokenizers"
@@ -33,6 +34,8 @@ const (
 type Tokenizer struct {
 	t            *tokenizers.Tokenizer
 	single, pair template
+	largest      int64  // of the ids
+	path         string // of the file
 	made         []byte // the tokenizer.json that was made of a vocab.txt
 }
 
@@ -53,6 +56,7 @@ func Open(dir string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	t.path = path
 	if filepath.Base(path) == VocabFile {
 		t.made = b
 	}
@@ -74,11 +78,15 @@ func parse(b []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	v, err := readVocabulary(file)
+	if err != nil {
+		return nil, err
+	}
 	t, err := tokenizers.FromBytes(clean)
 	if err != nil {
 		return nil, err
 	}
-	return &Tokenizer{t: t, single: single, pair: pair}, nil
+	return &Tokenizer{t: t, single: single, pair: pair, largest: v.largest()}, nil
 }
 
 // Encode gives a text's token ids with special tokens, at most maxLength of them: the text is cut at its end.
@@ -142,8 +150,42 @@ func (t *Tokenizer) Specials() int { return t.single.specials() }
 // PairSpecials is the number of tokens that EncodePair adds to every pair.
 func (t *Tokenizer) PairSpecials() int { return t.pair.specials() }
 
-// Size is the number of tokens that the tokenizer knows: every id is below it.
-func (t *Tokenizer) Size() int64 { return int64(t.t.VocabSize()) }
+// Check says whether every id and every token type that the tokenizer can give lies in tables of so many rows; a table of
+// types of less than two rows is not read. Ids may have gaps, and special tokens any id.
+func (t *Tokenizer) Check(ids, types int64) error {
+	if t.largest >= ids {
+		return fmt.Errorf("the tokenizer has the token id %d, but vocab_size in config.json is %d", t.largest, ids)
+	}
+	for _, p := range slices.Concat(t.single, t.pair) {
+		for _, id := range p.ids {
+			if id < 0 || id >= ids {
+				return fmt.Errorf("the tokenizer's post_processor has the token id %d, but vocab_size in config.json is %d", id, ids)
+			}
+		}
+		if types > 1 && (p.kind < 0 || p.kind >= types) {
+			return fmt.Errorf("the tokenizer's post_processor has the token type %d, but type_vocab_size in config.json is %d", p.kind, types)
+		}
+	}
+	return nil
+}
+
+// Lookup gives the ids of words that are entries of the vocabulary as they stand, without tokenizing them; others are
+// left out.
+func (t *Tokenizer) Lookup(words ...string) (map[string]int64, error) {
+	b := t.made
+	if b == nil {
+		var err error
+		if b, err = os.ReadFile(t.path); err != nil {
+			return nil, err
+		}
+	}
+	var file map[string]json.RawMessage
+	if err := json.Unmarshal(b, &file); err != nil {
+		return nil, err
+	}
+	v, err := readVocabulary(file)
+	return v.lookup(words), err
+}
 
 // Close frees the tokenizer's native memory.
 func (t *Tokenizer) Close() error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -61,6 +62,78 @@ func fromVocabulary(dir string) ([]byte, error) {
 			"type": "WordPiece", "unk_token": c.Unk, "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocab,
 		},
 	})
+}
+
+// vocabulary is what a tokenizer.json says of its ids: Words of models that map words to ids, or the entries of Unigram,
+// [word, score], which are numbered in order; and added tokens.
+type vocabulary struct {
+	Words map[string]int64
+	List  []json.RawMessage
+	Added []struct {
+		ID      int64
+		Content string
+	}
+}
+
+// readVocabulary reads it from the file's top level.
+func readVocabulary(file map[string]json.RawMessage) (v vocabulary, err error) {
+	if raw := file["added_tokens"]; raw != nil {
+		if err := json.Unmarshal(raw, &v.Added); err != nil {
+			return v, fmt.Errorf("added_tokens: %w", err)
+		}
+	}
+	var model struct{ Vocab json.RawMessage }
+	if raw := file["model"]; raw != nil {
+		err = json.Unmarshal(raw, &model)
+	}
+	switch {
+	case err != nil || len(model.Vocab) == 0:
+	case model.Vocab[0] == '[':
+		err = json.Unmarshal(model.Vocab, &v.List)
+	default:
+		err = json.Unmarshal(model.Vocab, &v.Words)
+	}
+	if err != nil {
+		err = fmt.Errorf("model.vocab: %w", err)
+	}
+	return v, err
+}
+
+// largest is the largest id.
+func (v vocabulary) largest() int64 {
+	out := int64(len(v.List)) - 1
+	for _, id := range v.Words {
+		out = max(out, id)
+	}
+	for _, a := range v.Added {
+		out = max(out, a.ID)
+	}
+	return out
+}
+
+// lookup gives the ids of words.
+func (v vocabulary) lookup(words []string) map[string]int64 {
+	found := map[string]int64{}
+	for i, raw := range v.List {
+		var entry []any
+		if json.Unmarshal(raw, &entry) != nil || len(entry) == 0 {
+			continue
+		}
+		if word, ok := entry[0].(string); ok && slices.Contains(words, word) {
+			found[word] = int64(i)
+		}
+	}
+	for _, word := range words {
+		if id, ok := v.Words[word]; ok {
+			found[word] = id
+		}
+	}
+	for _, a := range v.Added {
+		if slices.Contains(words, a.Content) {
+			found[a.Content] = a.ID
+		}
+	}
+	return found
 }
 
 // tokenName reads a special token of tokenizer_config.json: a string, or an object with its content.
