@@ -28,7 +28,7 @@ type Train struct {
 
 	LossType string `yaml:"loss_type" json:"loss_type" usage:"the loss, see above"`
 
-	QueryMaxLen    int    `yaml:"query_max_len" json:"query_max_len" kinds:"embedding colbert" usage:"tokens of a query, special ones included"`
+	QueryMaxLen    int    `yaml:"query_max_len" json:"query_max_len" kinds:"embedding colbert" usage:"tokens of a query, special ones included; with loss_type stella of every text"`
 	PassageMaxLen  int    `yaml:"passage_max_len" json:"passage_max_len" kinds:"embedding colbert" usage:"tokens of a passage, special ones included"`
 	MaxLen         int    `yaml:"max_len" json:"max_len" kinds:"reranker" usage:"tokens of a pair, special ones included; the passage is cut"`
 	QueryFormat    string `yaml:"query_format" json:"query_format" usage:"what stands around a query, a Python format string with one {}, such as \"query: {}\"; a row's own prompt stands in place of what is before the {}; default: the model's own prompt"`

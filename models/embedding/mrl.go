@@ -8,18 +8,25 @@ import "rag-retrieval-go/ortrain/onnx"
 func matryoshka(g *onnx.Graph, loss vectorLoss, dims []int) vectorLoss {
 	return func(q, p *onnx.Value) *onnx.Value {
 		defer g.Scope("matryoshka")()
-		cut := func(x *onnx.Value, d int) *onnx.Value {
-			return normalized(g, g.Slice(x, g.IntVector(0), g.IntVector(int64(d)), g.IntVector(1)))
-		}
-		var sum *onnx.Value
-		for _, d := range dims {
-			l := loss(cut(q, d), cut(p, d))
-			if sum == nil {
-				sum = l
-			} else {
-				sum = g.Add(sum, l)
-			}
-		}
-		return g.Mul(sum, g.Scalar(sum, 1/float64(len(dims))))
+		return overCuts(g, dims, func(d int) *onnx.Value { return loss(cut(g, q, d), cut(g, p, d)) })
 	}
+}
+
+// cut gives the first d numbers of each vector [n, width], normalised.
+func cut(g *onnx.Graph, x *onnx.Value, d int) *onnx.Value {
+	return normalized(g, g.Slice(x, g.IntVector(0), g.IntVector(int64(d)), g.IntVector(1)))
+}
+
+// overCuts is the mean of a loss over all dims.
+func overCuts(g *onnx.Graph, dims []int, loss func(d int) *onnx.Value) *onnx.Value {
+	var sum *onnx.Value
+	for _, d := range dims {
+		l := loss(d)
+		if sum == nil {
+			sum = l
+		} else {
+			sum = g.Add(sum, l)
+		}
+	}
+	return g.Mul(sum, g.Scalar(sum, 1/float64(len(dims))))
 }

@@ -32,8 +32,10 @@ const (
 //	triplet:    with the similarities of all pairs i < j in a list, s of the student and r of the teacher, the mean over
 //	            pairs a < b of that list of max(0, ±(s_b - s_a) + margin), + where r_b < r_a and - elsewhere
 //
-// loss = 10·cosine + 200·similarity + 20·triplet. Use it with the vectors of a larger model, of the same width.
-func stella(g *onnx.Graph, v *onnx.Value, width int64) *onnx.Value {
+// loss = 10·cosine + 200·similarity + 20·triplet. With dims, similarity and triplet are the means over the first dims[k]
+// numbers of the student's vectors, normalised again; the teacher's stay whole. Use it with the vectors of a larger model,
+// of the same width.
+func stella(g *onnx.Graph, v *onnx.Value, width int64, dims []int) *onnx.Value {
 	defer g.Scope("stella")()
 	n := onnx.N(textRows)
 	t := normalized(g, g.Input(teacherInput, onnx.Float32, n, onnx.D(width)))
@@ -43,21 +45,28 @@ func stella(g *onnx.Graph, v *onnx.Value, width int64) *onnx.Value {
 	gram := func(x *onnx.Value) *onnx.Value {
 		return g.FusedMatMul(x, x, onnx.FusedMatMulAttrs{TransB: true})
 	}
-	student, teacher := gram(v), gram(t)
-	d := g.Sub(student, teacher)
-	bySimilarity := g.ReduceMean(g.Mul(d, d), false)
 	list := func(x *onnx.Value) *onnx.Value { // [1, pairs] - [pairs, 1]
 		s := g.Gather(g.ReshapeTo(x, -1), upper, 0)
 		return g.Sub(g.Unsqueeze(s, 0), g.Unsqueeze(s, 1))
 	}
-	zero := g.Scalar(v, 0)
+	zero, teacher := g.Scalar(v, 0), gram(t)
 	sign := g.Where(g.Greater(zero, list(teacher)), one, g.Neg(one))
-	hinge := g.Relu(g.Add(g.Mul(list(student), sign), g.Scalar(v, tripletMargin)))
 	later := g.Unsqueeze(upper, 0)
 	counted := g.Cast(g.Greater(later, g.Unsqueeze(upper, 1)), onnx.Float32) // a < b: the list rises
-	byTriplet := g.Div(g.ReduceSum(g.Mul(hinge, counted), false), g.Clip(g.ReduceSum(counted, false), one, nil))
+	pairs := g.Clip(g.ReduceSum(counted, false), one, nil)
 	scaled := func(x *onnx.Value, by float64) *onnx.Value { return g.Mul(x, g.Scalar(x, by)) }
-	return g.Add(g.Add(scaled(byCosine, cosineWeight), scaled(bySimilarity, similarityWeight)), scaled(byTriplet, tripletWeight))
+	relations := func(v *onnx.Value) *onnx.Value {
+		student := gram(v)
+		d := g.Sub(student, teacher)
+		bySimilarity := g.ReduceMean(g.Mul(d, d), false)
+		hinge := g.Relu(g.Add(g.Mul(list(student), sign), g.Scalar(v, tripletMargin)))
+		byTriplet := g.Div(g.ReduceSum(g.Mul(hinge, counted), false), pairs)
+		return g.Add(scaled(bySimilarity, similarityWeight), scaled(byTriplet, tripletWeight))
+	}
+	if len(dims) == 0 {
+		return g.Add(scaled(byCosine, cosineWeight), relations(v))
+	}
+	return g.Add(scaled(byCosine, cosineWeight), overCuts(g, dims, func(d int) *onnx.Value { return relations(cut(g, v, d)) }))
 }
 
 // bindStella adds the teacher's vectors of a batch's texts.

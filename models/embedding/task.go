@@ -61,10 +61,10 @@ func (t *Task) open() (err error) {
 	}
 	want := t.m.Width()
 	if t.c.UseMRL {
-		want = max(want, int64(slices.Max(t.c.MRLDims)))
 		if slices.Min(t.c.MRLDims) < 1 {
 			return fmt.Errorf("mrl_dims are %v, want positive numbers", t.c.MRLDims)
 		}
+		want = max(want, int64(slices.Max(t.c.MRLDims)))
 	}
 	if t.c.LossType == "stella" {
 		if t.c.SkipBadRows {
@@ -72,6 +72,9 @@ func (t *Task) open() (err error) {
 		}
 		if t.teacher, err = openTeacher(t.c.Teacher, t.c.TeacherDim); err != nil {
 			return err
+		}
+		if t.c.UseMRL && slices.Max(t.c.MRLDims) > t.c.TeacherDim {
+			return fmt.Errorf("mrl_dims are %v, want at most teacher_embedding_dim %d", t.c.MRLDims, t.c.TeacherDim)
 		}
 		want = int64(t.c.TeacherDim)
 	}
@@ -128,11 +131,11 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 				if !t.m.Config.Normalize {
 					v = normalized(g, v)
 				}
-				return stella(g, v, int64(t.c.TeacherDim))
+				return stella(g, v, int64(t.c.TeacherDim), t.cuts())
 			}
 			loss := t.loss(g)
-			if t.c.UseMRL {
-				loss = matryoshka(g, loss, t.c.MRLDims)
+			if dims := t.cuts(); dims != nil {
+				loss = matryoshka(g, loss, dims)
 			}
 			passages := contrast.PassageRows
 			if t.scored() {
@@ -141,6 +144,14 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 			return loss(parts(g, v, passages))
 		},
 	}
+}
+
+// cuts are the lengths of use_mrl, nil without it.
+func (t *Task) cuts() []int {
+	if !t.c.UseMRL {
+		return nil
+	}
+	return t.c.MRLDims
 }
 
 // The inputs that tell which vectors are the queries' and which the passages', and where each vector went.
@@ -267,7 +278,7 @@ func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 		}
 		texts[i] = e.Query()
 	}
-	rows, err := data.Rows(texts, func(x prompt.Text) (encoder.Row, error) { return t.m.row(x, t.c.PassageMaxLen) })
+	rows, err := data.Rows(texts, func(x prompt.Text) (encoder.Row, error) { return t.m.row(x, t.c.QueryMaxLen) })
 	if err != nil {
 		return nil, err
 	}
