@@ -72,7 +72,8 @@ func doctor() error {
 		}
 	}
 	check("cores", fmt.Sprint(goruntime.NumCPU()), nil)
-	check("cache folder", runtime.Home(), nil)
+	home, err := runtime.Home()
+	check("cache folder", home, err)
 	if err := eval.WriteTable(os.Stdout, "table", []string{"part", "state", "found"}, rows); err != nil {
 		return err
 	}

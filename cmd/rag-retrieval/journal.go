@@ -52,7 +52,11 @@ func (e *evaluation) journal(t mteb.Task) (*eval.Journal, error) {
 		return nil, nil
 	}
 	name := fmt.Sprintf("%.24s-%.24s.jsonl", e.source.identity, t.Hash())
-	path := filepath.Join(runtime.Home(), "scores", name)
+	path, err := runtime.InHome("scores", name)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: a stop would lose what was scored: %v\n", t.Name, err)
+		return nil, nil
+	}
 	j, err := eval.OpenJournal(path, t.Samples, e.c.Bool("fresh"))
 	var held *filelock.Held
 	if errors.As(err, &held) {

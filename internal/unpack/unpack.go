@@ -23,6 +23,11 @@ import (
 	"rag-retrieval-go/internal/stamp"
 )
 
+// Packed tells whether a file's rows have to be unpacked.
+func Packed(path string) bool {
+	return strings.HasSuffix(path, ".gz") || strings.HasSuffix(path, ".parquet")
+}
+
 // File gives the path of the rows of a file as JSON lines: its own, or a file in the cache. The cache knows a file by its
 // path and stamp. Where another process unpacks it, File waits.
 func File(ctx context.Context, path, cache string) (string, error) {

@@ -383,6 +383,14 @@ func TestSumFile(t *testing.T) {
 	if _, err := SumFile(ended, path, cache); !errors.Is(err, context.Canceled) {
 		t.Errorf("not read again: %v", err)
 	}
+
+	// Without a cache folder nothing is kept, nor put into the working folder.
+	t.Chdir(t.TempDir())
+	again, err := SumFile(t.Context(), path, "")
+	check(t, err)
+	if left, _ := os.ReadDir("."); again.Size != 4 || len(left) != 0 {
+		t.Errorf("without a cache folder: %v, %v", again, left)
+	}
 }
 
 // Both names of a teacher's scores.

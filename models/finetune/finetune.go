@@ -150,8 +150,14 @@ func indexKey(c config.Train) string {
 // forms are the rows that the values of train_dataset_type and val_dataset_type stand for.
 var forms = map[string]data.Form{config.Pointwise: data.Labeled, config.Grouped: data.Grouped}
 
-// indices is the cache's folder of what is known of files.
-func indices() string { return filepath.Join(runtime.Home(), "indices") }
+// indices is the cache's folder of what is known of files; empty, so that nothing is kept, where there is no cache folder.
+func indices() string {
+	folder, err := runtime.InHome("indices")
+	if err != nil {
+		return ""
+	}
+	return folder
+}
 
 // rowOptions say how rows are read.
 func (r *Run) rowOptions() data.Options {

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -52,7 +51,10 @@ func Model(ctx context.Context, ref string) (string, error) {
 		}
 		return ref, nil
 	}
-	c, done := client()
+	c, done, err := client()
+	if err != nil {
+		return "", err
+	}
 	defer done()
 	return c.Model(ctx, ref, wanted)
 }
@@ -66,9 +68,11 @@ func Data(ctx context.Context, ref string) (string, error) {
 		if !ok {
 			return "", fmt.Errorf("%s: no such file; a file of a hub's data set is org/name/file.jsonl", ref)
 		}
-		c, done := client()
+		c, done, err := client()
+		if err != nil {
+			return "", err
+		}
 		defer done()
-		var err error
 		if local, err = c.DataFile(ctx, owner+"/"+name, file); err != nil {
 			return "", err
 		}
@@ -78,12 +82,20 @@ func Data(ctx context.Context, ref string) (string, error) {
 
 // Unpacked gives the path of a file's rows as JSON lines: its own, or that of what a .gz or .parquet file unpacks to.
 func Unpacked(ctx context.Context, file string) (string, error) {
-	return unpack.File(ctx, file, filepath.Join(runtime.Home(), "unpacked"))
+	// A plain file needs no cache folder.
+	cache, err := runtime.InHome("unpacked")
+	if err != nil && unpack.Packed(file) {
+		return "", err
+	}
+	return unpack.File(ctx, file, cache)
 }
 
 // Dataset gives the folder of a hub's data set at a revision: its files of rows.
 func Dataset(ctx context.Context, id, revision string) (string, error) {
-	c, done := client()
+	c, done, err := client()
+	if err != nil {
+		return "", err
+	}
 	defer done()
 	return c.Dataset(ctx, id, revision, func(files []hub.File) []hub.File {
 		var out []hub.File
@@ -97,8 +109,12 @@ func Dataset(ctx context.Context, id, revision string) (string, error) {
 }
 
 // client makes a hub client that shows its progress.
-func client() (c *hub.Client, done func()) {
-	c = hub.New(filepath.Join(runtime.Home(), "hub"))
+func client() (c *hub.Client, done func(), err error) {
+	cache, err := runtime.InHome("hub")
+	if err != nil {
+		return nil, nil, err
+	}
+	c = hub.New(cache)
 	c.Offline = func(id string, err error) {
 		fmt.Fprintf(os.Stderr, "%s is taken from the cache: %v\n", id, err)
 	}
@@ -119,7 +135,7 @@ func client() (c *hub.Client, done func()) {
 		}
 		bar.Set(int(n>>10), "KiB")
 	}
-	return c, end
+	return c, end, nil
 }
 
 // wanted are the files of a model that this project reads: configs, tokenizers and one form of the weights.

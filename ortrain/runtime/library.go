@@ -68,55 +68,59 @@ func Load(path string) error {
 func Version() (version, path string) { return ort.GetVersion(), loading.path }
 
 // FindLibrary looks for the ONNX Runtime library: the environment variable, beside the program, in the checkout that
-// the program was built from, and where the system's loader looks.
+// the program was built from, and where the system's loader looks. What others could have put there is not taken.
 func FindLibrary() (string, error) {
 	if p := os.Getenv(LibraryVariable); p != "" {
 		if _, err := os.Stat(p); err != nil {
 			return "", fmt.Errorf("%s: %w", LibraryVariable, err)
 		}
-		return p, nil
+		return filepath.Abs(p)
 	}
 	name := "libonnxruntime.so"
 	if goruntime.GOOS == "darwin" {
 		name = "libonnxruntime.dylib"
 	}
-	dirs := libraryDirs()
+	program, err := os.Executable()
+	if err == nil {
+		if real, err := filepath.EvalSymlinks(program); err == nil {
+			program = real
+		}
+	}
+	_, source, _, _ := goruntime.Caller(0)
+	return findLibrary(name, libraryDirs(program, source))
+}
+
+// findLibrary takes the first library in dirs that only root, this user or the program's owner could have put there.
+func findLibrary(name string, dirs []string) (string, error) {
+	var refused []error
 	for _, d := range dirs {
 		p := filepath.Join(d, name)
-		if _, err := os.Stat(p); err == nil {
-			return p, nil
+		if _, err := os.Stat(p); err != nil {
+			continue
 		}
+		if err := trusted(p); err != nil {
+			refused = append(refused, fmt.Errorf("%s: %w", p, err))
+			continue
+		}
+		return p, nil
 	}
-	return "", fmt.Errorf("%w: looked for %s in %s; run scripts/setup.sh, or set %s",
-		ErrNoLibrary, name, strings.Join(dirs, ", "), LibraryVariable)
+	return "", fmt.Errorf("%w: looked for %s in %s%s; run scripts/setup.sh, or set %s",
+		ErrNoLibrary, name, strings.Join(dirs, ", "), refusals(refused), LibraryVariable)
 }
 
-func libraryDirs() []string {
+// libraryDirs lists the folders that may have the library, absolute paths only: program is the running one's file, source
+// this file's as the compiler saw it. With -trimpath that is no place on a disk.
+func libraryDirs(program, source string) []string {
 	var dirs []string
-	if exe, err := os.Executable(); err == nil {
-		if real, err := filepath.EvalSymlinks(exe); err == nil {
-			exe = real
-		}
-		d := filepath.Dir(exe)
+	if filepath.IsAbs(program) {
+		d := filepath.Dir(program)
 		dirs = append(dirs, d, filepath.Join(d, "..", ".rag-retrieval", "lib"))
 	}
-	if _, file, _, ok := goruntime.Caller(0); ok {
-		dirs = append(dirs, filepath.Join(filepath.Dir(file), "..", "..", ".rag-retrieval", "lib"))
+	if filepath.IsAbs(source) {
+		dirs = append(dirs, filepath.Join(filepath.Dir(source), "..", "..", ".rag-retrieval", "lib"))
 	}
-	return append(dirs, filepath.Join(Home(), "lib"), "/usr/local/lib", "/usr/lib")
-}
-
-// Home is the cache folder: the environment variable, or rag-retrieval in the user's cache.
-func Home() string {
-	if p := os.Getenv(HomeVariable); p != "" {
-		return p
+	if d, err := InHome("lib"); err == nil {
+		dirs = append(dirs, d)
 	}
-	if p := os.Getenv("XDG_CACHE_HOME"); p != "" {
-		return filepath.Join(p, "rag-retrieval")
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return filepath.Join(os.TempDir(), "rag-retrieval")
-	}
-	return filepath.Join(home, ".cache", "rag-retrieval")
+	return append(dirs, "/usr/local/lib", "/usr/lib")
 }
