@@ -20,17 +20,21 @@ import (
 // Formats are the forms that a table can be written in.
 var Formats = []string{"table", "markdown", "csv", "json", "html"}
 
-// WriteTable writes rows below a header.
+// WriteTable writes rows below a header. A table on a terminal is wrapped to its width.
 func WriteTable(w io.Writer, format string, header []string, rows [][]string) error {
 	switch format {
 	case "csv":
 		c := csv.NewWriter(w)
 		return c.WriteAll(append([][]string{header}, rows...))
 	case "table", "markdown":
+		if format == "table" {
+			rows = Fit(header, rows, Width(w, 0))
+		}
 		options := []tablewriter.Option{
 			tablewriter.WithHeaderAutoFormat(tw.Off),
-			tablewriter.WithRowAlignmentConfig(tw.CellAlignment{PerColumn: alignment(len(header))}),
-			tablewriter.WithHeaderAlignmentConfig(tw.CellAlignment{PerColumn: alignment(len(header))}),
+			tablewriter.WithRowAutoWrap(tw.WrapNone), // Fit has wrapped them
+			tablewriter.WithRowAlignmentConfig(tw.CellAlignment{PerColumn: alignment(len(header), rows)}),
+			tablewriter.WithHeaderAlignmentConfig(tw.CellAlignment{PerColumn: alignment(len(header), rows)}),
 		}
 		if format == "markdown" {
 			options = append(options, tablewriter.WithRenderer(renderer.NewMarkdown()))
@@ -56,11 +60,17 @@ var tableText string
 
 var tablePage = template.Must(template.New("table").Parse(tableText))
 
-// alignment puts the first column, a name, to the left and the numbers to the right.
-func alignment(n int) []tw.Align {
+// alignment puts the first column, a name, and texts of several lines to the left, and the numbers to the right.
+func alignment(n int, rows [][]string) []tw.Align {
 	out := []tw.Align{tw.AlignLeft}
-	for len(out) < n {
-		out = append(out, tw.AlignRight)
+	for i := 1; i < n; i++ {
+		align := tw.AlignRight
+		for _, r := range rows {
+			if strings.Contains(r[i], "\n") {
+				align = tw.AlignLeft
+			}
+		}
+		out = append(out, align)
 	}
 	return out
 }

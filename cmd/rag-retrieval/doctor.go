@@ -74,7 +74,8 @@ func doctor() error {
 	check("cores", fmt.Sprint(goruntime.NumCPU()), nil)
 	home, err := runtime.Home()
 	check("cache folder", home, err)
-	if err := eval.WriteTable(os.Stdout, "table", []string{"part", "state", "found"}, rows); err != nil {
+	header := []string{"part", "state", "found"}
+	if err := eval.WriteTable(os.Stdout, "table", header, eval.Fit(header, rows, eval.Width(os.Stdout, 100))); err != nil {
 		return err
 	}
 	return failed
