@@ -281,10 +281,7 @@ func (e *evaluation) measure(p pending) (err error) {
 			return err
 		}
 	}
-	j, err := e.journal(t)
-	if err != nil {
-		return err
-	}
+	j := e.journal(t)
 	finished := false
 	defer func() { err = errors.Join(err, j.Close(finished)) }()
 	out, err := e.score(t, j)

@@ -5,15 +5,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/eval"
 	"rag-retrieval-go/internal/filelock"
+	"rag-retrieval-go/internal/stamp"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/plain"
 	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -31,41 +33,52 @@ func identity(c *cli.Context, x scored, s *scorer) (string, error) {
 		}
 		fmt.Fprintln(h)
 	}
-	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		st, err := os.Stat(path) // of what a link points to
+	files, err := modelFiles(x.ref, s.dir)
+	if err != nil {
+		return "", err
+	}
+	for _, path := range files {
+		now, err := stamp.Of(path) // of what a link points to
 		if err != nil {
-			return err
+			return "", err
 		}
-		fmt.Fprintln(h, path, st.Size(), st.ModTime().UnixNano())
-		return nil
-	})
-	return hex.EncodeToString(h.Sum(nil)), err
+		fmt.Fprintln(h, path, now)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// modelFiles lists the files that a model's scores depend on. An ONNX file may stand in a working folder, with everything
+// that is there.
+func modelFiles(ref, dir string) ([]string, error) {
+	files, err := hf.Files(dir)
+	if err != nil || !plain.Is(ref) {
+		return files, err
+	}
+	external, err := onnx.ExternalFiles(ref)
+	return append(append(files, ref), external...), err
 }
 
 // journal opens the scores that an earlier evaluation of the same model on the same data left, or begins them; nil where
 // scores are not kept.
-func (e *evaluation) journal(t mteb.Task) (*eval.Journal, error) {
+func (e *evaluation) journal(t mteb.Task) *eval.Journal {
 	if e.source.identity == "" {
-		return nil, nil
+		return nil
 	}
 	name := fmt.Sprintf("%.24s-%.24s.jsonl", e.source.identity, t.Hash())
 	path, err := runtime.InHome("scores", name)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: a stop would lose what was scored: %v\n", t.Name, err)
-		return nil, nil
+		return nil
 	}
 	j, err := eval.OpenJournal(path, t.Samples, e.c.Bool("fresh"))
 	var held *filelock.Held
 	if errors.As(err, &held) {
 		fmt.Fprintf(os.Stderr, "%s: another evaluation of the same keeps its scores already: %v; a stop of this one would lose what it scored\n", t.Name, held.Holder)
-		return nil, nil
+		return nil
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: a stop would lose what was scored: %v\n", t.Name, err)
-		return nil, nil
+		return nil
 	}
 	j.Warn = func(err error) {
 		fmt.Fprintf(os.Stderr, "%s: a stop would lose what is scored from here on: %v\n", t.Name, err)
@@ -73,5 +86,5 @@ func (e *evaluation) journal(t mteb.Task) (*eval.Journal, error) {
 	if n := len(j.Done()); n > 0 {
 		fmt.Fprintf(os.Stderr, "%s: going on after %d of %d queries; --fresh begins again\n", t.Name, n, len(t.Samples))
 	}
-	return j, nil
+	return j
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -158,7 +157,7 @@ func (s *scorer) openPlain(c *cli.Context, x scored, o scoring.Options) error {
 	m.MaxLen = orElse(c.Int("max-len"), m.MaxLen)
 	m.QueryMaxLen = orElse(c.Int("query-max-len"), m.QueryMaxLen)
 	m.PassageMaxLen = orElse(c.Int("passage-max-len"), m.PassageMaxLen)
-	s.Scorer, s.kind, s.dir, s.close = m, m.Kind, filepath.Dir(x.ref), m.Close
+	s.Scorer, s.kind, s.dir, s.close = m, m.Kind, m.Dir, m.Close
 	return nil
 }
 

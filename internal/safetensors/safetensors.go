@@ -222,8 +222,8 @@ func FromFloat32(name string, values []float32, shape ...int64) Tensor {
 	return t
 }
 
-// Write writes a file and syncs it to disk. It leaves an incomplete file behind where it fails: callers write into
-// temporary folders.
+// Write writes a file. It does not sync it, and leaves an incomplete file behind where it fails: callers write into
+// folders of package atomicdir, which does the rest.
 func Write(path string, metadata map[string]string, tensors []Tensor) (err error) {
 	header, err := encodeHeader(metadata, tensors)
 	if err != nil {
@@ -242,7 +242,7 @@ func Write(path string, metadata map[string]string, tensors []Tensor) (err error
 			return err
 		}
 	}
-	return f.Sync()
+	return nil
 }
 
 func encodeHeader(metadata map[string]string, tensors []Tensor) ([]byte, error) {

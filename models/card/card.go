@@ -124,7 +124,9 @@ func Detectable(dir string) ([]Kind, error) {
 		kinds = append(kinds, Embedding)
 	}
 	for _, name := range []string{"colbert_linear.pt", "colbert_linear.safetensors"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+		if there, err := hf.Exists(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		} else if there {
 			return append(kinds, ColBERT), nil
 		}
 	}

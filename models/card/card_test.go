@@ -1,10 +1,12 @@
 package card
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -43,5 +45,17 @@ func TestDetectable(t *testing.T) {
 	}
 	if _, err := Detectable(t.TempDir()); err == nil || !strings.Contains(err.Error(), "config.json") {
 		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+// A projection that cannot be looked at is an error: taken for absent, the folder would be an embedding model's.
+func TestUnreadableProjection(t *testing.T) {
+	dir := t.TempDir()
+	loop := filepath.Join(dir, "colbert_linear.pt")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	if kinds, err := Detectable(dir); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("%v, %v", kinds, err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"rag-retrieval-go/models/hf"
@@ -46,8 +45,9 @@ func Formats(dir string, k Kind) (prompt.Formats, error) {
 	if k != Reranker {
 		return prompt.Formats{Query: first("query"), Document: first("document", "passage", "corpus")}, nil
 	}
-	if _, err := os.Stat(filepath.Join(dir, "modules.json")); file.Default == nil || err != nil {
-		return prompt.Formats{}, nil // CrossEncoder reads them of folders with modules alone
+	modules, err := hf.Exists(filepath.Join(dir, "modules.json"))
+	if err != nil || file.Default == nil || !modules {
+		return prompt.Formats{}, err // CrossEncoder reads them of folders with modules alone
 	}
 	return prompt.Formats{Query: first(*file.Default)}, nil
 }

@@ -92,7 +92,9 @@ func (m *Model) open() error {
 // findProjection finds the projection's weights: a file of RAG-Retrieval's name, or a Dense module's.
 func (m *Model) findProjection() error {
 	for _, name := range []string{linear + ".safetensors", linear + ".pt"} {
-		if _, err := os.Stat(filepath.Join(m.Dir, name)); err == nil {
+		if there, err := hf.Exists(filepath.Join(m.Dir, name)); err != nil {
+			return err
+		} else if there {
 			return m.useProjection(filepath.Join(m.Dir, name))
 		}
 	}

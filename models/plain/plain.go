@@ -30,6 +30,7 @@ func Is(ref string) bool { return strings.HasSuffix(ref, ".onnx") }
 // Model is an ONNX file with its tokenizer.
 type Model struct {
 	Kind card.Kind
+	Dir  string // of the tokenizer and the configs
 	// Config has an embedding model's pooling and prompts, as its folder says.
 	Config embedding.Config
 	// QueryMaxLen, PassageMaxLen and MaxLen are in tokens: of texts, and of a reranker's pairs.
@@ -57,6 +58,7 @@ func Open(path string, kind card.Kind, o scoring.Options) (*Model, error) {
 	}
 	m := &Model{windows: o.MaxWindow}
 	dir, err := folder(path)
+	m.Dir = dir
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +89,9 @@ func folder(path string) (string, error) {
 	dir := filepath.Dir(path)
 	for _, d := range []string{dir, filepath.Join(dir, "..")} {
 		for _, name := range []string{tokenizer.File, tokenizer.VocabFile} {
-			if _, err := os.Stat(filepath.Join(d, name)); err == nil {
+			if there, err := hf.Exists(filepath.Join(d, name)); err != nil {
+				return "", fmt.Errorf("reading the tokenizer: %w", err)
+			} else if there {
 				return d, nil
 			}
 		}

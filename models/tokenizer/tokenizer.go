@@ -44,7 +44,7 @@ func Open(dir string) (*Tokenizer, error) {
 	path := filepath.Join(dir, File)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, statErr := os.Stat(filepath.Join(dir, VocabFile)); statErr == nil {
+		if _, statErr := os.Stat(filepath.Join(dir, VocabFile)); !errors.Is(statErr, fs.ErrNotExist) {
 			path = filepath.Join(dir, VocabFile)
 			b, err = fromVocabulary(dir)
 		}

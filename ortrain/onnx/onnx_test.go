@@ -64,6 +64,13 @@ func TestExternalData(t *testing.T) {
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "external data") {
 		t.Errorf("loading: %v", err)
 	}
+	if files, err := ExternalFiles(path); err != nil || len(files) != 1 || files[0] != path+".data" {
+		t.Errorf("external files %v, %v", files, err)
+	}
+	check(t, sample().save(path, 1<<30))
+	if files, err := ExternalFiles(path); err != nil || len(files) != 0 {
+		t.Errorf("external files %v of a file that has none, %v", files, err)
+	}
 }
 
 func TestMistakesAreErrors(t *testing.T) {

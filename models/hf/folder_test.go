@@ -1,0 +1,59 @@
+package hf
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"syscall"
+	"testing"
+)
+
+func write(t *testing.T, dir, name, content string) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What cannot be looked at is an error, not absent. As root no permission is missing: a link to itself stands for it.
+func TestExists(t *testing.T) {
+	dir := t.TempDir()
+	loop := filepath.Join(dir, "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{dir: true, filepath.Join(dir, "none"): false} {
+		if there, err := Exists(path); there != want || err != nil {
+			t.Errorf("%s: %v, %v", path, there, err)
+		}
+	}
+	if there, err := Exists(loop); there || !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("%v, %v", there, err)
+	}
+}
+
+// Configs, tokenizer, weights and the modules' files decide what a model computes; nothing else in its folder does.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	want := []string{"config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "modules.json", "tokenizer.json", "1_Pooling/config.json"}
+	for _, name := range append([]string{"result.json", "rows.jsonl", "x/config.json", ".git/config.json", "1_Pooling/sub/config.json"}, want...) {
+		write(t, dir, name, "")
+	}
+	write(t, dir, "modules.json", `[{"path": ""}, {"path": "1_Pooling"}, {"path": "2_Normalize"}, {"path": "../x"}]`)
+	files, err := Files(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		want[i] = filepath.Join(dir, want[i])
+	}
+	if !reflect.DeepEqual(files, want) {
+		t.Errorf("%v, want %v", files, want)
+	}
+	write(t, dir, "modules.json", `[`)
+	if _, err := Files(dir); err == nil {
+		t.Error("modules.json is broken, and nobody says so")
+	}
+}
