@@ -8,5 +8,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ./scripts/setup.sh
+. scripts/setup/path.sh
 out=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}/demo
 exec go run ./scripts/demo --out "$out" "$@"

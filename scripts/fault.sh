@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 kills=${1:-75}
 ./scripts/setup.sh --no-model
+. scripts/setup/path.sh
 work=$(mktemp -d)
 trap 'umount "$work/small" 2> /dev/null || true; rm -rf "$work"' EXIT
 small="" stopped="$work/stopped" fills=0

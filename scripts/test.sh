@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ./scripts/setup.sh
+. scripts/setup/path.sh
 
 step() { printf '== %s\n' "$*"; }
 step gofmt

@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ./scripts/setup.sh
+. scripts/setup/path.sh
 RAG_RETRIEVAL_LONG=1 go test -count=1 -timeout 60m -v -run WholeSets ./eval

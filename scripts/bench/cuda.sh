@@ -8,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 model=${1:-bert-base-uncased}
 work=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}/bench-cuda
 ./scripts/setup.sh --cuda
+. scripts/setup/path.sh
 bin/rag-retrieval doctor
 echo "== the fixtures on CUDA: every gradient and ten losses of every loss, in fp32, fp16 and bf16"
 RAG_RETRIEVAL_TEST_PROVIDER=cuda go test -count=1 ./ortrain/runtime ./models/finetune ./cmd/rag-retrieval
