@@ -3,25 +3,46 @@
 # and fine-tuning beside sentence-transformers. Prints tables. Needs a GPU with 16 GB, and the network.
 #
 #   ./scripts/bench/cuda.sh [MODEL]      # default: bert-base-uncased, from the hub
+#
+#   PROVIDER=cpu   tries the same way without a GPU, less the fixtures, which test.sh checks there
+#   PYTHON         a Python that has scripts/fixtures/requirements.txt, instead of one that is made here
+#   BENCH_PRECISIONS "bf16 fp16 no"   BENCH_LENGTHS 128,256,512   BENCH_BATCH 64   BENCH_STEPS 60   BENCH_RUNS 3
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 model=${1:-bert-base-uncased}
+provider=${PROVIDER:-cuda}
+batch=${BENCH_BATCH:-64} steps=${BENCH_STEPS:-60}
 work=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}/bench-cuda
-./scripts/setup.sh --cuda
+case $provider in
+  cuda) ./scripts/setup.sh --cuda ;;
+  cpu) ./scripts/setup.sh ;;
+  *) echo "cuda.sh: PROVIDER is $provider, want cuda or cpu" >&2; exit 2 ;;
+esac
 . scripts/setup/path.sh
 bin/rag-retrieval doctor
-echo "== the fixtures on CUDA: every gradient and ten losses of every loss, in fp32, fp16 and bf16"
+if [ "$provider" = cuda ]; then
+  echo "== the fixtures on CUDA: every gradient and ten losses of every loss, in fp32, fp16 and bf16"
+fi
+[ "$provider" = cpu ] ||
 RAG_RETRIEVAL_TEST_PROVIDER=cuda go test -count=1 ./ortrain/runtime ./models/finetune ./cmd/rag-retrieval
 mkdir -p "$work"
-[ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q -r scripts/fixtures/requirements.txt
-[ -f "$work/data/train.jsonl" ] || go run ./scripts/godocpairs --out "$work/data"
+python=${PYTHON:-$work/venv/bin/python}
+if [ -z "${PYTHON:-}" ]; then
+  [ -x "$python" ] || python3 -m venv "$work/venv"
+  "$python" -m pip install -q -r scripts/fixtures/requirements.txt
+fi
+# Each run takes steps x batch rows; a file of an earlier call may have fewer.
+rows=$((steps * batch))
+if [ ! -f "$work/data/train.jsonl" ] || [ "$(wc -l <"$work/data/train.jsonl")" -lt $rows ]; then
+  go run ./scripts/godocpairs --train-rows $rows --out "$work/data"
+fi
 if [ ! -d "$model" ]; then # one copy of the model, for both sides
   folder=$work/models/$(basename "$model")
-  [ -f "$folder/config.json" ] || "$work/venv/bin/python" -c 'import sys; from huggingface_hub import snapshot_download
+  [ -f "$folder/config.json" ] || "$python" -c 'import sys; from huggingface_hub import snapshot_download
 snapshot_download(sys.argv[1], local_dir=sys.argv[2], allow_patterns=["*.json", "*.txt", "*.model", "model*.safetensors"])' "$model" "$folder"
   model=$folder
 fi
-for precision in bf16 fp16 no; do
-  "$work/venv/bin/python" scripts/bench/cuda.py --data "$work/data" --model "$model" --precision "$precision"
+for precision in ${BENCH_PRECISIONS:-bf16 fp16 no}; do
+  "$python" scripts/bench/cuda.py --data "$work/data" --model "$model" --precision "$precision" --provider "$provider" \
+    --peer-device "$provider" --lengths "${BENCH_LENGTHS:-128,256,512}" --batch "$batch" --steps "$steps" --runs "${BENCH_RUNS:-3}"
 done
