@@ -55,6 +55,9 @@ case $(uname -s)-$(uname -m) in
   Darwin-arm64) platform=macos-arm64 wheel_platforms="macosx_14_0_arm64" ;;
   *) die "no pinned ONNX Runtime for $(uname -s) $(uname -m): want Linux x86-64, Linux arm64 or macOS arm64" ;;
 esac
+if [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] && ldd --version 2>&1 | grep -qi musl; then
+  die "ONNX Runtime is built for glibc and does not load with musl (Alpine): use another system, or set RAG_RETRIEVAL_ORT_LIB to a library you have"
+fi
 lib=libonnxruntime.so
 [ "$platform" = macos-arm64 ] && lib=libonnxruntime.dylib
 
