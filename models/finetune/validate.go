@@ -261,8 +261,10 @@ func (v *validator) log(x Validation) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(b, '\n'))
-	return err
+	if _, err = f.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return f.Sync() // a checkpoint that lasts through a power cut must find its best validation
 }
 
 // measure gives the loss without dropout over the file's rows in order, and the metrics of the model as it is.
