@@ -136,14 +136,10 @@ func (t *Trainer) load(s state, f *safetensors.File) error {
 // loadTensors fills a flat buffer with the tensors whose names have the prefix.
 func (t *Trainer) loadTensors(f *safetensors.File, prefix string, all []float32) error {
 	return t.set.Layout.Each(all, func(p flat.Param, values []float32) error {
-		saved, err := f.Float32(prefix + p.Name)
-		if err != nil {
-			return err
+		saved, ok := f.Tensor(prefix + p.Name)
+		if !ok {
+			return fmt.Errorf("%s: no tensor %q", f.Path, prefix+p.Name)
 		}
-		if len(saved) != len(values) {
-			return fmt.Errorf("tensor %q has %d elements, the model has %d", prefix+p.Name, len(saved), len(values))
-		}
-		copy(values, saved)
-		return nil
+		return saved.Read(values)
 	})
 }

@@ -150,6 +150,18 @@ func (t *Trainer) bindGradients(b *runtime.Binding) error {
 // read only, and valid until the next step.
 func (t *Trainer) Parameters() ([]float32, error) { return read(t.parameters) }
 
+// BindParameter makes a graph read a parameter, by its name, where the trainer has it.
+func (t *Trainer) BindParameter(b *runtime.Binding, name string) error {
+	offset, dims, err := t.set.Layout.Find(name)
+	if err != nil {
+		return err
+	}
+	return b.View(name, t.parameters, offset, dims...)
+}
+
+// Session are the options that the trainer's sessions run with, its device's memory among them.
+func (t *Trainer) Session() runtime.Options { return t.cfg.Session }
+
 // Fill sets the parameters to what fill writes into a buffer of the layout, which it must write whole.
 func (t *Trainer) Fill(fill func(l *flat.Layout, parameters []float32) error) error {
 	return write(t.parameters, func(values []float32) error { return fill(t.set.Layout, values) })

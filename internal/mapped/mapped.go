@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,4 +41,27 @@ func Close(b []byte) error {
 		return nil
 	}
 	return unix.Munmap(b)
+}
+
+// Forget gives back the memory of the whole pages within a part of what Open gave; they are read from the file again
+// where they are wanted again. The kernel would take them back too, but until then they count as this process's.
+func Forget(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	page := uintptr(unix.Getpagesize())
+	start := uintptr(unsafe.Pointer(&b[0]))
+	skip := (page - start%page) % page
+	if skip >= uintptr(len(b)) {
+		return
+	}
+	whole := (uintptr(len(b)) - skip) / page * page
+	if whole > 0 {
+		_ = unix.Madvise(b[skip:skip+whole], unix.MADV_DONTNEED) // advice only: nothing is lost where it is not taken
+	}
+}
+
+// Offset is where a part of what Open gave begins in the file.
+func Offset(file, part []byte) int64 {
+	return int64(uintptr(unsafe.Pointer(unsafe.SliceData(part))) - uintptr(unsafe.Pointer(unsafe.SliceData(file))))
 }

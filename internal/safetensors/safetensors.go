@@ -31,6 +31,9 @@ type Tensor struct {
 	DType string // "F32", "F16", "BF16", "I64", …
 	Shape []int64
 	Data  []byte
+	// Path and Offset say where Data lies in a mapped file, whose pages Read gives back; Path is empty for other memory.
+	Path   string
+	Offset int64
 }
 
 // File is an open file. Its tensors' data point into the mapped file and die with Close.
@@ -100,6 +103,7 @@ func (f *File) parse() error {
 			return err
 		}
 		starts[name] = start
+		t.Path, t.Offset = f.Path, int64(8+n)+start
 		f.Tensors = append(f.Tensors, t)
 	}
 	sort.Slice(f.Tensors, func(i, j int) bool {
@@ -161,33 +165,101 @@ func (f *File) Float32(name string) ([]float32, error) {
 
 // Float32 gives the tensor's elements; F16 and BF16 are widened, F64 is rounded.
 func (t Tensor) Float32() ([]float32, error) {
-	switch t.DType {
-	case "F32":
-		out := make([]float32, len(t.Data)/4)
-		for i := range out {
-			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.Data[4*i:]))
-		}
-		return out, nil
-	case "F16":
-		out := make([]float32, len(t.Data)/2)
-		for i := range out {
-			out[i] = half(binary.LittleEndian.Uint16(t.Data[2*i:]))
-		}
-		return out, nil
-	case "F64":
-		out := make([]float32, len(t.Data)/8)
-		for i := range out {
-			out[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*i:])))
-		}
-		return out, nil
-	case "BF16":
-		out := make([]float32, len(t.Data)/2)
-		for i := range out {
-			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(t.Data[2*i:])) << 16)
-		}
-		return out, nil
+	f, ok := floats[t.DType]
+	if !ok {
+		return nil, t.notFloat()
 	}
-	return nil, fmt.Errorf("tensor %q has the type %s, want F32, F16, BF16 or F64", t.Name, t.DType)
+	out := make([]float32, len(t.Data)/f.width)
+	return out, t.Read(out)
+}
+
+// floats are the types that Read reads: their width in bytes, and how the elements of data are widened to fill out.
+var floats = map[string]struct {
+	width int
+	widen func(out []float32, data []byte)
+}{
+	"F32": {4, func(out []float32, data []byte) {
+		for i := range out {
+			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+		}
+	}},
+	"F16": {2, func(out []float32, data []byte) {
+		for i := range out {
+			out[i] = half(binary.LittleEndian.Uint16(data[2*i:]))
+		}
+	}},
+	"BF16": {2, func(out []float32, data []byte) {
+		for i := range out {
+			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(data[2*i:])) << 16)
+		}
+	}},
+	"F64": {8, func(out []float32, data []byte) {
+		for i := range out {
+			out[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(data[8*i:])))
+		}
+	}},
+}
+
+func (t Tensor) notFloat() error {
+	return fmt.Errorf("tensor %q has the type %s, want F32, F16, BF16 or F64", t.Name, t.DType)
+}
+
+// readAtOnce is how many elements Read widens before it gives their pages back.
+const readAtOnce = 4 << 20
+
+// Read fills values, as many as the tensor has, with its elements as Float32 does. Of a mapped file only a few megabytes
+// are in memory at a time.
+func (t Tensor) Read(values []float32) error {
+	f, ok := floats[t.DType]
+	if !ok {
+		return t.notFloat()
+	}
+	if len(t.Data) != f.width*len(values) {
+		return fmt.Errorf("tensor %q has %d elements, want %d", t.Name, len(t.Data)/f.width, len(values))
+	}
+	for data := t.Data; len(values) > 0; {
+		n := min(readAtOnce, len(values))
+		f.widen(values[:n], data)
+		t.forget(data[:n*f.width])
+		values, data = values[n:], data[n*f.width:]
+	}
+	return nil
+}
+
+// Finite says whether all elements are finite, and else gives the first that is not.
+func (t Tensor) Finite() error {
+	f, ok := floats[t.DType]
+	if !ok {
+		return t.notFloat()
+	}
+	values := make([]float32, min(readAtOnce/16, len(t.Data)/f.width))
+	for data, at := t.Data, 0; len(data) > 0; {
+		n := min(len(values), len(data)/f.width)
+		f.widen(values[:n], data)
+		if i := notFinite(values[:n]); i >= 0 {
+			return fmt.Errorf("tensor %q: element %d is %g", t.Name, at+i, values[i])
+		}
+		t.forget(data[:n*f.width])
+		data, at = data[n*f.width:], at+n
+	}
+	return nil
+}
+
+// notFinite is the index of the first value that is not finite; -1: all are.
+func notFinite(values []float32) int {
+	for i, v := range values {
+		if v-v != 0 { // of an infinity or a NaN: a NaN
+			return i
+		}
+	}
+	return -1
+}
+
+// forget gives back the pages of a part of Data that has been read.
+func (t Tensor) forget(part []byte) {
+	if t.Path != "" {
+		mapped.Forget(part)
+	}
 }
 
 // half widens an IEEE 754 binary16 number.

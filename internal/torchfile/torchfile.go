@@ -254,6 +254,7 @@ func (f *File) tensor(name string, t *tensor, storage []byte) (safetensors.Tenso
 	}
 	if contiguous(t) {
 		x.Data = storage[t.offset*width : (t.offset+count)*width]
+		x.Path, x.Offset = f.Path, mapped.Offset(f.mapped, x.Data)
 		return x, nil
 	}
 	if f.copied += count * width; f.copied > 4*int64(len(f.mapped)) {

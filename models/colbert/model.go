@@ -160,8 +160,8 @@ func (m *Model) linearParams() []flat.Param {
 // Params lists the trainable tensors.
 func (m *Model) Params() []flat.Param { return append(m.Encoder.Params(), m.linearParams()...) }
 
-// Fill reads the parameters of a flat buffer from the folder.
-func (m *Model) Fill(l *flat.Layout, buffer []float32) error {
+// Fill hands over the parameters of the folder.
+func (m *Model) Fill(to hf.Target) error {
 	w, err := hf.OpenWeights(m.Dir)
 	if err != nil {
 		return err
@@ -171,36 +171,30 @@ func (m *Model) Fill(l *flat.Layout, buffer []float32) error {
 	if err != nil {
 		return err
 	}
+	params := m.Params()
+	if m.projection != "" {
+		params = m.Encoder.Params()
+		if err := m.fillProjection(to); err != nil {
+			return err
+		}
+	}
 	names := m.Encoder.Names(prefix)
-	err = w.Fill(l, buffer, names, func(p flat.Param, values []float32) error {
+	return w.Fill(to, params, names, func(p flat.Param, values []float32) error {
 		if !strings.HasPrefix(p.Name, linear+".") {
 			return fmt.Errorf("%s: no tensor %q", w.Path, names(p.Name)[0])
 		}
 		hf.Uniform(values, m.seed, p.Name, m.Encoder.HiddenSize)
 		return nil
 	})
-	if err != nil || m.projection == "" {
-		return err
-	}
-	return m.fillProjection(l, buffer)
 }
 
-func (m *Model) fillProjection(l *flat.Layout, buffer []float32) error {
+func (m *Model) fillProjection(to hf.Target) error {
 	w, err := hf.OpenFile(m.projection)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	for _, p := range m.linearParams() {
-		values, err := w.Float32(projectionPrefix(w)+strings.TrimPrefix(p.Name, linear+"."), p.Dims...)
-		if err != nil {
-			return err
-		}
-		to, err := l.View(buffer, p.Name)
-		if err != nil {
-			return err
-		}
-		copy(to, values)
-	}
-	return nil
+	return w.Fill(to, m.linearParams(), func(param string) []string {
+		return []string{projectionPrefix(w) + strings.TrimPrefix(param, linear+".")}
+	}, nil)
 }

@@ -9,7 +9,6 @@ import (
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
-	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -32,14 +31,14 @@ type Text struct {
 }
 
 // NewScorer loads the model's weights into a session.
-func NewScorer(m *Model, o scoring.Options) (*Scorer, error) { return newScorer(m, m.Fill, o) }
+func NewScorer(m *Model, o scoring.Options) (*Scorer, error) { return newScorer(m, nil, o) }
 
-// newScorer takes the weights from fill.
-func newScorer(m *Model, fill func(*flat.Layout, []float32) error, o scoring.Options) (*Scorer, error) {
+// newScorer takes the weights from a trainer, or where it is nil from the folder.
+func newScorer(m *Model, t *ortrain.Trainer, o scoring.Options) (*Scorer, error) {
 	s := &Scorer{m: m, windows: o.MaxWindow}
 	var err error
 	s.encoding, err = scoring.New(scoring.Graph{
-		Name: "colbert encoding", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
+		Name: "colbert encoding", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill, Trainer: t,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
 			return m.project(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
 		},

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
@@ -118,7 +119,7 @@ func TestSaveKeepsTheRules(t *testing.T) {
 		layout, err := flat.NewLayout(m.Params())
 		check(t, err)
 		parameters := make([]float32, layout.Total)
-		check(t, m.Fill(layout, parameters))
+		check(t, m.Fill(hf.Buffer{Layout: layout, Data: parameters}))
 		dir := filepath.Join(t.TempDir(), "saved")
 		check(t, m.Save(dir, card.Card{QueryMaxLen: lengths[0], PassageMaxLen: lengths[1]}, layout, parameters))
 		saved, err := Open(dir)
@@ -128,7 +129,7 @@ func TestSaveKeepsTheRules(t *testing.T) {
 			t.Errorf("%s: saved with %+v, %d and %d tokens", name, saved.Rules, saved.QueryMaxLen, saved.PassageMaxLen)
 		}
 		again := make([]float32, layout.Total)
-		check(t, saved.Fill(layout, again))
+		check(t, saved.Fill(hf.Buffer{Layout: layout, Data: again}))
 		if !reflect.DeepEqual(parameters, again) {
 			t.Errorf("%s: the weights changed in saving", name)
 		}

@@ -12,6 +12,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -52,7 +53,7 @@ func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 	if t.m.projection == "" {
 		fmt.Fprintf(os.Stderr, "the base model has no projection yet: one of width %d starts at random\n", t.m.Dim)
 	}
-	return t.m.Fill(l, parameters)
+	return t.m.Fill(hf.Buffer{Layout: l, Data: parameters})
 }
 
 // distils says whether the loss reads a teacher's scores.

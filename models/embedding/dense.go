@@ -64,25 +64,14 @@ func readDense(dir, path string) (*Dense, error) {
 	return d, nil
 }
 
-// read fills the layer's parameters from the module's own weights.
-func (d *Dense) read(dir string, l *flat.Layout, buffer []float32) error {
+// fill hands over the layer's parameters from the module's own weights.
+func (d *Dense) fill(dir string, to hf.Target) error {
 	w, err := hf.OpenWeights(dir)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	for _, p := range d.params() {
-		values, err := w.Float32(strings.TrimPrefix(p.Name, "dense."), p.Dims...)
-		if err != nil {
-			return err
-		}
-		to, err := l.View(buffer, p.Name)
-		if err != nil {
-			return err
-		}
-		copy(to, values)
-	}
-	return nil
+	return w.Fill(to, d.params(), func(param string) []string { return []string{strings.TrimPrefix(param, "dense.")} }, nil)
 }
 
 // startDense gives what fills the parameters that the encoder's weights do not have. An encoder's own tensor that is
@@ -92,9 +81,7 @@ func (m *Model) startDense(w *hf.Weights, prefix string) func(p flat.Param, valu
 		if !strings.HasPrefix(p.Name, denseLayer) {
 			return fmt.Errorf("%s: no tensor %q", w.Path, m.Encoder.Names(prefix)(p.Name)[0])
 		}
-		if m.Config.Dense.Path == "" {
-			hf.Uniform(values, m.Config.Dense.Seed, p.Name, m.Config.Dense.In)
-		}
+		hf.Uniform(values, m.Config.Dense.Seed, p.Name, m.Config.Dense.In)
 		return nil
 	}
 }

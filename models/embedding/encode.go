@@ -7,7 +7,6 @@ import (
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
-	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -21,12 +20,12 @@ type Encoder struct {
 }
 
 // NewEncoder loads the model's weights into a session.
-func NewEncoder(m *Model, o scoring.Options) (*Encoder, error) { return newEncoder(m, m.Fill, o) }
+func NewEncoder(m *Model, o scoring.Options) (*Encoder, error) { return newEncoder(m, nil, o) }
 
-// newEncoder takes the weights from fill.
-func newEncoder(m *Model, fill func(*flat.Layout, []float32) error, o scoring.Options) (*Encoder, error) {
+// newEncoder takes the weights from a trainer, or where it is nil from the folder.
+func newEncoder(m *Model, t *ortrain.Trainer, o scoring.Options) (*Encoder, error) {
 	s, err := scoring.New(scoring.Graph{
-		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: fill,
+		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill, Trainer: t,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
 			pooling := m.Config.pooling(g)
 			return m.Config.pool(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, m.Config.wanted(pooling)), pooling)

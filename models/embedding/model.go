@@ -65,9 +65,9 @@ func (m *Model) Params() []flat.Param {
 	return params
 }
 
-// Fill reads the parameters of a flat buffer from the folder. A dense layer that the folder does not have starts at
+// Fill hands over the parameters of the folder. A dense layer that the folder does not have starts at
 // seeded random numbers, as torch.nn.Linear's.
-func (m *Model) Fill(l *flat.Layout, buffer []float32) error {
+func (m *Model) Fill(to hf.Target) error {
 	w, err := hf.OpenWeights(m.Dir)
 	if err != nil {
 		return err
@@ -77,13 +77,14 @@ func (m *Model) Fill(l *flat.Layout, buffer []float32) error {
 	if err != nil {
 		return err
 	}
-	if err := w.Fill(l, buffer, m.Encoder.Names(prefix), m.startDense(w, prefix)); err != nil {
-		return err
+	params, d := m.Params(), m.Config.Dense
+	if d != nil && d.Path != "" {
+		params = m.Encoder.Params()
+		if err := d.fill(filepath.Join(m.Dir, d.Path), to); err != nil {
+			return err
+		}
 	}
-	if d := m.Config.Dense; d != nil && d.Path != "" {
-		return d.read(filepath.Join(m.Dir, d.Path), l, buffer)
-	}
-	return nil
+	return w.Fill(to, params, m.Encoder.Names(prefix), m.startDense(w, prefix))
 }
 
 // rows makes a text's tokens, see scoring.Rows: every path to the model goes through it.

@@ -8,6 +8,7 @@ import (
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain"
 )
 
 // Scorer scores samples by the cosine of vectors.
@@ -56,9 +57,9 @@ func dot(a, b []float32) float32 {
 	return float32(sum)
 }
 
-// Score scores samples with the parameters of a run.
-func (t *Task) Score(ctx context.Context, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
-	e, err := newEncoder(t.m, scoring.From(parameters), scoring.Options{Options: t.c.Session()})
+// Score scores samples with the parameters that a trainer has now, where it computes.
+func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, samples []mteb.Sample) (scores [][]float32, err error) {
+	e, err := newEncoder(t.m, run, scoring.Options{Options: run.Session()})
 	if err != nil {
 		return nil, err
 	}

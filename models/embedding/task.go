@@ -11,6 +11,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -91,7 +92,9 @@ func (t *Task) open() (err error) {
 func (t *Task) Close() error { return errors.Join(t.m.Close(), t.teacher.Close()) }
 
 // Fill reads the base model's weights.
-func (t *Task) Fill(l *flat.Layout, parameters []float32) error { return t.m.Fill(l, parameters) }
+func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
+	return t.m.Fill(hf.Buffer{Layout: l, Data: parameters})
+}
 
 // Least is two for losses that compare the examples of a batch.
 func (t *Task) Least() int {

@@ -57,7 +57,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		if got := encodertest.IDs(b[0]); !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v: training reads %v, want %v", c, got, want)
 		}
-		e, err := newEncoder(m, m.Fill, scoring.Options{Options: runtime.Options{Threads: 1}})
+		e, err := newEncoder(m, nil, scoring.Options{Options: runtime.Options{Threads: 1}})
 		check(t, err)
 		defer e.Close()
 		if got := scored(t, Scorer{e, 9, 10}, samples); !sameRows(got, want) {

@@ -62,7 +62,7 @@ func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error 
 	if err != nil {
 		return err
 	}
-	return w.Fill(l, buffer, c.Names(prefix), nil)
+	return w.Fill(hf.Buffer{Layout: l, Data: buffer}, c.Params(), c.Names(prefix), nil)
 }
 
 // WriteWeights writes the folder's own tensors with the encoder's trained ones in their place: those that were not trained

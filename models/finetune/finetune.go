@@ -43,8 +43,8 @@ type Task interface {
 	Least() int
 	// Collate makes the micro-batches of a batch of examples, one unless chunk_tokens can split it without loss.
 	Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error)
-	// Score scores each sample's candidates with these parameters.
-	Score(ctx context.Context, parameters []float32, samples []mteb.Sample) ([][]float32, error)
+	// Score scores each sample's candidates with the parameters that the trainer has now.
+	Score(ctx context.Context, t *ortrain.Trainer, samples []mteb.Sample) ([][]float32, error)
 	// Save writes the model with these parameters as a folder; the card's fields of the run are filled in.
 	Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error
 	Close() error

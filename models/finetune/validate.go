@@ -288,11 +288,7 @@ func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
 		}
 	}
 	x.Loss /= float64(max(1, rows)) // groups without a difference do not count
-	parameters, err := t.Parameters()
-	if err != nil {
-		return x, err
-	}
-	scores, err := v.r.task.Score(v.ctx, parameters, v.samples)
+	scores, err := v.r.task.Score(v.ctx, t, v.samples)
 	if err != nil {
 		return x, err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,28 +146,6 @@ func (w *Weights) Tensor(name string) (safetensors.Tensor, bool) {
 	return w.Tensors[i], true
 }
 
-// Float32 reads a tensor of the given shape. One that is missing, has another shape or holds a number that is not
-// finite is an error that names it.
-func (w *Weights) Float32(name string, shape ...int64) ([]float32, error) {
-	t, ok := w.Tensor(name)
-	if !ok {
-		return nil, fmt.Errorf("%s: no tensor %q", w.Path, name)
-	}
-	if !slices.Equal(t.Shape, shape) {
-		return nil, fmt.Errorf("%s: tensor %q has the shape %v, config.json says %v", w.Path, name, t.Shape, shape)
-	}
-	values, err := t.Float32()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", w.Path, err)
-	}
-	for i, v := range values {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, fmt.Errorf("%s: tensor %q: element %d is %g", w.Path, name, i, v)
-		}
-	}
-	return values, nil
-}
-
 // Close closes the files.
 func (w *Weights) Close() error {
 	if w == nil {
@@ -185,26 +162,47 @@ func (w *Weights) Close() error {
 // Names gives the tensors of a checkpoint that make up one parameter, laid end to end.
 type Names func(param string) []string
 
-// Fill reads the parameters of a flat buffer. start fills a parameter none of whose tensors is there; nil makes that
-// an error.
-func (w *Weights) Fill(l *flat.Layout, buffer []float32, names Names, start func(p flat.Param, values []float32) error) error {
-	return l.Each(buffer, func(p flat.Param, values []float32) error {
+// Fill hands parameters over to a target. A tensor that is missing or has another shape than the parameter is an error
+// that names it. start fills a parameter none of whose tensors is there; nil makes that an error.
+func (w *Weights) Fill(to Target, params []flat.Param, names Names, start func(p flat.Param, values []float32) error) error {
+	for _, p := range params {
 		parts := names(p.Name)
 		if start != nil && !slices.ContainsFunc(parts, w.Has) {
-			return start(p, values)
-		}
-		want := slices.Clone(p.Dims)
-		want[0] /= int64(len(parts))
-		share := len(values) / len(parts)
-		for i, name := range parts {
-			read, err := w.Float32(name, want...)
+			values, err := to.Values(p)
 			if err != nil {
 				return err
 			}
-			copy(values[i*share:], read)
+			if err := start(p, values); err != nil {
+				return err
+			}
+			continue
 		}
-		return nil
-	})
+		if err := w.take(to, p, parts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take hands over the tensors of one parameter.
+func (w *Weights) take(to Target, p flat.Param, parts []string) error {
+	want := slices.Clone(p.Dims)
+	want[0] /= int64(len(parts))
+	tensors := make([]safetensors.Tensor, len(parts))
+	for i, name := range parts {
+		t, ok := w.Tensor(name)
+		if !ok {
+			return fmt.Errorf("%s: no tensor %q", w.Path, name)
+		}
+		if !slices.Equal(t.Shape, want) {
+			return fmt.Errorf("%s: tensor %q has the shape %v, config.json says %v", w.Path, name, t.Shape, want)
+		}
+		tensors[i] = t
+	}
+	if err := to.Take(p, tensors); err != nil {
+		return fmt.Errorf("%s: %w", w.Path, err)
+	}
+	return nil
 }
 
 // FromLayout sees some parameters of a flat buffer as a checkpoint's tensors.

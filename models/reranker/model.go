@@ -114,17 +114,17 @@ func (m *Model) names(prefix string) hf.Names {
 	}
 }
 
-// Fill reads the parameters of a flat buffer from the folder, which must have a classifier.
-func (m *Model) Fill(l *flat.Layout, buffer []float32) error {
-	return m.fill(l, buffer, func(p flat.Param, _ []float32) error {
+// Fill hands over the parameters of the folder, which must have a classifier.
+func (m *Model) Fill(to hf.Target) error {
+	return m.fill(to, func(p flat.Param, _ []float32) error {
 		return fmt.Errorf("%s has no tensor %q: not a reranker, or not a whole one", m.Dir, p.Name)
 	})
 }
 
 // Start is Fill for a base model: a head that it lacks starts at seeded random numbers, as transformers starts it. It
 // gives the names of those tensors.
-func (m *Model) Start(l *flat.Layout, buffer []float32, seed uint64) (fresh []string, err error) {
-	err = m.fill(l, buffer, func(p flat.Param, values []float32) error {
+func (m *Model) Start(to hf.Target, seed uint64) (fresh []string, err error) {
+	err = m.fill(to, func(p flat.Param, values []float32) error {
 		if !m.head.has(p.Name) {
 			return fmt.Errorf("%s has no tensor %q", m.Dir, p.Name)
 		}
@@ -139,7 +139,7 @@ func (m *Model) Start(l *flat.Layout, buffer []float32, seed uint64) (fresh []st
 	return fresh, err
 }
 
-func (m *Model) fill(l *flat.Layout, buffer []float32, missing func(p flat.Param, values []float32) error) error {
+func (m *Model) fill(to hf.Target, missing func(p flat.Param, values []float32) error) error {
 	w, err := hf.OpenWeights(m.Dir)
 	if err != nil {
 		return err
@@ -152,5 +152,5 @@ func (m *Model) fill(l *flat.Layout, buffer []float32, missing func(p flat.Param
 	if t, ok := w.Tensor(m.head.out + ".weight"); ok && len(t.Shape) == 2 && t.Shape[0] != 1 {
 		return fmt.Errorf("%s: the classifier has %d labels, want 1", w.Path, t.Shape[0])
 	}
-	return w.Fill(l, buffer, m.names(prefix), missing)
+	return w.Fill(to, m.Params(), m.names(prefix), missing)
 }

@@ -6,6 +6,7 @@ import (
 
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain"
 )
 
 // SampleScorer scores samples by logits.
@@ -23,9 +24,9 @@ func (r SampleScorer) Score(ctx context.Context, samples []mteb.Sample, from int
 	return c.Score(ctx, samples, from, progress, emit)
 }
 
-// Score scores samples with the parameters of a run.
-func (t *Task) Score(ctx context.Context, parameters []float32, samples []mteb.Sample) (scores [][]float32, err error) {
-	s, err := newScorer(t.m, scoring.From(parameters), scoring.Options{Options: t.c.Session()})
+// Score scores samples with the parameters that a trainer has now, where it computes.
+func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, samples []mteb.Sample) (scores [][]float32, err error) {
+	s, err := newScorer(t.m, run, scoring.Options{Options: run.Session()})
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -48,7 +49,7 @@ func (t *Task) Close() error { return t.m.Close() }
 
 // Fill reads the base model's weights; a head that it lacks is new.
 func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
-	fresh, err := t.m.Start(l, parameters, t.c.Seed)
+	fresh, err := t.m.Start(hf.Buffer{Layout: l, Data: parameters}, t.c.Seed)
 	if err == nil && len(fresh) > 0 {
 		fmt.Fprintf(os.Stderr, "the base model has no score yet: %d tensors start at random (%s …)\n", len(fresh), fresh[0])
 	}

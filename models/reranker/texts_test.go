@@ -52,7 +52,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		if got := encodertest.IDs(b[0]); !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v: training reads\n%v, want\n%v", c, got, want)
 		}
-		s, err := newScorer(task.m, task.m.Fill, scoring.Options{Options: runtime.Options{Threads: 1}})
+		s, err := newScorer(task.m, nil, scoring.Options{Options: runtime.Options{Threads: 1}})
 		check(t, err)
 		defer s.Close()
 		if got := read(t, s, samples); !reflect.DeepEqual(sortedRows(got), sortedRows(want)) {

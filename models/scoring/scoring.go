@@ -8,6 +8,7 @@ import (
 
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
@@ -34,8 +35,10 @@ type Graph struct {
 	Name    string
 	Encoder encoder.Config
 	Params  []flat.Param
-	// Fill reads the parameters into a flat buffer.
-	Fill func(l *flat.Layout, buffer []float32) error
+	// Fill hands over the parameters of a model's folder.
+	Fill func(to hf.Target) error
+	// Trainer has the parameters instead, where a model in training is to be measured.
+	Trainer *ortrain.Trainer
 	// Build makes the output of packed texts.
 	Build func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value
 }
@@ -46,26 +49,56 @@ type Session struct {
 	binding *runtime.Binding
 }
 
-// New loads a graph. Weights are constants in it, so that ONNX Runtime packs them once.
+// New loads a graph. A folder's weights are constants in it, so that ONNX Runtime packs them once. A trainer's are inputs,
+// bound to the memory that the trainer has them in: a validation copies none, and sees every step.
 func New(x Graph, o Options) (*Session, error) {
-	layout, err := flat.NewLayout(x.Params)
-	if err != nil {
-		return nil, err
-	}
-	weights, err := runtime.NewBuffer(int(layout.Total))
-	if err != nil {
-		return nil, err
-	}
-	defer weights.Close()
-	if err := x.Fill(layout, weights.Data); err != nil {
-		return nil, err
-	}
 	g := onnx.NewGraph(x.Name)
-	g.Output(output, x.Build(g, Constants(g, layout, weights.Data), encoder.NewPackedLayout(g, x.Encoder, Groups)))
+	weights, err := x.weights(g, o)
+	if err != nil {
+		return nil, err
+	}
+	g.Output(output, x.Build(g, weights, encoder.NewPackedLayout(g, x.Encoder, Groups)))
 	if g.Err() == nil && o.Int8 {
 		g.QuantizeWeights()
 	}
-	return open(g, o.Options)
+	s, err := open(g, o.Options)
+	if err != nil || x.Trainer == nil {
+		return s, err
+	}
+	for _, p := range x.Params {
+		if err := x.Trainer.BindParameter(s.binding, p.Name); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
+}
+
+// weights adds the parameters to the graph.
+func (x Graph) weights(g *onnx.Graph, o Options) (encoder.Weights, error) {
+	if x.Trainer == nil {
+		c := newConstants(o.Int8)
+		if err := x.Fill(c); err != nil {
+			return nil, err
+		}
+		return c.weights(g), nil
+	}
+	values := map[string]*onnx.Value{}
+	for _, p := range x.Params {
+		values[p.Name] = p.Input(g)
+	}
+	return lookup(g, values), nil
+}
+
+// lookup finds the values of parameters.
+func lookup(g *onnx.Graph, values map[string]*onnx.Value) encoder.Weights {
+	return func(name string) *onnx.Value {
+		v, ok := values[name]
+		if !ok {
+			g.Fail("the model has no parameter %q", name)
+			v = g.Const(onnx.Floats(nil, 0))
+		}
+		return v
+	}
 }
 
 // NewPlain loads a graph without weights.
@@ -77,29 +110,18 @@ func NewPlain(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Opti
 
 // open loads a graph that is built.
 func open(g *onnx.Graph, o runtime.Options) (*Session, error) {
-	model, err := g.Bytes()
+	model, weights, err := g.Detached()
 	if err != nil {
 		return nil, err
 	}
 	s := &Session{}
-	if s.session, err = runtime.NewSession(model, o); err != nil {
+	if s.session, err = runtime.NewSessionWithWeights(model, weights, o); err != nil {
 		return nil, err
 	}
 	if s.binding, err = s.session.NewBinding(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
-}
-
-// From fills a buffer from one of the same layout, as a trainer has it.
-func From(parameters []float32) func(l *flat.Layout, buffer []float32) error {
-	return func(_ *flat.Layout, buffer []float32) error {
-		if len(buffer) != len(parameters) {
-			return fmt.Errorf("%d parameters for a model of %d", len(parameters), len(buffer))
-		}
-		copy(buffer, parameters)
-		return nil
-	}
 }
 
 // Constants makes the parameters of a flat buffer constants of a graph. They share the buffer's memory, which must

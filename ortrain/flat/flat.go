@@ -76,6 +76,15 @@ func (l *Layout) View(buffer []float32, name string) ([]float32, error) {
 	return l.at(buffer, i), nil
 }
 
+// Find gives where the tensor called name begins, and its dimensions.
+func (l *Layout) Find(name string) (offset int64, dims []int64, err error) {
+	i, ok := l.index[name]
+	if !ok {
+		return 0, nil, fmt.Errorf("no parameter named %q", name)
+	}
+	return l.Offsets[i], l.Params[i].Dims, nil
+}
+
 // Dims are the dimensions of the tensor called name; nil if there is none.
 func (l *Layout) Dims(name string) []int64 {
 	i, ok := l.index[name]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -51,8 +52,49 @@ func (g *Graph) save(path string, limit int64) error {
 	return os.WriteFile(path, b, 0o644)
 }
 
+// Detached is the graph as an ONNX file without its large weights, so that there is no size that a protobuf cannot hold.
+// Weights that lie in files are named there by paths from Root; the others are given to a session beside the file, see
+// runtime.NewSessionWithWeights.
+func (g *Graph) Detached() (model []byte, weights []*Value, err error) {
+	m, err := g.Proto()
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, t := range m.Graph.Initializer {
+		if len(t.RawData) >= externalLeast {
+			moveOutside(t, "memory", 0, int64(len(t.RawData)))
+			weights = append(weights, g.Consts[i])
+		}
+	}
+	model, err = marshal(m)
+	return model, weights, err
+}
+
+// Root is the folder that the paths of weights in files count from: ONNX allows no absolute ones.
+const Root = "/"
+
+// location is the file's path as ONNX writes it.
+func (f *FileRange) location() string { return strings.TrimPrefix(filepath.ToSlash(f.Path), Root) }
+
+// size is the number of bytes of a tensor.
+func (t *Tensor) size() int64 { return Elements(t.Dims) * int64(t.DType.Size()) }
+
+// externalLeast is the size in bytes from which a weight may lie outside of the file: shapes and scales stay inside,
+// where ONNX Runtime's optimizers read them.
+const externalLeast = 1024
+
 // externalAlignment is what ONNX recommends for memory-mapped external data.
 const externalAlignment = 4096
+
+// moveOutside makes an initializer external data: length bytes at an offset of the file at location.
+func moveOutside(t *onnxpb.TensorProto, location string, offset, length int64) {
+	t.ExternalData = []*onnxpb.StringStringEntryProto{
+		{Key: "location", Value: location},
+		{Key: "offset", Value: fmt.Sprint(offset)},
+		{Key: "length", Value: fmt.Sprint(length)},
+	}
+	t.DataLocation, t.RawData = onnxpb.TensorProto_EXTERNAL, nil
+}
 
 // saveExternal moves the larger initializers of m into the file at path.
 func saveExternal(m *onnxpb.ModelProto, path string) (err error) {
@@ -67,20 +109,16 @@ func saveExternal(m *onnxpb.ModelProto, path string) (err error) {
 	}()
 	offset := int64(0)
 	for _, t := range m.Graph.Initializer {
-		if len(t.RawData) < 1024 {
+		if len(t.RawData) < externalLeast {
 			continue
 		}
 		offset = (offset + externalAlignment - 1) / externalAlignment * externalAlignment
 		if _, err := f.WriteAt(t.RawData, offset); err != nil {
 			return err
 		}
-		t.ExternalData = []*onnxpb.StringStringEntryProto{
-			{Key: "location", Value: filepath.Base(path)},
-			{Key: "offset", Value: fmt.Sprint(offset)},
-			{Key: "length", Value: fmt.Sprint(len(t.RawData))},
-		}
-		offset += int64(len(t.RawData))
-		t.DataLocation, t.RawData = onnxpb.TensorProto_EXTERNAL, nil
+		length := int64(len(t.RawData))
+		moveOutside(t, filepath.Base(path), offset, length)
+		offset += length
 	}
 	return nil
 }

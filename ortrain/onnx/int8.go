@@ -44,7 +44,7 @@ func (n *Node) quantizable() bool {
 		return false
 	}
 	w := n.Inputs[1].Const
-	return w != nil && w.DType == Float32 && min(w.Dims[0], w.Dims[1]) >= int8Least
+	return w != nil && w.File == nil && w.DType == Float32 && min(w.Dims[0], w.Dims[1]) >= int8Least
 }
 
 // quantize appends a layer's integer product, whose result takes the place of the layer's.

@@ -77,6 +77,11 @@ func valueInfo(v *Value) *onnxpb.ValueInfoProto {
 }
 
 func tensorProto(name string, t *Tensor) *onnxpb.TensorProto {
+	if t.File != nil {
+		p := &onnxpb.TensorProto{Name: name, Dims: t.Dims, DataType: int32(t.DType)}
+		moveOutside(p, t.File.location(), t.File.Offset, t.size())
+		return p
+	}
 	return &onnxpb.TensorProto{Name: name, Dims: t.Dims, DataType: int32(t.DType), RawData: t.Raw}
 }
 

@@ -259,6 +259,14 @@ type Tensor struct {
 	DType DType
 	Dims  []int64
 	Raw   []byte
+	// File says that the elements lie in a file instead of Raw.
+	File *FileRange
+}
+
+// FileRange is where a tensor's elements begin in a file.
+type FileRange struct {
+	Path   string // absolute, without symbolic links
+	Offset int64
 }
 
 // Elements is the product of dims.
@@ -276,7 +284,7 @@ func Floats(values []float32, dims ...int64) *Tensor {
 	for i, v := range values {
 		binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(v))
 	}
-	return &Tensor{Float32, dims, raw}
+	return &Tensor{DType: Float32, Dims: dims, Raw: raw}
 }
 
 // Doubles makes a float64 tensor; no dims make a scalar.
@@ -285,13 +293,13 @@ func Doubles(values []float64, dims ...int64) *Tensor {
 	for i, v := range values {
 		binary.LittleEndian.PutUint64(raw[8*i:], math.Float64bits(v))
 	}
-	return &Tensor{Float64, dims, raw}
+	return &Tensor{DType: Float64, Dims: dims, Raw: raw}
 }
 
 // Filled makes a tensor of a float type whose elements are all x; no dims make a scalar.
 func Filled(d DType, x float64, dims ...int64) *Tensor {
 	one := element(d, x)
-	return &Tensor{d, dims, bytes.Repeat(one, int(Elements(dims)))}
+	return &Tensor{DType: d, Dims: dims, Raw: bytes.Repeat(one, int(Elements(dims)))}
 }
 
 // element is a number of a float type, as tensors hold it.
@@ -315,7 +323,7 @@ func Ints(values []int64, dims ...int64) *Tensor {
 	for i, v := range values {
 		binary.LittleEndian.PutUint64(raw[8*i:], uint64(v))
 	}
-	return &Tensor{Int64, dims, raw}
+	return &Tensor{DType: Int64, Dims: dims, Raw: raw}
 }
 
 // Int64s reads an int64 tensor's elements.

@@ -56,6 +56,15 @@ char *rr_tensor(rr_device *d, void *p, size_t bytes, const int64_t *dims, size_t
 
 void rr_release(rr_device *d, OrtValue *v) { d->api->ReleaseValue(v); }
 
+char *rr_weight(rr_device *d, void *options, const char *name, void *p, size_t bytes, const int64_t *dims, size_t rank, int type) {
+  OrtValue *value = NULL;
+  char *e = rr_tensor(d, p, bytes, dims, rank, type, &value);
+  if (e) return e;
+  e = told(d->api, d->api->AddExternalInitializers((OrtSessionOptions *)options, &name, (const OrtValue *const *)&value, 1));
+  d->api->ReleaseValue(value); // the options keep a reference
+  return e;
+}
+
 char *rr_wait(rr_device *d, void *binding) { return told(d->api, d->api->SynchronizeBoundInputs((OrtIoBinding *)binding)); }
 
 char *rr_close(rr_device *d, int shared) {

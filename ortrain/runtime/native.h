@@ -1,5 +1,6 @@
 // The calls of ONNX Runtime's C interface that onnxruntime_go lacks: memory of a device, tensors over it, one arena
-// for all sessions, waiting for copies of inputs, and libraries loaded by path. Each gives NULL, or a message to be freed with free().
+// for all sessions, weights outside of a graph's file, waiting for copies of inputs, and libraries loaded by path. Each
+// gives NULL, or a message to be freed with free().
 #include <stdlib.h>
 
 #include "onnxruntime_c_api.h"
@@ -24,6 +25,9 @@ char *rr_free(rr_device *d, void *p);
 // rr_tensor makes a value over memory of the device, which it does not own.
 char *rr_tensor(rr_device *d, void *p, size_t bytes, const int64_t *dims, size_t rank, int type, OrtValue **out);
 void rr_release(rr_device *d, OrtValue *v);
+// rr_weight gives the session that is made with these options an initializer whose data lie outside of the graph's file. The
+// session copies them while it is made.
+char *rr_weight(rr_device *d, void *options, const char *name, void *p, size_t bytes, const int64_t *dims, size_t rank, int type);
 // rr_wait waits until the inputs of a binding are where the session reads them.
 char *rr_wait(rr_device *d, void *binding);
 char *rr_close(rr_device *d, int shared);

@@ -1,0 +1,99 @@
+package scoring
+
+import (
+	"path/filepath"
+
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// constants is the hf.Target that makes parameters constants of a graph. Those that lie in a file stay there: ONNX Runtime
+// maps them, see runtime.NewSessionWithWeights.
+type constants struct {
+	int8   bool
+	files  map[string][]part
+	values map[string]*onnx.Tensor
+}
+
+// part is a tensor of a parameter that lies in a file.
+type part struct {
+	name   string
+	tensor *onnx.Tensor
+}
+
+func newConstants(int8 bool) *constants {
+	return &constants{int8: int8, files: map[string][]part{}, values: map[string]*onnx.Tensor{}}
+}
+
+// Values implements hf.Target.
+func (c *constants) Values(p flat.Param) ([]float32, error) {
+	values := make([]float32, p.Size())
+	c.values[p.Name] = &onnx.Tensor{DType: onnx.Float32, Dims: p.Dims, Raw: safetensors.FromFloat32(p.Name, values).Data}
+	return values, nil
+}
+
+// Take implements hf.Target. What is to be quantized is read at once.
+func (c *constants) Take(p flat.Param, parts []safetensors.Tensor) error {
+	var files []part
+	for _, t := range parts {
+		if f := inFile(t); f != nil {
+			files = append(files, part{t.Name, f})
+		}
+	}
+	if len(files) < len(parts) || c.int8 && !p.Table {
+		values, err := c.Values(p)
+		if err != nil {
+			return err
+		}
+		return hf.Read(values, parts)
+	}
+	for _, t := range parts {
+		if err := t.Finite(); err != nil {
+			return err
+		}
+	}
+	c.files[p.Name] = files
+	return nil
+}
+
+// mappable are the element types that a graph reads from a file as they are.
+var mappable = map[string]onnx.DType{"F32": onnx.Float32, "F16": onnx.Float16, "BF16": onnx.BFloat16}
+
+// inFile is a tensor as a constant that stays in its file; nil where it cannot.
+func inFile(t safetensors.Tensor) *onnx.Tensor {
+	dtype, ok := mappable[t.DType]
+	if !ok || t.Path == "" || t.Offset%int64(dtype.Size()) != 0 || len(t.Data) == 0 {
+		return nil
+	}
+	path, err := filepath.Abs(t.Path)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path) // ONNX Runtime follows none
+	}
+	if err != nil {
+		return nil
+	}
+	return &onnx.Tensor{DType: dtype, Dims: t.Shape, File: &onnx.FileRange{Path: path, Offset: t.Offset}}
+}
+
+// weights adds the parameters to a graph. ONNX Runtime folds the joining and widening of those that a file has otherwise.
+func (c *constants) weights(g *onnx.Graph) encoder.Weights {
+	values := map[string]*onnx.Value{}
+	for name, t := range c.values {
+		values[name] = g.Weight(name, t)
+	}
+	for name, parts := range c.files {
+		var joined []*onnx.Value
+		for _, f := range parts {
+			joined = append(joined, g.Weight(f.name, f.tensor))
+		}
+		v := g.Concat(0, joined...)
+		if v.DType != onnx.Float32 {
+			v = g.Cast(v, onnx.Float32)
+		}
+		values[name] = v
+	}
+	return lookup(g, values)
+}

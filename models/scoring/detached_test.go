@@ -1,0 +1,53 @@
+package scoring
+
+import (
+	"testing"
+
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// The graph that a session is made of holds no weight, however large the model: those of a file are named in it, those
+// that are quantized, or that a file has at odd places (PyTorch's files before 1.6), stand beside it.
+func TestGraphWithoutWeights(t *testing.T) {
+	for _, x := range []struct {
+		folder string // zip, shards, a file from before zip
+		int8   bool
+		beside bool
+	}{{"xlmr", false, false}, {"xlmr", true, true}, {"bert-dense", false, false}, {"bert", false, true}} {
+		dir := "../finetune/testdata/" + x.folder
+		c, err := encoder.LoadConfig(dir)
+		check(t, err)
+		w, err := hf.OpenWeights(dir)
+		check(t, err)
+		prefix, err := c.Prefix(w)
+		check(t, err)
+		k := newConstants(x.int8)
+		check(t, w.Fill(k, c.Params(), c.Names(prefix), nil))
+		check(t, w.Close())
+		g := onnx.NewGraph("test")
+		g.Output(output, c.Build(g, k.weights(g), encoder.NewPackedLayout(g, c, Groups), encoder.Training{}, nil))
+		model, beside, err := g.Detached()
+		check(t, err)
+		inside := 0
+		for _, v := range g.Consts {
+			if v.Const.File == nil && len(v.Const.Raw) < 1024 {
+				inside += len(v.Const.Raw)
+			}
+		}
+		if n := len(g.Consts); n < 20 || len(model) > 60_000 || inside > 20_000 {
+			t.Errorf("%v: %d constants, a file of %d bytes, %d of them of constants", x, n, len(model), inside)
+		}
+		if (len(beside) > 0) != x.beside {
+			t.Errorf("%v: %d weights beside the file", x, len(beside))
+		}
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,65 @@
+package runtime
+
+/*
+#include "native.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	goruntime "runtime"
+	"strconv"
+	"unsafe"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// NewSessionWithWeights loads a graph from an ONNX file's bytes and the constants that lie outside of them, as
+// onnx.Graph.Detached gives both. ONNX Runtime maps the constants that lie in files, and gives their pages back as it packs
+// them, so that a model takes little more memory than its packed layers. It copies the others.
+func NewSessionWithWeights(model []byte, weights []*onnx.Value, o Options) (*Session, error) {
+	config := map[string]string{
+		externalFolder: onnx.Root,
+		foldingLimit:   strconv.FormatInt(math.MaxInt64, 10),
+	}
+	maps.Copy(config, o.Config)
+	o.Config = config
+	s, err := newSession(o, func(so *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		for _, w := range weights {
+			if err := addWeight(so, w.Name, w.Const); err != nil {
+				return nil, fmt.Errorf("weight %q: %w", w.Name, err)
+			}
+		}
+		return ort.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, so)
+	})
+	goruntime.KeepAlive(weights)
+	return s, err
+}
+
+// Session config entries of NewSessionWithWeights.
+const (
+	// externalFolder is where the paths of external data begin.
+	externalFolder = "session.model_external_initializers_file_folder_path"
+	// foldingLimit is the size of a folded constant: weights that a file has in parts, or in 16 bits, are joined and
+	// widened once, when the session is made.
+	foldingLimit = "optimization.constant_folding_max_output_size_in_bytes"
+)
+
+// addWeight hands one constant to a session's options.
+func addWeight(so *ort.SessionOptions, name string, t *onnx.Tensor) error {
+	if int64(len(t.Raw)) != onnx.Elements(t.Dims)*int64(t.DType.Size()) || len(t.Raw) == 0 {
+		return fmt.Errorf("%d bytes for %v of shape %v", len(t.Raw), t.DType, t.Dims)
+	}
+	d, err := interfaceOnly()
+	if err != nil {
+		return err
+	}
+	n := C.CString(name)
+	defer C.free(unsafe.Pointer(n))
+	return native(C.rr_weight(d, first(unsafe.Pointer(so)), n, unsafe.Pointer(unsafe.SliceData(t.Raw)), C.size_t(len(t.Raw)),
+		(*C.int64_t)(unsafe.SliceData(t.Dims)), C.size_t(len(t.Dims)), C.int(t.DType)))
+}

@@ -1,0 +1,180 @@
+// Command large tries the program on models of real size with random weights: it trains two steps with validation, then
+// evaluates, reranks and encodes, in fp32 and with --int8, and prints the time and the peak memory of each command.
+//
+//	go run ./scripts/large                                        # all sizes and kinds, a quarter of an hour, 15 GB of disk
+//	go run ./scripts/large --size xlmr-large --kind embedding
+//
+// A model of XLM-RoBERTa-large's size has 2.2 GB of weights: more than a protobuf holds.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/tw"
+)
+
+// options are the command line.
+type options struct {
+	program, dir string
+	sizes, kinds []string
+	keep         bool
+}
+
+func main() {
+	o := options{}
+	var sizeList, kindList string
+	flag.StringVar(&o.program, "program", "bin/rag-retrieval", "the program to try")
+	flag.StringVar(&o.dir, "dir", "", "folder to work in; default: a temporary one")
+	flag.StringVar(&sizeList, "size", "minilm,bert-base,xlmr-large", "sizes of models")
+	flag.StringVar(&kindList, "kind", "embedding,colbert,reranker", "kinds of models")
+	flag.BoolVar(&o.keep, "keep", false, "keep the folder")
+	flag.Parse()
+	o.sizes, o.kinds = strings.Split(sizeList, ","), strings.Split(kindList, ",")
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "large:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options) (err error) {
+	for _, s := range o.sizes {
+		if sizes[s] == nil {
+			return fmt.Errorf("no size %q: want minilm, bert-base or xlmr-large", s)
+		}
+	}
+	if o.dir == "" {
+		if o.dir, err = os.MkdirTemp("", "large"); err != nil {
+			return err
+		}
+	}
+	if !o.keep {
+		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
+	}
+	var lines []line
+	for _, s := range o.sizes {
+		l, err := trySize(o, s)
+		lines = append(lines, l...)
+		if err != nil {
+			printTable(lines)
+			return err
+		}
+	}
+	return printTable(lines)
+}
+
+// line is a command that ran on a model.
+type line struct {
+	size, kind, command string
+	weights             int64 // bytes
+	seconds             float64
+	peak                int64 // bytes
+}
+
+// trySize makes a model of a size and tries every kind that starts from it.
+func trySize(o options, size string) (lines []line, err error) {
+	base := filepath.Join(o.dir, size)
+	parameters, err := makeModel(base, size)
+	if err != nil {
+		return nil, err
+	}
+	train, test := filepath.Join(o.dir, "train.jsonl"), filepath.Join(o.dir, "test.jsonl")
+	if err := makeRows(train, test, 16, 100, sizes[size]["vocab_size"].(int)); err != nil {
+		return nil, err
+	}
+	for _, kind := range o.kinds {
+		out := filepath.Join(o.dir, size+"-"+kind)
+		for _, c := range commands(kind, base, out, train, test) {
+			fmt.Fprintln(os.Stderr, size, kind, c.name)
+			l := line{size: size, kind: kind, command: c.name, weights: 4 * parameters}
+			if l.seconds, l.peak, err = measure(o.program, c); err != nil {
+				return lines, fmt.Errorf("%s %s %s: %w", size, kind, c.name, err)
+			}
+			lines = append(lines, l)
+		}
+		if !o.keep {
+			if err := os.RemoveAll(out); err != nil {
+				return lines, err
+			}
+		}
+	}
+	return lines, nil
+}
+
+// command is one call of the program.
+type command struct {
+	name, input string
+	args        []string
+}
+
+// commands are those that a kind of model is tried with; the first one trains it from base into out.
+func commands(kind, base, out, train, test string) []command {
+	flags := []string{"train", kind, "--model", base, "--train-dataset", train, "--val-dataset", train, "--output-dir", out,
+		"--batch-size", "8", "--max-steps", "2", "--lr", "1e-5", "--log-interval", "1"}
+	switch kind {
+	case "embedding":
+		flags = append(flags, "--query-max-len", "64", "--passage-max-len", "64")
+	case "colbert":
+		flags = append(flags, "--query-max-len", "64", "--passage-max-len", "64", "--colbert-dim", "128")
+	case "reranker":
+		flags = append(flags, "--max-len", "64")
+	}
+	model := filepath.Join(out, "model")
+	pair, _ := json.Marshal(map[string]any{"query": word(10), "documents": []string{word(11), word(12) + " " + word(13)}})
+	list := []command{{name: "train", args: flags}}
+	for _, int8 := range [][]string{nil, {"--int8"}} {
+		suffix := strings.Join(append([]string{""}, int8...), " ")
+		list = append(list,
+			command{name: "eval" + suffix, args: append([]string{"eval", "--model", model, "--data", test}, int8...)},
+			command{name: "rerank" + suffix, input: string(pair), args: append([]string{"rerank", "--model", model}, int8...)})
+		if kind == "embedding" {
+			list = append(list, command{name: "encode" + suffix, input: `{"text": "` + word(10) + `"}`, args: append([]string{"encode", "--model", model}, int8...)})
+		}
+	}
+	return list
+}
+
+// measure runs a command and gives its time and its largest resident memory.
+func measure(program string, c command) (seconds float64, peak int64, err error) {
+	cmd := exec.Command(program, c.args...)
+	cmd.Stdin = strings.NewReader(c.input)
+	start := time.Now()
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w: %s", err, output)
+	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return 0, 0, errors.New("the system does not tell a process's memory")
+	}
+	peak = usage.Maxrss
+	if runtime.GOOS == "linux" {
+		peak *= 1024 // macOS counts bytes
+	}
+	return time.Since(start).Seconds(), peak, nil
+}
+
+func printTable(lines []line) error {
+	t := tablewriter.NewTable(os.Stdout, tablewriter.WithConfig(tablewriter.Config{
+		Header: tw.CellConfig{Formatting: tw.CellFormatting{AutoFormat: tw.Off}},
+	}))
+	t.Header("size", "kind", "command", "weights, MiB", "seconds", "peak, MiB", "peak / weights")
+	for _, l := range lines {
+		if err := t.Append(l.size, l.kind, l.command, strconv.FormatInt(l.weights>>20, 10), fmt.Sprintf("%.1f", l.seconds),
+			strconv.FormatInt(l.peak>>20, 10), fmt.Sprintf("%.2f", float64(l.peak)/float64(l.weights))); err != nil {
+			return err
+		}
+	}
+	return t.Render()
+}
