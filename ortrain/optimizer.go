@@ -39,6 +39,7 @@ type view struct {
 	norm       *runtime.Binding
 	add        *runtime.Binding
 	gradients  *runtime.Block // what adamw and norm read now
+	tensors    map[*runtime.Block]*runtime.Tensor
 }
 
 // noDecay is the decay factor of the parameters that have no weight decay: always 1.
@@ -120,7 +121,9 @@ func (o *optimizer) cut(t *Trainer) {
 	}
 	for _, part := range [][2]int64{{0, l.Decayed}, {l.Decayed, l.Total}} {
 		for start := part[0]; start < part[1]; start += size {
-			o.views = append(o.views, &view{start: start, end: min(start+size, part[1]), decay: start < l.Decayed})
+			o.views = append(o.views, &view{
+				start: start, end: min(start+size, part[1]), decay: start < l.Decayed, tensors: map[*runtime.Block]*runtime.Tensor{},
+			})
 		}
 	}
 }
@@ -204,7 +207,7 @@ func (o *optimizer) read(gradients *runtime.Block) error {
 		if v.gradients == gradients {
 			continue
 		}
-		x, err := o.tensor(gradients, v.start, v.end)
+		x, err := o.gradient(v, gradients)
 		if err != nil {
 			return err
 		}
@@ -214,6 +217,19 @@ func (o *optimizer) read(gradients *runtime.Block) error {
 		v.gradients = gradients
 	}
 	return nil
+}
+
+// gradient is the view's tensor over a block of gradients, made once for each of the two: those of one micro-batch and
+// the step's sum, between which steps may change for the whole run.
+func (o *optimizer) gradient(v *view, gradients *runtime.Block) (*runtime.Tensor, error) {
+	if x := v.tensors[gradients]; x != nil {
+		return x, nil
+	}
+	x, err := o.tensor(gradients, v.start, v.end)
+	if err == nil {
+		v.tensors[gradients] = x
+	}
+	return x, err
 }
 
 // norm is the global norm of the gradients.

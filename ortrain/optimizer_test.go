@@ -9,6 +9,7 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // vectorModel has one parameter of n elements, half of them decayed, and a loss that reads them.
@@ -20,6 +21,43 @@ func vectorModel(n int64) artifact.Model {
 		Encode: func(g *onnx.Graph, param func(string) *onnx.Value, _ *dropout.Graph) *onnx.Value {
 			return g.ReduceSum(g.Mul(param("a"), param("b")), false)
 		},
+	}
+}
+
+// Steps of one micro-batch and of several, by turns as a reranker's rows make them, take no native memory that stays.
+func TestStepsKeepNoTensors(t *testing.T) {
+	set, err := artifact.Build(vectorModel(1000), optim.DefaultAdamW)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.OpenTensors()
+	tr, err := NewTrainer(set, Config{Schedule: optim.Schedule{Kind: "constant", Peak: 1e-5, Total: 1 << 30}, AdamW: optim.DefaultAdamW})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := int64(0)
+	for i := range 60 {
+		var batches []*Batch
+		for range 1 + i%3 {
+			b := NewBatch()
+			b.Rows = 1
+			batches = append(batches, b)
+		}
+		if _, err := tr.Step(batches); err != nil {
+			t.Fatal(err)
+		}
+		switch now := runtime.OpenTensors(); {
+		case i < 3:
+			open = now
+		case now != open:
+			t.Fatalf("step %d: %d tensors are open, %d were after the third", i+1, now, open)
+		}
+	}
+	if err := tr.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := runtime.OpenTensors(); after != before {
+		t.Errorf("%d tensors are left open", after-before)
 	}
 }
 

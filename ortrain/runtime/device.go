@@ -148,7 +148,7 @@ func (d *Device) tensor(p unsafe.Pointer, dims []int64) (*Tensor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tensor of shape %v on the device: %w", dims, err)
 	}
-	return &Tensor{v}, nil
+	return newTensor(v), nil
 }
 
 // wait waits until what was bound has been copied to where the session reads it.

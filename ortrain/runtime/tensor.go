@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -14,6 +15,18 @@ type Element interface{ float32 | float64 | int64 }
 // Tensor is memory of this process seen by ONNX Runtime as a tensor. It must be closed.
 type Tensor struct {
 	v ort.Value
+}
+
+// openTensors counts the tensors that are not closed yet.
+var openTensors atomic.Int64
+
+// OpenTensors is how many tensors of this process are not closed: ONNX Runtime's memory, which no collector frees. Tests
+// hold it constant over many steps.
+func OpenTensors() int64 { return openTensors.Load() }
+
+func newTensor(v ort.Value) *Tensor {
+	openTensors.Add(1)
+	return &Tensor{v}
 }
 
 // NewTensor makes a tensor over data, which it neither copies nor owns. It has at least one dimension; see NewScalar.
@@ -29,7 +42,7 @@ func NewTensor[T Element](data []T, dims ...int64) (*Tensor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime tensor of shape %v: %w", dims, err)
 	}
-	return &Tensor{v}, nil
+	return newTensor(v), nil
 }
 
 // Scalar is a tensor without dimensions, such as a loss. The binding library keeps its memory.
@@ -47,7 +60,7 @@ func NewScalar[T Element]() (*Scalar[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime scalar: %w", err)
 	}
-	return &Scalar[T]{Tensor{s}, s}, nil
+	return &Scalar[T]{*newTensor(s), s}, nil
 }
 
 // Value is what the last run wrote.
@@ -60,6 +73,7 @@ func (t *Tensor) Close() error {
 	}
 	err := t.v.Destroy()
 	t.v = nil
+	openTensors.Add(-1)
 	return err
 }
 
