@@ -123,7 +123,7 @@ func DefaultTrain(kind card.Kind) Train {
 	case card.ColBERT:
 		c.LR, c.BatchSize = 5e-6, 16
 	case card.Reranker:
-		c.LR, c.BatchSize, c.LRSchedule = 5e-5, 8, "linear"
+		c.LR, c.BatchSize = 5e-5, 8
 	}
 	return c
 }

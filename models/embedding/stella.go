@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"rag-retrieval-go/internal/mapped"
+	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
 )
@@ -102,6 +103,14 @@ func openTeacher(path string, width int) (*teacher, error) {
 		return nil, errors.Join(err, mapped.Close(b))
 	}
 	return &teacher{path, width, b}, nil
+}
+
+// check says whether there is a vector of every row, and no other.
+func (t *teacher) check(d *data.Dataset) error {
+	if n := len(t.mapped) / (4 * t.width); n != d.Len() {
+		return fmt.Errorf("teacher_embeddings: %s has %d vectors of teacher_embedding_dim %d, but %s has %d rows", t.path, n, t.width, d.Name(), d.Len())
+	}
+	return nil
 }
 
 // vector is the teacher's vector of row i.

@@ -96,6 +96,14 @@ func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 	return t.m.Fill(hf.Buffer{Layout: l, Data: parameters})
 }
 
+// Check holds the rows against a teacher's vectors.
+func (t *Task) Check(d *data.Dataset) error {
+	if t.teacher == nil {
+		return nil
+	}
+	return t.teacher.check(d)
+}
+
 // Least is two for losses that compare the examples of a batch.
 func (t *Task) Least() int {
 	if t.c.LossType == "cosine" || t.c.LossType == "infonce" && t.c.NegNums > 0 {

@@ -50,6 +50,9 @@ type Task interface {
 	Close() error
 }
 
+// Checker is a Task that holds the training data against something else before a run starts.
+type Checker interface{ Check(d *data.Dataset) error }
+
 // NewTask opens the base model of a configuration.
 type NewTask func(c config.Train) (Task, error)
 
@@ -195,6 +198,11 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	}
 	if n := r.Data.EpochLen(); n < b.Least {
 		return fmt.Errorf("an epoch of %s has one example, want at least %d: loss_type %s compares the examples of a batch", r.Data.Name(), b.Least, c.LossType)
+	}
+	if t, ok := r.task.(Checker); ok {
+		if err := t.Check(r.Data); err != nil {
+			return err
+		}
 	}
 	r.source = r.Data.Source(b, r.task.Collate)
 	r.perEpoch = b.StepsPerEpoch(r.Data.EpochLen())

@@ -1,9 +1,13 @@
 package finetune_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,8 +82,17 @@ func evalLossOf(t *testing.T, tr *ortrain.Trainer, b *ortrain.Batch) float64 {
 	return loss
 }
 
-// prepare opens a run on rows; its error is what is wrong with them.
+// prepare opens a run on rows, which the test's end closes; its error is what is wrong with them.
 func prepare(t *testing.T, kind card.Kind, model, rows string, set func(c *config.Train)) (*finetune.Run, error) {
+	t.Helper()
+	r, err := openRun(t, kind, model, rows, set)
+	if err == nil {
+		t.Cleanup(func() { check(t, r.Close()) })
+	}
+	return r, err
+}
+
+func openRun(t *testing.T, kind card.Kind, model, rows string, set func(c *config.Train)) (*finetune.Run, error) {
 	t.Helper()
 	t.Setenv("RAG_RETRIEVAL_HOME", t.TempDir())
 	path := filepath.Join(t.TempDir(), "rows.jsonl")
@@ -88,11 +101,7 @@ func prepare(t *testing.T, kind card.Kind, model, rows string, set func(c *confi
 	c.Model, c.TrainDataset, c.OutputDir = "testdata/"+model, config.List{path}, filepath.Join(t.TempDir(), "out")
 	c.QueryMaxLen, c.PassageMaxLen, c.MaxLen, c.Threads, c.BatchSize = 9, 14, 17, 2, 4
 	set(&c)
-	r, err := finetune.Prepare(t.Context(), c, newTask[kind], "test")
-	if err == nil {
-		t.Cleanup(func() { check(t, r.Close()) })
-	}
-	return r, err
+	return finetune.Prepare(t.Context(), c, newTask[kind], "test")
 }
 
 // Settings and rows under which a loss has nothing to tell apart are refused at the start, for every loss that compares.
@@ -144,3 +153,90 @@ func TestDatasetTypes(t *testing.T) {
 		}
 	}
 }
+
+// A teacher has one vector of each training row: another number of them is refused before anything is trained. It has none
+// of the validation rows, whose loss is not told.
+func TestTeacherAndRows(t *testing.T) {
+	teacher := filepath.Join(t.TempDir(), "t.f32")
+	check(t, os.WriteFile(teacher, []byte(strings.Repeat("\x00\x00\x80\x3f", 3*20)), 0o600))
+	set := func(c *config.Train) {
+		c.LossType, c.Teacher, c.TeacherDim = "stella", teacher, 20
+		c.ValDataset = config.List{filepath.Join(t.TempDir(), "val.jsonl")}
+		check(t, os.WriteFile(c.ValDataset[0], []byte(`{"query":"a","pos":"b","neg":"c"}`), 0o600))
+	}
+	two := `{"query":"a"}` + "\n" + `{"text":"b"}` + "\n"
+	if _, err := prepare(t, card.Embedding, "bert-dense", two, set); err == nil || !strings.Contains(err.Error(), "t.f32 has 3 vectors of teacher_embedding_dim 20, but ") || !strings.Contains(err.Error(), "rows.jsonl has 2 rows") {
+		t.Errorf("%v", err)
+	}
+	r, err := prepare(t, card.Embedding, "bert-dense", two+`{"text":"c"}`, set)
+	check(t, err)
+	check(t, r.Start(func(err error) { t.Error(err) }))
+	var told []finetune.Validation
+	check(t, r.Train(t.Context(), func(v finetune.Validation) error { told = append(told, v); return nil }))
+	if len(told) != 2 || !told[0].NoLoss || told[0].LossText() != "unknown" || told[1].MAP == 0 {
+		t.Errorf("%+v", told)
+	}
+}
+
+// A run over groups and shuffled passages that was stopped goes on to the same parameters.
+func TestGroupsResume(t *testing.T) {
+	var rows strings.Builder
+	for i := range 6 {
+		var hits []string
+		for k := range 5 {
+			hits = append(hits, fmt.Sprintf(`{"content":"%s %d","label":%d}`, strings.Repeat("密码 abc ", 20), k, (k+i)%3))
+		}
+		fmt.Fprintf(&rows, `{"query":"q%d","hits":[%s]}`+"\n", i, strings.Join(hits, ","))
+	}
+	path := filepath.Join(t.TempDir(), "rows.jsonl")
+	check(t, os.WriteFile(path, []byte(rows.String()), 0o600))
+	run := func(out string, cancelAt int, resume bool) []float32 {
+		t.Helper()
+		r, err := openRun(t, card.Reranker, "bert-reranker", "", func(c *config.Train) {
+			c.LossType, c.GroupSize, c.ShuffleRate, c.Epochs, c.OutputDir, c.TrainDataset = "listwise_ce", 2, 0.5, 2, out, config.List{path}
+		})
+		check(t, err)
+		if r.Data.Len() != 18 || r.Steps != 10 { // ceil(5/2) groups of each of 6 rows, four a batch
+			t.Fatalf("%d groups, %d steps", r.Data.Len(), r.Steps)
+		}
+		if resume {
+			check(t, r.Resume(func(err error) { t.Error(err) }))
+		} else {
+			check(t, r.Start(func(err error) { t.Error(err) }))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		err = r.Train(ctx, nil, at{cancelAt, cancel})
+		if cancelAt > 0 != errors.Is(err, ortrain.ErrInterrupted) {
+			t.Fatal(err)
+		}
+		p, err := r.Trainer.Parameters()
+		check(t, err)
+		p = slices.Clone(p)
+		check(t, r.Close())
+		return p
+	}
+	want := run(filepath.Join(t.TempDir(), "whole"), 0, false)
+	stopped := filepath.Join(t.TempDir(), "stopped")
+	run(stopped, 7, false)
+	if got := run(stopped, 0, true); !slices.Equal(got, want) {
+		t.Error("the parameters differ")
+	}
+}
+
+// at ends a run at a step.
+type at struct {
+	step int
+	end  func()
+}
+
+func (a at) OnStart(*ortrain.Trainer) error { return nil }
+
+func (a at) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
+	if s.Step == a.step {
+		a.end()
+	}
+	return nil
+}
+
+func (a at) OnEnd(*ortrain.Trainer, error) error { return nil }

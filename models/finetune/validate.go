@@ -23,14 +23,24 @@ const ValidationFile = "validation.jsonl"
 type Validation struct {
 	Step int     `json:"step"`
 	Loss float64 `json:"loss"`
-	MAP  float64 `json:"map"`
-	MRR  float64 `json:"mrr"`
-	Best bool    `json:"best"` // by MAP, by loss where it is equal; its model was saved
+	// NoLoss says that the loss cannot be told: a teacher has vectors of the training rows only.
+	NoLoss bool    `json:"no_loss,omitempty"`
+	MAP    float64 `json:"map"`
+	MRR    float64 `json:"mrr"`
+	Best   bool    `json:"best"` // by MAP, by loss where it is equal; its model was saved
 }
 
 // better says whether v is to be preferred to the best one so far.
 func (v Validation) better(best Validation) bool {
 	return best.Step == 0 || v.MAP > best.MAP || v.MAP == best.MAP && v.Loss < best.Loss
+}
+
+// LossText is the loss for showing.
+func (v Validation) LossText() string {
+	if v.NoLoss {
+		return "unknown"
+	}
+	return fmt.Sprintf("%.4f", v.Loss)
 }
 
 // errStopped ends a run early.
@@ -267,27 +277,13 @@ func (v *validator) log(x Validation) (err error) {
 	return f.Sync() // a checkpoint that lasts through a power cut must find its best validation
 }
 
-// measure gives the loss without dropout over the file's rows in order, and the metrics of the model as it is.
-func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
-	var x Validation
-	rows := 0
-	inOrder := data.Batching{BatchSize: v.r.Config.BatchSize, Accumulation: 1, Least: v.r.task.Least()}
-	source := v.data.Source(inOrder, v.r.task.Collate)
-	for i := range inOrder.StepsPerEpoch(v.data.Len()) {
-		batches, err := source(i)
-		if err != nil {
+// measure gives the loss and the metrics of the model as it is.
+func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
+	if x.NoLoss = v.r.Config.LossType == "stella"; !x.NoLoss {
+		if x.Loss, err = v.loss(t); err != nil {
 			return x, err
 		}
-		for _, b := range batches {
-			loss, err := t.EvalLoss(b)
-			if err != nil {
-				return x, err
-			}
-			x.Loss += loss * float64(b.Rows)
-			rows += b.Rows
-		}
 	}
-	x.Loss /= float64(max(1, rows)) // groups without a difference do not count
 	scores, err := v.r.task.Score(v.ctx, t, v.samples)
 	if err != nil {
 		return x, err
@@ -295,4 +291,26 @@ func (v *validator) measure(t *ortrain.Trainer) (Validation, error) {
 	m, err := mteb.Evaluate(mteb.Rule1, v.samples, scores)
 	x.MAP, x.MRR = m.AP, m.RR
 	return x, err
+}
+
+// loss is the mean loss without dropout over the file's rows in order.
+func (v *validator) loss(t *ortrain.Trainer) (float64, error) {
+	sum, rows := 0.0, 0
+	inOrder := data.Batching{BatchSize: v.r.Config.BatchSize, Accumulation: 1, Least: v.r.task.Least()}
+	source := v.data.Source(inOrder, v.r.task.Collate)
+	for i := range inOrder.StepsPerEpoch(v.data.Len()) {
+		batches, err := source(i)
+		if err != nil {
+			return 0, err
+		}
+		for _, b := range batches {
+			loss, err := t.EvalLoss(b)
+			if err != nil {
+				return 0, err
+			}
+			sum += loss * float64(b.Rows)
+			rows += b.Rows
+		}
+	}
+	return sum / float64(max(1, rows)), nil // groups without a difference do not count
 }

@@ -39,6 +39,8 @@ func charts(rows []Row, validations []finetune.Validation, lengths []int) ([]pag
 			{Name: "MAP", At: checked(func(v finetune.Validation) float64 { return 100 * v.MAP }), Color: page.Blue, Dotted: true},
 			{Name: "MRR@10", At: checked(func(v finetune.Validation) float64 { return 100 * v.MRR }), Color: page.Orange, Dotted: true},
 		}})
+	}
+	if len(validations) > 0 && !validations[0].NoLoss {
 		losses = append(losses, page.Curve{
 			Name: "validation", At: checked(func(v finetune.Validation) float64 { return v.Loss }), Color: page.Orange, Dotted: true})
 	}

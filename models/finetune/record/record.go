@@ -152,9 +152,12 @@ func (l *Log) Validated(v finetune.Validation) error {
 	if v.Best {
 		best = "  (best so far)"
 	}
-	l.bar.Say(fmt.Sprintf("validation at step %d: loss %.4f  MAP %.2f  MRR@10 %.2f%s", v.Step, v.Loss, 100*v.MAP, 100*v.MRR, best))
-	return l.events.Scalars(v.Step, tfevents.Scalar{Tag: "validation/loss", Value: v.Loss},
-		tfevents.Scalar{Tag: "validation/map", Value: v.MAP}, tfevents.Scalar{Tag: "validation/mrr", Value: v.MRR})
+	l.bar.Say(fmt.Sprintf("validation at step %d: loss %s  MAP %.2f  MRR@10 %.2f%s", v.Step, v.LossText(), 100*v.MAP, 100*v.MRR, best))
+	scalars := []tfevents.Scalar{{Tag: "validation/map", Value: v.MAP}, {Tag: "validation/mrr", Value: v.MRR}}
+	if !v.NoLoss {
+		scalars = append(scalars, tfevents.Scalar{Tag: "validation/loss", Value: v.Loss})
+	}
+	return l.events.Scalars(v.Step, scalars...)
 }
 
 // OnEnd closes the files.
