@@ -25,7 +25,7 @@ type foreign struct {
 	other string             // what is told of any other value
 }
 
-// Foreign are RAG-Retrieval's keys that Train does not have, by name.
+// foreigns are those keys, by name.
 var foreigns = map[string]foreign{
 	"dataset":                 {key: "train_dataset"},
 	"train_dataset_vec":       {key: "teacher_embeddings"},
@@ -97,14 +97,15 @@ func (c *Train) Read(path string) (left []string, err error) {
 	if err != nil || keys == nil {
 		return nil, err
 	}
-	if left, err = translate(path, keys); err != nil {
+	if left, err = translate(path, keys, c.Kind); err != nil {
 		return nil, err
 	}
 	before := *c
-	d := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict())
+	d := yaml.NewDecoder(bytes.NewReader(nil))
 	for _, pair := range keys.Values { // one by one, so that each mistake has its line
 		if err := d.DecodeFromNode(ast.Mapping(keys.Start, false, pair), c); err != nil {
-			return nil, keyError(path, c.Kind, pair.Key, err)
+			at := pair.Key.GetToken()
+			return nil, fmt.Errorf("%s:%d: %s: %s", path, at.Position.Line, at.Value, message(err))
 		}
 	}
 	return append(left, c.otherKinds(before)...), nil
@@ -142,12 +143,15 @@ func lineOf(n ast.Node) int {
 
 // translate replaces RAG-Retrieval's keys in a file's tree by those of Train, and takes out those without a meaning here
 // and those without a value.
-func translate(path string, keys *ast.MappingNode) (left []string, err error) {
+func translate(path string, keys *ast.MappingNode, kind card.Kind) (left []string, err error) {
 	var kept []*ast.MappingValueNode
-	seen := map[string]bool{}
+	seen, own := map[string]bool{}, ownKeys()
 	for _, pair := range keys.Values {
 		token := pair.Key.GetToken()
 		name := token.Value
+		if _, ok := foreigns[name]; !ok && !own[name] { // the library passes over keys that are no texts
+			return nil, fmt.Errorf("%s:%d: %s is no key of this program; train %s --help lists them", path, token.Position.Line, name, kind)
+		}
 		if _, null := pair.Value.(*ast.NullNode); null {
 			continue
 		}
@@ -174,6 +178,15 @@ func translate(path string, keys *ast.MappingNode) (left []string, err error) {
 	return left, nil
 }
 
+// ownKeys are Train's.
+func ownKeys() map[string]bool {
+	keys := map[string]bool{}
+	for i := range reflect.TypeFor[Train]().NumField() {
+		keys[reflect.TypeFor[Train]().Field(i).Tag.Get("yaml")] = true
+	}
+	return keys
+}
+
 // rename gives a key of the tree another name, and another value where it is not the one that stands there. Tokens
 // keep their places, for messages.
 func rename(pair *ast.MappingValueNode, to Setting, value string) {
@@ -197,16 +210,6 @@ func (c *Train) otherKinds(before Train) (left []string) {
 		}
 	}
 	return left
-}
-
-// keyError is a mistake at a key, in one line.
-func keyError(path string, kind card.Kind, key ast.Node, err error) error {
-	token := key.GetToken()
-	var unknown *yaml.UnknownFieldError
-	if errors.As(err, &unknown) {
-		return fmt.Errorf("%s:%d: %s is no key of this program; train %s --help lists them", path, token.Position.Line, token.Value, kind)
-	}
-	return fmt.Errorf("%s:%d: %s: %s", path, token.Position.Line, token.Value, message(err))
 }
 
 // readError is a mistake of a file's form in one line.

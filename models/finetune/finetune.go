@@ -199,6 +199,11 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	if n := r.Data.EpochLen(); n < b.Least {
 		return fmt.Errorf("an epoch of %s has one example, want at least %d: loss_type %s compares the examples of a batch", r.Data.Name(), b.Least, c.LossType)
 	}
+	first, err := r.Data.Example(0)
+	if err != nil {
+		return err
+	}
+	r.Said = append(r.Said, unread(c, first.Row)...)
 	if t, ok := r.task.(Checker); ok {
 		if err := t.Check(r.Data); err != nil {
 			return err
@@ -212,6 +217,21 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	}
 	r.files, err = r.sumFiles(ctx)
 	return err
+}
+
+// unread says what of a row the loss does not read, and RAG-Retrieval would: there the rows choose the loss.
+func unread(c config.Train, r data.Row) []string {
+	if c.LossType != "infonce" && c.LossType != "contrastive" {
+		return nil
+	}
+	var out []string
+	if r.Form() == data.Scored {
+		out = append(out, fmt.Sprintf("loss_type: %s does not read the scores of the rows; other losses do", c.LossType))
+	}
+	if len(r.Neg) > 0 && c.NegNums == 0 {
+		out = append(out, `neg_nums: with 0 the rows' "neg" is not read`)
+	}
+	return out
 }
 
 // Close frees everything.

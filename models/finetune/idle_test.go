@@ -154,6 +154,21 @@ func TestDatasetTypes(t *testing.T) {
 	}
 }
 
+// What the rows have and the loss does not read is said.
+func TestUnreadIsSaid(t *testing.T) {
+	scored := `{"query":"a","pos":["b"],"neg":["x"],"scores":[1]}` + "\n" + `{"query":"c","pos":["d"],"scores":[0]}` + "\n"
+	for want, set := range map[string]func(c *config.Train){
+		"loss_type: infonce does not read the scores of the rows; other losses do|neg_nums: with 0 the rows' \"neg\" is not read": func(*config.Train) {},
+		"": func(c *config.Train) { c.LossType = "pair_kl" },
+	} {
+		r, err := prepare(t, card.Embedding, "bert", scored, set)
+		check(t, err)
+		if got := strings.Join(r.Said, "|"); got != want {
+			t.Errorf("said %q, want %q", got, want)
+		}
+	}
+}
+
 // A teacher has one vector of each training row: another number of them is refused before anything is trained. It has none
 // of the validation rows, whose loss is not told.
 func TestTeacherAndRows(t *testing.T) {
@@ -175,6 +190,32 @@ func TestTeacherAndRows(t *testing.T) {
 	check(t, r.Train(t.Context(), func(v finetune.Validation) error { told = append(told, v); return nil }))
 	if len(told) != 2 || !told[0].NoLoss || told[0].LossText() != "unknown" || told[1].MAP == 0 {
 		t.Errorf("%+v", told)
+	}
+}
+
+// The index of a file's examples is another one for another size of groups, and for another type of rows.
+func TestIndexKnowsTheGroups(t *testing.T) {
+	home, path := t.TempDir(), filepath.Join(t.TempDir(), "rows.jsonl")
+	check(t, os.WriteFile(path, []byte(`{"query":"a","hits":[{"content":"b","label":1},{"content":"c","label":0},{"content":"d","label":0}]}`), 0o600))
+	for _, c := range []struct {
+		size, groups int
+		rows, wrong  string
+	}{{2, 2, "", ""}, {3, 1, "", ""}, {2, 2, "grouped", ""}, {2, 2, "pointwise", "train_dataset_type is pointwise"}} {
+		r, err := openRun(t, card.Reranker, "bert-reranker", "", func(x *config.Train) {
+			t.Setenv("RAG_RETRIEVAL_HOME", home)
+			x.LossType, x.GroupSize, x.TrainDataset, x.TrainDatasetType = "listwise_ce", c.size, config.List{path}, c.rows
+		})
+		if c.wrong != "" {
+			if err == nil || !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			continue
+		}
+		check(t, err)
+		if r.Data.Len() != c.groups {
+			t.Errorf("groups of %d: %d of them, want %d", c.size, r.Data.Len(), c.groups)
+		}
+		check(t, r.Close())
 	}
 }
 
