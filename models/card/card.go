@@ -107,15 +107,25 @@ func Detectable(dir string) ([]Kind, error) {
 	if err != nil || ok {
 		return []Kind{c.Kind}, err
 	}
-	var modules []struct {
-		Type string `json:"type"`
-	}
-	err = hf.ReadJSON(filepath.Join(dir, "modules.json"), &modules)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	modules, err := hf.Modules(dir)
+	if err != nil {
 		return nil, err
 	}
+	says, err := hf.ReadTransformers(dir)
+	if err != nil {
+		return nil, err
+	}
+	switch says.ModelType {
+	case "MultiVectorEncoder", "ColBERT":
+		return []Kind{ColBERT}, nil
+	case "CrossEncoder":
+		return []Kind{Reranker}, nil
+	case "", "SentenceTransformer":
+	default:
+		return nil, fmt.Errorf("%s: model_type is %q, want SentenceTransformer, MultiVectorEncoder, ColBERT or CrossEncoder", filepath.Join(dir, transformersFile), says.ModelType)
+	}
 	for _, m := range modules {
-		if strings.HasSuffix(m.Type, ".MultiVectorMask") || strings.HasPrefix(m.Type, "pylate.") {
+		if m.Name() == "MultiVectorMask" || strings.HasPrefix(m.Type, "pylate.") {
 			return []Kind{ColBERT}, nil
 		}
 	}

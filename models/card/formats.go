@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"rag-retrieval-go/models/hf"
@@ -14,7 +15,7 @@ import (
 const transformersFile = "config_sentence_transformers.json"
 
 // transformersTypes are sentence-transformers' names of the kinds in that file.
-var transformersTypes = map[Kind]string{Embedding: "SentenceTransformer", ColBERT: "MultiVectorEncoder"}
+var transformersTypes = map[Kind]string{Embedding: "SentenceTransformer", ColBERT: "MultiVectorEncoder", Reranker: "CrossEncoder"}
 
 // Formats are what stands around a folder's texts: those of its rag_retrieval.json, or sentence-transformers' prompts. Of
 // a reranker it puts the default prompt before the query, of other kinds "query" before queries, and "document",
@@ -72,6 +73,9 @@ func (c Card) formats(path string) (f prompt.Formats, err error) {
 // tell it, so that the model's Python peer gives the same scores, else into the card too.
 func (c *Card) SaveFormats(dir string, f prompt.Formats) error {
 	c.QueryFormat, c.DocumentFormat = "", ""
+	if err := c.renounce(dir); err != nil {
+		return err
+	}
 	if known, err := Formats(dir, c.Kind); err != nil || known == f {
 		return err
 	}
@@ -83,13 +87,35 @@ func (c *Card) SaveFormats(dir string, f prompt.Formats) error {
 	if err := hf.ReadJSON(path, &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if x, ok := config["model_type"]; ok && x != transformersTypes[c.Kind] {
-		config = map[string]any{} // the base model was of another kind
+	if config["model_type"] == nil {
+		config["model_type"] = transformersTypes[c.Kind]
 	}
-	config["model_type"], config["default_prompt_name"] = transformersTypes[c.Kind], nil
+	config["default_prompt_name"] = nil
 	config["prompts"] = map[string]string{"query": f.Query.Before, "document": f.Document.Before}
 	if f.Query.After == "" && f.Document.After == "" {
 		c.QueryFormat, c.DocumentFormat = "", ""
 	}
+	return hf.WriteJSON(path, config)
+}
+
+// renounce takes out of a folder what sentence-transformers' file says of the base model, and what is not true of a model of
+// this kind: all of it where the base model was of another kind, and how its vectors were compared, which are compared by
+// cosine now.
+func (c *Card) renounce(dir string) error {
+	path := filepath.Join(dir, transformersFile)
+	config := map[string]any{}
+	if err := hf.ReadJSON(path, &config); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	kind, similarity := config["model_type"], config["similarity_fn_name"]
+	if kind != nil && kind != transformersTypes[c.Kind] && (c.Kind != ColBERT || kind != "ColBERT") || kind == nil && c.Kind == Reranker {
+		return os.Remove(path)
+	}
+	if c.Kind != Embedding || similarity == nil || similarity == "cosine" || similarity == "dot" {
+		return nil
+	}
+	config["similarity_fn_name"] = "cosine"
 	return hf.WriteJSON(path, config)
 }

@@ -19,12 +19,11 @@ const (
 
 // project gives each token's unit vector: [tokens, dim] of [tokens, hidden].
 func (m *Model) project(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value) *onnx.Value {
-	defer g.Scope(linear)()
-	var bias *onnx.Value
-	if m.Bias {
-		bias = w(linear + ".bias")
+	x := hidden
+	for _, layer := range m.layers {
+		x = layer.apply(g, w, x)
 	}
-	x := g.Gemm(hidden, w(linear+".weight"), bias, onnx.GemmAttrs{TransB: true})
+	defer g.Scope("normalize")()
 	length := g.Sqrt(g.ReduceSum(g.Mul(x, x), true, -1))
 	return g.Div(x, g.Clip(length, g.Scalar(x, 1e-12), nil))
 }

@@ -6,9 +6,6 @@ package colbert
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"rag-retrieval-go/models/card"
@@ -25,13 +22,14 @@ type Model struct {
 	Encoder   encoder.Config
 	Tokenizer *tokenizer.Tokenizer
 	Dim       int64 // of a token's vector
-	Bias      bool  // of the projection
 	Rules     Rules
 	Formats   prompt.Formats // what stands around texts: the prompts
 
-	QueryMaxLen, PassageMaxLen int    // that it was trained with, or the encoder's own limit
-	projection                 string // file of the projection's weights; empty: it is new
-	seed                       uint64 // of a new one
+	QueryMaxLen, PassageMaxLen int         // that it was trained with, or the encoder's own limit
+	layers                     []layer     // the projection
+	modules                    []hf.Module // of a ColBERT folder of sentence-transformers or PyLate
+	pylate                     bool        // the folder is PyLate's
+	seed                       uint64      // of a new projection
 }
 
 // linear is the projection's name among the parameters.
@@ -46,7 +44,7 @@ func Open(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.projection == "" {
+	if m.fresh() {
 		err := fmt.Errorf("%s has no projection: want colbert_linear.safetensors, colbert_linear.pt or a Dense module", dir)
 		return nil, errors.Join(err, m.Close())
 	}
@@ -61,7 +59,7 @@ func OpenBase(dir string, dim int64, seed uint64) (*Model, error) {
 		return nil, err
 	}
 	m := &Model{
-		Dir: dir, Encoder: enc, Tokenizer: t, Dim: dim, Bias: true, Rules: Rules{Mean: true}, seed: seed,
+		Dir: dir, Encoder: enc, Tokenizer: t, Dim: dim, Rules: Rules{Mean: true}, seed: seed,
 		QueryMaxLen: enc.MaxLength(), PassageMaxLen: enc.MaxLength(),
 	}
 	if err := m.open(); err != nil {
@@ -71,14 +69,29 @@ func OpenBase(dir string, dim int64, seed uint64) (*Model, error) {
 }
 
 func (m *Model) open() error {
-	if err := m.findProjection(); err != nil {
+	kind, err := card.Detect(m.Dir)
+	if err != nil {
 		return err
 	}
-	if err := m.readRules(); err != nil {
-		return err
-	}
-	if kind, err := card.Detect(m.Dir); err == nil && kind == card.ColBERT { // prompts of another kind say nothing of this one
+	if kind == card.ColBERT { // modules and prompts of another kind say nothing of this one
+		if m.modules, err = hf.Modules(m.Dir); err != nil {
+			return err
+		}
+		if err := hf.InOrder(m.Dir, m.modules, "Transformer", "Dense", "MultiVectorMask", "Normalize"); err != nil {
+			return err
+		}
 		if m.Formats, err = card.Formats(m.Dir, card.ColBERT); err != nil {
+			return err
+		}
+	}
+	if err := m.findLayers(); err != nil {
+		return err
+	}
+	if len(m.layers) == 0 {
+		m.layers = []layer{newLayer(m.Encoder.HiddenSize, m.Dim)}
+	}
+	if kind == card.ColBERT {
+		if err := m.readRules(); err != nil {
 			return err
 		}
 	}
@@ -89,76 +102,20 @@ func (m *Model) open() error {
 	return err
 }
 
-// findProjection finds the projection's weights: a file of RAG-Retrieval's name, or a Dense module's.
-func (m *Model) findProjection() error {
-	for _, name := range []string{linear + ".safetensors", linear + ".pt"} {
-		if there, err := hf.Exists(filepath.Join(m.Dir, name)); err != nil {
-			return err
-		} else if there {
-			return m.useProjection(filepath.Join(m.Dir, name))
-		}
-	}
-	var modules []struct{ Path, Type string }
-	if err := hf.ReadJSON(filepath.Join(m.Dir, "modules.json"), &modules); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	kind, err := card.Detect(m.Dir)
-	if err != nil || kind != card.ColBERT {
-		return err // an embedding model's dense layer is none of ours
-	}
-	for _, module := range modules {
-		if !strings.HasSuffix(module.Type, ".Dense") {
-			continue
-		}
-		for _, name := range []string{hf.SafetensorsFile, hf.TorchFile} {
-			path := filepath.Join(m.Dir, module.Path, name)
-			if _, err := os.Stat(path); err == nil {
-				return m.useProjection(path)
-			}
-		}
-	}
-	return nil
-}
-
-func (m *Model) useProjection(path string) error {
-	w, err := hf.OpenFile(path)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	t, ok := w.Tensor(projectionPrefix(w) + "weight")
-	if !ok || len(t.Shape) != 2 || t.Shape[1] != m.Encoder.HiddenSize {
-		return fmt.Errorf("%s: want a weight of shape [dim, %d], found %v", path, m.Encoder.HiddenSize, t.Shape)
-	}
-	m.Dim, m.Bias, m.projection = t.Shape[0], w.Has(projectionPrefix(w)+"bias"), path
-	return nil
-}
-
-// projectionPrefix is what stands before "weight" in the projection's file.
-func projectionPrefix(w *hf.Weights) string {
-	for _, p := range []string{"linear.", linear + "."} {
-		if w.Has(p + "weight") {
-			return p
-		}
-	}
-	return ""
-}
+// fresh says that the folder has no projection yet.
+func (m *Model) fresh() bool { return m.layers[0].file == "" }
 
 // Close frees the tokenizer.
 func (m *Model) Close() error { return m.Tokenizer.Close() }
 
-func (m *Model) linearParams() []flat.Param {
-	p := encoder.Linear(linear, m.Dim, m.Encoder.HiddenSize)
-	if !m.Bias {
-		p = p[:1]
-	}
-	return p
-}
-
 // Params lists the trainable tensors.
-func (m *Model) Params() []flat.Param { return append(m.Encoder.Params(), m.linearParams()...) }
+func (m *Model) Params() []flat.Param {
+	params := m.Encoder.Params()
+	for _, x := range m.layers {
+		params = append(params, x.params()...)
+	}
+	return params
+}
 
 // Fill hands over the parameters of the folder.
 func (m *Model) Fill(to hf.Target) error {
@@ -172,10 +129,12 @@ func (m *Model) Fill(to hf.Target) error {
 		return err
 	}
 	params := m.Params()
-	if m.projection != "" {
+	if !m.fresh() {
 		params = m.Encoder.Params()
-		if err := m.fillProjection(to); err != nil {
-			return err
+		for _, x := range m.layers {
+			if err := x.fill(to); err != nil {
+				return err
+			}
 		}
 	}
 	names := m.Encoder.Names(prefix)
@@ -186,15 +145,4 @@ func (m *Model) Fill(to hf.Target) error {
 		hf.Uniform(values, m.seed, p.Name, m.Encoder.HiddenSize)
 		return nil
 	})
-}
-
-func (m *Model) fillProjection(to hf.Target) error {
-	w, err := hf.OpenFile(m.projection)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	return w.Fill(to, m.linearParams(), func(param string) []string {
-		return []string{projectionPrefix(w) + strings.TrimPrefix(param, linear+".")}
-	}, nil)
 }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
@@ -21,13 +23,17 @@ type Rules struct {
 	QueryMarker, PassageMarker int64
 	// Expansion is the length to which queries are filled up with mask tokens; 0: not at all.
 	Expansion int
+	Fixed     bool           // a run's query_max_len is that length too
 	Mask      int64          // the mask token
 	Attend    bool           // other tokens attend to the expansion's
 	Skip      map[int64]bool // tokens of passages that do not count
+	SkipQuery map[int64]bool // those of queries
 }
 
 // pylateConfig is what PyLate writes into config_sentence_transformers.json.
 type pylateConfig struct {
+	ModelType      string   `json:"model_type"`
+	Similarity     string   `json:"similarity_fn_name"`
 	QueryPrefix    *string  `json:"query_prefix"`
 	DocumentPrefix *string  `json:"document_prefix"`
 	QueryLength    int      `json:"query_length"`
@@ -37,29 +43,59 @@ type pylateConfig struct {
 	Skiplist       []string `json:"skiplist_words"`
 }
 
-// readRules reads PyLate's rules, or those that sentence-transformers' mask module tells.
+func (c pylateConfig) is() bool { return c.QueryPrefix != nil && c.DocumentPrefix != nil }
+
+// punctuation is Python's string.punctuation: the words that PyLate skips where its config names none.
+const punctuation = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+// readRules reads the rules of a ColBERT folder: PyLate's, or those that sentence-transformers' modules tell. A folder
+// with neither is RAG-Retrieval's.
 func (m *Model) readRules() error {
 	var c pylateConfig
-	err := hf.ReadJSON(filepath.Join(m.Dir, "config_sentence_transformers.json"), &c)
+	path := filepath.Join(m.Dir, "config_sentence_transformers.json")
+	err := hf.ReadJSON(path, &c)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if c.QueryPrefix == nil || c.DocumentPrefix == nil {
+	if m.modules == nil && !c.is() {
 		return nil
 	}
-	m.Rules = Rules{KeepFirst: true, Attend: c.Attend, Skip: map[int64]bool{}}
+	m.Rules = Rules{KeepFirst: true, Skip: map[int64]bool{}}
+	switch c.Similarity {
+	case "", "maxsim", "MaxSim", "cosine", "dot": // the last two were the base model's: its peers compute MaxSim too
+	case "meanmaxsim":
+		m.Rules.Mean = true
+	default:
+		return fmt.Errorf("%s: similarity_fn_name is %q, want maxsim or meanmaxsim", path, c.Similarity)
+	}
+	if c.is() {
+		if err := hf.InOrder(m.Dir, m.modules, "Transformer", "Dense"); err != nil {
+			return err
+		}
+		return m.readPyLate(c)
+	}
+	return m.readModules()
+}
+
+// readPyLate reads PyLate's config.
+func (m *Model) readPyLate(c pylateConfig) (err error) {
+	m.pylate, m.Rules.Attend = true, c.Attend
 	for _, x := range []struct {
 		text string
 		to   *int64
 	}{{*c.QueryPrefix, &m.Rules.QueryMarker}, {*c.DocumentPrefix, &m.Rules.PassageMarker}} {
+		if x.text == "" {
+			continue
+		}
 		if *x.to, err = m.tokenID(x.text); err != nil {
 			return err
 		}
 	}
-	for _, word := range c.Skiplist {
-		if id, err := m.tokenID(word); err == nil {
-			m.Rules.Skip[id] = true
-		}
+	if c.Skiplist == nil {
+		c.Skiplist = strings.Split(punctuation, "")
+	}
+	if m.Rules.Skip, err = m.skipped(c.Skiplist); err != nil {
+		return err
 	}
 	m.QueryMaxLen, m.PassageMaxLen = 32, 180 // PyLate's own
 	if c.QueryLength > 0 {
@@ -71,18 +107,141 @@ func (m *Model) readRules() error {
 	if c.Expand != nil && !*c.Expand {
 		return nil
 	}
-	m.Rules.Expansion = m.QueryMaxLen
-	m.Rules.Mask, err = m.tokenID("[MASK]")
+	m.Rules.Expansion, m.Rules.Fixed = m.QueryMaxLen, true
+	m.Rules.Mask, err = m.mask(nil)
 	return err
+}
+
+// readModules reads sentence-transformers' modules and the lengths of its Transformer.
+func (m *Model) readModules() error {
+	normalized := false
+	for _, module := range m.modules {
+		var err error
+		switch path := filepath.Join(m.Dir, module.Path, "config.json"); module.Name() {
+		case "MultiVectorMask":
+			err = m.readMask(path)
+		case "Normalize":
+			var c struct {
+				Input string `json:"module_input_name"`
+			}
+			if err = hf.ReadJSON(path, &c); err == nil && c.Input != "token_embeddings" {
+				err = fmt.Errorf("%s: module_input_name is %q, want token_embeddings", path, c.Input)
+			}
+			normalized = true
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !normalized {
+		return fmt.Errorf("%s: no module Normalize behind the others: products of tokens that are not of length one are not supported", filepath.Join(m.Dir, hf.ModulesFile))
+	}
+	return m.readBackbone()
+}
+
+// readMask reads which tokens do not count.
+func (m *Model) readMask(path string) error {
+	var c struct {
+		Words []string   `json:"skiplist_words"`
+		Tasks hf.Strings `json:"skiplist_tasks"`
+		Keep  []int64    `json:"keep_only_token_ids"`
+	}
+	if err := hf.ReadJSON(path, &c); err != nil {
+		return err
+	}
+	if len(c.Keep) > 0 {
+		return fmt.Errorf("%s: keep_only_token_ids is not supported", path)
+	}
+	if c.Tasks == nil {
+		c.Tasks = hf.Strings{"document"}
+	}
+	skip, err := m.skipped(c.Words)
+	if err != nil {
+		return err
+	}
+	queries, passages := slices.Contains(c.Tasks, "query"), slices.Contains(c.Tasks, "document")
+	if first := m.Tokenizer.Encode("", m.Tokenizer.Specials()); queries && passages && len(first) > 0 && maps.Equal(skip, map[int64]bool{first[0]: true}) {
+		m.Rules.KeepFirst, m.Rules.Skip = false, nil // RAG-Retrieval's rule, as this project saves it
+		return nil
+	}
+	if queries {
+		m.Rules.SkipQuery = skip
+	}
+	if passages {
+		m.Rules.Skip = skip
+	}
+	return nil
+}
+
+// readBackbone reads lengths and expansion.
+func (m *Model) readBackbone() error {
+	path := filepath.Join(m.Dir, "sentence_bert_config.json")
+	b, err := hf.ReadBackbone(m.Dir)
+	if err != nil {
+		return err
+	}
+	limit := m.Encoder.MaxLength()
+	if b.MaxSeqLength != nil {
+		limit = min(limit, *b.MaxSeqLength)
+	}
+	m.QueryMaxLen, m.PassageMaxLen = limit, limit
+	if b.QueryLength > 0 {
+		m.QueryMaxLen = b.QueryLength
+	}
+	if b.DocumentLength > 0 {
+		m.PassageMaxLen = b.DocumentLength
+	}
+	x := b.Expansion
+	if x == nil {
+		return nil
+	}
+	switch x.Strategy {
+	case "fixed":
+		m.QueryMaxLen, m.Rules.Fixed = x.Length, true
+	case "min":
+		m.QueryMaxLen = max(m.QueryMaxLen, x.Length)
+	default:
+		return fmt.Errorf("%s: the strategy of query_expansion is %q, want fixed or min", path, x.Strategy)
+	}
+	m.Rules.Expansion, m.Rules.Attend = x.Length, x.Attend
+	m.Rules.Mask, err = m.mask(x.Token)
+	return err
+}
+
+// skipped are the ids of words; those that the vocabulary does not have are left out, as sentence-transformers does.
+func (m *Model) skipped(words []string) (map[int64]bool, error) {
+	ids, err := m.Tokenizer.Lookup(words...)
+	if err != nil {
+		return nil, err
+	}
+	out := map[int64]bool{}
+	for _, id := range ids {
+		out[id] = true
+	}
+	return out, nil
+}
+
+// mask is the id of the token that queries are filled up with: the one of that name, or the tokenizer's mask token.
+func (m *Model) mask(name *string) (int64, error) {
+	names := []string{"[MASK]", "<mask>"}
+	if name != nil {
+		names = []string{*name}
+	}
+	ids, err := m.Tokenizer.Lookup(names...)
+	for _, name := range names {
+		if id, ok := ids[name]; ok {
+			return id, nil
+		}
+	}
+	return 0, errors.Join(err, fmt.Errorf("%s: the tokenizer has no token %s to fill queries up with", m.Dir, strings.Join(names, " or ")))
 }
 
 // tokenID is the id of a text that is one token.
 func (m *Model) tokenID(text string) (int64, error) {
-	ids := m.Tokenizer.Encode(text, m.Tokenizer.Specials()+2)
-	if len(ids) != m.Tokenizer.Specials()+1 {
-		return 0, fmt.Errorf("%s: %q is not one token", m.Dir, text)
+	if ids := m.Tokenizer.IDs(text); len(ids) == 1 {
+		return ids[0], nil
 	}
-	return ids[1], nil
+	return 0, fmt.Errorf("%s: %q is not one token", m.Dir, text)
 }
 
 // rows makes a text's tokens, see scoring.Rows, with marker and expansion: every path to the model goes through it. A text
@@ -135,7 +294,11 @@ func (m *Model) expand(r *encoder.Row, maxLen int) {
 func (m *Model) counted(r encoder.Row, passage bool) []int {
 	var out []int
 	for i, id := range r.IDs {
-		if i == 0 && !m.Rules.KeepFirst || passage && m.Rules.Skip[id] {
+		skip := m.Rules.SkipQuery
+		if passage {
+			skip = m.Rules.Skip
+		}
+		if i == 0 && !m.Rules.KeepFirst || skip[id] {
 			continue
 		}
 		out = append(out, i)

@@ -1,10 +1,11 @@
 package colbert
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
@@ -24,46 +25,61 @@ func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float
 			if err := m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters); err != nil {
 				return err
 			}
-			if m.Rules.KeepFirst {
-				return m.writePyLate(tmp, c, l, parameters)
+			if m.modules != nil {
+				return m.keepModules(tmp, c, l, parameters)
 			}
 			return m.writeModules(tmp, l, parameters)
 		},
 	}.Save(dir)
 }
 
-// writePyLate writes the files of a PyLate folder again, with the lengths of the run.
-func (m *Model) writePyLate(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
-	if err := hf.CopyFile(filepath.Join(m.Dir, "modules.json"), filepath.Join(dir, "modules.json")); err != nil {
+// keepModules writes the modules of the folder that the model came from again, with new weights and the lengths of the
+// run.
+func (m *Model) keepModules(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+	if err := hf.CopyFile(filepath.Join(m.Dir, hf.ModulesFile), filepath.Join(dir, hf.ModulesFile)); err != nil {
 		return err
 	}
-	const name = "config_sentence_transformers.json"
-	config := map[string]any{}
-	if err := hf.ReadJSON(filepath.Join(m.Dir, name), &config); err != nil {
-		return err
+	for _, module := range m.modules {
+		if module.Path == "" {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Join(dir, module.Path), 0o755); err != nil {
+			return err
+		}
+		config := filepath.Join(module.Path, "config.json")
+		if err := hf.CopyFile(filepath.Join(m.Dir, config), filepath.Join(dir, config)); err != nil {
+			return err
+		}
 	}
-	config["query_length"], config["document_length"] = c.QueryMaxLen, c.PassageMaxLen
-	if err := hf.WriteJSON(filepath.Join(dir, name), config); err != nil {
-		return err
+	for _, x := range m.layers {
+		if err := x.write(filepath.Join(dir, x.path), l, parameters); err != nil {
+			return err
+		}
 	}
-	module, err := filepath.Rel(m.Dir, filepath.Dir(m.projection))
-	if err != nil {
-		return err
+	if m.pylate {
+		return m.update(dir, "config_sentence_transformers.json", func(config map[string]any) {
+			config["query_length"], config["document_length"] = c.QueryMaxLen, c.PassageMaxLen
+		})
 	}
-	if err := os.MkdirAll(filepath.Join(dir, module), 0o755); err != nil {
-		return err
-	}
-	if err := hf.CopyFile(filepath.Join(m.Dir, module, "config.json"), filepath.Join(dir, module, "config.json")); err != nil {
-		return err
-	}
-	return m.writeProjection(filepath.Join(dir, module), l, parameters)
+	return m.update(dir, "sentence_bert_config.json", func(config map[string]any) {
+		config["document_length"] = c.PassageMaxLen
+		if expansion, ok := config["query_expansion"].(map[string]any); ok && m.Rules.Fixed {
+			expansion["length"] = c.QueryMaxLen
+			delete(config, "query_length")
+		} else {
+			config["query_length"] = c.QueryMaxLen
+		}
+	})
 }
 
-// writeProjection writes the weights of a Dense module.
-func (m *Model) writeProjection(dir string, l *flat.Layout, parameters []float32) error {
-	return hf.WriteParams(filepath.Join(dir, hf.SafetensorsFile), m.linearParams(), l, parameters, func(name string) string {
-		return "linear." + strings.TrimPrefix(name, linear+".")
-	})
+// update changes a JSON file of the folder that the model came from.
+func (m *Model) update(dir, name string, change func(config map[string]any)) error {
+	config := map[string]any{}
+	if err := hf.ReadJSON(filepath.Join(m.Dir, name), &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	change(config)
+	return hf.WriteJSON(filepath.Join(dir, name), config)
 }
 
 // writeModules writes sentence-transformers' files.
@@ -71,7 +87,7 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 	const base, multi = "sentence_transformers.base.modules.", "sentence_transformers.multi_vector_encoder.modules."
 	tokens := map[string]any{"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
 	dense := map[string]any{
-		"in_features": m.Encoder.HiddenSize, "out_features": m.Dim, "bias": m.Bias,
+		"in_features": m.Encoder.HiddenSize, "out_features": m.Dim, "bias": m.layers[0].Bias,
 		"activation_function": "torch.nn.modules.linear.Identity",
 		"module_input_name":   "token_embeddings", "module_output_name": "token_embeddings",
 	}
@@ -99,7 +115,7 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 			return err
 		}
 	}
-	if err := m.writeProjection(filepath.Join(dir, "1_Dense"), l, parameters); err != nil {
+	if err := m.layers[0].write(filepath.Join(dir, "1_Dense"), l, parameters); err != nil {
 		return err
 	}
 	for name, content := range map[string]any{

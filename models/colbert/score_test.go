@@ -83,7 +83,7 @@ func TestPyLate(t *testing.T) {
 	m, err := Open("testdata/pylate")
 	check(t, err)
 	defer m.Close()
-	if m.QueryMaxLen != 12 || m.PassageMaxLen != 14 || !m.Rules.KeepFirst || m.Rules.Mean || m.Bias || len(m.Rules.Skip) != 2 {
+	if m.QueryMaxLen != 12 || m.PassageMaxLen != 14 || !m.Rules.KeepFirst || m.Rules.Mean || m.layers[0].Bias || len(m.Rules.Skip) != 2 {
 		t.Fatalf("%+v", m)
 	}
 	s, err := NewScorer(m, scoring.Options{Options: runtime.Options{Threads: 1}})

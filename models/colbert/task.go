@@ -36,6 +36,9 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if c.Dropout >= 0 {
 		m.Encoder.SetDropout(c.Dropout)
 	}
+	if m.Rules.Fixed {
+		m.Rules.Expansion = c.QueryMaxLen
+	}
 	var formats error
 	m.Formats, formats = c.Formats(m.Formats)
 	err = errors.Join(formats, m.checkLengths("query_max_len", c.QueryMaxLen), m.checkLengths("passage_max_len", c.PassageMaxLen))
@@ -50,7 +53,7 @@ func (t *Task) Close() error { return t.m.Close() }
 
 // Fill reads the base model's weights; a projection that it lacks is new.
 func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
-	if t.m.projection == "" {
+	if t.m.fresh() {
 		fmt.Fprintf(os.Stderr, "the base model has no projection yet: one of width %d starts at random\n", t.m.Dim)
 	}
 	return t.m.Fill(hf.Buffer{Layout: l, Data: parameters})

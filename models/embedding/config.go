@@ -3,12 +3,9 @@
 package embedding
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
-	"strings"
 
 	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
@@ -32,6 +29,7 @@ type Config struct {
 	MaxSeqLength int  // tokens; the model's own limit for inference
 	Dense        *Dense
 	Formats      prompt.Formats // what stands around texts: the prompts
+	cosine       bool           // the folder itself makes vectors of length one
 }
 
 // SetPrompts replaces the prompts that are not nil.
@@ -43,16 +41,10 @@ func (c *Config) SetPrompts(query, passage *string) {
 	}
 }
 
-// module is an entry of sentence-transformers' modules.json.
-type module struct {
-	Path string `json:"path"`
-	Type string `json:"type"`
-}
-
 // LoadConfig reads a sentence-transformers folder. A plain Hugging Face folder without modules.json is read as
 // sentence-transformers does: mean pooling, not normalised; this package normalises it all the same, since it
-// compares by cosine.
-func LoadConfig(dir string, maxLength int) (Config, error) {
+// compares by cosine. hiddenSize is the encoder's, 0 where it is not known.
+func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: maxLength}
 	if kind, err := card.Detect(dir); err != nil || kind != card.Embedding {
 		return c, err // the modules of another kind say nothing of this one
@@ -61,46 +53,57 @@ func LoadConfig(dir string, maxLength int) (Config, error) {
 	if c.Formats, err = card.Formats(dir, card.Embedding); err != nil {
 		return c, err
 	}
-	path := filepath.Join(dir, "modules.json")
-	var modules []module
-	if err := hf.ReadJSON(path, &modules); errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	} else if err != nil {
+	modules, err := hf.Modules(dir)
+	if err != nil || len(modules) == 0 {
 		return c, err
 	}
+	if err := hf.InOrder(dir, modules, "Transformer", "Pooling", "Dense", "Normalize"); err != nil {
+		return c, err
+	}
+	c.Pooling = ""
 	for _, m := range modules {
-		var err error
-		switch m.Type[strings.LastIndex(m.Type, ".")+1:] {
+		switch m.Name() {
 		case "Transformer":
-			err = c.readLength(filepath.Join(dir, m.Path))
+			err = c.readLength(dir)
 		case "Pooling":
-			err = c.readPooling(filepath.Join(dir, m.Path, "config.json"))
+			err = c.readPooling(filepath.Join(dir, m.Path, "config.json"), hiddenSize)
 		case "Dense":
-			if c.Dense != nil {
-				err = fmt.Errorf("%s: a second Dense module is not supported", path)
-			} else {
-				c.Dense, err = readDense(dir, m.Path)
-			}
+			err = c.addDense(dir, m.Path, hiddenSize)
 		case "Normalize":
-		default:
-			err = fmt.Errorf("%s: module %q is not supported, want Transformer, Pooling, Dense and Normalize", path, m.Type)
+			c.cosine = true
 		}
 		if err != nil {
 			return c, err
 		}
 	}
+	if c.Pooling == "" {
+		return c, fmt.Errorf("%s: no module Pooling, which makes a vector of the tokens'", filepath.Join(dir, hf.ModulesFile))
+	}
 	return c, nil
+}
+
+// checkSimilarity says whether a folder's vectors are meant to be compared as this package does, by cosine.
+func (c Config) checkSimilarity(dir string) error {
+	t, err := hf.ReadTransformers(dir)
+	if err != nil {
+		return err
+	}
+	switch t.Similarity {
+	case "", "cosine":
+		return nil
+	case "dot":
+		if c.cosine { // of vectors of length one
+			return nil
+		}
+		return fmt.Errorf("%s: similarity_fn_name is dot without a module Normalize: scores here are cosines", dir)
+	}
+	return fmt.Errorf("%s: similarity_fn_name is %q, want cosine: scores here are cosines", dir, t.Similarity)
 }
 
 func (c *Config) readLength(dir string) error {
 	path := filepath.Join(dir, "sentence_bert_config.json")
-	var s struct {
-		MaxSeqLength *int `json:"max_seq_length"`
-	}
-	if err := hf.ReadJSON(path, &s); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+	s, err := hf.ReadBackbone(dir)
+	if err != nil {
 		return err
 	}
 	if s.MaxSeqLength != nil {
@@ -112,33 +115,52 @@ func (c *Config) readLength(dir string) error {
 	return nil
 }
 
-// readPooling reads both generations of the file: one flag per mode, and pooling_mode since sentence-transformers 6.
-func (c *Config) readPooling(path string) error {
+// poolingModes are sentence-transformers' names of poolings, in their old flags and in pooling_mode; those without a
+// Pooling are not supported.
+var poolingModes = []struct {
+	flag, mode string
+	pooling    Pooling
+}{
+	{"pooling_mode_cls_token", "cls", CLS}, {"pooling_mode_mean_tokens", "mean", Mean}, {"pooling_mode_lasttoken", "lasttoken", Last},
+	{"pooling_mode_max_tokens", "max", ""}, {"pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens", ""},
+	{"pooling_mode_weightedmean_tokens", "weightedmean", ""},
+}
+
+// readPooling reads both generations of the file: one flag per mode, and pooling_mode since sentence-transformers 6, which
+// counts alone where it is there.
+func (c *Config) readPooling(path string, hiddenSize int64) error {
 	var p struct {
-		CLS  bool            `json:"pooling_mode_cls_token"`
-		Mean bool            `json:"pooling_mode_mean_tokens"`
-		Last bool            `json:"pooling_mode_lasttoken"`
-		Mode json.RawMessage `json:"pooling_mode"`
+		Mode   hf.Strings `json:"pooling_mode"`
+		Width  int64      `json:"embedding_dimension"`
+		Old    int64      `json:"word_embedding_dimension"`
+		Prompt *bool      `json:"include_prompt"`
 	}
-	if err := hf.ReadJSON(path, &p); err != nil {
+	flags := map[string]any{}
+	if err := errors.Join(hf.ReadJSON(path, &p), hf.ReadJSON(path, &flags)); err != nil {
 		return err
 	}
-	var mode string
-	if len(p.Mode) > 0 && json.Unmarshal(p.Mode, &mode) != nil {
-		return fmt.Errorf("%s: pooling_mode is %s, want \"mean\", \"cls\" or \"lasttoken\"", path, p.Mode)
-	}
-	found := map[Pooling]bool{
-		CLS: p.CLS || mode == "cls", Mean: p.Mean || mode == "mean", Last: p.Last || mode == "lasttoken",
-	}
-	count := 0
-	for kind, on := range found {
-		if on {
-			count++
-			c.Pooling = kind
+	if p.Mode == nil {
+		for _, m := range poolingModes {
+			if flags[m.flag] == true {
+				p.Mode = append(p.Mode, m.mode)
+			}
 		}
 	}
-	if count != 1 {
-		return fmt.Errorf("%s: want mean, cls or lasttoken pooling, alone", path)
+	if p.Mode == nil {
+		p.Mode = hf.Strings{"mean"} // as sentence-transformers does
+	}
+	for _, m := range poolingModes {
+		if len(p.Mode) == 1 && p.Mode[0] == m.mode {
+			c.Pooling = m.pooling
+		}
+	}
+	switch width := max(p.Width, p.Old); {
+	case c.Pooling == "":
+		return fmt.Errorf("%s: the pooling is %q, want mean, cls or lasttoken pooling, alone", path, []string(p.Mode))
+	case p.Prompt != nil && !*p.Prompt:
+		return fmt.Errorf("%s: include_prompt is false: leaving a prompt out of the pooling is not supported", path)
+	case width != 0 && hiddenSize != 0 && width != hiddenSize:
+		return fmt.Errorf("%s: the dimension is %d, hidden_size in config.json is %d", path, width, hiddenSize)
 	}
 	return nil
 }

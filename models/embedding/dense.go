@@ -16,7 +16,7 @@ type Dense struct {
 	Path       string // the module's folder; empty: the layer is new
 	In, Out    int64
 	Bias       bool
-	Activation string // "Identity" or "Tanh"
+	Activation string // a key of hf.Activations
 	Seed       uint64 // of a new layer
 }
 
@@ -36,32 +36,32 @@ func (d *Dense) apply(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Val
 		bias = w(denseLayer + ".bias")
 	}
 	x = g.Gemm(x, w(denseLayer+".weight"), bias, onnx.GemmAttrs{TransB: true})
-	if d.Activation == "Tanh" {
-		x = g.Tanh(x)
+	switch d.Activation {
+	case "Tanh":
+		return g.Tanh(x)
+	case "ReLU":
+		return g.Relu(x)
 	}
 	return x
 }
 
-// readDense reads a Dense module's config.
-func readDense(dir, path string) (*Dense, error) {
+// addDense reads a Dense module's config.
+func (c *Config) addDense(dir, path string, hiddenSize int64) error {
 	file := filepath.Join(dir, path, "config.json")
-	c := struct {
-		In         int64  `json:"in_features"`
-		Out        int64  `json:"out_features"`
-		Bias       *bool  `json:"bias"`
-		Activation string `json:"activation_function"`
-	}{Activation: "torch.nn.modules.activation.Tanh"}
-	if err := hf.ReadJSON(file, &c); err != nil {
-		return nil, err
+	if c.Dense != nil {
+		return fmt.Errorf("%s: a second Dense module is not supported", file)
 	}
-	d := &Dense{Path: path, In: c.In, Out: c.Out, Bias: c.Bias == nil || *c.Bias, Activation: c.Activation[strings.LastIndex(c.Activation, ".")+1:]}
+	d, err := hf.ReadDense(filepath.Join(dir, path), "sentence_embedding", "Tanh")
 	switch {
-	case d.In <= 0 || d.Out <= 0:
-		return nil, fmt.Errorf("%s: in_features %d and out_features %d, want positive numbers", file, d.In, d.Out)
-	case d.Activation != "Identity" && d.Activation != "Tanh":
-		return nil, fmt.Errorf("%s: activation_function is %q, want Identity or Tanh", file, c.Activation)
+	case err != nil:
+		return err
+	case d.Residual:
+		return fmt.Errorf("%s: use_residual is true, which is not supported", file)
+	case hiddenSize != 0 && d.In != hiddenSize:
+		return fmt.Errorf("%s: in_features is %d, hidden_size in config.json is %d", file, d.In, hiddenSize)
 	}
-	return d, nil
+	c.Dense = &Dense{Path: path, In: d.In, Out: d.Out, Bias: d.Bias, Activation: d.Activation}
+	return nil
 }
 
 // fill hands over the layer's parameters from the module's own weights.
@@ -89,8 +89,7 @@ func (m *Model) startDense(w *hf.Weights, prefix string) func(p flat.Param, valu
 // write writes the module's folder.
 func (d *Dense) write(dir string, l *flat.Layout, parameters []float32) error {
 	err := hf.WriteJSON(filepath.Join(dir, "config.json"), map[string]any{
-		"in_features": d.In, "out_features": d.Out, "bias": d.Bias, "activation_function": map[string]string{
-			"Identity": "torch.nn.modules.linear.Identity", "Tanh": "torch.nn.modules.activation.Tanh"}[d.Activation],
+		"in_features": d.In, "out_features": d.Out, "bias": d.Bias, "activation_function": hf.Activations[d.Activation],
 	})
 	if err != nil {
 		return err

@@ -27,7 +27,14 @@ func Open(dir string) (*Model, error) {
 	if err := card.Check(dir, card.Embedding); err != nil {
 		return nil, err
 	}
-	return OpenBase(dir)
+	m, err := OpenBase(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Config.checkSimilarity(dir); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
 }
 
 // OpenBase reads a folder of any kind for its encoder, to make an embedding model of it.
@@ -36,7 +43,7 @@ func OpenBase(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := LoadConfig(dir, enc.MaxLength())
+	c, err := LoadConfig(dir, enc.MaxLength(), enc.HiddenSize)
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}

@@ -156,6 +156,10 @@ func TestFoldersOfOtherKinds(t *testing.T) {
 		check(t, os.MkdirAll(filepath.Join(dir, "1_Pooling"), 0o755))
 		check(t, os.WriteFile(filepath.Join(dir, "modules.json"), []byte(`[{"path":"","type":"sentence_transformers.models.Transformer"},{"path":"1_Pooling","type":"sentence_transformers.models.Pooling"}]`), 0o600))
 		check(t, os.WriteFile(filepath.Join(dir, "1_Pooling", "config.json"), []byte(`{"pooling_mode_cls_token":true}`), 0o600))
+		if strings.HasPrefix(name, "2_Dense") {
+			check(t, os.MkdirAll(filepath.Join(dir, "2_Dense"), 0o755))
+			check(t, os.WriteFile(filepath.Join(dir, "modules.json"), []byte(`[{"path":"","type":"x.Transformer"},{"path":"1_Pooling","type":"x.Pooling"},{"path":"2_Dense","type":"x.Dense"}]`), 0o600))
+		}
 		check(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 		return dir
 	}
@@ -164,7 +168,23 @@ func TestFoldersOfOtherKinds(t *testing.T) {
 		{"rag_retrieval.json", `{"kind":"reranker"}`, "is a model of kind reranker, not embedding"},
 		{"modules.json", `{`, "modules.json: "},
 		{"1_Pooling/config.json", `{"pooling_mode_max_tokens":true}`, "want mean, cls or lasttoken pooling"},
-		{"1_Pooling/config.json", `{"pooling_mode":["mean","cls"]}`, "pooling_mode is"},
+		{"1_Pooling/config.json", `{"pooling_mode":["mean","cls"]}`, `the pooling is ["mean" "cls"]`},
+		{"1_Pooling/config.json", `{"pooling_mode_mean_tokens":true,"pooling_mode_max_tokens":true}`, `the pooling is ["mean" "max"]`},
+		{"1_Pooling/config.json", `{"pooling_mode":"weightedmean"}`, `the pooling is ["weightedmean"]`},
+		{"1_Pooling/config.json", `{"pooling_mode":"mean","include_prompt":false}`, "include_prompt is false"},
+		{"1_Pooling/config.json", `{"pooling_mode":"mean","word_embedding_dimension":768}`, "the dimension is 768, hidden_size in config.json is 36"},
+		{"modules.json", `[{"path":"","type":"x.Transformer"},{"path":"2_Normalize","type":"x.Normalize"}]`, "no module Pooling"},
+		{"modules.json", `[{"path":"","type":"x.Transformer"},{"path":"2_Normalize","type":"x.Normalize"},{"path":"1_Pooling","type":"x.Pooling"}]`, `module "x.Pooling" stands behind a module Normalize`},
+		{"modules.json", `[{"path":"0_Transformer","type":"x.Transformer"}]`, `the Transformer's path is "0_Transformer"`},
+		{"modules.json", `[{"path":"","type":"x.Transformer"},{"path":"1_Pooling","type":"x.Pooling"},{"path":"2_D","type":"x.Dropout"}]`, `module "x.Dropout" is not supported`},
+		{"2_Dense/config.json", `{"in_features":36,"out_features":4,"activation_function":"torch.nn.modules.activation.GELU"}`, `activation_function is "torch.nn.modules.activation.GELU"`},
+		{"2_Dense/config.json", `{"in_features":36,"out_features":4,"activation_function":"x.Tanh","use_residual":true}`, "use_residual is true"},
+		{"2_Dense/config.json", `{"in_features":36,"out_features":4,"activation_function":"x.Tanh","module_input_name":"token_embeddings"}`, "module_input_name is \"token_embeddings\""},
+		{"2_Dense/config.json", `{"in_features":35,"out_features":4,"activation_function":"x.Tanh"}`, "in_features is 35, hidden_size in config.json is 36"},
+		{"config_sentence_transformers.json", `{"similarity_fn_name":"dot"}`, "similarity_fn_name is dot without a module Normalize"},
+		{"config_sentence_transformers.json", `{"similarity_fn_name":"euclidean"}`, `similarity_fn_name is "euclidean", want cosine`},
+		{"config_sentence_transformers.json", `{"model_type":"SparseEncoder"}`, `model_type is "SparseEncoder"`},
+		{"adapter_config.json", `{}`, "adapters are not read"},
 		{"sentence_bert_config.json", `{"max_seq_length":25}`, "max_seq_length is 25, want 3 to 24"},
 	} {
 		if m, err := Open(write(c.file, c.content)); err == nil || !strings.Contains(err.Error(), c.want) {

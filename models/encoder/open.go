@@ -3,7 +3,10 @@ package encoder
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/tokenizer"
 )
 
@@ -17,8 +20,26 @@ func Open(dir string) (Config, *tokenizer.Tokenizer, error) {
 	if err != nil {
 		return c, nil, err
 	}
+	if err := checkExtras(dir, t); err != nil {
+		return c, nil, errors.Join(err, t.Close())
+	}
 	if err := t.Check(c.VocabSize, c.TypeVocabSize); err != nil {
 		return c, nil, errors.Join(fmt.Errorf("%s: %w", dir, err), t.Close())
 	}
 	return c, t, nil
+}
+
+// checkExtras refuses what other programs would do with a folder besides its config and weights.
+func checkExtras(dir string, t *tokenizer.Tokenizer) error {
+	adapter := filepath.Join(dir, "adapter_config.json")
+	if there, err := hf.Exists(adapter); err != nil {
+		return err
+	} else if there {
+		return fmt.Errorf("%s: adapters are not read: merge it into the model's weights first", adapter)
+	}
+	b, err := hf.ReadBackbone(dir)
+	if err == nil && b.LowerCase && !slices.Equal(t.Encode("A", t.Specials()+9), t.Encode("a", t.Specials()+9)) {
+		return fmt.Errorf("%s: do_lower_case is true in sentence_bert_config.json, but the tokenizer tells capitals apart, which is not supported", dir)
+	}
+	return err
 }

@@ -191,7 +191,7 @@ func (m *Model) configure(path, dir string) error {
 		m.Config.Formats = f
 		return err
 	}
-	c, err := embedding.LoadConfig(dir, length)
+	c, err := embedding.LoadConfig(dir, length, 0)
 	if errors.Is(err, fs.ErrNotExist) { // no config.json: nothing tells of pooling
 		c, err = embedding.Config{Pooling: embedding.Mean, MaxSeqLength: length}, nil
 	}

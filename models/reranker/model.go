@@ -31,6 +31,13 @@ func Open(dir string) (*Model, error) {
 	if err := card.Check(dir, card.Reranker); err != nil {
 		return nil, err
 	}
+	modules, err := hf.Modules(dir)
+	if err == nil {
+		err = hf.InOrder(dir, modules, "Transformer")
+	}
+	if err != nil {
+		return nil, err
+	}
 	m, err := OpenBase(dir)
 	if err != nil {
 		return nil, err

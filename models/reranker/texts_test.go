@@ -98,3 +98,23 @@ func sortedRows(rows [][]int64) (out []string) {
 	slices.Sort(out)
 	return out
 }
+
+// A folder of sentence-transformers' CrossEncoder is a reranker, and its modules besides the encoder are refused by name.
+func TestCrossEncoderFolders(t *testing.T) {
+	const transformer = `{"path":"","type":"sentence_transformers.base.modules.transformer.Transformer"}`
+	folder := func(modules string) string {
+		return encodertest.Folder(t, "../finetune/testdata/bert-reranker", map[string]string{
+			"modules.json": modules, "config_sentence_transformers.json": `{"model_type":"CrossEncoder","prompts":{"query":"q "},"default_prompt_name":"query"}`,
+		})
+	}
+	m, err := Open(folder("[" + transformer + "]"))
+	check(t, err)
+	defer m.Close()
+	if m.Formats.Query.Before != "q " {
+		t.Errorf("%+v", m.Formats)
+	}
+	_, err = Open(folder("[" + transformer + `,{"path":"1_LogitScore","type":"sentence_transformers.cross_encoder.modules.LogitScore"}]`))
+	if err == nil || !strings.Contains(err.Error(), `LogitScore" is not supported, want Transformer`) {
+		t.Error(err)
+	}
+}

@@ -40,7 +40,7 @@ func (c *constants) Take(p flat.Param, parts []safetensors.Tensor) error {
 	var files []part
 	for _, t := range parts {
 		if f := inFile(t); f != nil {
-			files = append(files, part{t.Name, f})
+			files = append(files, part{p.Name + "/" + t.Name, f}) // several files may have tensors of one name
 		}
 	}
 	if len(files) < len(parts) || c.int8 && !p.Table {

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,6 +169,9 @@ func (t *Tokenizer) Check(ids, types int64) error {
 	}
 	return nil
 }
+
+// IDs are a text's token ids, without special tokens around it.
+func (t *Tokenizer) IDs(text string) []int64 { return appendIDs(nil, t.tokens(text, math.MaxInt32)) }
 
 // Lookup gives the ids of words that are entries of the vocabulary as they stand, without tokenizing them; others are
 // left out.

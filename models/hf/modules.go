@@ -1,0 +1,156 @@
+package hf
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// ModulesFile lists the modules of a sentence-transformers folder.
+const ModulesFile = "modules.json"
+
+// Module is an entry of it.
+type Module struct {
+	Path string `json:"path"`
+	Type string `json:"type"`
+}
+
+// Name is the module's class without its package.
+func (m Module) Name() string { return m.Type[strings.LastIndex(m.Type, ".")+1:] }
+
+// Modules reads a folder's modules; nil where it has no such file.
+func Modules(dir string) ([]Module, error) {
+	var out []Module
+	err := ReadJSON(filepath.Join(dir, ModulesFile), &out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return out, err
+}
+
+// InOrder says whether modules are of the known classes and come in their order; what another program would do with the
+// others must not be left out silently.
+func InOrder(dir string, modules []Module, known ...string) error {
+	last := -1
+	for _, m := range modules {
+		at := slices.Index(known, m.Name())
+		path := filepath.Join(dir, ModulesFile)
+		switch {
+		case at < 0:
+			return fmt.Errorf("%s: module %q is not supported, want %s", path, m.Type, strings.Join(known, ", "))
+		case at < last:
+			return fmt.Errorf("%s: module %q stands behind a module %s, which is not supported", path, m.Type, known[last])
+		case m.Path != "" && !filepath.IsLocal(m.Path):
+			return fmt.Errorf("%s: the path %q of a module leads out of the folder", path, m.Path)
+		case m.Name() == "Transformer" && m.Path != "":
+			return fmt.Errorf("%s: the Transformer's path is %q, want the folder itself", path, m.Path)
+		}
+		last = at
+	}
+	return nil
+}
+
+// Activations are the functions behind a Dense module that are known, with torch's names.
+var Activations = map[string]string{
+	"Identity": "torch.nn.modules.linear.Identity", "Tanh": "torch.nn.modules.activation.Tanh", "ReLU": "torch.nn.modules.activation.ReLU",
+}
+
+// Dense is the config of a Dense module.
+type Dense struct {
+	In, Out    int64
+	Bias       bool
+	Activation string // a key of Activations
+	Residual   bool   // the input is added to the output, through a linear layer where their widths differ
+}
+
+// ReadDense reads the config of the Dense module in a folder, which is to read the feature input. A config without an
+// activation has the one that its program gives it.
+func ReadDense(dir, input, activation string) (Dense, error) {
+	path := filepath.Join(dir, "config.json")
+	var c struct {
+		In         int64   `json:"in_features"`
+		Out        int64   `json:"out_features"`
+		Bias       *bool   `json:"bias"`
+		Activation string  `json:"activation_function"`
+		Residual   bool    `json:"use_residual"`
+		Input      *string `json:"module_input_name"`
+		Output     *string `json:"module_output_name"`
+	}
+	if err := ReadJSON(path, &c); err != nil {
+		return Dense{}, err
+	}
+	if c.Activation == "" {
+		c.Activation = activation
+	}
+	d := Dense{c.In, c.Out, c.Bias == nil || *c.Bias, c.Activation[strings.LastIndex(c.Activation, ".")+1:], c.Residual}
+	for key, name := range map[string]*string{"module_input_name": c.Input, "module_output_name": c.Output} {
+		if name != nil && *name != input {
+			return d, fmt.Errorf("%s: %s is %q, want %s", path, key, *name, input)
+		}
+	}
+	switch {
+	case d.In <= 0 || d.Out <= 0:
+		return d, fmt.Errorf("%s: in_features %d and out_features %d, want positive numbers", path, d.In, d.Out)
+	case Activations[d.Activation] == "":
+		return d, fmt.Errorf("%s: activation_function is %q, want Identity, Tanh or ReLU", path, c.Activation)
+	}
+	return d, nil
+}
+
+// Transformers is what config_sentence_transformers.json says of how vectors are compared.
+type Transformers struct {
+	ModelType  string `json:"model_type"`
+	Similarity string `json:"similarity_fn_name"`
+}
+
+// ReadTransformers reads it; a folder without the file says nothing.
+func ReadTransformers(dir string) (t Transformers, err error) {
+	err = ReadJSON(filepath.Join(dir, "config_sentence_transformers.json"), &t)
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, nil
+	}
+	return t, err
+}
+
+// Backbone is what sentence_bert_config.json says of how texts are read.
+type Backbone struct {
+	MaxSeqLength   *int            `json:"max_seq_length"`
+	LowerCase      bool            `json:"do_lower_case"`
+	QueryLength    int             `json:"query_length"`
+	DocumentLength int             `json:"document_length"`
+	Expansion      *QueryExpansion `json:"query_expansion"`
+}
+
+// QueryExpansion fills ColBERT's queries up with a token.
+type QueryExpansion struct {
+	Strategy string  `json:"strategy"` // fixed: longer queries are cut; min: they are not
+	Attend   bool    `json:"attend"`
+	Token    *string `json:"token"`
+	Length   int     `json:"length"`
+}
+
+// ReadBackbone reads it; a folder without the file says nothing.
+func ReadBackbone(dir string) (b Backbone, err error) {
+	err = ReadJSON(filepath.Join(dir, "sentence_bert_config.json"), &b)
+	if errors.Is(err, fs.ErrNotExist) {
+		return b, nil
+	}
+	return b, err
+}
+
+// Strings is a text or a list of them in JSON.
+type Strings []string
+
+// UnmarshalJSON reads either form.
+func (s *Strings) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*s = Strings{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(s))
+}
