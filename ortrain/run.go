@@ -15,7 +15,7 @@ type Hook interface {
 	OnStart(t *Trainer) error
 	// OnStep is called after each step.
 	OnStep(t *Trainer, s Step) error
-	// OnEnd is called once at the end, with the error that ended the run or nil.
+	// OnEnd is called once at the end, with the error that ended the run or nil, where OnStart gave no error.
 	OnEnd(t *Trainer, err error) error
 }
 
@@ -33,16 +33,18 @@ type prepared struct {
 // Run trains until the schedule's last step. When the context ends, the current step is finished first, and the
 // error is ErrInterrupted. Batches of the next steps are prepared meanwhile.
 func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err error) {
+	started := 0
+	defer func() { // of the hooks that started alone
+		for _, h := range hooks[:started] {
+			err = errors.Join(err, h.OnEnd(t, err))
+		}
+	}()
 	for _, h := range hooks {
 		if err := h.OnStart(t); err != nil {
 			return err
 		}
+		started++
 	}
-	defer func() {
-		for _, h := range hooks {
-			err = errors.Join(err, h.OnEnd(t, err))
-		}
-	}()
 	quit := make(chan struct{})
 	queue := t.prepare(source, quit)
 	defer func() {

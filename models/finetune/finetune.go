@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/filelock"
@@ -41,7 +42,8 @@ type Task interface {
 	Examples(r data.Row) (int, error)
 	// Least is how many examples a batch needs.
 	Least() int
-	// Collate makes the micro-batches of a batch of examples, one unless chunk_tokens can split it without loss.
+	// Collate makes the micro-batches of a batch of examples, one unless chunk_tokens can split it without loss. It is
+	// called by one goroutine at a time, which is not always the same one.
 	Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error)
 	// Score scores each sample's candidates with the parameters that the trainer has now.
 	Score(ctx context.Context, t *ortrain.Trainer, samples []mteb.Sample) ([][]float32, error)
@@ -75,6 +77,7 @@ type Run struct {
 
 	device     *runtime.Device // nil where the host computes
 	task       Task
+	collating  sync.Mutex // while task.Collate runs
 	source     ortrain.Source
 	perEpoch   int        // steps
 	files      []trained  // what a checkpoint keeps of the files
@@ -209,7 +212,7 @@ func (r *Run) openData(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	r.source = r.Data.Source(b, r.task.Collate)
+	r.source = r.Data.Source(b, r.collate)
 	r.perEpoch = b.StepsPerEpoch(r.Data.EpochLen())
 	r.Steps = c.Steps(r.perEpoch)
 	if err := r.openValidation(ctx); err != nil {
@@ -232,6 +235,14 @@ func unread(c config.Train, r data.Row) []string {
 		out = append(out, `neg_nums: with 0 the rows' "neg" is not read`)
 	}
 	return out
+}
+
+// collate is the task's Collate for training, which prepares batches ahead, and for validation, which does not wait for it:
+// one at a time.
+func (r *Run) collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
+	r.collating.Lock()
+	defer r.collating.Unlock()
+	return r.task.Collate(epoch, examples)
 }
 
 // Close frees everything.

@@ -297,7 +297,7 @@ func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
 func (v *validator) loss(t *ortrain.Trainer) (float64, error) {
 	sum, rows := 0.0, 0
 	inOrder := data.Batching{BatchSize: v.r.Config.BatchSize, Accumulation: 1, Least: v.r.task.Least()}
-	source := v.data.Source(inOrder, v.r.task.Collate)
+	source := v.data.Source(inOrder, v.r.collate)
 	for i := range inOrder.StepsPerEpoch(v.data.Len()) {
 		batches, err := source(i)
 		if err != nil {
