@@ -1,9 +1,7 @@
 package finetune_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -13,11 +11,6 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/card"
-	"rag-retrieval-go/models/colbert"
-	"rag-retrieval-go/models/embedding"
-	"rag-retrieval-go/models/reranker"
-	"rag-retrieval-go/models/scoring"
-	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
@@ -123,35 +116,10 @@ func checkPlacement(t *testing.T, nodes []ran, least int) {
 // TestScoringPlacement is TestPlacement for what scores.
 func TestScoringPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
-	samples := []mteb.Sample{{Query: []string{"how many"}, Positive: []string{"two of them"}, Negative: []string{"a longer text than that", "none"}}}
-	for kind, open := range map[card.Kind]func(t *testing.T, o scoring.Options) (mteb.Scorer, func() error){
-		card.Embedding: func(t *testing.T, o scoring.Options) (mteb.Scorer, func() error) {
-			m, err := embedding.Open("testdata/bert-dense")
-			check(t, err)
-			e, err := embedding.NewEncoder(m, o)
-			check(t, err)
-			return embedding.Scorer{Encoder: e, QueryMaxLen: 10, PassageMaxLen: 10}, e.Close
-		},
-		card.ColBERT: func(t *testing.T, o scoring.Options) (mteb.Scorer, func() error) {
-			m, err := colbert.Open("testdata/bert")
-			check(t, err)
-			s, err := colbert.NewScorer(m, o)
-			check(t, err)
-			return colbert.SampleScorer{Scorer: s, QueryMaxLen: 10, PassageMaxLen: 10}, s.Close
-		},
-		card.Reranker: func(t *testing.T, o scoring.Options) (mteb.Scorer, func() error) {
-			m, err := reranker.Open("testdata/bert-reranker")
-			check(t, err)
-			s, err := reranker.NewScorer(m, o)
-			check(t, err)
-			return reranker.SampleScorer{Scorer: s, MaxLen: 20}, s.Close
-		},
-	} {
+	for kind, folder := range map[card.Kind]string{card.Embedding: "testdata/bert-dense", card.ColBERT: "testdata/bert", card.Reranker: "testdata/bert-reranker"} {
 		t.Run(string(kind), func(t *testing.T) {
 			prefix := filepath.Join(t.TempDir(), "profile")
-			s, done := open(t, scoring.Options{Options: runtime.Options{Provider: runtime.CUDA, Profile: prefix}})
-			_, err := mteb.ScoreAll(context.Background(), s, samples)
-			check(t, errors.Join(err, done()))
+			score(t, kind, folder, runtime.Options{Provider: runtime.CUDA, Profile: prefix})
 			checkPlacement(t, profile(t, prefix, 1), 20)
 		})
 	}
