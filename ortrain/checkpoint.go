@@ -52,17 +52,7 @@ func (t *Trainer) saveCheckpoint(dir string, host any) error {
 func (t *Trainer) fillCheckpoint(tmp string, host any) error {
 	var tensors []safetensors.Tensor
 	for _, prefix := range []string{"", momentPrefixes[0], momentPrefixes[1]} {
-		block, err := read(t.blocks()[prefix])
-		if err != nil {
-			return err
-		}
-		err = t.set.Layout.Each(block, func(p flat.Param, values []float32) error {
-			tensors = append(tensors, safetensors.FromFloat32(prefix+p.Name, values, p.Dims...))
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+		tensors = append(tensors, t.tensorsOf(t.blocks()[prefix], prefix)...)
 	}
 	if err := safetensors.Write(filepath.Join(tmp, tensorsFile), nil, tensors); err != nil {
 		return err
@@ -80,6 +70,25 @@ func (t *Trainer) fillCheckpoint(tmp string, host any) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(tmp, stateFile), b, 0o644)
+}
+
+// tensorsOf sees a block as tensors to be written. One that lies on a device comes to the host tensor by tensor.
+func (t *Trainer) tensorsOf(block *runtime.Block, prefix string) (tensors []safetensors.Tensor) {
+	l, host := t.set.Layout, block.Host()
+	for i, p := range l.Params {
+		x := safetensors.Tensor{Name: prefix + p.Name, DType: "F32", Shape: p.Dims}
+		if host != nil {
+			x.Data = safetensors.FromFloat32("", host[l.Offsets[i]:l.Offsets[i]+p.Size()]).Data
+		} else {
+			x.Fetch = func() ([]byte, error) {
+				values := make([]float32, p.Size())
+				err := block.Download(int(l.Offsets[i]), values)
+				return safetensors.FromFloat32("", values).Data, err
+			}
+		}
+		tensors = append(tensors, x)
+	}
+	return tensors
 }
 
 func fileSum(path string) (string, error) {

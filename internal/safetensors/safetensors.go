@@ -34,6 +34,9 @@ type Tensor struct {
 	// Path and Offset say where Data lies in a mapped file, whose pages Read gives back; Path is empty for other memory.
 	Path   string
 	Offset int64
+	// Fetch gives Write the data of a tensor that is not in this process's memory; Data is nil then. The data are used
+	// before the next Fetch.
+	Fetch func() ([]byte, error)
 }
 
 // File is an open file. Its tensors' data point into the mapped file and die with Close.
@@ -310,11 +313,39 @@ func Write(path string, metadata map[string]string, tensors []Tensor) (err error
 		return err
 	}
 	for _, t := range tensors {
-		if _, err := f.Write(t.Data); err != nil {
+		data, err := t.contents()
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(data); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// contents gives the data to write, as many bytes as the header says.
+func (t Tensor) contents() ([]byte, error) {
+	data := t.Data
+	if t.Fetch != nil {
+		var err error
+		if data, err = t.Fetch(); err != nil {
+			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
+		}
+	}
+	if int64(len(data)) != t.size() {
+		return nil, fmt.Errorf("tensor %q: %d bytes for %s%v", t.Name, len(data), t.DType, t.Shape)
+	}
+	return data, nil
+}
+
+// size is the number of bytes of a tensor of a known type.
+func (t Tensor) size() int64 {
+	n := sizes[t.DType]
+	for _, d := range t.Shape {
+		n *= d
+	}
+	return n
 }
 
 func encodeHeader(metadata map[string]string, tensors []Tensor) ([]byte, error) {
@@ -331,7 +362,7 @@ func encodeHeader(metadata map[string]string, tensors []Tensor) ([]byte, error) 
 		if shape == nil {
 			shape = []int64{}
 		}
-		end := offset + int64(len(t.Data))
+		end := offset + t.size()
 		header[t.Name] = entry{t.DType, shape, [2]int64{offset, end}}
 		offset = end
 	}

@@ -16,6 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -89,6 +91,7 @@ func trySize(o options, size string) (lines []line, err error) {
 	if err != nil {
 		return nil, err
 	}
+	debug.FreeOSMemory() // what the weights were made in
 	train, test := filepath.Join(o.dir, "train.jsonl"), filepath.Join(o.dir, "test.jsonl")
 	if err := makeRows(train, test, 16, 100, sizes[size]["vocab_size"].(int)); err != nil {
 		return nil, err
@@ -104,7 +107,7 @@ func trySize(o options, size string) (lines []line, err error) {
 			lines = append(lines, l)
 		}
 		if !o.keep {
-			if err := os.RemoveAll(out); err != nil {
+			if err := errors.Join(os.RemoveAll(out), os.RemoveAll(out+"-checkpointing")); err != nil {
 				return lines, err
 			}
 		}
@@ -133,6 +136,10 @@ func commands(kind, base, out, train, test string) []command {
 	model := filepath.Join(out, "model")
 	pair, _ := json.Marshal(map[string]any{"query": word(10), "documents": []string{word(11), word(12) + " " + word(13)}})
 	list := []command{{name: "train", args: flags}}
+	if kind == "embedding" {
+		list = append(list, command{name: "train --gradient-checkpointing", args: append(slices.Clone(flags), "--gradient-checkpointing",
+			"--output-dir", out+"-checkpointing")})
+	}
 	for _, int8 := range [][]string{nil, {"--int8"}} {
 		suffix := strings.Join(append([]string{""}, int8...), " ")
 		list = append(list,
