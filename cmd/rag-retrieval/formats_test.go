@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +33,14 @@ func TestFormatsGoWithTheModel(t *testing.T) {
 			call(t, "", args...).ok(t)
 			model := filepath.Join(out, "model")
 			got := call(t, `{"query":"a","documents":["b c","f"]}`, "rerank", "--model", model).ok(t).stdout
+			if kind != "colbert" { // the exported file beside them reads the same texts
+				file := filepath.Join(model, "model.onnx")
+				exported := call(t, `{"query":"a","documents":["b c","f"]}`, "rerank", "--model", file, "--kind", kind).ok(t).stdout
+				if d := scoreDifference(t, exported, got); d > 1e-5 {
+					t.Errorf("model.onnx: %s, want %s", exported, got)
+				}
+				call(t, `{"query":"a","documents":["b"]}`, "rerank", "--model", file, "--kind", kind, "--max-len", "1", "--query-max-len", "1").fails(t, 1, "is 1, want at least")
+			}
 			put := func(k int, text string) string {
 				return strings.NewReplacer("{{", "{", "{}", text).Replace(format[k])
 			}
@@ -48,6 +58,20 @@ func TestFormatsGoWithTheModel(t *testing.T) {
 	}
 	call(t, "", trainRun(data, filepath.Join(t.TempDir(), "out"), "--query-format", "{0}")...).fails(t, 1, `query_format: "{0}" has a '{' at byte 1`)
 	call(t, "", trainRun(data, filepath.Join(t.TempDir(), "out"), "--document-format", "passage: ")...).fails(t, 1, `document_format: "passage: " has 0 places for the text, want one {}`)
+}
+
+// scoreDifference is the largest difference of two rows of rerank.
+func scoreDifference(t *testing.T, a, b string) float64 {
+	t.Helper()
+	var x, y struct{ Scores []float64 }
+	if err := errors.Join(json.Unmarshal([]byte(a), &x), json.Unmarshal([]byte(b), &y)); err != nil || len(x.Scores) != len(y.Scores) {
+		t.Fatal(a, b, err)
+	}
+	worst := 0.0
+	for i := range x.Scores {
+		worst = max(worst, math.Abs(x.Scores[i]-y.Scores[i]))
+	}
+	return worst
 }
 
 // forgetFormats takes out of a folder what says what stands around its texts.

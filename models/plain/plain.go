@@ -205,12 +205,30 @@ func (m *Model) Close() error { return errors.Join(m.f.Close(), m.t.Close()) }
 
 // Score implements mteb.Scorer.
 func (m *Model) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
+	if err := m.checkLengths(); err != nil {
+		return err
+	}
 	if m.Kind == card.Reranker {
 		return scoring.CrossEncoder{Rows: m.pair, Forward: m.logits}.Score(ctx, samples, from, progress, emit)
 	}
 	return scoring.BiEncoder[[]float32]{
 		Rows: m.text, Forward: m.vectors, Compare: embedding.Cosines, Block: scoring.VectorBlock,
 	}.Score(ctx, samples, from, progress, emit)
+}
+
+// checkLengths says whether a token has room beside the special ones. A file does not tell how many it can take.
+func (m *Model) checkLengths() error {
+	lengths := map[string]int{"the maximal length of queries": m.QueryMaxLen, "the maximal length of passages": m.PassageMaxLen}
+	low := m.t.Specials() + 1
+	if m.Kind == card.Reranker {
+		lengths, low = map[string]int{"the maximal length": m.MaxLen}, m.t.PairSpecials()+2
+	}
+	for what, n := range lengths {
+		if n < low {
+			return fmt.Errorf("%s is %d, want at least %d", what, n, low)
+		}
+	}
+	return nil
 }
 
 // text are a text's rows, as models/embedding lays them out.

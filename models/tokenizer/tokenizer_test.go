@@ -97,3 +97,29 @@ func TestRealTokenizer(t *testing.T) {
 		t.Errorf("%d pairs", len(golden.Pairs))
 	}
 }
+
+// A prompt's tokens are told apart by their bytes in the text: the first window of a long text is the text cut at its end,
+// and each other one starts with the same prompt.
+func TestWindowsKeepWhatStandsBefore(t *testing.T) {
+	for _, dir := range []string{"../embedding/testdata/tiny", "../finetune/testdata/xlmr", "../finetune/testdata/bert"} {
+		tok := open(t, dir)
+		for _, before := range []string{"a b: ", "密码 ", "a\x00b \xff ", "如何", " "} {
+			for _, text := range []string{strings.Repeat("密码 ab, c ", 9), strings.Repeat("x", 60), strings.Repeat("如何", 30)} {
+				const limit = 16
+				windows := tok.Windows(before, text, "", limit, func(n int) int { return n / 4 })
+				head := len(tok.frame(before, text, "").before)
+				if !reflect.DeepEqual(windows[0], tok.Encode(before+text, limit)) {
+					t.Errorf("%s: %q before %.9q: the first window is %v, want %v", dir, before, text, windows[0], tok.Encode(before+text, limit))
+				}
+				for _, w := range windows {
+					if len(w) > limit || !reflect.DeepEqual(w[:1+head], windows[0][:1+head]) {
+						t.Errorf("%s: %q before %.9q: the window %v", dir, before, text, w)
+					}
+				}
+				if strings.TrimSpace(before) == before && before != "如何" && head == 0 {
+					t.Errorf("%s: %q before %.9q has no token of its own", dir, before, text)
+				}
+			}
+		}
+	}
+}
