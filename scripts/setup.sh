@@ -81,6 +81,20 @@ fi
 go_dir=$(scripts/setup/needs.sh $needs) && ready=0 || ready=$?
 [ $check_only = yes ] || [ $ready = 0 ] || exit $ready
 
+# Of two set-ups with one cache the second waits for the first, and finds what it made. The system frees the lock when this
+# process and its children have ended. Where python3 is missing nothing is to be downloaded.
+if [ $check_only = no ] && command -v python3 > /dev/null; then
+  mkdir -p "$HOME_DIR"
+  exec 9> "$HOME_DIR/.setup.lock"
+  python3 -c '
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("waiting for another setup.sh, which fills the same cache folder", file=sys.stderr)
+    fcntl.flock(9, fcntl.LOCK_EX)'
+fi
+
 if [ $cuda = yes ]; then
   [ $check_only = no ] || cuda_args+=(--dry-run)
   ort_lib=$(scripts/cuda/fetch.sh ${cuda_args[@]+"${cuda_args[@]}"})
