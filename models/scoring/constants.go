@@ -1,6 +1,8 @@
 package scoring
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 
 	"rag-retrieval-go/internal/safetensors"
@@ -8,14 +10,16 @@ import (
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // constants is the hf.Target that makes parameters constants of a graph. Those that lie in a file stay there: ONNX Runtime
 // maps them, see runtime.NewSessionWithWeights.
 type constants struct {
-	int8   bool
-	files  map[string][]part
-	values map[string]*onnx.Tensor
+	int8    bool
+	files   map[string][]part
+	values  map[string]*onnx.Tensor
+	buffers []*runtime.Buffer // of values
 }
 
 // part is a tensor of a parameter that lies in a file.
@@ -28,11 +32,26 @@ func newConstants(int8 bool) *constants {
 	return &constants{int8: int8, files: map[string][]part{}, values: map[string]*onnx.Tensor{}}
 }
 
-// Values implements hf.Target.
+// Values implements hf.Target. The memory is not Go's: what is quantized is as large as the model, and goes at once when
+// the session is made.
 func (c *constants) Values(p flat.Param) ([]float32, error) {
-	values := make([]float32, p.Size())
-	c.values[p.Name] = &onnx.Tensor{DType: onnx.Float32, Dims: p.Dims, Raw: safetensors.FromFloat32(p.Name, values).Data}
-	return values, nil
+	b, err := runtime.NewBuffer(int(p.Size()))
+	if err != nil {
+		return nil, fmt.Errorf("parameter %q: %w", p.Name, err)
+	}
+	c.buffers = append(c.buffers, b)
+	c.values[p.Name] = &onnx.Tensor{DType: onnx.Float32, Dims: p.Dims, Raw: safetensors.FromFloat32(p.Name, b.Data).Data}
+	return b.Data, nil
+}
+
+// close frees the memory of the parameters that do not lie in files.
+func (c *constants) close() error {
+	var errs []error
+	for _, b := range c.buffers {
+		errs = append(errs, b.Close())
+	}
+	c.buffers = nil
+	return errors.Join(errs...)
 }
 
 // Take implements hf.Target. What is to be quantized is read at once.

@@ -51,19 +51,34 @@ type Session struct {
 
 // New loads a graph. A folder's weights are constants in it, so that ONNX Runtime packs them once. A trainer's are inputs,
 // bound to the memory that the trainer has them in: a validation copies none, and sees every step.
-func New(x Graph, o Options) (*Session, error) {
-	g := onnx.NewGraph(x.Name)
-	weights, err := x.weights(g, o)
-	if err != nil {
+func New(x Graph, o Options) (s *Session, err error) {
+	if x.Trainer != nil {
+		return x.ofTrainer(o)
+	}
+	c := newConstants(o.Int8)
+	defer func() { err = errors.Join(err, c.close()) }()
+	if err := x.Fill(c); err != nil {
 		return nil, err
 	}
-	g.Output(output, x.Build(g, weights, encoder.NewPackedLayout(g, x.Encoder, Groups)))
+	g := onnx.NewGraph(x.Name)
+	x.build(g, c.weights(g))
 	if g.Err() == nil && o.Int8 {
 		g.QuantizeWeights()
 	}
+	return open(g, o.Options)
+}
+
+// ofTrainer loads the graph with a trainer's parameters.
+func (x Graph) ofTrainer(o Options) (*Session, error) {
+	g := onnx.NewGraph(x.Name)
+	values := map[string]*onnx.Value{}
+	for _, p := range x.Params {
+		values[p.Name] = p.Input(g)
+	}
+	x.build(g, lookup(g, values))
 	s, err := open(g, o.Options)
-	if err != nil || x.Trainer == nil {
-		return s, err
+	if err != nil {
+		return nil, err
 	}
 	for _, p := range x.Params {
 		if err := x.Trainer.BindParameter(s.binding, p.Name); err != nil {
@@ -73,20 +88,9 @@ func New(x Graph, o Options) (*Session, error) {
 	return s, nil
 }
 
-// weights adds the parameters to the graph.
-func (x Graph) weights(g *onnx.Graph, o Options) (encoder.Weights, error) {
-	if x.Trainer == nil {
-		c := newConstants(o.Int8)
-		if err := x.Fill(c); err != nil {
-			return nil, err
-		}
-		return c.weights(g), nil
-	}
-	values := map[string]*onnx.Value{}
-	for _, p := range x.Params {
-		values[p.Name] = p.Input(g)
-	}
-	return lookup(g, values), nil
+// build makes the graph's output.
+func (x Graph) build(g *onnx.Graph, w encoder.Weights) {
+	g.Output(output, x.Build(g, w, encoder.NewPackedLayout(g, x.Encoder, Groups)))
 }
 
 // lookup finds the values of parameters.
