@@ -88,7 +88,11 @@ need_go() {
   old_go='' use_go=''
   if command -v go >/dev/null 2>&1; then
     version=$(GOTOOLCHAIN=local go version 2>/dev/null | sed -nE 's/^go version go([0-9.]+).*/\1/p') || true
-    at_least "${version:-0}" "$go_wanted" && return
+    if at_least "${version:-0}" "$go_wanted"; then
+      # A script that had Go fetched has put it first in PATH and runs setup.sh again: it stays the one to use.
+      [ ! "$(command -v go)" -ef ../../.rag-retrieval/go/bin/go ] || use_go=$(readlink ../../.rag-retrieval/go)
+      return
+    fi
     old_go="$(command -v go) is ${version:-broken}"
   fi
   use_go=$go_dir
@@ -101,7 +105,7 @@ look() {
   for p in cc cargo pip; do
     case $parts in *" $p "*) "need_$p" ;; esac
   done
-  if [ -n "$use_go" ] && [ ! -x "$go_dir/bin/go" ]; then
+  if [ -n "$use_go" ] && [ ! -x "$use_go/bin/go" ]; then
     missing=$'\n'"  $old_go$missing"
     case $parts in *' pip '*) ;; *) need_python ;; esac # which fetches Go
   fi
@@ -152,7 +156,7 @@ say "setup.sh: missing or too old on this machine:$missing"
 command=''
 [ "$lacking" = ' ' ] || command=$(command_for)
 fetch_go=no
-[ -z "$use_go" ] || [ -x "$go_dir/bin/go" ] || fetch_go=yes
+[ -z "$use_go" ] || [ -x "$use_go/bin/go" ] || fetch_go=yes
 if [ "$lacking" != ' ' ]; then
   if [ $check = no ] && [ $install = yes ] && [ "$(id -u)" = 0 ] && [ -n "$command" ] && [ "${command#brew}" = "$command" ]; then
     say "installing, as root: $command"

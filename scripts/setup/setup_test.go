@@ -289,6 +289,33 @@ func TestGo(t *testing.T) {
 	}
 }
 
+// A script that setup.sh put the fetched Go first in PATH for may run setup.sh again: the Go stays the fetched one, and so
+// its link in the checkout.
+func TestFetchedGoInPath(t *testing.T) {
+	linuxOnly(t)
+	checkout := t.TempDir()
+	folder := filepath.Join(checkout, "scripts", "setup")
+	check(t, os.MkdirAll(folder, 0o755))
+	for from, to := range map[string]string{"needs.sh": folder, "go.txt": folder, "../../go.mod": checkout} {
+		b, err := os.ReadFile(from)
+		check(t, err)
+		check(t, os.WriteFile(filepath.Join(to, filepath.Base(from)), b, 0o755))
+	}
+	m := newMachine(t, 1000)
+	m.borrow("readlink")
+	m.all()
+	fetched := filepath.Join(m.home, "fetched")
+	check(t, os.MkdirAll(filepath.Join(fetched, "bin"), 0o755))
+	check(t, os.Rename(filepath.Join(m.bin, "go"), filepath.Join(fetched, "bin", "go")))
+	check(t, os.Mkdir(filepath.Join(checkout, ".rag-retrieval"), 0o755))
+	link := filepath.Join(checkout, ".rag-retrieval", "go")
+	check(t, os.Symlink(fetched, link))
+	m.env = []string{"PATH=" + filepath.Join(link, "bin") + ":" + m.bin}
+	if out, errs, code := m.run(filepath.Join(folder, "needs.sh"), "cc"); out != fetched || errs != "" || code != 0 {
+		t.Errorf("exit %d: %q, want %q; %s", code, out, fetched, errs)
+	}
+}
+
 func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
