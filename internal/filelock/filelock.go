@@ -155,14 +155,15 @@ func Tell(what string) func(Holder) {
 	return func(h Holder) { fmt.Fprintf(os.Stderr, "waiting for %v: %s\n", h, what) }
 }
 
-// Close removes the lock's file and frees the lock.
+// Close removes the lock's file and frees the lock. Where the file went with its folder, one that another process has put
+// there since stays.
 func (l *Lock) Close() error {
 	if l == nil || l.f == nil {
 		return nil
 	}
-	err := os.Remove(l.path)
-	if errors.Is(err, os.ErrNotExist) { // with its folder
-		err = nil
+	var err error
+	if current(l.f, l.path) {
+		err = os.Remove(l.path)
 	}
 	err = errors.Join(err, l.f.Close())
 	l.f = nil

@@ -151,3 +151,19 @@ func TestOneProcess(t *testing.T) {
 		t.Error("locked a file in a folder that is not there")
 	}
 }
+
+// A lock whose folder was removed leaves alone the file of a lock that was taken there since.
+func TestCloseLeavesAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".lock")
+	first, err := Try(path)
+	check(t, err)
+	check(t, os.Remove(path))
+	second, err := Try(path)
+	check(t, err)
+	check(t, first.Close())
+	if _, err := Try(path); !errors.As(err, new(*Held)) {
+		t.Errorf("the second lock is not held any more: %v", err)
+	}
+	check(t, second.Close())
+	check(t, os.RemoveAll(filepath.Dir(path)))
+}
