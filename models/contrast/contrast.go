@@ -156,17 +156,15 @@ func BindKL(b *ortrain.Batch, groups [][]float64, passages []string) {
 	b.Float(teacherLog, logT, rows, width)
 }
 
-// Softmax gives softmax(scores / temperature) and its logarithm.
+// Softmax gives softmax(scores / temperature) and its logarithm, which ends at Masked: where it is that small its
+// probability is zero, and zero times -Inf would be no number.
 func Softmax(scores []float64, temperature float64) (p, logP []float32) {
-	top, sum := math.Inf(-1), 0.0
+	top, sum := slices.Max(scores), 0.0
 	for _, s := range scores {
-		top = max(top, s/temperature)
+		sum += math.Exp((s - top) / temperature)
 	}
 	for _, s := range scores {
-		sum += math.Exp(s/temperature - top)
-	}
-	for _, s := range scores {
-		l := s/temperature - top - math.Log(sum)
+		l := max((s-top)/temperature-math.Log(sum), Masked)
 		p, logP = append(p, float32(math.Exp(l))), append(logP, float32(l))
 	}
 	return p, logP

@@ -116,9 +116,10 @@ func TestSoftmax(t *testing.T) {
 	if want := []float32{float32(1 / (1 + math.Exp(-4))), float32(1 / (1 + math.Exp(4))), 0}; !slices.EqualFunc(p, want, func(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-6 }) {
 		t.Errorf("%v, want %v", p, want)
 	}
-	for _, l := range logP {
+	_, far := contrast.Softmax([]float64{-math.MaxFloat64, 1e39, math.MaxFloat64}, 0.5)
+	for _, l := range append(logP, far...) {
 		if math.IsNaN(float64(l)) || math.IsInf(float64(l), 0) {
-			t.Errorf("logarithms %v", logP)
+			t.Errorf("logarithms %v and %v", logP, far)
 		}
 	}
 }
