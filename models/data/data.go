@@ -199,8 +199,8 @@ func (o Options) readLabels(b []byte, r *Row) error {
 		return err
 	}
 	var hits []map[string]json.RawMessage
-	if err := json.Unmarshal(raw["hits"], &hits); err != nil {
-		return fmt.Errorf(`"hits": %w`, err)
+	if err := json.Unmarshal(raw["hits"], &hits); err != nil || len(hits) != len(r.Hits) { // a struct takes "Hits" too
+		return errors.New(`"hits" must stand once, in small letters`)
 	}
 	for k := range r.Hits {
 		if r.Hits[k].Label, err = label(hits[k]); err != nil {

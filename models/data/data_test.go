@@ -190,6 +190,11 @@ func TestLabelKey(t *testing.T) {
 	if _, err := Open(t.Context(), []string{write(t, `{"query":"a","content":"b","label":1}`)}, o); err == nil || !strings.Contains(err.Error(), `"score" is missing`) {
 		t.Errorf("another key: %v", err)
 	}
+	for _, row := range []string{`{"query":"a","hits":[{"content":"b","score":3}],"Hits":[{"content":"b"},{"content":"c"}]}`, `{"query":"a","Hits":[{"content":"b","score":3}]}`} {
+		if _, err := Open(t.Context(), []string{write(t, row)}, o); err == nil || !strings.Contains(err.Error(), `"hits" must stand once`) {
+			t.Errorf("%s: %v", row, err)
+		}
+	}
 }
 
 // Several files are one data set.
