@@ -118,6 +118,10 @@ func trainConfig(c *cli.Context, k card.Kind) (config.Train, error) {
 		if !c.IsSet(name) {
 			continue
 		}
+		if field := v.Type().Field(i); !config.HasKind(field, k) { // of a command that leaves the kind to the file
+			fmt.Fprintf(os.Stderr, "--%s is not used here: it is for %s\n", name, config.KindsOf(field))
+			continue
+		}
 		if err := setKey(v.Field(i), name, c); err != nil {
 			return cfg, err
 		}

@@ -91,6 +91,9 @@ type Train struct {
 	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files of this prefix"`
 }
 
+// maxWeight is the largest weight of a file.
+const maxWeight = 1000
+
 // The values of train_dataset_type and val_dataset_type.
 const (
 	Pointwise = "pointwise"
@@ -206,8 +209,8 @@ func (c Train) validateChoices() error {
 		return fmt.Errorf("train_dataset_weights has %d numbers for %d files", len(c.Weights), len(c.TrainDataset))
 	}
 	for _, w := range c.Weights {
-		if !(w > 0) || w > 1000 {
-			return fmt.Errorf("train_dataset_weights has %g, want above 0", w)
+		if !(w > 0) || w > maxWeight {
+			return fmt.Errorf("train_dataset_weights has %g, want above 0 and at most %d", w, maxWeight)
 		}
 	}
 	if len(c.ValDataset) == 0 && (c.EvalSteps > 0 || c.EarlyStop > 0) {

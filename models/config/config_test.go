@@ -48,6 +48,7 @@ func TestValidate(t *testing.T) {
 		`loss_type listwise_ce needs all`: func(c *Train) { c.LossType, c.TrainDatasetType = "listwise_ce", Pointwise },
 		`has 1 numbers for 2 files`:       func(c *Train) { c.Weights = Floats{1} },
 		`train_dataset_weights has 0`:     func(c *Train) { c.Weights = Floats{1, 0} },
+		`has 2000, want above 0 and at`:   func(c *Train) { c.Weights = Floats{1, 2000} },
 		`eval_steps and early_stop need`:  func(c *Train) { c.EvalSteps = 1 },
 		`use_mrl needs mrl_dims`:          func(c *Train) { c.UseMRL = true },
 		`teacher_embeddings and loss_typ`: func(c *Train) { c.Teacher = "t" },
@@ -85,7 +86,7 @@ func TestTranslate(t *testing.T) {
 	}
 	own := ownKeys()
 	for name, f := range foreigns {
-		if own[name] || f.key != "" && !own[f.key] {
+		if own[name] != nil || f.key != "" && own[f.key] == nil {
 			t.Errorf("%s: it is a key itself, or %q is none", name, f.key)
 		}
 	}

@@ -47,6 +47,7 @@ var foreigns = map[string]foreign{
 	"num_labels": {
 		why: "a reranker has one score", may: []string{"1"}, other: "want 1: a reranker has one score",
 	},
+	"save_strategy": {why: "save_steps and save_on_epoch_end say it"},
 	"seq":           {why: "it stands in the pairs of an llm_decoder only"},
 	"special_token": {why: "it stands in the pairs of an llm_decoder only"},
 	"all_gather":    {why: "one process computes"},
@@ -89,11 +90,7 @@ func Translate(name, value string) (to Setting, why string, ok bool, err error) 
 // RAG-Retrieval without a meaning here are left out and given back, each with the reason, and so are keys of other kinds
 // that would change something there. A key without a value keeps what c has.
 func (c *Train) Read(path string) (left []string, err error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := parse(path, b)
+	keys, err := parse(path)
 	if err != nil || keys == nil {
 		return nil, err
 	}
@@ -105,15 +102,22 @@ func (c *Train) Read(path string) (left []string, err error) {
 	for _, pair := range keys.Values { // one by one, so that each mistake has its line
 		if err := d.DecodeFromNode(ast.Mapping(keys.Start, false, pair), c); err != nil {
 			at := pair.Key.GetToken()
-			return nil, fmt.Errorf("%s:%d: %s: %s", path, at.Position.Line, at.Value, message(err))
+			return nil, fmt.Errorf("%s:%d: %s: %s", path, at.Position.Line, at.Value, mismatch(err, at.Value, pair.Value))
 		}
 	}
 	return append(left, c.otherKinds(before)...), nil
 }
 
+// byteOrderMark stands before the text in files of some Windows editors; the library takes it for a part of the first key.
+const byteOrderMark = "\xef\xbb\xbf"
+
 // parse gives the keys of a file, nil where it has none.
-func parse(path string, b []byte) (*ast.MappingNode, error) {
-	f, err := parser.ParseBytes(b, 0)
+func parse(path string) (*ast.MappingNode, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := parser.ParseBytes(bytes.TrimPrefix(b, []byte(byteOrderMark)), 0)
 	if err != nil {
 		return nil, readError(path, err)
 	}
@@ -149,7 +153,7 @@ func translate(path string, keys *ast.MappingNode, kind card.Kind) (left []strin
 	for _, pair := range keys.Values {
 		token := pair.Key.GetToken()
 		name := token.Value
-		if _, ok := foreigns[name]; !ok && !own[name] { // the library passes over keys that are no texts
+		if _, ok := foreigns[name]; !ok && own[name] == nil { // the library passes over keys that are no texts
 			return nil, fmt.Errorf("%s:%d: %s is no key of this program; train %s --help lists them", path, token.Position.Line, name, kind)
 		}
 		if _, null := pair.Value.(*ast.NullNode); null {
@@ -178,11 +182,12 @@ func translate(path string, keys *ast.MappingNode, kind card.Kind) (left []strin
 	return left, nil
 }
 
-// ownKeys are Train's.
-func ownKeys() map[string]bool {
-	keys := map[string]bool{}
+// ownKeys are Train's, with the types of their fields.
+func ownKeys() map[string]reflect.Type {
+	keys := map[string]reflect.Type{}
 	for i := range reflect.TypeFor[Train]().NumField() {
-		keys[reflect.TypeFor[Train]().Field(i).Tag.Get("yaml")] = true
+		field := reflect.TypeFor[Train]().Field(i)
+		keys[field.Tag.Get("yaml")] = field.Type
 	}
 	return keys
 }
@@ -200,13 +205,14 @@ func rename(pair *ast.MappingValueNode, to Setting, value string) {
 	}
 }
 
-// otherKinds names the keys that were set, but are not for c's kind.
+// otherKinds takes back the keys that were set, but are not for c's kind, and names them.
 func (c *Train) otherKinds(before Train) (left []string) {
-	now, was := reflect.ValueOf(*c), reflect.ValueOf(before)
+	now, was := reflect.ValueOf(c).Elem(), reflect.ValueOf(before)
 	for i := range now.NumField() {
 		field := now.Type().Field(i)
 		if !HasKind(field, c.Kind) && !reflect.DeepEqual(now.Field(i).Interface(), was.Field(i).Interface()) {
-			left = append(left, fmt.Sprintf("%s: it is for %s", field.Tag.Get("yaml"), strings.ReplaceAll(field.Tag.Get("kinds"), " ", " and ")))
+			now.Field(i).Set(was.Field(i))
+			left = append(left, fmt.Sprintf("%s: it is for %s", field.Tag.Get("yaml"), KindsOf(field)))
 		}
 	}
 	return left
@@ -230,6 +236,33 @@ func message(err error) string {
 	return firstLine(err.Error())
 }
 
+// mismatch says what is wrong with a key's value: of a value of the wrong type what it is, and what is wanted.
+func mismatch(err error, key string, value ast.Node) string {
+	if !errors.As(err, new(*yaml.TypeError)) && !errors.As(err, new(*yaml.OverflowError)) {
+		return message(err)
+	}
+	return fmt.Sprintf("found %.60q, want %s", firstLine(value.String()), wanted(key))
+}
+
+// wanted is what a key's value must be.
+func wanted(key string) string {
+	switch reflect.Zero(ownKeys()[key]).Interface().(type) {
+	case bool:
+		return "true or false"
+	case int, int64:
+		return "a whole number"
+	case uint64:
+		return "a whole number of at least 0"
+	case float64:
+		return "a number"
+	case List:
+		return "a text or a list of texts"
+	case Ints, Floats:
+		return "a list of numbers"
+	}
+	return "a text"
+}
+
 func firstLine(s string) string {
 	first, _, _ := strings.Cut(s, "\n")
 	return first
@@ -237,18 +270,22 @@ func firstLine(s string) string {
 
 // ReadKind reads a file's key "kind".
 func ReadKind(path string) (card.Kind, error) {
-	b, err := os.ReadFile(path)
+	keys, err := parse(path)
 	if err != nil {
 		return "", err
 	}
-	var c struct {
-		Kind card.Kind `yaml:"kind"`
+	kind := card.Kind("")
+	if keys != nil {
+		for _, pair := range keys.Values {
+			if at := pair.Key.GetToken(); at.Value == "kind" {
+				if err := yaml.NodeToValue(pair.Value, &kind); err != nil {
+					return "", fmt.Errorf("%s:%d: kind: %s", path, at.Position.Line, mismatch(err, at.Value, pair.Value))
+				}
+			}
+		}
 	}
-	if err := yaml.Unmarshal(b, &c); err != nil {
-		return "", readError(path, err)
+	if _, ok := Losses[kind]; !ok {
+		return "", fmt.Errorf("%s: kind is %q, want one of %v; or name the kind on the command line", path, kind, card.Kinds)
 	}
-	if _, ok := Losses[c.Kind]; !ok {
-		return "", fmt.Errorf("%s: kind is %q, want one of %v; or name the kind on the command line", path, c.Kind, card.Kinds)
-	}
-	return c.Kind, nil
+	return kind, nil
 }

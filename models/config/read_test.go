@@ -79,8 +79,13 @@ func TestReadErrors(t *testing.T) {
 		"lr: 1\nlog_with: [a]\nlearning_rate: 1\n":        `:3: learning_rate is no key of this program; train embedding --help`,
 		"lr: 1\nlog_with:\n  - a\n  - b\nlr: 2\n":         `:5: `,
 		"teacher_embeddings: a\n\ntrain_dataset_vec: b\n": `:3: train_dataset_vec: teacher_embeddings was given before`,
-		"lr: [1, 2]\n":  `:1: lr: `,
-		"epochs: two\n": `:1: `,
+		"lr: [1, 2]\n":                              `:1: lr: found "[1, 2]", want a number`,
+		"epochs: two\n":                             `:1: epochs: found "two", want a whole number`,
+		"shuffle: yes\n":                            `:1: shuffle: found "yes", want true or false`,
+		"seed: -1\n":                                `:1: seed: found "-1", want a whole number of at least 0`,
+		"train_dataset: [a, [b]]\n":                 `:1: train_dataset: found "[a, [b]]", want a text or a list of texts`,
+		"loss_type: {a: 1}\n":                       `:1: loss_type: found "{a: 1}", want a text`,
+		"mrl_dims: {\n  a: 1,\n  b: 2}\n":           `:1: mrl_dims: found "{`,
 		"kind: reranker\nmodel_type: llm_decoder\n": `:2: model_type is "llm_decoder"`,
 		"num_labels: 2\n":                           `:1: num_labels is "2"`,
 		"train_type: both\n":                        `:1: train_type is "both", want train or distill`,
@@ -105,11 +110,14 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-// A key of another kind that would change something there is named; the whole configuration of a run reads back silently.
+// A key of another kind that would change something there is named and changes nothing; the whole configuration of a run reads back silently.
 func TestReadOtherKinds(t *testing.T) {
-	_, left, _, err := read(t, card.Embedding, "shuffle_rate: 0.5\nmax_len: 64\nmin_label: 0\n")
+	c, left, _, err := read(t, card.Embedding, "shuffle_rate: 0.5\nmax_len: 64\nmin_label: 0\n")
 	if err != nil || !reflect.DeepEqual(left, []string{"max_len: it is for reranker", "shuffle_rate: it is for reranker"}) {
 		t.Errorf("%q, %v", left, err)
+	}
+	if !reflect.DeepEqual(c, DefaultTrain(card.Embedding)) {
+		t.Errorf("what was said to be left out stayed: %+v", c)
 	}
 	for _, kind := range card.Kinds {
 		c := DefaultTrain(kind)
@@ -121,6 +129,21 @@ func TestReadOtherKinds(t *testing.T) {
 		again, left, _, err := read(t, kind, string(b))
 		if err != nil || left != nil || !reflect.DeepEqual(again, c) {
 			t.Errorf("%s: %+v, %q, %v", kind, again, left, err)
+		}
+	}
+}
+
+// A file may begin with a byte order mark; its kind is read like every other key.
+func TestReadKind(t *testing.T) {
+	for text, want := range map[string]string{
+		byteOrderMark + "kind: reranker\nlr: 1e-4\n": "", "lr: 1e-4\nkind: &k reranker\n": "",
+		"lr: 1\n": `: kind is "", want one of`, "": `: kind is "", want one of`, "\nkind: [a]\n": `:2: kind: found "[a]", want a text`,
+		"kind: [a\n": `:1: `, "- a\n": `:1: want keys with values`,
+	} {
+		_, _, path, readErr := read(t, card.Reranker, text)
+		kind, err := ReadKind(path)
+		if want == "" && (err != nil || kind != card.Reranker || readErr != nil) || want != "" && (err == nil || !strings.HasPrefix(err.Error(), path+want)) {
+			t.Errorf("%q: %q, %v, %v; want %s", text, kind, err, readErr, want)
 		}
 	}
 }

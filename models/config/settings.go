@@ -31,3 +31,8 @@ func HasKind(field reflect.StructField, k card.Kind) bool {
 	kinds := field.Tag.Get("kinds")
 	return kinds == "" || slices.Contains(strings.Fields(kinds), string(k))
 }
+
+// KindsOf names the kinds that have a field of Train which not all have.
+func KindsOf(field reflect.StructField) string {
+	return strings.ReplaceAll(field.Tag.Get("kinds"), " ", " and ")
+}

@@ -78,7 +78,7 @@ func (r *Run) Resume(say func(error)) error {
 			return fmt.Errorf("the checkpoint in %s was made with another configuration: %s", dir, strings.Join(d, "; "))
 		}
 		if saved.Files == nil {
-			say(fmt.Errorf("the checkpoint in %s is of an earlier version, which did not keep its files' checksums: whether they are still the same is not checked", dir))
+			say(fmt.Errorf("the checkpoint in %s is of an earlier version, which kept neither its files' checksums nor its number of steps, here %d: whether they are still the same is not checked", dir, r.Steps))
 			return nil
 		}
 		if d := r.changes(saved); len(d) > 0 {
@@ -111,12 +111,15 @@ var free = map[string]bool{
 	"provider": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
 }
 
+// differences names the keys that were otherwise in a checkpoint. Those of other kinds, which earlier versions kept as a
+// file had them, do not count.
 func differences(saved, now config.Train) []string {
 	var out []string
 	a, b := reflect.ValueOf(saved), reflect.ValueOf(now)
 	for i := 0; i < a.NumField(); i++ {
-		key := a.Type().Field(i).Tag.Get("yaml")
-		if x, y := a.Field(i).Interface(), b.Field(i).Interface(); !reflect.DeepEqual(x, y) && !free[key] {
+		field := a.Type().Field(i)
+		key := field.Tag.Get("yaml")
+		if x, y := a.Field(i).Interface(), b.Field(i).Interface(); !reflect.DeepEqual(x, y) && !free[key] && config.HasKind(field, now.Kind) {
 			out = append(out, fmt.Sprintf("%s was %v, is %v", key, x, y))
 		}
 	}

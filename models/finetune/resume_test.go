@@ -1,0 +1,21 @@
+package finetune
+
+import (
+	"slices"
+	"testing"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/config"
+)
+
+// What changes the training is named; where the run logs and what is for other kinds may differ.
+func TestDifferences(t *testing.T) {
+	saved := config.DefaultTrain(card.Reranker)
+	now := saved
+	now.LR, now.Seed = 1e-3, 7
+	now.SaveSteps, now.OutputDir, now.ChunkTokens = 3, "elsewhere", 0
+	now.NegNums, now.UseMRL = 2, true // an embedding model's
+	if got, want := differences(saved, now), []string{"lr was 5e-05, is 0.001", "seed was 666, is 7"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
