@@ -135,5 +135,5 @@ func (c Checkpoints) Load(t *Trainer, check func(host json.RawMessage) error, sk
 	if len(found) > 0 {
 		return fmt.Errorf("no whole checkpoint in %s", c.Dir)
 	}
-	return fmt.Errorf("no checkpoint in %s", c.Dir)
+	return fmt.Errorf("no checkpoint in %s to go on from: start anew, in a new folder", c.Dir)
 }
