@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"unicode/utf8"
 
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/encoder"
@@ -62,7 +63,7 @@ func (c *constants) Take(p flat.Param, parts []safetensors.Tensor) error {
 			files = append(files, part{p.Name + "/" + t.Name, f}) // several files may have tensors of one name
 		}
 	}
-	if len(files) < len(parts) || c.int8 && !p.Table {
+	if len(files) < len(parts) || !sameType(files) || c.int8 && !p.Table {
 		values, err := c.Values(p)
 		if err != nil {
 			return err
@@ -81,6 +82,16 @@ func (c *constants) Take(p flat.Param, parts []safetensors.Tensor) error {
 // mappable are the element types that a graph reads from a file as they are.
 var mappable = map[string]onnx.DType{"F32": onnx.Float32, "F16": onnx.Float16, "BF16": onnx.BFloat16}
 
+// sameType says whether all parts have one element type, without which a graph cannot join them.
+func sameType(parts []part) bool {
+	for _, x := range parts {
+		if x.tensor.DType != parts[0].tensor.DType {
+			return false
+		}
+	}
+	return true
+}
+
 // inFile is a tensor as a constant that stays in its file; nil where it cannot.
 func inFile(t safetensors.Tensor) *onnx.Tensor {
 	dtype, ok := mappable[t.DType]
@@ -91,7 +102,7 @@ func inFile(t safetensors.Tensor) *onnx.Tensor {
 	if err == nil {
 		path, err = filepath.EvalSymlinks(path) // ONNX Runtime follows none
 	}
-	if err != nil {
+	if err != nil || !utf8.ValidString(path) { // protobuf takes no other names
 		return nil
 	}
 	return &onnx.Tensor{DType: dtype, Dims: t.Shape, File: &onnx.FileRange{Path: path, Offset: t.Offset}}

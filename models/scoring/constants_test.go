@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/x448/float16"
@@ -113,9 +114,9 @@ func TestWeightsStayInTheirFiles(t *testing.T) {
 	b, err := os.ReadFile(path)
 	check(t, err)
 	n := binary.LittleEndian.Uint64(b)
-	odd := append(binary.LittleEndian.AppendUint64(nil, n+1), b[8:8+n]...)
-	odd = append(append(odd, ' '), b[8+n:]...)
-	check(t, os.WriteFile(path, odd, 0o600))
+	longer := append(binary.LittleEndian.AppendUint64(nil, n+1), b[8:8+n]...)
+	longer = append(append(longer, ' '), b[8+n:]...)
+	check(t, os.WriteFile(path, longer, 0o600))
 	same(t, "odd header", vectors(t, dir, scoring.Options{}), want)
 
 	elsewhere := filepath.Join(t.TempDir(), "blob")
@@ -123,4 +124,34 @@ func TestWeightsStayInTheirFiles(t *testing.T) {
 	check(t, os.Remove(path))
 	check(t, os.Symlink(elsewhere, path))
 	same(t, "symbolic link", vectors(t, dir, scoring.Options{}), want)
+
+	odd := filepath.Join(t.TempDir(), "a b..#\xff")          // ONNX has names in UTF-8 only
+	if err := os.Rename(folder(t, "F32"), odd); err == nil { // macOS refuses such a name
+		same(t, "odd folder name", vectors(t, odd, scoring.Options{}), want)
+	}
+}
+
+// Query, key and value of one layer, which one parameter joins, may differ in type.
+func TestWeightsOfSeveralTypes(t *testing.T) {
+	dir := folder(t, "F32")
+	want := vectors(t, dir, scoring.Options{})
+	path := filepath.Join(dir, hf.SafetensorsFile)
+	w, err := hf.OpenWeights(dir)
+	check(t, err)
+	defer w.Close()
+	changed := 0
+	for i, x := range w.Tensors {
+		if strings.HasSuffix(x.Name, "self.key.weight") {
+			values, err := x.Float32()
+			check(t, err)
+			w.Tensors[i] = narrow(x, values, "BF16")
+			changed++
+		}
+	}
+	if changed == 0 {
+		t.Fatal("no layer has a key")
+	}
+	check(t, safetensors.Write(path+".new", nil, w.Tensors))
+	check(t, os.Rename(path+".new", path))
+	same(t, "several types", vectors(t, dir, scoring.Options{}), want)
 }
