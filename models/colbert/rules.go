@@ -23,7 +23,7 @@ type Rules struct {
 	QueryMarker, PassageMarker int64
 	// Expansion is the length to which queries are filled up with mask tokens; 0: not at all.
 	Expansion int
-	Fixed     bool           // a run's query_max_len is that length too
+	Fixed     bool           // they are filled up to their maximal length, whatever that is set to
 	Mask      int64          // the mask token
 	Attend    bool           // other tokens attend to the expansion's
 	Skip      map[int64]bool // tokens of passages that do not count
@@ -280,7 +280,11 @@ func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
 
 // expand fills a query up with mask tokens.
 func (m *Model) expand(r *encoder.Row, maxLen int) {
-	n := min(m.Rules.Expansion, maxLen) - len(r.IDs)
+	length := min(m.Rules.Expansion, maxLen)
+	if m.Rules.Fixed {
+		length = maxLen
+	}
+	n := length - len(r.IDs)
 	if n <= 0 {
 		return
 	}

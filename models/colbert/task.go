@@ -36,9 +36,6 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if c.Dropout >= 0 {
 		m.Encoder.SetDropout(c.Dropout)
 	}
-	if m.Rules.Fixed {
-		m.Rules.Expansion = c.QueryMaxLen
-	}
 	var formats error
 	m.Formats, formats = c.Formats(m.Formats)
 	err = errors.Join(formats, m.checkLengths("query_max_len", c.QueryMaxLen), m.checkLengths("passage_max_len", c.PassageMaxLen))

@@ -13,6 +13,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/encoder/encodertest"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/runtime"
@@ -73,6 +74,28 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		}
 		if room := 10 - head - 1; windows < 32/room {
 			t.Errorf("%+v: %d windows have the prompt and a marker", c, windows)
+		}
+	}
+}
+
+// Where a folder fills queries up to their maximal length, another length than the folder's holds for training and scoring
+// alike.
+func TestQueriesOfAnotherLength(t *testing.T) {
+	for folder, want := range map[string]int{"pylate-two": 20, "native-fixed": 20, "native-min": 10} {
+		cfg := config.DefaultTrain(card.ColBERT)
+		cfg.Model, cfg.QueryMaxLen, cfg.PassageMaxLen = multivector(t, folder, nil), 20, 20
+		opened, err := NewTask(cfg)
+		check(t, err)
+		defer opened.Close()
+		scored, err := Open(cfg.Model)
+		check(t, err)
+		defer scored.Close()
+		for _, m := range []*Model{opened.(*Task).m, scored} {
+			row, err := m.row(prompt.Text{Query: true, Text: "a"}, 20)
+			check(t, err)
+			if len(row.IDs) != want {
+				t.Errorf("%s: a query of %d tokens, want %d", folder, len(row.IDs), want)
+			}
 		}
 	}
 }
