@@ -272,8 +272,8 @@ func (m *Model) run(rows []encoder.Row) (values []float32, shape []int64, err er
 		inputs[k] = x
 	}
 	values, shape, err = m.f.Run(inputs, int64(len(rows)), int64(length))
-	if err == nil && (len(shape) == 0 || shape[0] != int64(len(rows))) {
-		err = fmt.Errorf("the output has the shape %v for %d texts", shape, len(rows))
+	if err == nil && (len(shape) == 0 || shape[0] != int64(len(rows)) || len(shape) == 3 && shape[1] != int64(length)) {
+		err = fmt.Errorf("the output has the shape %v for %d texts of %d tokens", shape, len(rows), length)
 	}
 	return values, shape, err
 }
