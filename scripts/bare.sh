@@ -28,7 +28,7 @@ done
 [ "$(id -u)" = 0 ] || die "debootstrap and chroot need root"
 command -v debootstrap >/dev/null 2>&1 || die "debootstrap is missing: apt-get install debootstrap"
 # Mounts are seen in here only, and go when it ends, however it ends.
-[ -n "${BARE_UNSHARED:-}" ] || BARE_UNSHARED=1 exec unshare --mount --pid --fork --kill-child "$0" "$suite" \
+[ -n "${BARE_UNSHARED:-}" ] || BARE_UNSHARED=1 exec unshare --mount --pid --fork --kill-child scripts/bare.sh "$suite" \
   $([ "$who" = 'root user' ] || echo "--as $who") $([ $quick = no ] || echo --quick)
 [ -z "$(git status --porcelain)" ] || say "note: what is not committed is not tried"
 

@@ -7,7 +7,7 @@
 # DIR (default: demo in the cache folder) gets the data, the run with the fine-tuned model, and result.json.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/setup/home.sh
 ./scripts/setup.sh
 . scripts/setup/path.sh
-out=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}/demo
-exec go run ./scripts/demo --out "$out" "$@"
+exec go run ./scripts/demo --out "$RAG_RETRIEVAL_HOME/demo" "$@"

@@ -19,13 +19,13 @@
 #   RAG_RETRIEVAL_ORT_LIB         your own libonnxruntime (1.24.1 to 1.32) instead of the downloaded one
 #   RAG_RETRIEVAL_TOKENIZERS_LIB  your own libtokenizers.a (daulet/tokenizers 1.24.0) instead of the built one
 set -euo pipefail
-case ${RAG_RETRIEVAL_HOME:-/} in /*) ;; *) export RAG_RETRIEVAL_HOME=$PWD/$RAG_RETRIEVAL_HOME ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
+. scripts/setup/home.sh
 
 ORT_VERSION=1.32.0
 TOKENIZERS_VERSION=1.24.0
-HOME_DIR=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}
+HOME_DIR=$RAG_RETRIEVAL_HOME
 want_model=yes
 check_only=no
 needs=''
@@ -55,7 +55,7 @@ case $(uname -s)-$(uname -m) in
   Darwin-arm64) platform=macos-arm64 wheel_platforms="macosx_14_0_arm64" ;;
   *) die "no pinned ONNX Runtime for $(uname -s) $(uname -m): want Linux x86-64, Linux arm64 or macOS arm64" ;;
 esac
-if [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] && ldd --version 2>&1 | grep -qi musl; then
+if [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] && { ldd --version 2>&1 || true; } | grep -qi musl; then # musl's ldd fails
   die "ONNX Runtime is built for glibc and does not load with musl (Alpine): use another system, or set RAG_RETRIEVAL_ORT_LIB to a library you have"
 fi
 lib=libonnxruntime.so
@@ -64,8 +64,10 @@ lib=libonnxruntime.so
 ort_dir=$HOME_DIR/onnxruntime-$ORT_VERSION-$platform
 tok_dir=$HOME_DIR/tokenizers-$TOKENIZERS_VERSION-c-$platform # c: without C++
 model_dir=$HOME_DIR/models/all-MiniLM-L6-v2
-ort_lib=${RAG_RETRIEVAL_ORT_LIB:-$ort_dir/$lib}
-tok_lib=${RAG_RETRIEVAL_TOKENIZERS_LIB:-$tok_dir/libtokenizers.a}
+# absolute PATH: a path as seen from where this script was called.
+absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$OLDPWD/$1" ;; esac; }
+ort_lib=$(absolute "${RAG_RETRIEVAL_ORT_LIB:-$ort_dir/$lib}")
+tok_lib=$(absolute "${RAG_RETRIEVAL_TOKENIZERS_LIB:-$tok_dir/libtokenizers.a}")
 [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] || [ -f "$ort_lib" ] || die "RAG_RETRIEVAL_ORT_LIB: no file $ort_lib"
 [ -z "${RAG_RETRIEVAL_TOKENIZERS_LIB:-}" ] || [ -f "$tok_lib" ] || die "RAG_RETRIEVAL_TOKENIZERS_LIB: no file $tok_lib"
 
@@ -89,10 +91,13 @@ if [ $check_only = no ] && command -v python3 > /dev/null; then
   python3 -c '
 import fcntl, sys
 try:
-    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    print("waiting for another setup.sh, which fills the same cache folder", file=sys.stderr)
-    fcntl.flock(9, fcntl.LOCK_EX)'
+    try:
+        fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for another setup.sh, which fills the same cache folder", file=sys.stderr)
+        fcntl.flock(9, fcntl.LOCK_EX)
+except OSError as error: # some network file systems have no locks
+    print("going on without a lock on the cache folder:", error, file=sys.stderr)'
 fi
 
 if [ $cuda = yes ]; then
@@ -143,11 +148,12 @@ if [ ! -f "$tok_lib" ]; then
   # The build folder stays until the build is done: an interrupted one goes on where it was.
   build=$HOME_DIR/build-tokenizers-$TOKENIZERS_VERSION
   mkdir -p "$build"
-  cp -R "$source_dir/src" "$build/" && chmod -R u+w "$build/src"
+  cp -R "$source_dir/src" "$build/"
+  chmod -R u+w "$build/src"
   # Our Cargo.toml takes tiktoken-rs from the registry instead of a git branch, and has no development dependencies.
   cp scripts/tokenizers/Cargo.toml scripts/tokenizers/Cargo.lock "$build/"
   scripts/setup/logged.sh "$HOME_DIR/tokenizers.log" "the tokenizer library was not built" \
-    sh -c 'cd "$1" && cargo build --release --locked --quiet' sh "$build" ||
+    sh -c 'cd "$1" && unset CARGO_BUILD_TARGET && cargo build --release --locked --quiet --target-dir target' sh "$build" ||
     die "run setup.sh again when that is mended, or set RAG_RETRIEVAL_TOKENIZERS_LIB to a library you have"
   mkdir "$work/tok-done"
   cp "$build/target/release/libtokenizers.a" "$work/tok-done/"
@@ -164,9 +170,8 @@ if [ $want_model = yes ] && [ ! -f "$model_dir/model.safetensors" ]; then
 fi
 
 # The checkout's own links, which the linker and the program read.
-absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$OLDPWD/$1" ;; esac; }
-link "$(absolute "$ort_lib")" "$root/.rag-retrieval/lib/$lib"
-link "$(absolute "$tok_lib")" "$root/.rag-retrieval/lib/libtokenizers.a"
+link "$ort_lib" "$root/.rag-retrieval/lib/$lib"
+link "$tok_lib" "$root/.rag-retrieval/lib/libtokenizers.a"
 # The Go module of the tokenizer library is linked with -lstdc++. Ours has no C++ in it: an empty archive stands in for it, so
 # that no C++ compiler's files are needed. Somebody else's library may need the real one.
 empty=$root/.rag-retrieval/lib/libstdc++.a

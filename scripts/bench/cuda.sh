@@ -12,7 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 model=${1:-bert-base-uncased}
 provider=${PROVIDER:-cuda}
 batch=${BENCH_BATCH:-64} steps=${BENCH_STEPS:-60}
-work=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}/bench-cuda
+. scripts/setup/home.sh
+work=$RAG_RETRIEVAL_HOME/bench-cuda
 case $provider in
   cuda) ./scripts/setup.sh --cuda ;;
   cpu) ./scripts/setup.sh ;;
@@ -22,9 +23,8 @@ esac
 bin/rag-retrieval doctor
 if [ "$provider" = cuda ]; then
   echo "== the fixtures on CUDA: every gradient and ten losses of every loss, in fp32, fp16 and bf16"
+  RAG_RETRIEVAL_TEST_PROVIDER=cuda go test -count=1 ./ortrain/runtime ./models/finetune ./cmd/rag-retrieval
 fi
-[ "$provider" = cpu ] ||
-RAG_RETRIEVAL_TEST_PROVIDER=cuda go test -count=1 ./ortrain/runtime ./models/finetune ./cmd/rag-retrieval
 mkdir -p "$work"
 python=${PYTHON:-$work/venv/bin/python}
 if [ -z "${PYTHON:-}" ]; then

@@ -10,11 +10,11 @@
 #   FAKE_CUDA_MEMORY   bytes of memory that the device has (default: no end)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-home=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}
+. scripts/setup/home.sh
 version=${FAKE_CUDA_VERSION:-13}
 ort=$(scripts/cuda/fetch.sh "$version" --no-nvidia)
 provider=$(dirname "$ort")/libonnxruntime_providers_cuda.so
-fake=$home/fakecuda-$version
+fake=$RAG_RETRIEVAL_HOME/fakecuda-$version
 mkdir -p "$fake"
 if [ ! -d "$fake/nvidia" ]; then
   work=$(mktemp -d "$fake/.headers.XXXXXX")

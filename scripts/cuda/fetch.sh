@@ -36,8 +36,8 @@ fi
 
 list=cuda$version.txt
 ort_version=$(sed -nE 's/^onnxruntime-gpu==([^ ]+) .*/\1/p' "$list")
-home=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/rag-retrieval}
-dir=$home/onnxruntime-gpu-$ort_version-cuda$version-linux-x86_64
+. ../setup/home.sh
+dir=$RAG_RETRIEVAL_HOME/onnxruntime-gpu-$ort_version-cuda$version-linux-x86_64
 library=$dir/libonnxruntime.so
 
 work=''
@@ -58,8 +58,8 @@ missing() {
   say "$([ $dry = yes ] && echo 'would download' || echo downloading) $1 to $3:"
   say "$(printf '%s\n' "$2" | sed -E 's/ --hash=[^ ]+ */ /; s/^/  /')"
   [ $dry = no ] || return 1
-  mkdir -p "$home"
-  [ -n "$work" ] || work=$(mktemp -d "$home/.cuda.XXXXXX")
+  mkdir -p "$RAG_RETRIEVAL_HOME"
+  [ -n "$work" ] || work=$(mktemp -d "$RAG_RETRIEVAL_HOME/.cuda.XXXXXX")
 }
 
 lines=$(grep '^onnxruntime-gpu' "$list")

@@ -5,6 +5,7 @@
 
 import base64
 import hashlib
+import http.client
 import os
 import re
 import shutil
@@ -41,10 +42,10 @@ def download(path, target, want):
         digest = hashlib.sha256()
         try:
             with open_url(proxy + "/" + path) as source, open(target, "wb") as file:
-                while block := source.read(1 << 20):
+                for block in iter(lambda: source.read(1 << 20), b""):
                     digest.update(block)
                     file.write(block)
-        except OSError as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             problems.append(str(error))
             continue
         if digest.hexdigest() == want:
@@ -87,8 +88,9 @@ def main(list_file, platform, folder):
         download(f"golang.org/toolchain/@v/{module}.zip", archive, want)
         made = os.path.join(work, "go")
         unpack(archive, f"golang.org/toolchain@{module}/", made)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(made, folder)
+        if not os.path.exists(os.path.join(folder, "bin", "go")):  # another set-up may have been faster
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(made, folder)
 
 
 if __name__ == "__main__":

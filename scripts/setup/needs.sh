@@ -9,6 +9,7 @@
 #   --check        say what is missing; exit status 1 where something is
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+. ./home.sh
 say() { printf '%s\n' "$*" >&2; }
 die() { say "setup.sh: $*"; exit 1; }
 
@@ -32,7 +33,7 @@ case $os-$(uname -m) in
   Darwin-arm64) platform=darwin-arm64 ;;
   *) platform=none ;;
 esac
-go_dir=${RAG_RETRIEVAL_HOME:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/rag-retrieval}/go-$go_fetched-$platform
+go_dir=$RAG_RETRIEVAL_HOME/go-$go_fetched-$platform
 
 # at_least HAVE WANT: whether version HAVE is WANT or newer.
 at_least() {
@@ -48,20 +49,20 @@ at_least() {
 
 # The checks. Each adds what is wrong to the message, and to the parts that packages bring.
 lack() { missing="$missing"$'\n'"  $2" lacking="$lacking$1 "; }
-# compiles COMMAND: a compiler without the C library's headers, as Debian's gcc alone, is no use.
+# compiles COMMAND ...: a compiler without the C library's headers, as Debian's gcc alone, is no use.
 compiles() {
   local file works=yes
   file=$(mktemp)
-  printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "$1" -x c - -o "$file" 2>/dev/null || works=no
+  printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "$@" -x c - -o "$file" 2>/dev/null || works=no
   rm -f "$file"
   [ $works = yes ]
 }
 need_cc() { # gcc (macOS: clang) is Go's choice, cc is cargo's
   local compiler=${CC:-gcc} c
   [ -n "${CC:-}" ] || [ "$os" != Darwin ] || compiler=clang
-  for c in "${compiler%% *}" cc; do
-    command -v "$c" >/dev/null 2>&1 || { lack cc "a C compiler, which links the program: there is no $c"; return; }
-    compiles "$c" || { lack cc "a C compiler, which links the program: $c cannot make a program (no C library to build with?)"; return; }
+  for c in "$compiler" cc; do
+    command -v "${c%% *}" >/dev/null 2>&1 || { lack cc "a C compiler, which links the program: there is no ${c%% *}"; return; }
+    compiles $c || { lack cc "a C compiler, which links the program: $c cannot make a program (no C library to build with?)"; return; }
   done
 }
 need_cargo() {
@@ -165,7 +166,7 @@ if [ "$lacking" != ' ' ]; then
     look
     [ "$lacking" = ' ' ] || die "still missing or too old after that:$missing"
   elif [ -n "$command" ]; then
-    say "as root: $command"
+    case $command in brew*) say "install them: $command" ;; *) say "as root: $command" ;; esac # brew refuses root
     say "then run this again$([ $fetch_go = no ] || [ $install = no ] || printf %s '; Go is fetched then, without root')"
     exit 1
   else

@@ -18,6 +18,7 @@ import (
 type machine struct {
 	t         *testing.T
 	bin, home string
+	dir       string // the working folder; empty: this one
 	env       []string
 }
 
@@ -66,6 +67,7 @@ func (m *machine) run(command ...string) (out, errs string, code int) {
 	m.t.Helper()
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append([]string{"PATH=" + m.bin, "HOME=" + m.home, "OS_RELEASE=" + filepath.Join(m.bin, "os-release")}, m.env...)
+	cmd.Dir = m.dir
 	var o, e strings.Builder
 	cmd.Stdout, cmd.Stderr = &o, &e
 	_ = cmd.Run() // the status says it
@@ -118,6 +120,12 @@ func TestNeeds(t *testing.T) {
 			check(t, os.Rename(m.bin+"/gcc", m.bin+"/clang"))
 			m.env = []string{"CC=clang -O1"}
 		}, nil, "setup.sh", 0},
+		"a compiler of two words": {user, "cc", func(m *machine) {
+			m.all()
+			m.tool("ccache", `[ "$1" = gcc ] && cat >/dev/null`)
+			m.env = []string{"CC=ccache gcc"}
+		}, nil, "setup.sh", 0},
+		"macOS's manager":     {user, "cargo", func(m *machine) { m.all(); check(t, os.Remove(m.bin+"/cargo")); m.tool("brew", "exit 9") }, []string{"install them: brew install rust\n"}, "as root", 1},
 		"not for this set-up": {user, "cc", func(m *machine) { m.all(); check(t, os.Remove(filepath.Join(m.bin, "cargo"))) }, nil, "setup.sh", 0},
 		"an old pip":          {user, "pip", func(m *machine) { m.all(); m.tool("python3", `echo "pip 19.3 from /x"`); m.tool("apk", "") }, []string{"which has 19.3", "as root: apk add py3-pip"}, "", 1},
 		"no manager":          {user, "cc pip", func(m *machine) {}, []string{"no apt, dnf, apk or brew here"}, "as root", 1},
@@ -144,6 +152,52 @@ func TestNeeds(t *testing.T) {
 				t.Error("something was put into the home folder")
 			}
 		})
+	}
+}
+
+// setup runs setup.sh there from a folder of its own.
+func (m *machine) setup(args ...string) (errs string, code int) {
+	m.t.Helper()
+	script, err := filepath.Abs("../setup.sh")
+	check(m.t, err)
+	_, errs, code = m.run(append([]string{script}, args...)...)
+	return errs, code
+}
+
+// Relative paths count from where setup.sh was called, not from the checkout.
+func TestRelativePaths(t *testing.T) {
+	linuxOnly(t)
+	m := newMachine(t, 1000)
+	m.all()
+	m.dir = t.TempDir()
+	for _, name := range []string{"ort.so", "tok.a"} {
+		check(t, os.WriteFile(filepath.Join(m.dir, name), nil, 0o644))
+	}
+	m.env = []string{"RAG_RETRIEVAL_ORT_LIB=ort.so", "RAG_RETRIEVAL_TOKENIZERS_LIB=tok.a"}
+	errs, code := m.setup("--check", "--no-model")
+	if want := fmt.Sprintf("have    %[1]s/ort.so\nhave    %[1]s/tok.a\n", m.dir); errs != want || code != 0 {
+		t.Errorf("exit %d: %s\nwant %s", code, errs, want)
+	}
+	for _, c := range []struct{ env, want string }{
+		{"RAG_RETRIEVAL_HOME=cache", "missing " + m.dir + "/cache/onnxruntime-"},
+		{"XDG_CACHE_HOME=cache", "missing " + m.home + "/.cache/rag-retrieval/onnxruntime-"}, // as the program has it
+		{"HOME=", "no folder for the cache: HOME is not set; set RAG_RETRIEVAL_HOME to a folder of yours"},
+	} {
+		m.env = []string{c.env}
+		if errs, code := m.setup("--check", "--no-model"); !strings.Contains(errs, c.want) {
+			t.Errorf("%s: exit %d: %s\nwant %s", c.env, code, errs, c.want)
+		}
+	}
+}
+
+// ONNX Runtime does not load with musl, whose ldd tells its name and fails.
+func TestMusl(t *testing.T) {
+	linuxOnly(t)
+	m := newMachine(t, 1000)
+	m.all()
+	m.tool("ldd", `echo "musl libc (x86_64)" >&2; exit 1`)
+	if errs, code := m.setup("--check"); code != 1 || !strings.Contains(errs, "does not load with musl") || strings.Contains(errs, "missing") {
+		t.Errorf("exit %d: %s", code, errs)
 	}
 }
 
@@ -296,7 +350,7 @@ func TestFetchedGoInPath(t *testing.T) {
 	checkout := t.TempDir()
 	folder := filepath.Join(checkout, "scripts", "setup")
 	check(t, os.MkdirAll(folder, 0o755))
-	for from, to := range map[string]string{"needs.sh": folder, "go.txt": folder, "../../go.mod": checkout} {
+	for from, to := range map[string]string{"needs.sh": folder, "home.sh": folder, "go.txt": folder, "../../go.mod": checkout} {
 		b, err := os.ReadFile(from)
 		check(t, err)
 		check(t, os.WriteFile(filepath.Join(to, filepath.Base(from)), b, 0o755))
