@@ -1,4 +1,4 @@
-"""Puts a pinned Go toolchain into a folder, whole or not at all, from the module proxy that GOPROXY names.
+"""Puts a pinned Go toolchain into a folder, whole or not at all, from a module proxy that GOPROXY names, or from go.dev.
 
     python3 scripts/setup/go.py LIST PLATFORM FOLDER      # LIST: scripts/setup/go.txt
 """
@@ -15,13 +15,13 @@ import urllib.parse
 import urllib.request
 import zipfile
 
-DEFAULT_PROXY = "https://go.dev/dl/mod"  # where the module golang.org/toolchain says that it lies
+DIRECT = "https://go.dev/dl/mod"  # where the module golang.org/toolchain says that it lies
 
 
 def proxies():
-    """The proxies that GOPROXY lists, in order, without "direct" and "off"."""
-    names = re.split("[,|]", os.environ.get("GOPROXY") or DEFAULT_PROXY)
-    return [n.strip().rstrip("/") for n in names if n.strip() not in ("", "direct", "off")]
+    """The proxies that GOPROXY lists, in order; "direct", and no GOPROXY, are the module's own place."""
+    names = [n.strip().rstrip("/") for n in re.split("[,|]", os.environ.get("GOPROXY") or "direct")]
+    return [DIRECT if n == "direct" else n for n in names if n not in ("", "off")]
 
 
 def open_url(url):
