@@ -3,7 +3,6 @@
 package embedding
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -136,8 +135,10 @@ func (c *Config) readPooling(path string, hiddenSize int64) error {
 		Prompt *bool      `json:"include_prompt"`
 	}
 	flags := map[string]any{}
-	if err := errors.Join(hf.ReadJSON(path, &p), hf.ReadJSON(path, &flags)); err != nil {
-		return err
+	for _, to := range []any{&p, &flags} {
+		if err := hf.ReadJSON(path, to); err != nil {
+			return err
+		}
 	}
 	if p.Mode == nil {
 		for _, m := range poolingModes {

@@ -55,6 +55,7 @@ func TestTrusted(t *testing.T) {
 		"below a sticky folder":       {file("sticky/below/lib.so", 0o644), ""},
 		"a link to what is mine":      {link("links/lib.so", mine), ""},
 		"a link to what is open":      {link("links/open.so", open), "open can be written to by everybody"},
+		"a link to a sticky folder":   {link("links/sticky.so", filepath.Join(dir, "sticky/lib.so")), "sticky can be written to by everybody"},
 		"a link in an open folder":    {link("open/mine.so", mine), "open can be written to by everybody"},
 		"a folder above is everybody": {file("open/below/lib.so", 0o644), "open can be written to by everybody"},
 		"nothing":                     {filepath.Join(dir, "none.so"), "no such file"},

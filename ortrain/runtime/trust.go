@@ -26,7 +26,7 @@ func trusted(path string) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range []string{real, folder} {
+	for _, p := range []string{real, filepath.Dir(real), folder} {
 		if err := trustedUp(p, owners); err != nil {
 			return err
 		}
