@@ -21,6 +21,7 @@ type constants struct {
 	files   map[string][]part
 	values  map[string]*onnx.Tensor
 	buffers []*runtime.Buffer // of values
+	opened  []*weightFile     // of files
 }
 
 // part is a tensor of a parameter that lies in a file.
@@ -45,13 +46,14 @@ func (c *constants) Values(p flat.Param) ([]float32, error) {
 	return b.Data, nil
 }
 
-// close frees the memory of the parameters that do not lie in files.
+// close frees the memory of the parameters that do not lie in files, and the files that no session has taken.
 func (c *constants) close() error {
 	var errs []error
 	for _, b := range c.buffers {
 		errs = append(errs, b.Close())
 	}
-	c.buffers = nil
+	errs = append(errs, each(c.opened, (*weightFile).close))
+	c.buffers, c.opened = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -70,13 +72,30 @@ func (c *constants) Take(p flat.Param, parts []safetensors.Tensor) error {
 		}
 		return hf.Read(values, parts)
 	}
-	for _, t := range parts {
+	for i, t := range parts {
+		if err := c.open(files[i].tensor.File.Path); err != nil {
+			return err
+		}
 		if err := t.Finite(); err != nil {
 			return err
 		}
 	}
 	c.files[p.Name] = files
 	return nil
+}
+
+// open notes a file of weights, once.
+func (c *constants) open(path string) error {
+	for _, w := range c.opened {
+		if w.path == path {
+			return nil
+		}
+	}
+	w, err := openWeightFile(path)
+	if err == nil {
+		c.opened = append(c.opened, w)
+	}
+	return err
 }
 
 // mappable are the element types that a graph reads from a file as they are.

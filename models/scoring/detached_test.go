@@ -1,6 +1,9 @@
 package scoring
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"rag-retrieval-go/models/encoder"
@@ -42,6 +45,24 @@ func TestGraphWithoutWeights(t *testing.T) {
 		if (len(beside) > 0) != x.beside {
 			t.Errorf("%v: %d weights beside the file", x, len(beside))
 		}
+	}
+}
+
+// ONNX Runtime reads weights by their path: another file that took it meanwhile may have given some of them.
+func TestWeightsReplacedWhileOpened(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weights")
+	check(t, os.WriteFile(path, []byte("old"), 0o600))
+	w, err := openWeightFile(path)
+	check(t, err)
+	defer w.close()
+	check(t, w.read())
+	check(t, os.Rename(path, path+".old"))
+	for range 2 {
+		if err := w.read(); err == nil || !strings.Contains(err.Error(), "was replaced while the model was opened") {
+			t.Error(err)
+		}
+		check(t, w.unchanged())
+		check(t, os.WriteFile(path, []byte("new"), 0o600))
 	}
 }
 

@@ -47,6 +47,7 @@ type Graph struct {
 type Session struct {
 	session *runtime.Session
 	binding *runtime.Binding
+	weights []*weightFile // that it reads while it is open
 }
 
 // New loads a graph. A folder's weights are constants in it, so that ONNX Runtime packs them once. A trainer's are inputs,
@@ -65,7 +66,14 @@ func New(x Graph, o Options) (s *Session, err error) {
 	if g.Err() == nil && o.Int8 {
 		g.QuantizeWeights()
 	}
-	return open(g, o.Options)
+	if s, err = open(g, o.Options); err != nil {
+		return nil, err
+	}
+	s.weights, c.opened = c.opened, nil
+	if err := each(s.weights, (*weightFile).read); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 // ofTrainer loads the graph with a trainer's parameters.
@@ -158,6 +166,9 @@ func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
 	if err := s.binding.Run(); err != nil {
 		return nil, fmt.Errorf("scoring %d tokens: %w", b.Tokens, err)
 	}
+	if err := each(s.weights, (*weightFile).unchanged); err != nil {
+		return nil, err
+	}
 	return values, nil
 }
 
@@ -166,5 +177,5 @@ func (s *Session) Close() error {
 	if s == nil {
 		return nil
 	}
-	return errors.Join(s.binding.Close(), s.session.Close())
+	return errors.Join(s.binding.Close(), s.session.Close(), each(s.weights, (*weightFile).close))
 }
