@@ -23,6 +23,7 @@ type Config struct {
 	HiddenAct             string  `json:"hidden_act"`
 	HiddenDropout         float64 `json:"hidden_dropout_prob"`
 	AttentionDropout      float64 `json:"attention_probs_dropout_prob"`
+	ActivationDropout     float64 `json:"-"` // of the feed-forward's activation
 	MaxPositionEmbeddings int64   `json:"max_position_embeddings"`
 	TypeVocabSize         int64   `json:"type_vocab_size"` // 0: no token types
 	LayerNormEps          float64 `json:"layer_norm_eps"`
@@ -31,35 +32,40 @@ type Config struct {
 	// ClassifierDropout is that of a classification head; nil: HiddenDropout.
 	ClassifierDropout *float64 `json:"classifier_dropout"`
 	InitializerRange  float64  `json:"initializer_range"`
+	Blocks            Blocks   `json:"-"`
 	// FusedAttention computes attention on CUDA by a kernel that never holds all probabilities. It drops none, and attends
 	// to all of a row: AttentionDropout is to be 0, and no token Unseen.
 	FusedAttention bool `json:"-"`
 }
 
-// family is what tells an architecture from BERT.
-type family struct {
-	prefix string // of the encoder's tensors inside a whole model
-	// offset says that positions count from the padding token's id plus one (fairseq's way).
-	offset bool
-	// names translates a parameter's name to the checkpoint's; nil: the same.
-	names func(string) string
-	// attentionOutputDropout is false where the attention's output is added without dropout.
-	attentionOutputDropout bool
+// Blocks say which blocks the layers are made of. Each architecture's file fills it.
+type Blocks struct {
+	// PreNorm says that norms stand before attention and feed-forward, with one at the end of all; else after the residual sums.
+	PreNorm bool
+	// BareFirst leaves out the norm before the first layer's attention: the embeddings have just been normalized.
+	BareFirst     bool
+	EmbeddingNorm bool // a norm and a dropout behind the embeddings
+	RMS           bool // norms divide by the root mean square alone, without mean and bias
+	NormBias      bool
+	// KeyValueHeads are fewer than the queries' where several of them share keys and values; 0: as many.
+	KeyValueHeads int64
+	// HeadWidth is a head's width; 0: the hidden size over the number of heads.
+	HeadWidth int64
+	// QueryKeyNorm normalizes each head's queries and keys before they are rotated.
+	QueryKeyNorm  bool
+	AttentionBias bool
+	// Rotary has the base of each layer's rotary position embedding; nil: positions are learned.
+	Rotary []float64
+	// Windows has for each layer how far a token sees to either side; 0: all of its text. Nil: all layers see all.
+	Windows []int64
+	// Causal lets a token see itself and what stands before it.
+	Causal bool
+	// Gated multiplies the activation of one half of the first product by the other half (GeGLU, SwiGLU).
+	Gated           bool
+	FeedForwardBias bool
+	// Dropout, beside that of the attention's probabilities: of its output, of the activation, of the layer's output.
+	AttentionOutputDropout, ActivationDropout, OutputDropout bool
 }
-
-var families = map[string]family{
-	"bert":        {prefix: "bert.", attentionOutputDropout: true},
-	"roberta":     {prefix: "roberta.", offset: true, attentionOutputDropout: true},
-	"xlm-roberta": {prefix: "roberta.", offset: true, attentionOutputDropout: true},
-	"camembert":   {prefix: "roberta.", offset: true, attentionOutputDropout: true},
-	"electra":     {prefix: "electra.", attentionOutputDropout: true},
-	"distilbert":  {prefix: "distilbert.", names: distilName},
-}
-
-// Architectures are the model types that this package reads.
-var Architectures = []string{"bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"}
-
-func (c Config) family() family { return families[c.ModelType] }
 
 // LoadConfig reads config.json of a model folder. Absent keys have transformers' defaults.
 func LoadConfig(dir string) (Config, error) {
@@ -76,71 +82,28 @@ func LoadConfig(dir string) (Config, error) {
 }
 
 func parseConfig(b []byte) (Config, error) {
-	c := Config{
-		HiddenAct: "gelu", HiddenDropout: 0.1, AttentionDropout: 0.1, MaxPositionEmbeddings: 512,
-		TypeVocabSize: 2, LayerNormEps: 1e-12, PositionEmbeddingType: "absolute", InitializerRange: 0.02,
-	}
+	var c Config
 	var kind struct {
 		ModelType string `json:"model_type"`
 	}
 	if err := json.Unmarshal(b, &kind); err != nil {
 		return c, err
 	}
-	var err error
-	switch kind.ModelType {
-	case "distilbert":
-		err = c.readDistil(b)
-	case "roberta", "xlm-roberta", "camembert":
-		c.PadTokenID = 1
-		err = json.Unmarshal(b, &c)
-	default:
-		err = json.Unmarshal(b, &c)
+	a, ok := architectures[kind.ModelType]
+	if !ok {
+		return c, fmt.Errorf("model_type is %q, want one of: %s", kind.ModelType, strings.Join(Architectures, ", "))
 	}
-	if err != nil {
+	if err := a.read(b, &c); err != nil {
 		return c, err
 	}
-	if c.ModelType != "electra" || c.EmbeddingSize == 0 {
-		c.EmbeddingSize = c.HiddenSize
-	}
 	return c, c.Validate()
-}
-
-// readDistil reads DistilBERT's own keys.
-func (c *Config) readDistil(b []byte) error {
-	d := struct {
-		VocabSize    int64   `json:"vocab_size"`
-		Dim          int64   `json:"dim"`
-		Layers       int     `json:"n_layers"`
-		Heads        int64   `json:"n_heads"`
-		Hidden       int64   `json:"hidden_dim"`
-		Activation   string  `json:"activation"`
-		Dropout      float64 `json:"dropout"`
-		Attention    float64 `json:"attention_dropout"`
-		MaxPositions int64   `json:"max_position_embeddings"`
-		Classifier   float64 `json:"seq_classif_dropout"`
-		PadTokenID   int64   `json:"pad_token_id"`
-		Range        float64 `json:"initializer_range"`
-	}{30522, 768, 6, 12, 3072, "gelu", 0.1, 0.1, 512, 0.2, 0, 0.02}
-	if err := json.Unmarshal(b, &d); err != nil {
-		return err
-	}
-	*c = Config{
-		ModelType: "distilbert", VocabSize: d.VocabSize, HiddenSize: d.Dim, NumHiddenLayers: d.Layers,
-		NumAttentionHeads: d.Heads, IntermediateSize: d.Hidden, HiddenAct: d.Activation, HiddenDropout: d.Dropout,
-		AttentionDropout: d.Attention, MaxPositionEmbeddings: d.MaxPositions, LayerNormEps: 1e-12,
-		PadTokenID: d.PadTokenID, PositionEmbeddingType: "absolute", ClassifierDropout: &d.Classifier,
-		InitializerRange: d.Range,
-	}
-	return nil
 }
 
 // Validate says what in the config this package cannot do.
 func (c Config) Validate() error {
 	switch {
-	case !slices.Contains(Architectures, c.ModelType):
-		return fmt.Errorf("model_type is %q, want one of: %s", c.ModelType, strings.Join(Architectures, ", "))
-	case c.HiddenAct != "gelu":
-		return fmt.Errorf("hidden_act is %q, want gelu", c.HiddenAct)
+	case !slices.Contains(Activations, c.HiddenAct):
+		return fmt.Errorf("hidden_act is %q, want one of: %s", c.HiddenAct, strings.Join(Activations, ", "))
 	case c.PositionEmbeddingType != "absolute" && c.PositionEmbeddingType != "":
 		return fmt.Errorf("position_embedding_type is %q, want absolute", c.PositionEmbeddingType)
 	}
@@ -160,13 +123,20 @@ func (c Config) Validate() error {
 	if c.TypeVocabSize < 0 || c.PadTokenID < 0 {
 		return fmt.Errorf("type_vocab_size is %d and pad_token_id %d, want no negative number", c.TypeVocabSize, c.PadTokenID)
 	}
-	if c.HiddenSize%c.NumAttentionHeads != 0 {
+	if c.Blocks.HeadWidth == 0 && c.HiddenSize%c.NumAttentionHeads != 0 {
 		return fmt.Errorf("hidden_size %d is not a multiple of num_attention_heads %d", c.HiddenSize, c.NumAttentionHeads)
+	}
+	if kv := c.keyValueHeads(); kv <= 0 || c.NumAttentionHeads%kv != 0 {
+		return fmt.Errorf("num_attention_heads %d is not a multiple of num_key_value_heads %d", c.NumAttentionHeads, kv)
+	}
+	if c.Blocks.Rotary != nil && c.HeadSize()%2 != 0 {
+		return fmt.Errorf("a head of %d numbers cannot be rotated: want an even number", c.HeadSize())
 	}
 	for _, k := range []struct {
 		key  string
 		rate float64
-	}{{"hidden_dropout_prob", c.HiddenDropout}, {"attention_probs_dropout_prob", c.AttentionDropout}, {"classifier_dropout", c.HeadDropout()}} {
+	}{{"hidden_dropout_prob", c.HiddenDropout}, {"attention_probs_dropout_prob", c.AttentionDropout},
+		{"the activation's dropout", c.ActivationDropout}, {"classifier_dropout", c.HeadDropout()}} {
 		if !(k.rate >= 0 && k.rate < 1) {
 			return fmt.Errorf("%s is %g, want a rate of at least 0 and below 1", k.key, k.rate)
 		}
@@ -175,7 +145,19 @@ func (c Config) Validate() error {
 }
 
 // HeadSize is the width of one attention head.
-func (c Config) HeadSize() int64 { return c.HiddenSize / c.NumAttentionHeads }
+func (c Config) HeadSize() int64 {
+	if c.Blocks.HeadWidth > 0 {
+		return c.Blocks.HeadWidth
+	}
+	return c.HiddenSize / c.NumAttentionHeads
+}
+
+func (c Config) keyValueHeads() int64 {
+	if c.Blocks.KeyValueHeads > 0 {
+		return c.Blocks.KeyValueHeads
+	}
+	return c.NumAttentionHeads
+}
 
 // HeadDropout is the dropout rate of a classification head.
 func (c Config) HeadDropout() float64 {
@@ -187,12 +169,25 @@ func (c Config) HeadDropout() float64 {
 
 // SetDropout sets every rate.
 func (c *Config) SetDropout(rate float64) {
-	c.HiddenDropout, c.AttentionDropout, c.ClassifierDropout = rate, rate, nil
+	c.HiddenDropout, c.AttentionDropout, c.ActivationDropout, c.ClassifierDropout = rate, rate, rate, nil
+}
+
+// attentionOutputRate is the dropout rate of the attention's output: ModernBERT has one rate for all of the attention.
+func (c Config) attentionOutputRate() float64 {
+	if c.Blocks.PreNorm {
+		return c.AttentionDropout
+	}
+	return c.HiddenDropout
+}
+
+// needsPositions says whether the places of tokens within their rows decide what attention computes.
+func (c Config) needsPositions() bool {
+	return c.Blocks.Rotary != nil || c.Blocks.Causal || c.Blocks.Windows != nil
 }
 
 // firstPosition is the index of the first token's position.
 func (c Config) firstPosition() int64 {
-	if c.family().offset {
+	if c.architecture().offset {
 		return c.PadTokenID + 1
 	}
 	return 0
@@ -204,13 +199,3 @@ func (c Config) MaxLength() int { return int(c.MaxPositionEmbeddings - c.firstPo
 // HasTypes says whether texts of a pair differ in their token types; models with a single type do not take them as
 // an input.
 func (c Config) HasTypes() bool { return c.TypeVocabSize > 1 }
-
-// distilName is DistilBERT's name of a tensor.
-func distilName(name string) string {
-	return strings.NewReplacer(
-		"encoder.layer.", "transformer.layer.",
-		"attention.self.query", "attention.q_lin", "attention.self.key", "attention.k_lin", "attention.self.value", "attention.v_lin",
-		"attention.output.dense", "attention.out_lin", "attention.output.LayerNorm", "sa_layer_norm",
-		"intermediate.dense", "ffn.lin1", "output.dense", "ffn.lin2", "output.LayerNorm", "output_layer_norm",
-	).Replace(name)
-}

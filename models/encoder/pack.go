@@ -101,6 +101,7 @@ func (c Config) packWords(b *ortrain.Batch, ids []int64) {
 // packGroups adds the inputs of the attention groups.
 func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups int) {
 	total, heads := b.Dims[TokensDim], c.NumAttentionHeads
+	cell := make([]int64, total) // where a token's row begins among those of all groups, padding counted
 	slot, stride := make([]int64, total), make([]int64, total)
 	before := int64(0) // (head, position) slots in earlier groups
 	for k, members := range groupByLength(rows, groups) {
@@ -126,18 +127,31 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 				if j >= len(rows[i].IDs)-rows[i].Unseen {
 					bias[at] = PaddingBias
 				}
-				slot[t], stride[t] = before+int64(r*length)*heads+int64(j), int64(length)
+				cell[t] = before/heads + int64(r*length)
+				slot[t], stride[t] = cell[t]*heads+int64(j), int64(length)
 			}
 		}
 		b.Int(groupTokens(k), tokens, int64(count), int64(length))
 		b.Float(groupBias(k), bias, int64(count), int64(length))
 		b.Dims[groupRows(k)], b.Dims[groupLength(k)] = int64(count), int64(length)
+		if c.needsPositions() {
+			b.Int(groupPositions(k), sequence(int64(length)), int64(length))
+		}
 		before += int64(len(tokens)) * heads
 	}
 	b.Int(tokenCount, []int64{total}, 1)
 	b.Int(slotCount, []int64{before}, 1)
 	b.Int(slotStart, slot, total)
 	b.Int(slotStride, stride, total)
+	if c.layer(0).queryKeyValue != "" {
+		return
+	}
+	n, keyValue := c.keyValueHeads(), make([]int64, total)
+	for t := range keyValue {
+		keyValue[t] = cell[t]*n + slot[t] - cell[t]*heads
+	}
+	b.Int(keyValueSlotStart, keyValue, total)
+	b.Int(keyValueSlotCount, []int64{before / heads * n}, 1)
 }
 
 // groupByLength cuts the rows, sorted by length, into contiguous groups with the least attention work: the sum of

@@ -18,6 +18,9 @@ const (
 	slotStride   = "attention_stride"
 	tokenCount   = "token_count" // of the batch, [1]: also the number that padding has
 	slotCount    = "slot_count"  // of the groups' (head, position) pairs, [1]
+	// The same of key-value heads, where they are fewer.
+	keyValueSlotStart = "attention_slot_key_value"
+	keyValueSlotCount = "slot_count_key_value"
 
 	// Of fused attention, see onnx.Graph.PackedMultiHeadAttention.
 	paddedOffsets = "attention_offsets"
@@ -28,6 +31,9 @@ func groupTokens(k int) string { return fmt.Sprintf("group%d.tokens", k) }
 func groupBias(k int) string   { return fmt.Sprintf("group%d.bias", k) }
 func groupRows(k int) string   { return fmt.Sprintf("rows_%d", k) }
 func groupLength(k int) string { return fmt.Sprintf("length_%d", k) }
+
+// groupPositions numbers a group's columns from 0, [length]: where tokens stand in their rows.
+func groupPositions(k int) string { return fmt.Sprintf("group%d.positions", k) }
 
 // TokensDim is the name of the dimension that counts a packed batch's tokens.
 const TokensDim = "tokens"
@@ -43,12 +49,21 @@ type packedLayout struct {
 	types     *onnx.Value
 	positions *onnx.Value
 	bias      []*onnx.Value
-	parts     []*onnx.Value // index of queries, then keys, then values, of every group into [tokens·3·heads]
-	inverse   *onnx.Value   // its inverse
+	places    []*onnx.Value // of columns, per group; nil where nothing reads them
+	qkv       headIndex     // of queries, keys and values in one, [tokens·3·heads]
+	query     headIndex     // of queries alone
+	keyValue  headIndex     // of keys with values, [tokens·2·key-value heads]
 	merge     *onnx.Value   // index of [tokens·heads] into the groups laid end to end
 	unmerge   []*onnx.Value // its inverse, per group
 	offsets   *onnx.Value   // of fused attention; nil without
 	starts    *onnx.Value
+}
+
+// headIndex gathers the heads of tokens into the groups: parts indexes rows of [tokens·heads of all parts, size], for every
+// group of the first part, then of the second and the third; inverse is its inverse.
+type headIndex struct {
+	parts   []*onnx.Value
+	inverse *onnx.Value
 }
 
 // NewPackedLayout adds the inputs of a packed batch with the given number of attention groups, some of which may be
@@ -70,25 +85,42 @@ func NewPackedLayout(g *onnx.Graph, c Config, groups int) Layout {
 	slots := g.Add(g.Unsqueeze(slot, 1), g.Mul(g.Unsqueeze(stride, 1), head))
 	p.merge = g.ReshapeTo(slots, -1)
 	column := g.Const(onnx.Ints(sequence(heads), heads, 1))
-	parts := make([][]*onnx.Value, 3)
+	at := make([]*onnx.Value, groups) // the groups' tokens, [rows, 1, length]; 0 at padding
+	fused := c.layer(0).queryKeyValue != ""
+	width := int64(3)
+	if !fused {
+		width = 1
+	}
+	parts := make([][]*onnx.Value, width)
 	for k := 0; k < groups; k++ {
 		rows, length := onnx.N(groupRows(k)), onnx.N(groupLength(k))
-		at := g.Input(groupTokens(k), onnx.Int64, rows, length) // padding reads token number count
+		tokens := g.Input(groupTokens(k), onnx.Int64, rows, length) // padding reads token number count
 		p.bias = append(p.bias, g.Unsqueeze(g.Input(groupBias(k), onnx.Float32, rows, length), 1, 2))
-		token := g.Unsqueeze(at, 1) // [rows, 1, length]
+		token := g.Unsqueeze(tokens, 1) // [rows, 1, length]
 		padding := g.Equal(token, count)
-		source := g.Mul(g.Where(padding, g.IntVector(0), token), g.IntVector(3*heads))
+		at[k] = g.Where(padding, g.IntVector(0), token)
+		source := g.Mul(at[k], g.IntVector(width*heads))
 		for j := range parts {
 			parts[j] = append(parts[j], g.Add(source, g.Add(column, g.IntVector(int64(j)*heads))))
 		}
 		back := g.Where(padding, g.Mul(count, g.IntVector(heads)), g.Add(g.Mul(token, g.IntVector(heads)), column))
 		p.unmerge = append(p.unmerge, g.ReshapeTo(back, -1))
+		if c.needsPositions() {
+			p.places = append(p.places, g.Input(groupPositions(k), onnx.Int64, length))
+		}
 	}
+	index := headIndex{}
 	for j := range parts {
-		p.parts = append(p.parts, parts[j]...)
+		index.parts = append(index.parts, parts[j]...)
 	}
-	third := g.Mul(g.Const(onnx.Ints(sequence(3), 3, 1)), total) // queries, keys, values lie total apart
-	p.inverse = g.ReshapeTo(g.Add(g.Unsqueeze(slots, 1), third), -1)
+	if fused {
+		third := g.Mul(g.Const(onnx.Ints(sequence(3), 3, 1)), total) // queries, keys, values lie total apart
+		index.inverse = g.ReshapeTo(g.Add(g.Unsqueeze(slots, 1), third), -1)
+		p.qkv = index
+	} else {
+		index.inverse = p.merge
+		p.query, p.keyValue = index, keyValueIndex(g, c, at, stride)
+	}
 	if c.FusedAttention {
 		int32s := func(name string, dims ...onnx.Dim) *onnx.Value {
 			return g.Cast(g.Input(name, onnx.Int64, dims...), onnx.Int32)
@@ -97,6 +129,25 @@ func NewPackedLayout(g *onnx.Graph, c Config, groups int) Layout {
 		p.starts = int32s(rowStarts, onnx.N("row_starts"))
 	}
 	return p
+}
+
+// keyValueIndex gathers keys with values: at has the groups' tokens.
+func keyValueIndex(g *onnx.Graph, c Config, at []*onnx.Value, stride *onnx.Value) headIndex {
+	heads := c.keyValueHeads()
+	slot, total := g.Input(keyValueSlotStart, onnx.Int64, onnx.N(TokensDim)), g.Input(keyValueSlotCount, onnx.Int64, onnx.D(1))
+	head := g.Const(onnx.Ints(sequence(heads), heads))
+	column := g.Const(onnx.Ints(sequence(heads), heads, 1))
+	index := headIndex{}
+	for j := range int64(2) {
+		for _, token := range at {
+			source := g.Mul(token, g.IntVector(2*heads))
+			index.parts = append(index.parts, g.Add(source, g.Add(column, g.IntVector(j*heads))))
+		}
+	}
+	slots := g.Add(g.Unsqueeze(slot, 1), g.Mul(g.Unsqueeze(stride, 1), head))
+	half := g.Mul(g.Const(onnx.Ints(sequence(2), 2, 1)), total) // keys and values lie total apart
+	index.inverse = g.ReshapeTo(g.Add(g.Unsqueeze(slots, 1), half), -1)
+	return index
 }
 
 func sequence(n int64) []int64 {
@@ -122,10 +173,24 @@ func (p *packedLayout) Types(table *onnx.Value) *onnx.Value {
 }
 
 func (p *packedLayout) Heads(qkv *onnx.Value) (q, k, v []*onnx.Value) {
-	parts := p.g.GatherParts(p.g.ReshapeTo(qkv, -1, p.c.HeadSize()), p.parts, p.inverse)
+	parts := p.gather(qkv, p.qkv)
 	n := len(p.bias)
 	return parts[:n], parts[n : 2*n], parts[2*n:]
 }
+
+func (p *packedLayout) QueryHeads(q *onnx.Value) []*onnx.Value { return p.gather(q, p.query) }
+
+func (p *packedLayout) KeyValueHeads(kv *onnx.Value) (k, v []*onnx.Value) {
+	parts := p.gather(kv, p.keyValue)
+	n := len(p.bias)
+	return parts[:n], parts[n:]
+}
+
+func (p *packedLayout) gather(x *onnx.Value, by headIndex) []*onnx.Value {
+	return p.g.GatherParts(p.g.ReshapeTo(x, -1, p.c.HeadSize()), by.parts, by.inverse)
+}
+
+func (p *packedLayout) RowPositions(group int) *onnx.Value { return p.places[group] }
 
 func (p *packedLayout) Bias(group int) *onnx.Value { return p.bias[group] }
 
@@ -134,7 +199,7 @@ func (p *packedLayout) Merge(groups []*onnx.Value) *onnx.Value {
 	for i, v := range groups {
 		flat[i] = p.g.ReshapeTo(v, -1, p.c.HeadSize())
 	}
-	return p.g.ReshapeTo(p.g.JoinParts(flat, p.merge, p.unmerge), -1, p.c.HiddenSize)
+	return p.g.ReshapeTo(p.g.JoinParts(flat, p.merge, p.unmerge), -1, p.c.NumAttentionHeads*p.c.HeadSize())
 }
 
 // Fused is attention by one kernel. Its gradient is that of the reference.

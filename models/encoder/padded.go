@@ -56,17 +56,42 @@ func (p *paddedLayout) Types(table *onnx.Value) *onnx.Value {
 }
 
 func (p *paddedLayout) Heads(qkv *onnx.Value) (q, k, v []*onnx.Value) {
+	parts := p.split(qkv, 3, p.c.NumAttentionHeads)
+	return parts[:1], parts[1:2], parts[2:]
+}
+
+func (p *paddedLayout) QueryHeads(q *onnx.Value) []*onnx.Value {
+	return p.split(q, 1, p.c.NumAttentionHeads)
+}
+
+func (p *paddedLayout) KeyValueHeads(kv *onnx.Value) (k, v []*onnx.Value) {
+	parts := p.split(kv, 2, p.c.keyValueHeads())
+	return parts[:1], parts[1:]
+}
+
+// split gives the parts of [tokens, parts·heads·size], each [batch, heads, sequence, size].
+func (p *paddedLayout) split(x *onnx.Value, parts, heads int64) (out []*onnx.Value) {
 	g := p.g
-	shape := g.Concat(0, g.Shape(p.ids), g.IntVector(3, p.c.NumAttentionHeads, p.c.HeadSize()))
-	split := g.Transpose(g.Reshape(qkv, shape), 2, 0, 3, 1, 4) // [3, batch, heads, sequence, head size]
-	part := func(i int64) []*onnx.Value { return []*onnx.Value{g.Gather(split, g.IntScalar(i), 0)} }
-	return part(0), part(1), part(2)
+	shape := g.Concat(0, g.Shape(p.ids), g.IntVector(parts, heads, p.c.HeadSize()))
+	split := g.Transpose(g.Reshape(x, shape), 2, 0, 3, 1, 4) // [parts, batch, heads, sequence, size]
+	for i := range parts {
+		out = append(out, g.Gather(split, g.IntScalar(i), 0))
+	}
+	return out
+}
+
+func (p *paddedLayout) RowPositions(int) *onnx.Value {
+	return p.g.Range(p.g.IntScalar(0), p.g.Squeeze(p.g.Gather(p.g.Shape(p.ids), p.g.IntVector(1), 0), 0))
 }
 
 func (p *paddedLayout) Bias(int) *onnx.Value { return p.bias }
 
 func (p *paddedLayout) Merge(groups []*onnx.Value) *onnx.Value {
-	return p.g.ReshapeTo(p.g.Transpose(groups[0], 0, 2, 1, 3), -1, p.c.HiddenSize)
+	heads, size, x := p.c.NumAttentionHeads, p.c.HeadSize(), groups[0]
+	if p.c.shared() > 1 { // laid end to end along the length
+		x = p.g.Reshape(x, p.g.Concat(0, p.g.Gather(p.g.Shape(p.ids), p.g.IntVector(0), 0), p.g.IntVector(heads, -1, size)))
+	}
+	return p.g.ReshapeTo(p.g.Transpose(x, 0, 2, 1, 3), -1, heads*size)
 }
 
 func (p *paddedLayout) Scores(q, k *onnx.Value, alpha float64) *onnx.Value {

@@ -2,7 +2,6 @@ package encoder
 
 import (
 	"fmt"
-	"strings"
 
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/flat"
@@ -11,8 +10,8 @@ import (
 // Prefix tells what a checkpoint puts before the encoder's own names: nothing for a bare encoder, the architecture's
 // name inside a whole model.
 func (c Config) Prefix(w *hf.Weights) (string, error) {
-	probe := c.sources("embeddings.word_embeddings.weight")[0]
-	for _, p := range []string{"", c.family().prefix, "model.", "0.auto_model."} {
+	probe := c.sources(c.architecture().names().words)[0]
+	for _, p := range []string{"", c.architecture().prefix, "model.", "0.auto_model."} {
 		if w.Has(p + probe) {
 			return p, nil
 		}
@@ -21,7 +20,7 @@ func (c Config) Prefix(w *hf.Weights) (string, error) {
 }
 
 // ModelPrefix is what a whole model of this architecture puts before the encoder's names.
-func (c Config) ModelPrefix() string { return c.family().prefix }
+func (c Config) ModelPrefix() string { return c.architecture().prefix }
 
 // Names gives the tensors of a checkpoint with that prefix that make up a parameter.
 func (c Config) Names(prefix string) hf.Names {
@@ -34,21 +33,12 @@ func (c Config) Names(prefix string) hf.Names {
 	}
 }
 
-// sources are the architecture's names for a parameter, laid end to end.
+// sources are the checkpoint's tensors of a parameter, laid end to end.
 func (c Config) sources(param string) []string {
-	out := []string{param}
-	if before, after, fused := strings.Cut(param, ".self.qkv."); fused {
-		out = nil
-		for _, part := range []string{"query", "key", "value"} {
-			out = append(out, before+".self."+part+"."+after)
-		}
+	if f := c.architecture().sources; f != nil {
+		return f(param)
 	}
-	if f := c.family().names; f != nil {
-		for i := range out {
-			out[i] = f(out[i])
-		}
-	}
-	return out
+	return []string{param}
 }
 
 // ReadWeights fills a flat buffer that holds the encoder's parameters alone from a Hugging Face folder.

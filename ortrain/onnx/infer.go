@@ -34,7 +34,7 @@ func init() {
 		"Max": inferSame, "QuantizeLinear": inferQuantize, "MatMulIntegerToFloat": inferIntegerMatMul,
 	}
 	for _, op := range []string{
-		"Neg", "Exp", "Log", "Sqrt", "Abs", "Sign", "Reciprocal", "Erf", "Tanh", "Sigmoid", "HardSigmoid", "Relu", "Gelu",
+		"Neg", "Exp", "Log", "Sqrt", "Abs", "Sign", "Reciprocal", "Erf", "Cos", "Sin", "Tanh", "Sigmoid", "HardSigmoid", "Relu", "Gelu",
 		"Identity", "PackedMultiHeadAttention", "Clip", "Softmax", "LogSoftmax", "CumSum",
 	} {
 		inference[op] = inferSame

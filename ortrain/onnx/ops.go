@@ -44,6 +44,12 @@ func (g *Graph) Reciprocal(x *Value) *Value { return g.op1("Reciprocal", []*Valu
 // Erf is the Gauss error function.
 func (g *Graph) Erf(x *Value) *Value { return g.op1("Erf", []*Value{x}, nil) }
 
+// Cos is the cosine.
+func (g *Graph) Cos(x *Value) *Value { return g.op1("Cos", []*Value{x}, nil) }
+
+// Sin is the sine.
+func (g *Graph) Sin(x *Value) *Value { return g.op1("Sin", []*Value{x}, nil) }
+
 // Tanh is the hyperbolic tangent.
 func (g *Graph) Tanh(x *Value) *Value { return g.op1("Tanh", []*Value{x}, nil) }
 

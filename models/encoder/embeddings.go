@@ -1,0 +1,26 @@
+package encoder
+
+import "rag-retrieval-go/ortrain/onnx"
+
+// embed gives the first layer's input, [tokens, hidden]: the sum of a token's word, position and type, with a norm and a
+// dropout where the architecture has them.
+func (b builder) embed() *onnx.Value {
+	g, n := b.g, b.c.architecture().names()
+	x := b.l.Words(b.w(n.words))
+	if b.c.Blocks.Rotary == nil {
+		x = g.Add(x, b.l.Positions(b.w(n.positions)))
+	}
+	if b.c.TypeVocabSize > 0 {
+		x = g.Add(x, b.l.Types(b.w(n.types)))
+	}
+	if x.Rank() == 3 { // padded: positions are [length], the others [batch, length]
+		x = g.ReshapeTo(x, -1, b.c.EmbeddingSize)
+	}
+	if b.c.Blocks.EmbeddingNorm {
+		x = b.drop.Apply("embeddings/dropout", b.norm(n.embeddingNorm, x), b.c.HiddenDropout)
+	}
+	if b.c.EmbeddingSize != b.c.HiddenSize {
+		x = b.full(b.linear(projection, x, true))
+	}
+	return x
+}

@@ -1,0 +1,56 @@
+package encoder
+
+import (
+	"math"
+
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// Activations are the values of hidden_act that this package computes.
+var Activations = []string{"gelu", "gelu_pytorch_tanh", "silu"}
+
+// feedForward is, [tokens, hidden] to [tokens, hidden]:
+//
+//	plain:  down(act(up(x)))
+//	gated:  down(act(a) · b),  a, b the two halves of up(x)   (GeGLU, SwiGLU: Shazeer 2020)
+func (b builder) feedForward(n layerNames, name string, x *onnx.Value) *onnx.Value {
+	bias, f := b.c.Blocks.FeedForwardBias, b.c.IntermediateSize
+	wide := b.linear(n.up, x, bias)
+	if b.c.Blocks.Gated {
+		parts := b.g.Split(wide, 1, f, f)
+		wide = b.g.Mul(b.activation(parts[0]), parts[1])
+	} else {
+		wide = b.activation(wide)
+	}
+	if b.c.Blocks.ActivationDropout {
+		wide = b.drop.Apply(name+"/activation/dropout", wide, b.c.ActivationDropout)
+	}
+	return b.linear(n.down, wide, bias)
+}
+
+// activation computes in float32, from and to what matrix products read; what it computes with is made again in the
+// backward pass.
+func (b builder) activation(x *onnx.Value) *onnx.Value {
+	if b.kind == 0 {
+		return b.act(x)
+	}
+	return b.half(b.g.Recompute(b.act(b.g.Recompute(b.full(x)))))
+}
+
+// act is the config's hidden_act:
+//
+//	gelu               x·Φ(x), Φ the normal distribution (Hendrycks and Gimpel 2016)
+//	gelu_pytorch_tanh  x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2
+//	silu               x·sigmoid(x)
+func (b builder) act(x *onnx.Value) *onnx.Value {
+	g := b.g
+	switch b.c.HiddenAct {
+	case "silu":
+		return g.Mul(x, g.Sigmoid(x))
+	case "gelu_pytorch_tanh":
+		cube := g.Mul(g.Mul(g.Mul(x, x), x), g.Scalar(x, 0.044715))
+		t := g.Tanh(g.Mul(g.Add(x, cube), g.Scalar(x, math.Sqrt(2/math.Pi))))
+		return g.Mul(g.Mul(x, g.Scalar(x, 0.5)), g.Add(t, g.Scalar(x, 1)))
+	}
+	return b.l.Gelu(x)
+}

@@ -1,0 +1,42 @@
+package encoder
+
+import (
+	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// norm lists the parameters of a norm.
+func (c Config) norm(name string, width int64) []flat.Param {
+	p := []flat.Param{{Name: name + ".weight", Dims: []int64{width}}}
+	if c.Blocks.NormBias {
+		p = append(p, flat.Param{Name: name + ".bias", Dims: []int64{width}})
+	}
+	return p
+}
+
+// norm normalizes the last dimension of x, of width n, in float32:
+//
+//	LayerNorm (Ba et al. 2016):           y = (x - mean) / √(variance + ε) · weight + bias
+//	RMSNorm (Zhang and Sennrich 2019):    y = x / √(mean of x² + ε) · weight
+func (b builder) norm(name string, x *onnx.Value) *onnx.Value {
+	defer b.g.Scope(name)()
+	weight := b.w(name + ".weight")
+	if b.c.Blocks.RMS {
+		return b.rmsNorm(x, weight)
+	}
+	var bias *onnx.Value
+	if b.c.Blocks.NormBias {
+		bias = b.w(name + ".bias")
+	} else {
+		sizes, _ := weight.Shape.Sizes()
+		bias = b.g.Const(onnx.Filled(onnx.Float32, 0, sizes...))
+	}
+	return b.g.LayerNormalization(x, weight, bias, float32(b.c.LayerNormEps))
+}
+
+func (b builder) rmsNorm(x, weight *onnx.Value) *onnx.Value {
+	g := b.g
+	mean := g.ReduceMean(g.Mul(x, x), true, int64(x.Rank()-1))
+	r := g.Reciprocal(g.Sqrt(g.Add(mean, g.Scalar(x, b.c.LayerNormEps))))
+	return g.Mul(g.Mul(x, r), weight)
+}
