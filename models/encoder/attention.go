@@ -94,15 +94,18 @@ func (b builder) prepare(i, group int, q, k *onnx.Value) (queries, keys *onnx.Va
 	return q, k
 }
 
+// NoWindow lets the tokens of a layer see all of their text.
+const NoWindow = -1
+
 // mask is what the scores of a layer and group are offset by: very negative at padding and at what a token does not see.
 // It is [rows, 1, 1, length], or [rows, 1, shared·length, length] where that depends on the token.
 func (b builder) mask(i, group int) *onnx.Value {
-	window := int64(0)
+	window := int64(NoWindow)
 	if b.c.Blocks.Windows != nil {
 		window = b.c.Blocks.Windows[i]
 	}
 	padding := b.l.Bias(group)
-	if window == 0 && !b.c.Blocks.Causal {
+	if window == NoWindow && !b.c.Blocks.Causal {
 		return padding
 	}
 	key := fmt.Sprint(group, window)
@@ -110,6 +113,7 @@ func (b builder) mask(i, group int) *onnx.Value {
 		return m
 	}
 	g := b.g
+	defer g.Scope(fmt.Sprintf("mask/group%d", group))()
 	at := g.Cast(b.l.RowPositions(group), onnx.Float32)
 	queries := at
 	if n := b.c.shared(); n > 1 { // the same places again for each head that shares the keys
@@ -121,7 +125,7 @@ func (b builder) mask(i, group int) *onnx.Value {
 	if b.c.Blocks.Causal {
 		m = g.Add(m, g.Where(g.Greater(ahead, zero), hidden, zero))
 	}
-	if window > 0 {
+	if window != NoWindow {
 		m = g.Add(m, g.Where(g.Greater(g.Abs(ahead), g.Scalar(at, float64(window))), hidden, zero))
 	}
 	b.masks[key] = m

@@ -54,9 +54,9 @@ type Blocks struct {
 	// QueryKeyNorm normalizes each head's queries and keys before they are rotated.
 	QueryKeyNorm  bool
 	AttentionBias bool
-	// Rotary has the base of each layer's rotary position embedding; nil: positions are learned.
-	Rotary []float64
-	// Windows has for each layer how far a token sees to either side; 0: all of its text. Nil: all layers see all.
+	// Rotary has each layer's rotary position embedding; nil: positions are learned.
+	Rotary []Rotation
+	// Windows has for each layer how far a token sees to either side; NoWindow: all of its text. Nil: all layers see all.
 	Windows []int64
 	// Causal lets a token see itself and what stands before it.
 	Causal bool

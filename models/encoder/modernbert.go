@@ -20,20 +20,6 @@ func modernbertNames() names {
 	}
 }
 
-// ropeParameters is today's spelling of a rotary embedding.
-type ropeParameters struct {
-	Type string  `json:"rope_type"`
-	Base float64 `json:"rope_theta"`
-}
-
-// check refuses what is computed in another way than by the base alone.
-func (r ropeParameters) check(key string) error {
-	if r.Type != "" && r.Type != "default" {
-		return fmt.Errorf("%s: rope_type is %q, want default: scaled rotary embeddings are not computed here", key, r.Type)
-	}
-	return nil
-}
-
 // modernbertConfig has the keys of config.json; today's transformers writes layer_types and rope_parameters.
 type modernbertConfig struct {
 	VocabSize             int64    `json:"vocab_size"`
@@ -56,20 +42,22 @@ type modernbertConfig struct {
 	GlobalEvery           int      `json:"global_attn_every_n_layers"`
 	LocalAttention        int64    `json:"local_attention"`
 	GlobalBase            float64  `json:"global_rope_theta"`
-	LocalBase             *float64 `json:"local_rope_theta"`
+	LocalBase             float64  `json:"local_rope_theta"`
 	LayerTypes            []string `json:"layer_types"`
 	RopeParameters        struct {
 		Full    *ropeParameters `json:"full_attention"`
 		Sliding *ropeParameters `json:"sliding_attention"`
 	} `json:"rope_parameters"`
+	RopeScaling *struct {
+		Type string `json:"rope_type"`
+	} `json:"rope_scaling"`
 }
 
 func readModernbert(b []byte, c *Config) error {
-	local := 10000.0
 	m := modernbertConfig{
 		VocabSize: 50368, HiddenSize: 768, IntermediateSize: 1152, NumHiddenLayers: 22, NumAttentionHeads: 12,
 		HiddenActivation: "gelu", MaxPositionEmbeddings: 8192, InitializerRange: 0.02, NormEps: 1e-5, PadTokenID: 50283,
-		GlobalEvery: 3, LocalAttention: 128, GlobalBase: 160000, LocalBase: &local,
+		GlobalEvery: 3, LocalAttention: 128, GlobalBase: 160000, LocalBase: 10000,
 	}
 	if err := json.Unmarshal(b, &m); err != nil {
 		return err
@@ -88,43 +76,71 @@ func readModernbert(b []byte, c *Config) error {
 	return m.layers(c)
 }
 
-// layers says of each layer how far it sees, and by which base it rotates.
+// layers says of each layer how far it sees, and how it rotates.
 func (m modernbertConfig) layers(c *Config) error {
-	full, sliding := m.GlobalBase, m.GlobalBase
-	if m.LocalBase != nil {
-		sliding = *m.LocalBase
+	if m.RopeScaling != nil && m.RopeScaling.Type != "" && m.RopeScaling.Type != "default" { // with the older key "type" it has no effect
+		return fmt.Errorf("rope_scaling.rope_type is %q, want default: ModernBERT is not scaled here", m.RopeScaling.Type)
 	}
-	for key, x := range map[string]struct {
-		from *ropeParameters
-		to   *float64
-	}{"full_attention": {m.RopeParameters.Full, &full}, "sliding_attention": {m.RopeParameters.Sliding, &sliding}} {
-		if x.from == nil {
-			continue
-		}
-		if err := x.from.check("rope_parameters." + key); err != nil {
-			return err
-		}
-		*x.to = x.from.Base
+	var full, sliding ropeParameters
+	if m.RopeParameters.Full != nil {
+		full = *m.RopeParameters.Full
 	}
-	if m.LayerTypes == nil && m.GlobalEvery <= 0 || m.LayerTypes != nil && len(m.LayerTypes) != m.NumHiddenLayers {
-		return fmt.Errorf("layer_types has %d entries and global_attn_every_n_layers is %d, for %d layers", len(m.LayerTypes), m.GlobalEvery, m.NumHiddenLayers)
+	if m.RopeParameters.Sliding != nil {
+		sliding = *m.RopeParameters.Sliding
 	}
-	for i := range m.NumHiddenLayers {
-		global := m.LayerTypes == nil && i%max(m.GlobalEvery, 1) == 0
-		if m.LayerTypes != nil {
-			switch m.LayerTypes[i] {
-			case "full_attention":
-				global = true
-			case "sliding_attention":
-			default:
-				return fmt.Errorf("layer_types[%d] is %q, want full_attention or sliding_attention", i, m.LayerTypes[i])
-			}
-		}
-		window, base := m.LocalAttention/2, sliding
-		if global {
-			window, base = 0, full
-		}
-		c.Blocks.Windows, c.Blocks.Rotary = append(c.Blocks.Windows, window), append(c.Blocks.Rotary, base)
+	global, err := full.rotation("rope_parameters.full_attention", m.GlobalBase)
+	if err != nil {
+		return err
 	}
+	local, err := sliding.rotation("rope_parameters.sliding_attention", m.LocalBase)
+	if err != nil {
+		return err
+	}
+	types := m.LayerTypes
+	if types == nil {
+		if m.GlobalEvery <= 0 {
+			return fmt.Errorf("global_attn_every_n_layers is %d, want a positive number", m.GlobalEvery)
+		}
+		for i := range m.NumHiddenLayers {
+			types = append(types, map[bool]string{true: fullAttention, false: slidingAttention}[i%m.GlobalEvery == 0])
+		}
+	}
+	windows, err := windows(types, m.NumHiddenLayers, m.LocalAttention/2)
+	if err != nil {
+		return err
+	}
+	for _, w := range windows {
+		by := local
+		if w == NoWindow {
+			by = global
+		}
+		c.Blocks.Rotary = append(c.Blocks.Rotary, by)
+	}
+	c.Blocks.Windows = windows
 	return nil
+}
+
+// The entries of layer_types.
+const (
+	fullAttention    = "full_attention"
+	slidingAttention = "sliding_attention"
+)
+
+// windows reads layer_types: how far each layer's tokens see, window where it slides.
+func windows(types []string, layers int, window int64) ([]int64, error) {
+	if len(types) != layers {
+		return nil, fmt.Errorf("layer_types has %d entries for %d layers", len(types), layers)
+	}
+	out := make([]int64, layers)
+	for i, t := range types {
+		switch t {
+		case fullAttention:
+			out[i] = NoWindow
+		case slidingAttention:
+			out[i] = window
+		default:
+			return nil, fmt.Errorf("layer_types[%d] is %q, want %s or %s", i, t, fullAttention, slidingAttention)
+		}
+	}
+	return out, nil
 }

@@ -36,7 +36,9 @@ func (b builder) norm(name string, x *onnx.Value) *onnx.Value {
 
 func (b builder) rmsNorm(x, weight *onnx.Value) *onnx.Value {
 	g := b.g
-	mean := g.ReduceMean(g.Mul(x, x), true, int64(x.Rank()-1))
+	// A sum instead of ReduceMean, whose axes are no input in the opset of exported models.
+	sum := g.ReduceSum(g.Mul(x, x), true, int64(x.Rank()-1))
+	mean := g.Mul(sum, g.Scalar(x, 1/float64(weight.Shape[0].Size)))
 	r := g.Reciprocal(g.Sqrt(g.Add(mean, g.Scalar(x, b.c.LayerNormEps))))
 	return g.Mul(g.Mul(x, r), weight)
 }

@@ -2,7 +2,6 @@ package encoder
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 )
 
@@ -35,13 +34,14 @@ func qwen3Sources(param string) []string {
 }
 
 func readQwen3(b []byte, c *Config) error {
+	heads := int64(32)
 	q := struct {
 		VocabSize             int64           `json:"vocab_size"`
 		HiddenSize            int64           `json:"hidden_size"`
 		IntermediateSize      int64           `json:"intermediate_size"`
 		NumHiddenLayers       int             `json:"num_hidden_layers"`
 		NumAttentionHeads     int64           `json:"num_attention_heads"`
-		NumKeyValueHeads      int64           `json:"num_key_value_heads"`
+		NumKeyValueHeads      *int64          `json:"num_key_value_heads"`
 		HeadDim               int64           `json:"head_dim"`
 		HiddenAct             string          `json:"hidden_act"`
 		MaxPositionEmbeddings int64           `json:"max_position_embeddings"`
@@ -52,36 +52,45 @@ func readQwen3(b []byte, c *Config) error {
 		AttentionDropout      float64         `json:"attention_dropout"`
 		RopeTheta             float64         `json:"rope_theta"`
 		RopeParameters        *ropeParameters `json:"rope_parameters"`
-		RopeScaling           map[string]any  `json:"rope_scaling"`
+		RopeScaling           *ropeParameters `json:"rope_scaling"`
 		UseSlidingWindow      bool            `json:"use_sliding_window"`
-		Bidirectional         bool            `json:"use_bidirectional_attention"`
+		SlidingWindow         int64           `json:"sliding_window"`
+		MaxWindowLayers       int             `json:"max_window_layers"`
 		LayerTypes            []string        `json:"layer_types"`
+		IsCausal              *bool           `json:"is_causal"`
+		Bidirectional         bool            `json:"use_bidirectional_attention"`
 	}{
-		VocabSize: 151936, HiddenSize: 4096, IntermediateSize: 22016, NumHiddenLayers: 32, NumAttentionHeads: 32, NumKeyValueHeads: 32,
+		VocabSize: 151936, HiddenSize: 4096, IntermediateSize: 22016, NumHiddenLayers: 32, NumAttentionHeads: 32, NumKeyValueHeads: &heads,
 		HeadDim: 128, HiddenAct: "silu", MaxPositionEmbeddings: 32768, InitializerRange: 0.02, RMSNormEps: 1e-6, RopeTheta: 10000,
+		SlidingWindow: 4096, MaxWindowLayers: 28,
 	}
 	if err := json.Unmarshal(b, &q); err != nil {
 		return err
 	}
-	base := q.RopeTheta
-	if r := q.RopeParameters; r != nil {
-		if err := r.check("rope_parameters"); err != nil {
-			return err
-		}
-		if r.Base > 0 {
-			base = r.Base
+	rope := ropeParameters{}
+	switch {
+	case q.RopeScaling != nil && *q.RopeScaling != rope: // replaces rope_parameters as a whole
+		rope = *q.RopeScaling
+	case q.RopeParameters != nil:
+		rope = *q.RopeParameters
+	}
+	by, err := rope.rotation("rope_parameters", q.RopeTheta)
+	if err != nil {
+		return err
+	}
+	keyValueHeads := q.NumAttentionHeads
+	if q.NumKeyValueHeads != nil {
+		keyValueHeads = *q.NumKeyValueHeads
+	}
+	types := q.LayerTypes
+	if types == nil {
+		for i := range q.NumHiddenLayers {
+			types = append(types, map[bool]string{true: slidingAttention, false: fullAttention}[q.UseSlidingWindow && i >= q.MaxWindowLayers])
 		}
 	}
-	if len(q.RopeScaling) > 0 {
-		return fmt.Errorf("rope_scaling is %v: scaled rotary embeddings are not computed here", q.RopeScaling)
-	}
-	if q.UseSlidingWindow {
-		return fmt.Errorf("use_sliding_window is true: a decoder's window is not computed here")
-	}
-	for i, t := range q.LayerTypes {
-		if t != "full_attention" {
-			return fmt.Errorf("layer_types[%d] is %q, want full_attention", i, t)
-		}
+	windows, err := windows(types, q.NumHiddenLayers, q.SlidingWindow-1) // a token and those before it: so many in all
+	if err != nil {
+		return err
 	}
 	*c = Config{
 		ModelType: "qwen3", VocabSize: q.VocabSize, EmbeddingSize: q.HiddenSize, HiddenSize: q.HiddenSize,
@@ -89,15 +98,16 @@ func readQwen3(b []byte, c *Config) error {
 		HiddenAct: q.HiddenAct, AttentionDropout: q.AttentionDropout, MaxPositionEmbeddings: q.MaxPositionEmbeddings,
 		LayerNormEps: q.RMSNormEps, InitializerRange: q.InitializerRange,
 		Blocks: Blocks{
-			PreNorm: true, RMS: true, KeyValueHeads: q.NumKeyValueHeads, HeadWidth: q.HeadDim, QueryKeyNorm: true,
-			AttentionBias: q.AttentionBias, Causal: !q.Bidirectional, Gated: true,
+			PreNorm: true, RMS: true, KeyValueHeads: keyValueHeads, HeadWidth: q.HeadDim, QueryKeyNorm: true,
+			AttentionBias: q.AttentionBias, Gated: true,
+			Causal: !q.Bidirectional && (q.IsCausal == nil || *q.IsCausal), Windows: windows,
 		},
 	}
 	if q.PadTokenID != nil {
 		c.PadTokenID = *q.PadTokenID
 	}
 	for range q.NumHiddenLayers {
-		c.Blocks.Rotary = append(c.Blocks.Rotary, base)
+		c.Blocks.Rotary = append(c.Blocks.Rotary, by)
 	}
 	return nil
 }

@@ -7,32 +7,69 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
+// Rotation is a rotary position embedding: position p turns pair i of a head's numbers by p / Factor · Base^(-2i/size).
+type Rotation struct {
+	Base   float64
+	Factor float64 // of linear scaling; 1: none
+}
+
+// ropeParameters are the keys of a rotary embedding, in config.json's rope_parameters or rope_scaling.
+type ropeParameters struct {
+	Type    string  `json:"rope_type"`
+	OldType string  `json:"type"`
+	Base    float64 `json:"rope_theta"`
+	Factor  float64 `json:"factor"`
+}
+
+// rotation refuses what is scaled in another way than linearly. base counts where the keys name none.
+func (r ropeParameters) rotation(key string, base float64) (Rotation, error) {
+	out := Rotation{Base: base, Factor: 1}
+	if r.Base != 0 {
+		out.Base = r.Base
+	}
+	kind := r.Type
+	if kind == "" {
+		kind = r.OldType
+	}
+	switch kind {
+	case "", "default":
+	case "linear":
+		out.Factor = r.Factor
+	default:
+		return out, fmt.Errorf("%s: rope_type is %q, want default or linear: other scalings are not computed here", key, kind)
+	}
+	if !(out.Base > 0) || !(out.Factor > 0) {
+		return out, fmt.Errorf("%s: rope_theta is %g and factor %g, want positive numbers", key, out.Base, out.Factor)
+	}
+	return out, nil
+}
+
 // turn is by how much the positions of a group turn, each [length, head size / 2].
 type turn struct{ cos, sin *onnx.Value }
 
-// rotate turns each pair (x[i], x[i + size/2]) of a head by its position times base^(-2i/size), so that the product of a
-// query and a key depends on how far they are apart. x is [rows, heads, length, size].
+// rotate turns the pairs (x[i], x[i + size/2]) of a head, so that the product of a query and a key depends on how far they
+// are apart. x is [rows, heads, length, size].
 // Source: Su et al. 2021 (RoFormer), in the order of halves that transformers has.
-func (b builder) rotate(group int, x *onnx.Value, base float64) *onnx.Value {
+func (b builder) rotate(group int, x *onnx.Value, by Rotation) *onnx.Value {
 	g, half := b.g, b.c.HeadSize()/2
-	t := b.turn(group, base)
+	t := b.turn(group, by)
 	parts := g.Split(x, 3, half, half)
 	first := g.Sub(g.Mul(parts[0], t.cos), g.Mul(parts[1], t.sin))
 	second := g.Add(g.Mul(parts[1], t.cos), g.Mul(parts[0], t.sin))
 	return g.Concat(3, first, second)
 }
 
-// turn makes the turns of a group once for each base.
-func (b builder) turn(group int, base float64) turn {
-	key := fmt.Sprint(group, base)
+// turn makes the turns of a group once for each rotation.
+func (b builder) turn(group int, by Rotation) turn {
+	key := fmt.Sprint(group, by)
 	if t, ok := b.turns[key]; ok {
 		return t
 	}
-	defer b.g.Scope(fmt.Sprintf("rotary%d", group))()
+	defer b.g.Scope(fmt.Sprintf("rotary/group%d", group))()
 	half := b.c.HeadSize() / 2
 	speed := make([]float32, half)
 	for i := range speed {
-		speed[i] = float32(1 / math.Pow(base, float64(2*i)/float64(2*half)))
+		speed[i] = float32(1 / math.Pow(by.Base, float64(i)/float64(half)) / by.Factor)
 	}
 	g := b.g
 	at := g.Unsqueeze(g.Cast(b.l.RowPositions(group), onnx.Float32), 1)
