@@ -62,6 +62,10 @@ func OpenBase(dir string) (*Model, error) {
 		err := fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
 		return nil, errors.Join(err, t.Close())
 	}
+	if classes[enc.ModelType] == "" {
+		err := fmt.Errorf("%s: rerankers of the architecture %s are not read here yet; embedding and ColBERT models are", dir, enc.ModelType)
+		return nil, errors.Join(err, t.Close())
+	}
 	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: enc.MaxLength(), head: headOf(enc.ModelType)}
 	if kind, err := card.Detect(dir); err == nil && kind == card.Reranker { // formats of another kind say nothing of this one
 		if m.Formats, err = card.Formats(dir, card.Reranker); err != nil {
