@@ -53,6 +53,9 @@ func (x *File) index() error {
 // errNoRows is that of a file without rows.
 var errNoRows = errors.New("the file has no rows")
 
+// byteOrderMark stands before the first row in files of some Windows programs.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // Scan calls f with every row of a file that is not blank: where it starts, its line number, from 1, and its bytes, which
 // f must not keep. A file without rows is an error. path is for messages.
 func Scan(from io.Reader, path string, f func(start int64, line int, b []byte) error) error {
@@ -63,7 +66,9 @@ func Scan(from io.Reader, path string, f func(start int64, line int, b []byte) e
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		line++
+		if line++; line == 1 && bytes.HasPrefix(b, byteOrderMark) {
+			offset, b = int64(len(byteOrderMark)), b[len(byteOrderMark):]
+		}
 		if len(bytes.TrimSpace(b)) > 0 {
 			rows++
 			if err := f(offset, line, b); err != nil {

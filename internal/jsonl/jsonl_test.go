@@ -65,6 +65,21 @@ func TestFile(t *testing.T) {
 	wants(t, f.Errorf(1, "bad %q", "a"), f.Path+`:4: bad "a"`)
 }
 
+// A byte order mark is no part of the first row.
+func TestByteOrderMark(t *testing.T) {
+	f, err := Open(write(t, "\xef\xbb\xbf"+`{"a":"密码"}`+"\r\n"+`{"a":"two"}`))
+	check(t, err)
+	defer f.Close()
+	for i, want := range []string{"密码", "two"} {
+		var r row
+		if check(t, f.Row(i, &r)); r.A != want {
+			t.Errorf("row %d: %q, want %q", i, r.A, want)
+		}
+	}
+	_, err = Open(write(t, "\xef\xbb\xbf\n"))
+	wants(t, err, "the file has no rows")
+}
+
 // What is wrong is said with file and line, in the user's words.
 func TestBadRows(t *testing.T) {
 	for content, want := range map[string]string{

@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -170,6 +171,7 @@ func (c Train) Validate() error {
 		{"lr", c.LR, c.LR > 0 && c.LR < 1, "above 0 and below 1"},
 		{"warmup_proportion", c.WarmupProportion, c.WarmupProportion >= 0 && c.WarmupProportion <= 1, "0 to 1"},
 		{"stable_proportion", c.StableProportion, c.StableProportion >= 0 && c.WarmupProportion+c.StableProportion <= 1, "0 to 1 - warmup_proportion"},
+		{"min_label", c.MinLabel, !math.IsNaN(c.MinLabel), "a number"},
 		{"max_label", c.MaxLabel, c.MaxLabel > c.MinLabel, "more than min_label"},
 		{"weight_decay", c.WeightDecay, c.WeightDecay >= 0 && c.WeightDecay < 1, "at least 0 and below 1"},
 		{"max_grad_norm", c.MaxGradNorm, c.MaxGradNorm >= 0, "at least 0"},
@@ -181,6 +183,9 @@ func (c Train) Validate() error {
 	} {
 		if !k.ok {
 			return fmt.Errorf("%s is %g, want %s", k.key, k.value, k.want)
+		}
+		if math.IsInf(k.value, 0) { // a checkpoint could not keep it
+			return fmt.Errorf("%s is %g, want a finite number", k.key, k.value)
 		}
 	}
 	return c.Schedule(1).Validate()
