@@ -25,7 +25,7 @@ type Model struct {
 	Rules     Rules
 	Formats   prompt.Formats // what stands around texts: the prompts
 
-	QueryMaxLen, PassageMaxLen int         // that it was trained with, or the encoder's own limit
+	QueryMaxLen, PassageMaxLen int         // that it was trained with, or the folder's own
 	layers                     []layer     // the projection
 	modules                    []hf.Module // of a ColBERT folder of sentence-transformers or PyLate
 	pylate                     bool        // the folder is PyLate's
@@ -58,9 +58,13 @@ func OpenBase(dir string, dim int64, seed uint64) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	own, err := enc.OwnLength(dir)
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
 	m := &Model{
 		Dir: dir, Encoder: enc, Tokenizer: t, Dim: dim, Rules: Rules{Mean: true}, seed: seed,
-		QueryMaxLen: enc.MaxLength(), PassageMaxLen: enc.MaxLength(),
+		QueryMaxLen: own, PassageMaxLen: own,
 	}
 	if err := m.open(); err != nil {
 		return nil, errors.Join(err, t.Close())

@@ -180,11 +180,10 @@ func (m *Model) readBackbone() error {
 	if err != nil {
 		return err
 	}
-	limit := m.Encoder.MaxLength()
 	if b.MaxSeqLength != nil {
-		limit = min(limit, *b.MaxSeqLength)
+		limit := min(m.Encoder.MaxLength(), *b.MaxSeqLength)
+		m.QueryMaxLen, m.PassageMaxLen = limit, limit
 	}
-	m.QueryMaxLen, m.PassageMaxLen = limit, limit
 	if b.QueryLength > 0 {
 		m.QueryMaxLen = b.QueryLength
 	}

@@ -100,6 +100,17 @@ func TestQueriesOfAnotherLength(t *testing.T) {
 	}
 }
 
+// A folder that names no lengths has its tokenizer's.
+func TestLengthOfTheTokenizer(t *testing.T) {
+	files := map[string]string{"tokenizer_config.json": `{"model_max_length": 9}`, "sentence_bert_config.json": "{}"}
+	m, err := Open(multivector(t, "native-mask", files))
+	check(t, err)
+	defer m.Close()
+	if m.QueryMaxLen != 9 || m.PassageMaxLen != 9 {
+		t.Errorf("queries of %d tokens, passages of %d, want 9", m.QueryMaxLen, m.PassageMaxLen)
+	}
+}
+
 // expected are the tokens of a text that stands in its format already.
 func expected(m *Model, s string, query bool) []int64 {
 	maxLen, marker := 10, m.Rules.PassageMarker

@@ -25,7 +25,7 @@ const (
 type Config struct {
 	Pooling      Pooling
 	Normalize    bool // vectors of length one
-	MaxSeqLength int  // tokens; the model's own limit for inference
+	MaxSeqLength int  // tokens; the folder's own limit for inference
 	Dense        *Dense
 	Formats      prompt.Formats // what stands around texts: the prompts
 	cosine       bool           // the folder itself makes vectors of length one
@@ -45,6 +45,11 @@ func (c *Config) SetPrompts(query, passage *string) {
 // compares by cosine. hiddenSize is the encoder's, 0 where it is not known.
 func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: maxLength}
+	if own, err := hf.ModelMaxLength(dir); err != nil {
+		return c, err
+	} else if own > 0 {
+		c.MaxSeqLength = min(maxLength, own)
+	}
 	if kind, err := card.Detect(dir); err != nil || kind != card.Embedding {
 		return c, err // the modules of another kind say nothing of this one
 	}
@@ -63,7 +68,7 @@ func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 	for _, m := range modules {
 		switch m.Name() {
 		case "Transformer":
-			err = c.readLength(dir)
+			err = c.readLength(dir, maxLength)
 		case "Pooling":
 			err = c.readPooling(filepath.Join(dir, m.Path, "config.json"), hiddenSize)
 		case "Dense":
@@ -99,15 +104,15 @@ func (c Config) checkSimilarity(dir string) error {
 	return fmt.Errorf("%s: similarity_fn_name is %q, want cosine: scores here are cosines", dir, t.Similarity)
 }
 
-func (c *Config) readLength(dir string) error {
+func (c *Config) readLength(dir string, maxLength int) error {
 	path := filepath.Join(dir, "sentence_bert_config.json")
 	s, err := hf.ReadBackbone(dir)
 	if err != nil {
 		return err
 	}
 	if s.MaxSeqLength != nil {
-		if *s.MaxSeqLength < 3 || *s.MaxSeqLength > c.MaxSeqLength {
-			return fmt.Errorf("%s: max_seq_length is %d, want 3 to %d", path, *s.MaxSeqLength, c.MaxSeqLength)
+		if *s.MaxSeqLength < 3 || *s.MaxSeqLength > maxLength {
+			return fmt.Errorf("%s: max_seq_length is %d, want 3 to %d", path, *s.MaxSeqLength, maxLength)
 		}
 		c.MaxSeqLength = *s.MaxSeqLength
 	}

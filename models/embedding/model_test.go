@@ -198,6 +198,19 @@ func TestFoldersOfOtherKinds(t *testing.T) {
 	if !reflect.DeepEqual(m.Config, Config{Pooling: CLS, Normalize: true, MaxSeqLength: 20}) {
 		t.Errorf("%+v", m.Config)
 	}
+	for _, c := range []struct {
+		tokenizer, backbone string
+		want                int
+	}{{`{"model_max_length":9}`, `{}`, 9}, {`{"model_max_length":9}`, `{"max_seq_length":20}`, 20}, {`{"model_max_length":1e30}`, `{}`, 24}, {`{"model_max_length":512}`, `{}`, 24}} {
+		dir := write("tokenizer_config.json", c.tokenizer)
+		check(t, os.WriteFile(filepath.Join(dir, "sentence_bert_config.json"), []byte(c.backbone), 0o600))
+		m, err := Open(dir)
+		check(t, err)
+		defer m.Close()
+		if m.Config.MaxSeqLength != c.want { // as sentence-transformers
+			t.Errorf("%s, %s: texts of %d tokens, want %d", c.tokenizer, c.backbone, m.Config.MaxSeqLength, c.want)
+		}
+	}
 	m, err = Open(write("1_Pooling/config.json", `{"pooling_mode":"mean"}`))
 	check(t, err)
 	defer m.Close()

@@ -29,6 +29,16 @@ func Open(dir string) (Config, *tokenizer.Tokenizer, error) {
 	return c, t, nil
 }
 
+// OwnLength is the length, in tokens, at which a folder's texts are cut where nothing else is said: that of its tokenizer's
+// config, as transformers has it, or the longest that the model can read.
+func (c Config) OwnLength(dir string) (int, error) {
+	n, err := hf.ModelMaxLength(dir)
+	if n == 0 {
+		n = c.MaxLength()
+	}
+	return min(n, c.MaxLength()), err
+}
+
 // checkExtras refuses what other programs would do with a folder besides its config and weights.
 func checkExtras(dir string, t *tokenizer.Tokenizer) error {
 	adapter := filepath.Join(dir, "adapter_config.json")

@@ -142,6 +142,22 @@ func ReadBackbone(dir string) (b Backbone, err error) {
 	return b, err
 }
 
+// ModelMaxLength is the longest text, in tokens, that transformers reads with a folder's tokenizer unless it is told another
+// length; 0: the folder sets no limit.
+func ModelMaxLength(dir string) (int, error) {
+	var c struct {
+		Length float64 `json:"model_max_length"`
+	}
+	err := ReadJSON(filepath.Join(dir, "tokenizer_config.json"), &c)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if c.Length < 1 || c.Length > 1e6 { // transformers' word for no limit is 1e30
+		return 0, err
+	}
+	return int(c.Length), err
+}
+
 // Strings is a text or a list of them in JSON.
 type Strings []string
 

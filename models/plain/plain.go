@@ -162,13 +162,12 @@ func (m *Model) configure(path, dir string) error {
 		Vocabulary int64 `json:"vocab_size"`
 		Types      int64 `json:"type_vocab_size"`
 	}
-	var tokens struct {
-		Length float64 `json:"model_max_length"`
+	if err := hf.ReadJSON(filepath.Join(dir, "config.json"), &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	for name, to := range map[string]any{"config.json": &config, "tokenizer_config.json": &tokens} {
-		if err := hf.ReadJSON(filepath.Join(dir, name), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	own, err := hf.ModelMaxLength(dir)
+	if err != nil {
+		return err
 	}
 	if config.Vocabulary > 0 {
 		if err := m.t.Check(config.Vocabulary, config.Types); err != nil {
@@ -177,8 +176,8 @@ func (m *Model) configure(path, dir string) error {
 	}
 	length := defaultLength
 	switch {
-	case tokens.Length > 0 && tokens.Length < 1e6: // transformers' word for no limit is 1e30
-		length = int(tokens.Length)
+	case own > 0:
+		length = own
 	case config.Positions > 0:
 		length = config.Positions
 	}

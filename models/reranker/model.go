@@ -21,7 +21,7 @@ type Model struct {
 	Dir       string
 	Encoder   encoder.Config
 	Tokenizer *tokenizer.Tokenizer
-	MaxLen    int            // tokens of a pair; the length it was trained with, or the encoder's own limit
+	MaxLen    int            // tokens of a pair; the length it was trained with, or the folder's own
 	Formats   prompt.Formats // what stands around texts
 	head      head
 }
@@ -66,7 +66,11 @@ func OpenBase(dir string) (*Model, error) {
 		err := fmt.Errorf("%s: rerankers of the architecture %s are not read here yet; embedding and ColBERT models are", dir, enc.ModelType)
 		return nil, errors.Join(err, t.Close())
 	}
-	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: enc.MaxLength(), head: headOf(enc.ModelType)}
+	own, err := enc.OwnLength(dir)
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: own, head: headOf(enc.ModelType)}
 	if kind, err := card.Detect(dir); err == nil && kind == card.Reranker { // formats of another kind say nothing of this one
 		if m.Formats, err = card.Formats(dir, card.Reranker); err != nil {
 			return nil, errors.Join(err, t.Close())

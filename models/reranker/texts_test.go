@@ -19,6 +19,16 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
+// A folder that was not trained here has its tokenizer's length.
+func TestLengthOfTheTokenizer(t *testing.T) {
+	m, err := Open(encodertest.Folder(t, "../finetune/testdata/bert-reranker", map[string]string{"tokenizer_config.json": `{"model_max_length": 9}`}))
+	check(t, err)
+	defer m.Close()
+	if m.MaxLen != 9 {
+		t.Errorf("pairs of %d tokens, want 9", m.MaxLen)
+	}
+}
+
 // Training and scoring read the same tokens of a pair, with the model's formats, a row's own prompt in their place, and the
 // configuration's formats, around stripped texts; each window of a long passage stands in the passage's format.
 func TestEveryPathReadsTheSameTokens(t *testing.T) {
