@@ -692,7 +692,7 @@ func TestBadModels(t *testing.T) {
 		"activation": {func(t *testing.T, dir string) {
 			edit(t, filepath.Join(dir, "config.json"), `"hidden_act": "gelu"`, `"hidden_act": "relu"`)
 		},
-			[]string{`hidden_act is "relu", want gelu`}},
+			[]string{`hidden_act is "relu", want one of: gelu, gelu_pytorch_tanh, silu`}},
 		"heads": {func(t *testing.T, dir string) {
 			edit(t, filepath.Join(dir, "config.json"), `"num_attention_heads": 3`, `"num_attention_heads": 5`)
 		},
