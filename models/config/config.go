@@ -171,6 +171,8 @@ func (c Train) Validate() error {
 		{"lr", c.LR, c.LR > 0 && c.LR < 1, "above 0 and below 1"},
 		{"warmup_proportion", c.WarmupProportion, c.WarmupProportion >= 0 && c.WarmupProportion <= 1, "0 to 1"},
 		{"stable_proportion", c.StableProportion, c.StableProportion >= 0 && c.WarmupProportion+c.StableProportion <= 1, "0 to 1 - warmup_proportion"},
+		{"attention_groups", float64(c.AttentionGroups), c.AttentionGroups <= 64, "at most 64"},
+		{"batch_size", float64(c.BatchSize), c.BatchSize <= 1<<20, "at most 1048576"},
 		{"min_label", c.MinLabel, !math.IsNaN(c.MinLabel), "a number"},
 		{"max_label", c.MaxLabel, c.MaxLabel > c.MinLabel, "more than min_label"},
 		{"weight_decay", c.WeightDecay, c.WeightDecay >= 0 && c.WeightDecay < 1, "at least 0 and below 1"},

@@ -37,6 +37,8 @@ func TestValidate(t *testing.T) {
 		`epochs is 0, want at least 1`:    func(c *Train) { c.Epochs = 0 },
 		`lr is NaN, want above 0`:         func(c *Train) { c.LR = math.NaN() },
 		`loss_type is "infonce", want`:    func(c *Train) { c.LossType = "infonce" },
+		`attention_groups is 1e+06, want`: func(c *Train) { c.AttentionGroups = 1_000_000 },
+		`batch_size is 1e+12, want at mo`: func(c *Train) { c.BatchSize = 1_000_000_000_000 },
 		`max_label is 0, want more than`:  func(c *Train) { c.MaxLabel = 0 },
 		`shuffle_rate is 1.5, want 0 to`:  func(c *Train) { c.ShuffleRate = 1.5 },
 		`shuffle_rate is NaN, want 0 to`:  func(c *Train) { c.ShuffleRate = math.NaN() },

@@ -99,11 +99,11 @@ func trySize(o options, size string) (lines []line, err error) {
 	for _, kind := range o.kinds {
 		out := filepath.Join(o.dir, size+"-"+kind)
 		for _, c := range commands(kind, base, out, train, test) {
-			fmt.Fprintln(os.Stderr, size, kind, c.name)
 			l := line{size: size, kind: kind, command: c.name, weights: 4 * parameters}
 			if l.seconds, l.peak, err = measure(o.program, c); err != nil {
 				return lines, fmt.Errorf("%s %s %s: %w", size, kind, c.name, err)
 			}
+			fmt.Fprintf(os.Stderr, "%s %s %s: %.1f s, %d MiB\n", size, kind, c.name, l.seconds, l.peak>>20)
 			lines = append(lines, l)
 		}
 		if !o.keep {
