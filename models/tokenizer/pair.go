@@ -203,16 +203,31 @@ type postProcessor struct {
 	Single, Pair  []item
 	SpecialTokens map[string]struct{ IDs []int64 } `json:"special_tokens"`
 	CLS, SEP      []json.RawMessage
-	Processors    []json.RawMessage
+	Processors    []postProcessor
 }
 
-// templates reads a post-processor: how a single text and a pair lie between special tokens.
+// templates reads a post-processor: how a single text and a pair lie between special tokens. Without one that adds tokens, as
+// in Qwen3's own tokenizer, a text stands alone, and the second text of a pair follows the first.
 func templates(raw json.RawMessage) (single, pair template, err error) {
 	var p postProcessor
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return nil, nil, err
+	if raw != nil {
+		err = json.Unmarshal(raw, &p)
 	}
+	if err == nil {
+		single, pair, err = p.templates()
+	}
+	if err == nil && single == nil {
+		single = template{{text: 'A'}}
+		pair = append(single[:1:1], piece{text: 'B', kind: 1})
+	}
+	return single, pair, err
+}
+
+// templates gives nil for a post-processor that adds no tokens.
+func (p postProcessor) templates() (single, pair template, err error) {
 	switch p.Type {
+	case "", "ByteLevel": // the latter only moves offsets
+		return nil, nil, nil
 	case "TemplateProcessing":
 		if single, err = p.read(p.Single); err != nil {
 			return nil, nil, err
@@ -221,14 +236,27 @@ func templates(raw json.RawMessage) (single, pair template, err error) {
 		return single, pair, err
 	case "BertProcessing", "RobertaProcessing":
 		return p.fixed()
-	case "Sequence": // one that adds tokens, among others that only move offsets
-		for _, inner := range p.Processors {
-			if single, pair, err = templates(inner); err == nil {
-				return single, pair, nil
-			}
+	case "Sequence":
+		return p.sequence()
+	}
+	return nil, nil, fmt.Errorf("of type %q, want TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel or Sequence", p.Type)
+}
+
+// sequence reads post-processors of which one at most adds tokens.
+func (p postProcessor) sequence() (single, pair template, err error) {
+	for _, inner := range p.Processors {
+		s, d, err := inner.templates()
+		if err != nil {
+			return nil, nil, err
+		}
+		if s != nil && single != nil {
+			return nil, nil, fmt.Errorf("of type %q, with two processors that add tokens", p.Type)
+		}
+		if s != nil {
+			single, pair = s, d
 		}
 	}
-	return nil, nil, fmt.Errorf("of type %q, want TemplateProcessing, BertProcessing or RobertaProcessing", p.Type)
+	return single, pair, nil
 }
 
 func (p postProcessor) read(items []item) (template, error) {

@@ -36,6 +36,7 @@ type Tokenizer struct {
 	t            *tokenizers.Tokenizer
 	single, pair template
 	largest      int64  // of the ids
+	breaks       string // characters that part words: begin
 	path         string // of the file
 	made         []byte // the tokenizer.json that was made of a vocab.txt
 }
@@ -87,7 +88,9 @@ func parse(b []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tokenizer{t: t, single: single, pair: pair, largest: v.largest()}, nil
+	out := &Tokenizer{t: t, single: single, pair: pair, largest: v.largest()}
+	out.setBreaks(file, v.Added)
+	return out, nil
 }
 
 // Encode gives a text's token ids with special tokens, at most maxLength of them: the text is cut at its end.
@@ -107,22 +110,6 @@ func (t *Tokenizer) tokens(text string, room int) []uint32 {
 // control characters to BERT.
 func clean(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// prefix gives at least the first room tokens of a text, or all it has. Of a long text only a beginning is tokenized,
-// cut before white space, where no token reaches across.
-func (t *Tokenizer) prefix(text string, room int) []uint32 {
-	for n := 32 * (room + 1); n > 0 && n < len(text); n *= 4 {
-		cut := strings.LastIndexAny(text[:n], " \t\n")
-		if cut <= 0 {
-			continue
-		}
-		if ids, _ := t.t.Encode(text[:cut], false); len(ids) >= room {
-			return ids
-		}
-	}
-	ids, _ := t.t.Encode(text, false)
-	return ids
 }
 
 // Token is the text of special token number i around a single text.

@@ -51,6 +51,9 @@ func TestIDsEqualTransformers(t *testing.T) {
 		for length, rows := range want.Singles[name] {
 			n, _ := strconv.Atoi(length)
 			for i, ids := range rows {
+				if ids == nil { // not made
+					continue
+				}
 				compared++
 				if got := tok.Encode(want.Texts[i], n); !reflect.DeepEqual(got, ids) {
 					report("%s: %.60q at %d: %v, want %v", name, want.Texts[i], n, got, ids)

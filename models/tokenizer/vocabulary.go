@@ -69,10 +69,13 @@ func fromVocabulary(dir string) ([]byte, error) {
 type vocabulary struct {
 	Words map[string]int64
 	List  []json.RawMessage
-	Added []struct {
-		ID      int64
-		Content string
-	}
+	Added []addedToken
+}
+
+// addedToken is an entry beside the vocabulary, which is looked for before a text is split.
+type addedToken struct {
+	ID      int64
+	Content string
 }
 
 // readVocabulary reads it from the file's top level.
