@@ -62,13 +62,7 @@ func (c Config) bindPooling(b *ortrain.Batch, starts []int64, lengths []int) {
 		b.Int(poolingInput, last, n)
 		return
 	}
-	weights := make([]float32, n*tokens)
-	for i, start := range starts {
-		for j := 0; j < lengths[i]; j++ {
-			weights[int64(i)*tokens+start+int64(j)] = 1 / float32(lengths[i])
-		}
-	}
-	b.Float(poolingInput, weights, n, tokens)
+	b.Float(poolingInput, encoder.MeanWeights(starts, lengths, tokens), n, tokens)
 }
 
 // normalized divides each vector by its length, as torch.nn.functional.normalize does.
@@ -83,18 +77,16 @@ func normalized(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	g.Opset = encoder.ExportOpset
 	l, mask := encoder.NewPaddedLayout(g, m.Encoder)
-	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
+	states := m.Encoder.Build(g, w, l, encoder.Training{}, nil)
+	hidden := encoder.PaddedHidden(g, l, m.Encoder, states)
 	var x *onnx.Value
 	switch m.Config.Pooling {
 	case CLS:
 		x = g.Gather(hidden, g.IntScalar(0), 1)
-	case Last: // the token whose number, counted from 1, is the text's length
-		at := g.CumSum(mask, 1)
-		last := g.Mul(g.Cast(g.Equal(at, g.ReduceSum(mask, true, 1)), onnx.Float32), mask)
-		x = g.ReduceSum(g.Mul(hidden, g.Unsqueeze(last, 2)), false, 1)
+	case Last:
+		x = encoder.PaddedLast(g, states, mask)
 	default:
-		sum := g.ReduceSum(g.Mul(hidden, g.Unsqueeze(mask, 2)), false, 1)
-		x = g.Div(sum, g.Clip(g.ReduceSum(mask, true, 1), g.Scalar(mask, 1e-9), nil))
+		x = encoder.PaddedMean(g, hidden, mask)
 	}
 	g.Output("token_embeddings", hidden)
 	g.Output("sentence_embedding", m.Config.finish(g, w, x))

@@ -30,7 +30,7 @@ func (c Config) Params() []flat.Param {
 		params = append(params, flat.Param{Name: n.types, Dims: []int64{c.TypeVocabSize, e}, Decay: true})
 	}
 	if c.Blocks.EmbeddingNorm {
-		params = append(params, c.norm(n.embeddingNorm, e)...)
+		params = append(params, c.Norm(n.embeddingNorm, e)...)
 	}
 	if e != h {
 		params = append(params, Linear(projection, h, e)...)
@@ -39,7 +39,7 @@ func (c Config) Params() []flat.Param {
 		params = append(params, c.layerParams(i)...)
 	}
 	if c.Blocks.PreNorm {
-		params = append(params, c.norm(n.finalNorm, h)...)
+		params = append(params, c.Norm(n.finalNorm, h)...)
 	}
 	return params
 }
@@ -55,11 +55,11 @@ func (c Config) layerParams(i int) []flat.Param {
 		params = append(linear(n.query, heads, h, x.AttentionBias), linear(n.keyValue, 2*keyValues, h, x.AttentionBias)...)
 	}
 	if x.QueryKeyNorm {
-		params = append(append(params, c.norm(n.queryNorm, c.HeadSize())...), c.norm(n.keyNorm, c.HeadSize())...)
+		params = append(append(params, c.Norm(n.queryNorm, c.HeadSize())...), c.Norm(n.keyNorm, c.HeadSize())...)
 	}
 	params = append(params, linear(n.attentionOutput, h, heads, x.AttentionBias)...)
 	if !x.BareFirst || i > 0 {
-		params = append(params, c.norm(n.attentionNorm, h)...)
+		params = append(params, c.Norm(n.attentionNorm, h)...)
 	}
 	up := f
 	if x.Gated {
@@ -67,7 +67,7 @@ func (c Config) layerParams(i int) []flat.Param {
 	}
 	params = append(params, linear(n.up, up, h, x.FeedForwardBias)...)
 	params = append(params, linear(n.down, h, f, x.FeedForwardBias)...)
-	return append(params, c.norm(n.feedForwardNorm, h)...)
+	return append(params, c.Norm(n.feedForwardNorm, h)...)
 }
 
 // layer names the parameters of layer number i.

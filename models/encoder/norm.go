@@ -5,8 +5,8 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// norm lists the parameters of a norm.
-func (c Config) norm(name string, width int64) []flat.Param {
+// Norm lists the parameters of a norm.
+func (c Config) Norm(name string, width int64) []flat.Param {
 	p := []flat.Param{{Name: name + ".weight", Dims: []int64{width}}}
 	if c.Blocks.NormBias {
 		p = append(p, flat.Param{Name: name + ".bias", Dims: []int64{width}})
@@ -19,19 +19,25 @@ func (c Config) norm(name string, width int64) []flat.Param {
 //	LayerNorm (Ba et al. 2016):           y = (x - mean) / √(variance + ε) · weight + bias
 //	RMSNorm (Zhang and Sennrich 2019):    y = x / √(mean of x² + ε) · weight
 func (b builder) norm(name string, x *onnx.Value) *onnx.Value {
-	defer b.g.Scope(name)()
-	weight := b.w(name + ".weight")
-	if b.c.Blocks.RMS {
-		return b.rmsNorm(x, weight)
+	if !b.c.Blocks.RMS {
+		return b.c.LayerNorm(b.g, b.w, name, x)
 	}
+	defer b.g.Scope(name)()
+	return b.rmsNorm(x, b.w(name+".weight"))
+}
+
+// LayerNorm is the LayerNorm of that name with the config's norm_eps and norm_bias, as an architecture's head has it.
+func (c Config) LayerNorm(g *onnx.Graph, w Weights, name string, x *onnx.Value) *onnx.Value {
+	defer g.Scope(name)()
+	weight := w(name + ".weight")
 	var bias *onnx.Value
-	if b.c.Blocks.NormBias {
-		bias = b.w(name + ".bias")
+	if c.Blocks.NormBias {
+		bias = w(name + ".bias")
 	} else {
 		sizes, _ := weight.Shape.Sizes()
-		bias = b.g.Const(onnx.Filled(onnx.Float32, 0, sizes...))
+		bias = g.Const(onnx.Filled(onnx.Float32, 0, sizes...))
 	}
-	return b.g.LayerNormalization(x, weight, bias, float32(b.c.LayerNormEps))
+	return g.LayerNormalization(x, weight, bias, float32(c.LayerNormEps))
 }
 
 func (b builder) rmsNorm(x, weight *onnx.Value) *onnx.Value {

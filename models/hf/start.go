@@ -24,11 +24,18 @@ func Uniform(values []float32, seed uint64, name string, in int64) {
 	}
 }
 
-// Normal fills a new weight with normally distributed numbers, as transformers starts its heads.
-func Normal(values []float32, seed uint64, name string, deviation float64) {
+// Normal fills a new weight with normally distributed numbers, as transformers starts its heads. With a cutoff above 0 none
+// is further from 0 than so many deviations (torch's trunc_normal_).
+func Normal(values []float32, seed uint64, name string, deviation, cutoff float64) {
 	r := random(seed, name)
 	for i := range values {
-		values[i] = float32(r.NormFloat64() * deviation)
+		x := 0.0
+		if cutoff > 0 {
+			x = math.Sqrt2 * math.Erfinv((2*r.Float64()-1)*math.Erf(cutoff/math.Sqrt2))
+		} else {
+			x = r.NormFloat64()
+		}
+		values[i] = float32(x * deviation)
 	}
 }
 

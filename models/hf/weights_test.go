@@ -109,12 +109,20 @@ func TestStart(t *testing.T) {
 	if same > 3 || largest > 0.2 || largest < 0.19 {
 		t.Errorf("%d numbers shared between names, the largest %g, want at most 0.2", same, largest)
 	}
-	Normal(a, 2, "x", 0.02)
+	Normal(a, 2, "x", 0.02, 0)
 	sum := 0.0
 	for _, v := range a {
 		sum += float64(v) * float64(v)
 	}
 	if d := sum / 1000; d < 0.00034 || d > 0.00046 {
 		t.Errorf("a variance of %g, want 0.0004", d)
+	}
+	Normal(a, 2, "x", 0.02, 2)
+	sum, largest = 0, 0
+	for _, v := range a {
+		sum, largest = sum+float64(v)*float64(v), max(largest, v, -v)
+	}
+	if d := sum / 1000; d < 0.00026 || d > 0.00036 || largest > 0.04 || largest < 0.038 {
+		t.Errorf("cut off at 2 deviations: a variance of %g and the largest %g, want 0.00031 and 0.04", d, largest)
 	}
 }

@@ -4,92 +4,111 @@ import (
 	"strings"
 
 	"rag-retrieval-go/models/encoder"
-	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// head is an architecture's way from the first token's hidden state to a score: a dense layer with an activation, then
-// one number. Source: transformers' ...ForSequenceClassification.
+// head is an architecture's way from hidden states [tokens, hidden] to scores [pairs, 1]:
+//
+//	x = pool(states);  x = norm(activation(dense(x)));  score = out(x)
+//
+// An architecture may have no dense layer or no norm. See heads for the architectures, and pooling for pool.
 type head struct {
-	dense, out  string // the layers' names
-	pooler      bool   // the dense layer is the encoder's own pooler
-	dropsBefore bool   // dropout stands before the dense layer too
-	activation  func(g *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value
+	class           string // transformers' name of the whole model
+	pool            pooling
+	pad             *int64 // of lastToken: the id of the padding token, which is not read; nil: the config names none
+	dense, norm     string // the layers' names; "" where there is none
+	denseBias       bool
+	out             string
+	outBias         bool
+	pooler          bool // the dense layer is the encoder's own pooler
+	dropsBefore     bool // dropout stands before the dense layer too
+	dropsNothing    bool // there is no dropout
+	activation      func(g *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value
+	denseDeviation  float64 // of the normal distribution that a new dense weight starts from
+	outDeviation    float64 // the same of the last layer
+	cutoffDeviation float64 // both are cut off at so many deviations; 0: they are not
 }
 
-func tanh(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g.Tanh(x) }
-func relu(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g.Relu(x) }
-func gelu(_ *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value { return l.Gelu(x) }
-
-func headOf(modelType string) head {
-	switch modelType {
-	case "roberta", "xlm-roberta", "camembert":
-		return head{dense: "classifier.dense", out: "classifier.out_proj", dropsBefore: true, activation: tanh}
-	case "electra":
-		return head{dense: "classifier.dense", out: "classifier.out_proj", dropsBefore: true, activation: gelu}
-	case "distilbert":
-		return head{dense: "pre_classifier", out: "classifier", activation: relu}
+// params lists the head's trainable tensors.
+func (h head) params(c encoder.Config) (out []flat.Param) {
+	layer := func(name string, n int64, bias bool) []flat.Param {
+		p := encoder.Linear(name, n, c.HiddenSize)
+		if !bias {
+			p = p[:1]
+		}
+		return p
 	}
-	return head{dense: "pooler.dense", out: "classifier", pooler: true, activation: tanh}
-}
-
-func (h head) params(width int64) []flat.Param {
-	return append(encoder.Linear(h.dense, width, width), encoder.Linear(h.out, 1, width)...)
+	if h.dense != "" {
+		out = append(out, layer(h.dense, c.HiddenSize, h.denseBias)...)
+	}
+	if h.norm != "" {
+		out = append(out, c.Norm(h.norm, c.HiddenSize)...)
+	}
+	return append(out, layer(h.out, 1, h.outBias)...)
 }
 
 // has says whether a parameter belongs to the head.
 func (h head) has(param string) bool {
-	return strings.HasPrefix(param, h.dense+".") || strings.HasPrefix(param, h.out+".")
+	layer := param[:max(0, strings.LastIndex(param, "."))]
+	return layer != "" && (layer == h.dense || layer == h.norm || layer == h.out)
 }
 
-// apply gives the scores [pairs, 1] of the first tokens' states [pairs, hidden].
-func (h head) apply(g *onnx.Graph, w encoder.Weights, l encoder.Layout, x *onnx.Value, drop *dropout.Graph, rate float64) *onnx.Value {
-	linear := func(name string, x *onnx.Value) *onnx.Value {
+// start fills a parameter that a base model lacks as transformers does: weights are normally distributed, biases 0, and
+// norms start as the identity.
+func (h head) start(p flat.Param, values []float32, seed uint64) {
+	layer, weight := strings.CutSuffix(p.Name, ".weight")
+	switch {
+	case !weight:
+		clear(values)
+	case layer == h.norm:
+		for i := range values {
+			values[i] = 1
+		}
+	case layer == h.dense:
+		hf.Normal(values, seed, p.Name, h.denseDeviation, h.cutoffDeviation)
+	default:
+		hf.Normal(values, seed, p.Name, h.outDeviation, h.cutoffDeviation)
+	}
+}
+
+// apply gives the scores [pairs, 1] of pooled states [pairs, hidden].
+func (h head) apply(g *onnx.Graph, w encoder.Weights, l encoder.Layout, c encoder.Config, x *onnx.Value, drop *dropout.Graph) *onnx.Value {
+	linear := func(name string, x *onnx.Value, bias bool) *onnx.Value {
 		defer g.Scope(name)()
-		return g.Gemm(x, w(name+".weight"), w(name+".bias"), onnx.GemmAttrs{TransB: true})
+		var b *onnx.Value
+		if bias {
+			b = w(name + ".bias")
+		}
+		return g.Gemm(x, w(name+".weight"), b, onnx.GemmAttrs{TransB: true})
 	}
 	if h.dropsBefore {
-		x = drop.Apply("classifier/dropout", x, rate)
+		x = drop.Apply("classifier/dropout", x, c.HeadDropout())
 	}
-	x = h.activation(g, l, linear(h.dense, x))
-	return linear(h.out, drop.Apply("classifier/out/dropout", x, rate))
+	if h.dense != "" {
+		x = h.activation(g, l, linear(h.dense, x, h.denseBias))
+	}
+	if h.norm != "" {
+		x = c.LayerNorm(g, w, h.norm, x)
+	}
+	if !h.dropsNothing {
+		x = drop.Apply("classifier/out/dropout", x, c.HeadDropout())
+	}
+	return linear(h.out, x, h.outBias)
 }
 
-const (
-	pairRows   = "pairs"
-	firstInput = "pairs.first" // each pair's first token
-)
-
-// first is the index of each packed pair's first token, [pairs], whose state the head reads.
-func first(g *onnx.Graph) *onnx.Value { return g.Input(firstInput, onnx.Int64, onnx.N(pairRows)) }
-
-// logits are the scores [pairs] of the first tokens' states.
-func (m *Model) logits(g *onnx.Graph, w encoder.Weights, l encoder.Layout, states *onnx.Value, drop *dropout.Graph) *onnx.Value {
-	return g.Squeeze(m.head.apply(g, w, l, states, drop, m.Encoder.HeadDropout()), 1)
-}
-
-// pack lays pairs out.
-func (m *Model) pack(rows []encoder.Row, groups int) *ortrain.Batch {
-	b := ortrain.NewBatch()
-	m.bindFirst(b, m.Encoder.Pack(b, rows, groups))
-	return b
-}
-
-// bindFirst adds where the pairs start.
-func (m *Model) bindFirst(b *ortrain.Batch, starts []int64) {
-	n := int64(len(starts))
-	b.Int(firstInput, starts, n)
-	b.Dims[pairRows] = n
+// logits are the scores [pairs] of the states of a packed batch's tokens, or of the wanted ones.
+func (m *Model) logits(g *onnx.Graph, w encoder.Weights, l encoder.Layout, states, places *onnx.Value, drop *dropout.Graph) *onnx.Value {
+	return g.Squeeze(m.head.apply(g, w, l, m.Encoder, m.head.pool.apply(g, states, places), drop), 1)
 }
 
 // exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
 // [batch, sequence] to logits [batch, 1].
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	g.Opset = encoder.ExportOpset
-	l, _ := encoder.NewPaddedLayout(g, m.Encoder)
-	hidden := encoder.PaddedHidden(g, l, m.Encoder, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
-	first := g.Gather(hidden, g.IntScalar(0), 1)
-	g.Output("logits", m.head.apply(g, w, l, first, nil, 0))
+	l, mask := encoder.NewPaddedLayout(g, m.Encoder)
+	states := m.Encoder.Build(g, w, l, encoder.Training{}, nil)
+	g.Output("logits", m.head.apply(g, w, l, m.Encoder, m.head.padded(g, l, m.Encoder, states, mask), nil))
 }

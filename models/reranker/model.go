@@ -62,15 +62,15 @@ func OpenBase(dir string) (*Model, error) {
 		err := fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
 		return nil, errors.Join(err, t.Close())
 	}
-	if classes[enc.ModelType] == "" {
-		err := fmt.Errorf("%s: rerankers of the architecture %s are not read here yet; embedding and ColBERT models are", dir, enc.ModelType)
+	h, err := headOf(dir, enc)
+	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	own, err := enc.OwnLength(dir)
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: own, head: headOf(enc.ModelType)}
+	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: own, head: h}
 	if kind, err := card.Detect(dir); err == nil && kind == card.Reranker { // formats of another kind say nothing of this one
 		if m.Formats, err = card.Formats(dir, card.Reranker); err != nil {
 			return nil, errors.Join(err, t.Close())
@@ -112,7 +112,7 @@ func (m *Model) Pair(p scoring.Pair, maxLen int) (encoder.Row, error) {
 
 // Params lists the trainable tensors.
 func (m *Model) Params() []flat.Param {
-	return append(m.Encoder.Params(), m.head.params(m.Encoder.HiddenSize)...)
+	return append(m.Encoder.Params(), m.head.params(m.Encoder)...)
 }
 
 // names gives a checkpoint's tensors of a parameter; the prefix is that of its encoder.
@@ -122,7 +122,7 @@ func (m *Model) names(prefix string) hf.Names {
 		switch {
 		case !m.head.has(param):
 			return enc(param)
-		case m.head.pooler && strings.HasPrefix(param, m.head.dense):
+		case m.head.pooler && strings.HasPrefix(param, m.head.dense+"."):
 			return []string{prefix + param} // BERT's pooler belongs to the encoder
 		}
 		return []string{param}
@@ -144,11 +144,7 @@ func (m *Model) Start(to hf.Target, seed uint64) (fresh []string, err error) {
 			return fmt.Errorf("%s has no tensor %q", m.Dir, p.Name)
 		}
 		fresh = append(fresh, p.Name)
-		if len(p.Dims) == 2 {
-			hf.Normal(values, seed, p.Name, m.Encoder.InitializerRange)
-		} else {
-			clear(values)
-		}
+		m.head.start(p, values, seed)
 		return nil
 	})
 	return fresh, err

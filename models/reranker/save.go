@@ -9,13 +9,6 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// classes are transformers' names of the architectures with a classification head.
-var classes = map[string]string{
-	"bert": "BertForSequenceClassification", "roberta": "RobertaForSequenceClassification",
-	"xlm-roberta": "XLMRobertaForSequenceClassification", "camembert": "CamembertForSequenceClassification",
-	"electra": "ElectraForSequenceClassification", "distilbert": "DistilBertForSequenceClassification",
-}
-
 // Save writes the model with these parameters as a folder that transformers' AutoModelForSequenceClassification and
 // sentence-transformers' CrossEncoder load, with model.onnx for other runtimes beside it. dir appears whole or not at
 // all.
@@ -42,7 +35,7 @@ func (m *Model) writeConfig(dir string) error {
 	if err := hf.ReadJSON(filepath.Join(m.Dir, "config.json"), &config); err != nil {
 		return err
 	}
-	config["architectures"] = []string{classes[m.Encoder.ModelType]}
+	config["architectures"] = []string{m.head.class}
 	config["id2label"] = map[string]string{"0": "LABEL_0"}
 	config["label2id"] = map[string]int{"LABEL_0": 0}
 	return hf.WriteJSON(filepath.Join(dir, "config.json"), config)

@@ -78,8 +78,9 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 		Scaled: s.Half == onnx.Float16,
 		Name:   "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0 && t.loss.grouped,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
-			states, l := t.m.Encoder.BuildPacked(g, w, s, drop, first(g))
-			return t.m.logits(g, w, l, states, drop)
+			places := t.m.head.pool.input(g)
+			states, l := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.head.pool.wanted(places))
+			return t.m.logits(g, w, l, states, places, drop)
 		},
 		Compare: t.loss.graph,
 	}
@@ -178,7 +179,7 @@ func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 	b.Idle = b.Rows == 0
 	places, next := make([]int64, len(rows)), int64(0)
 	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.Chunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
-		t.m.bindFirst(chunk, starts)
+		t.m.head.bind(chunk, encoder.Pick(rows, members), starts)
 		for _, row := range members {
 			places[row] = next
 			next++
@@ -194,7 +195,8 @@ func (t *Task) split(rows []encoder.Row, labels [][]float64) []*ortrain.Batch {
 	for _, members := range encoder.Chunks(rows, t.c.Chunk()) {
 		b := ortrain.NewBatch()
 		b.Rows = len(members)
-		t.m.bindFirst(b, t.m.Encoder.Pack(b, encoder.Pick(rows, members), t.c.AttentionGroups))
+		picked := encoder.Pick(rows, members)
+		t.m.head.bind(b, picked, t.m.Encoder.Pack(b, picked, t.c.AttentionGroups))
 		t.loss.bind(b, encoder.Pick(labels, members), nil)
 		out = append(out, b)
 	}

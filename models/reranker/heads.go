@@ -1,0 +1,112 @@
+package reranker
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/ortrain/onnx"
+)
+
+// heads are the heads of transformers' ...ForSequenceClassification by the encoder's model_type. Adding one touches this
+// list only. What differs from model to model, a function reads from config.json in dir.
+var heads = map[string]func(dir string, c encoder.Config) (head, error){
+	"bert": fixed(head{
+		class: "BertForSequenceClassification", dense: "pooler.dense", denseBias: true, pooler: true, activation: tanh,
+		out: "classifier", outBias: true,
+	}),
+	"roberta":     fixed(robertaHead("RobertaForSequenceClassification", tanh)),
+	"xlm-roberta": fixed(robertaHead("XLMRobertaForSequenceClassification", tanh)),
+	"camembert":   fixed(robertaHead("CamembertForSequenceClassification", tanh)),
+	"electra":     fixed(robertaHead("ElectraForSequenceClassification", gelu)),
+	"distilbert": fixed(head{
+		class: "DistilBertForSequenceClassification", dense: "pre_classifier", denseBias: true, activation: relu,
+		out: "classifier", outBias: true,
+	}),
+	"modernbert": modernbertHead,
+	"qwen3":      qwen3Head,
+}
+
+// headOf is the head of a folder with this encoder.
+func headOf(dir string, c encoder.Config) (head, error) {
+	of, ok := heads[c.ModelType]
+	if !ok {
+		return head{}, fmt.Errorf("%s: rerankers of the architecture %s are not read here yet, want one of: %s", dir, c.ModelType, strings.Join(slices.Sorted(maps.Keys(heads)), ", "))
+	}
+	return of(dir, c)
+}
+
+type activation = func(g *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value
+
+func tanh(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g.Tanh(x) }
+func relu(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g.Relu(x) }
+func gelu(_ *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value { return l.Gelu(x) }
+func silu(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g.Mul(x, g.Sigmoid(x)) }
+
+// activations have transformers' names.
+var activations = map[string]activation{"gelu": gelu, "relu": relu, "silu": silu, "tanh": tanh}
+
+// fixed is a head that config.json does not change.
+func fixed(h head) func(string, encoder.Config) (head, error) {
+	return func(_ string, c encoder.Config) (head, error) {
+		h.denseDeviation, h.outDeviation = c.InitializerRange, c.InitializerRange
+		return h, nil
+	}
+}
+
+func robertaHead(class string, act activation) head {
+	return head{
+		class: class, dropsBefore: true, dense: "classifier.dense", denseBias: true, activation: act,
+		out: "classifier.out_proj", outBias: true,
+	}
+}
+
+// modernbertHead is ModernBertForSequenceClassification's: the prediction head of the masked language model, whose weights
+// a base model has, over the first token or the mean.
+func modernbertHead(dir string, c encoder.Config) (head, error) {
+	path := filepath.Join(dir, "config.json")
+	x := struct {
+		Pooling    string  `json:"classifier_pooling"`
+		Bias       bool    `json:"classifier_bias"`
+		Activation string  `json:"classifier_activation"`
+		Cutoff     float64 `json:"initializer_cutoff_factor"`
+	}{Pooling: "cls", Activation: "gelu", Cutoff: 2}
+	if err := hf.ReadJSON(path, &x); err != nil {
+		return head{}, err
+	}
+	pool, ok := map[string]pooling{"cls": firstToken, "mean": meanToken}[x.Pooling]
+	if !ok {
+		return head{}, fmt.Errorf("%s: classifier_pooling is %q, want cls or mean", path, x.Pooling)
+	}
+	act, ok := activations[x.Activation]
+	if !ok {
+		return head{}, fmt.Errorf("%s: classifier_activation is %q, want one of: %s", path, x.Activation, strings.Join(slices.Sorted(maps.Keys(activations)), ", "))
+	}
+	if !(x.Cutoff > 0) {
+		return head{}, fmt.Errorf("%s: initializer_cutoff_factor is %g, want a positive number", path, x.Cutoff)
+	}
+	return head{
+		class: "ModernBertForSequenceClassification", pool: pool,
+		dense: "head.dense", denseBias: x.Bias, activation: act, norm: "head.norm", out: "classifier", outBias: true,
+		denseDeviation: c.InitializerRange / math.Sqrt(2*float64(c.NumHiddenLayers)), outDeviation: 1 / math.Sqrt(float64(c.HiddenSize)),
+		cutoffDeviation: x.Cutoff,
+	}, nil
+}
+
+// qwen3Head is Qwen3ForSequenceClassification's: one product with the last token's state, see head.last.
+func qwen3Head(dir string, c encoder.Config) (head, error) {
+	h := head{
+		class: "Qwen3ForSequenceClassification", pool: lastToken, out: "score", dropsNothing: true, outDeviation: c.InitializerRange,
+	}
+	var x struct {
+		Pad *int64 `json:"pad_token_id"`
+	}
+	err := hf.ReadJSON(filepath.Join(dir, "config.json"), &x)
+	h.pad = x.Pad
+	return h, err
+}
