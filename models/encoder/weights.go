@@ -19,6 +19,9 @@ func (c Config) Prefix(w *hf.Weights) (string, error) {
 	return "", fmt.Errorf("%s: no tensor %q: not the weights of a %s encoder", w.Path, probe, c.ModelType)
 }
 
+// WordTable is the parameter with the word embeddings, [vocab_size, embedding_size].
+func (c Config) WordTable() string { return c.architecture().names().words }
+
 // ModelPrefix is what a whole model of this architecture puts before the encoder's names.
 func (c Config) ModelPrefix() string { return c.architecture().prefix }
 

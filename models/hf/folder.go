@@ -15,7 +15,7 @@ import (
 var kept = []string{
 	"config.json", "config_sentence_transformers.json", "sentence_bert_config.json", "special_tokens_map.json",
 	"tokenizer.json", "tokenizer_config.json", "vocab.txt", "added_tokens.json", "sentencepiece.bpe.model",
-	"vocab.json", "merges.txt",
+	"vocab.json", "merges.txt", "chat_template.jinja",
 }
 
 // CopyFiles copies a folder's configs and tokenizer.

@@ -30,6 +30,17 @@ type head struct {
 	denseDeviation  float64 // of the normal distribution that a new dense weight starts from
 	outDeviation    float64 // the same of the last layer
 	cutoffDeviation float64 // both are cut off at so many deviations; 0: they are not
+	// tokens, of a language model's head that is tied to the word embeddings: the score is the logit of the first, less that
+	// of the second where there are two. There are no layers then.
+	tokens []int64
+}
+
+// modules are sentence-transformers' modules of a folder with this head.
+func (h head) modules() []string {
+	if h.tokens != nil {
+		return []string{"Transformer", logitScoreModule}
+	}
+	return []string{"Transformer"}
 }
 
 // params lists the head's trainable tensors.
@@ -47,7 +58,10 @@ func (h head) params(c encoder.Config) (out []flat.Param) {
 	if h.norm != "" {
 		out = append(out, c.Norm(h.norm, c.HiddenSize)...)
 	}
-	return append(out, layer(h.out, 1, h.outBias)...)
+	if h.out != "" {
+		out = append(out, layer(h.out, 1, h.outBias)...)
+	}
+	return out
 }
 
 // has says whether a parameter belongs to the head.
@@ -84,6 +98,9 @@ func (h head) apply(g *onnx.Graph, w encoder.Weights, l encoder.Layout, c encode
 		}
 		return g.Gemm(x, w(name+".weight"), b, onnx.GemmAttrs{TransB: true})
 	}
+	if h.tokens != nil {
+		return h.tied(g, w(c.WordTable()), x)
+	}
 	if h.dropsBefore {
 		x = drop.Apply("classifier/dropout", x, c.HeadDropout())
 	}
@@ -97,6 +114,17 @@ func (h head) apply(g *onnx.Graph, w encoder.Weights, l encoder.Layout, c encode
 		x = drop.Apply("classifier/out/dropout", x, c.HeadDropout())
 	}
 	return linear(h.out, x, h.outBias)
+}
+
+// tied gives the scores of a language model's head: of the whole vocabulary only the rows of its tokens are multiplied.
+func (h head) tied(g *onnx.Graph, table, x *onnx.Value) *onnx.Value {
+	defer g.Scope("lm_head")()
+	logits := g.Gemm(x, g.Gather(table, g.IntVector(h.tokens...), 0), nil, onnx.GemmAttrs{TransB: true})
+	if len(h.tokens) == 1 {
+		return logits
+	}
+	parts := g.Split(logits, 1, 1, 1)
+	return g.Sub(parts[0], parts[1])
 }
 
 // logits are the scores [pairs] of the states of a packed batch's tokens, or of the wanted ones.

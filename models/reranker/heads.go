@@ -98,15 +98,20 @@ func modernbertHead(dir string, c encoder.Config) (head, error) {
 	}, nil
 }
 
-// qwen3Head is Qwen3ForSequenceClassification's: one product with the last token's state, see head.last.
+// qwen3Head is Qwen3ForSequenceClassification's: one product with the last token's state, see head.last; or in a folder with
+// the module LogitScore the language model's own head.
 func qwen3Head(dir string, c encoder.Config) (head, error) {
+	tokens, err := logitScore(dir, c.VocabSize)
+	if err != nil || tokens != nil {
+		return head{class: "Qwen3ForCausalLM", pool: lastToken, tokens: tokens}, err
+	}
 	h := head{
 		class: "Qwen3ForSequenceClassification", pool: lastToken, out: "score", dropsNothing: true, outDeviation: c.InitializerRange,
 	}
 	var x struct {
 		Pad *int64 `json:"pad_token_id"`
 	}
-	err := hf.ReadJSON(filepath.Join(dir, "config.json"), &x)
+	err = hf.ReadJSON(filepath.Join(dir, "config.json"), &x)
 	h.pad = x.Pad
 	return h, err
 }

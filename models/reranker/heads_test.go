@@ -28,7 +28,7 @@ import (
 const fixtures = "../encoder/testdata/"
 
 // classifiers are fixtures of scripts/fixtures/make_architectures.py: folders with logits.json and gradients.safetensors.
-var classifiers = []string{"modernbert-reranker-cls", "modernbert-reranker-mean", "qwen3-reranker"}
+var classifiers = []string{"modernbert-reranker-cls", "modernbert-reranker-mean", "qwen3-reranker", "qwen3-causal"}
 
 // scored are rows of token ids and their logits, as transformers gives them.
 type scored struct {
@@ -59,13 +59,32 @@ func classifier(t *testing.T, name string) (m *Model, want, end scored) {
 	check(t, err)
 	var file struct {
 		scored
-		End scored `json:"pad_at_end"`
+		End    scored  `json:"pad_at_end"`
+		Tokens []int64 `json:"tokens"` // of a language model
 	}
 	check(t, json.Unmarshal(b, &file))
-	m, err = Open(filepath.Join(fixtures, name))
+	dir := filepath.Join(fixtures, name)
+	if file.Tokens != nil {
+		dir = languageModel(t, name, fmt.Sprintf(`{"true_token_id": %d, "false_token_id": %d}`, file.Tokens[0], file.Tokens[1]), judgeTemplate)
+	}
+	m, err = Open(dir)
 	check(t, err)
 	t.Cleanup(func() { check(t, m.Close()) })
 	return m, file.scored, file.End
+}
+
+// judgeTemplate is the chat template of Qwen3-Reranker's folders in short.
+const judgeTemplate = "<|im_start|>system\n" + judgeSystem + "<|im_end|>\n…"
+
+// languageModel is a fixture with sentence-transformers' module LogitScore.
+func languageModel(t *testing.T, name, config, template string) (dir string) {
+	t.Helper()
+	return encodertest.Folder(t, fixtures+name, map[string]string{
+		"modules.json": `[{"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+			{"path": "1_LogitScore", "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"}]`,
+		"1_LogitScore/config.json": config, "chat_template.jinja": template,
+		"config_sentence_transformers.json": `{"model_type": "CrossEncoder", "prompts": {"x": "Judge code"}, "default_prompt_name": "x"}`,
+	})
 }
 
 // The logits are transformers', packed for scoring and padded as other runtimes read the model, also of texts that end
@@ -312,6 +331,61 @@ func TestHeadsOfUnknownKinds(t *testing.T) {
 		}
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", change[1], err, want)
+		}
+	}
+}
+
+// A language model reads Qwen3-Reranker's prompt, with the folder's default prompt as the instruction and the prompt's end
+// behind a passage that is cut; so does what is saved of it. Folders that say something else are refused by name.
+func TestLanguageModelFolders(t *testing.T) {
+	const tokens = `{"true_token_id": 88, "false_token_id": 77}`
+	m, err := Open(languageModel(t, "qwen3-causal", tokens, judgeTemplate))
+	check(t, err)
+	defer m.Close()
+	text := func(passage string) string {
+		return "<|im_start|>system\n" + judgeSystem + "<|im_end|>\n<|im_start|>user\n<Instruct>: Judge code\n<Query>: x = 1?\n<Document>: " +
+			passage + "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+	}
+	whole := m.Tokenizer.IDs(text("it's raining"))
+	row, err := m.Pair(scoring.Pair{Query: " x = 1?", Passage: "it's raining "}, 1000)
+	check(t, err)
+	if !slices.Equal(row.IDs, whole) {
+		t.Errorf("a pair reads\n%v, want\n%v", row.IDs, whole)
+	}
+	row, err = m.Pair(scoring.Pair{Query: "x = 1?", Passage: strings.Repeat("it's raining ", 30)}, len(whole)-1)
+	check(t, err)
+	end := m.Tokenizer.IDs(judgeEnd)
+	if len(row.IDs) != len(whole)-1 || !slices.Equal(row.IDs[len(row.IDs)-len(end):], end) {
+		t.Errorf("a pair that is cut reads %v, want %d tokens that end with %v", row.IDs, len(whole)-1, end)
+	}
+
+	layout, err := flat.NewLayout(m.Params())
+	check(t, err)
+	buffer := make([]float32, layout.Total)
+	check(t, m.Fill(hf.Buffer{Layout: layout, Data: buffer}))
+	dir := filepath.Join(t.TempDir(), "saved")
+	check(t, m.Save(dir, card.Card{BaseModel: "x"}, layout, buffer))
+	saved, err := Open(dir)
+	check(t, err)
+	if saved.Formats != m.Formats || !slices.Equal(saved.head.tokens, m.head.tokens) {
+		t.Errorf("saved with %v and %v", saved.Formats, saved.head.tokens)
+	}
+	check(t, saved.Close())
+
+	for _, c := range []struct{ name, config, template, want string }{
+		{"qwen3-causal", tokens, "{{ messages }}", "chat_template.jinja: the chat template is not Qwen3-Reranker's"},
+		{"qwen3-causal", tokens, "", "tokenizer_config.json: the chat template is not Qwen3-Reranker's"},
+		{"qwen3-causal", `{"true_token_id": 302}`, judgeTemplate, "token 302, want 0 to 301"},
+		{"qwen3-causal", `{"false_token_id": 7}`, judgeTemplate, "true_token_id is not there"},
+		{"qwen3-causal", `{"true_token_id": 88, "false_token_id": null}`, judgeTemplate, ""},
+		{"modernbert-reranker-cls", tokens, judgeTemplate, `LogitScore" is not supported, want Transformer`},
+	} {
+		m, err := Open(languageModel(t, c.name, c.config, c.template))
+		if err == nil {
+			check(t, m.Close())
+		}
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s %s: %v, want %q", c.name, c.config, err, c.want)
 		}
 	}
 }

@@ -31,16 +31,16 @@ func Open(dir string) (*Model, error) {
 	if err := card.Check(dir, card.Reranker); err != nil {
 		return nil, err
 	}
-	modules, err := hf.Modules(dir)
-	if err == nil {
-		err = hf.InOrder(dir, modules, "Transformer")
-	}
-	if err != nil {
-		return nil, err
-	}
 	m, err := OpenBase(dir)
 	if err != nil {
 		return nil, err
+	}
+	modules, err := hf.Modules(dir)
+	if err == nil {
+		err = hf.InOrder(dir, modules, m.head.modules()...)
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	c, ok, err := card.Read(dir)
 	if err != nil {
@@ -76,6 +76,11 @@ func OpenBase(dir string) (*Model, error) {
 			return nil, errors.Join(err, t.Close())
 		}
 	}
+	if h.tokens != nil {
+		if m.Formats, err = judgePrompt(dir, m.Formats); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+	}
 	return m, nil
 }
 
@@ -96,8 +101,13 @@ func (m *Model) checkLength(key string, n int) error {
 // They are laid out as in training, unlike there.
 const leastWindow = 101
 
-// rows makes a pair's tokens, see scoring.PairRows: every path to the model goes through it.
+// rows makes a pair's tokens, see scoring.PairRows: every path to the model goes through it. A head that reads the last
+// token needs what stands after the passage: of a passage that is too long, its first window then is read, which has it.
 func (m *Model) rows(p scoring.Pair, maxLen, least int, windows bool) ([]encoder.Row, error) {
+	if !windows && m.head.pool == lastToken {
+		rows, err := scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, 1, true)
+		return rows[:min(1, len(rows))], err
+	}
 	return scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, least, windows)
 }
 

@@ -20,6 +20,11 @@ func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float
 			if err := m.writeConfig(tmp); err != nil {
 				return err
 			}
+			if m.head.tokens != nil {
+				if err := writeLogitScore(tmp, m.head.tokens); err != nil {
+					return err
+				}
+			}
 			tensors, err := hf.FromLayout(l, parameters, m.Params(), m.names(m.Encoder.ModelPrefix()))
 			if err != nil {
 				return err
@@ -29,13 +34,16 @@ func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float
 	}.Save(dir)
 }
 
-// writeConfig writes config.json with a head of one label.
+// writeConfig writes config.json, with one label where the head has labels.
 func (m *Model) writeConfig(dir string) error {
 	config := map[string]any{}
 	if err := hf.ReadJSON(filepath.Join(m.Dir, "config.json"), &config); err != nil {
 		return err
 	}
 	config["architectures"] = []string{m.head.class}
+	if m.head.tokens != nil {
+		return hf.WriteJSON(filepath.Join(dir, "config.json"), config)
+	}
 	config["id2label"] = map[string]string{"0": "LABEL_0"}
 	config["label2id"] = map[string]int{"LABEL_0": 0}
 	return hf.WriteJSON(filepath.Join(dir, "config.json"), config)

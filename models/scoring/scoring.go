@@ -139,13 +139,18 @@ func open(g *onnx.Graph, o runtime.Options) (*Session, error) {
 // Constants makes the parameters of a flat buffer constants of a graph. They share the buffer's memory, which must
 // stay until the graph is written.
 func Constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights {
+	made := map[string]*onnx.Value{} // a table that is tied to a head is asked for twice
 	return func(name string) *onnx.Value {
+		if v := made[name]; v != nil {
+			return v
+		}
 		values, err := l.View(buffer, name)
 		if err != nil {
 			g.Fail("%w", err)
 		}
 		raw := safetensors.FromFloat32(name, values, l.Dims(name)...)
-		return g.Weight(name, &onnx.Tensor{DType: onnx.Float32, Dims: raw.Shape, Raw: raw.Data})
+		made[name] = g.Weight(name, &onnx.Tensor{DType: onnx.Float32, Dims: raw.Shape, Raw: raw.Data})
+		return made[name]
 	}
 }
 

@@ -1,0 +1,141 @@
+package reranker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/prompt"
+)
+
+// A language model is a reranker where sentence-transformers' module LogitScore names the tokens whose logits, after a
+// prompt that asks for them, are the score: Qwen3-Reranker's "yes" less "no".
+const (
+	logitScoreModule = "LogitScore"
+	logitScoreDir    = "1_LogitScore"
+)
+
+// logitScoreConfig is the module's config.json.
+type logitScoreConfig struct {
+	True  *int64 `json:"true_token_id"`
+	False *int64 `json:"false_token_id"` // null: the score is the first one's logit alone
+}
+
+// logitScore reads the tokens of a folder's LogitScore module; nil where it has none.
+func logitScore(dir string, vocabulary int64) ([]int64, error) {
+	modules, err := hf.Modules(dir)
+	at := slices.IndexFunc(modules, func(m hf.Module) bool { return m.Name() == logitScoreModule })
+	if err != nil || at < 0 {
+		return nil, err
+	}
+	if !filepath.IsLocal(modules[at].Path) {
+		return nil, fmt.Errorf("%s: the path %q of a module leads out of the folder", filepath.Join(dir, hf.ModulesFile), modules[at].Path)
+	}
+	var tied struct {
+		Tied bool `json:"tie_word_embeddings"`
+	}
+	if err := hf.ReadJSON(filepath.Join(dir, "config.json"), &tied); err != nil {
+		return nil, err
+	}
+	if !tied.Tied {
+		return nil, fmt.Errorf("%s: tie_word_embeddings is false: a language model's head of its own is not read; make a Qwen3ForSequenceClassification of it, whose score.weight is the row of lm_head.weight of the true token less that of the false one", filepath.Join(dir, "config.json"))
+	}
+	path := filepath.Join(dir, modules[at].Path, "config.json")
+	var c logitScoreConfig
+	if err := hf.ReadJSON(path, &c); err != nil {
+		return nil, err
+	}
+	if c.True == nil {
+		return nil, fmt.Errorf("%s: true_token_id is not there", path)
+	}
+	tokens := []int64{*c.True}
+	if c.False != nil {
+		tokens = append(tokens, *c.False)
+	}
+	for _, id := range tokens {
+		if id < 0 || id >= vocabulary {
+			return nil, fmt.Errorf("%s: token %d, want 0 to %d", path, id, vocabulary-1)
+		}
+	}
+	return tokens, nil
+}
+
+// writeLogitScore makes the module's files.
+func writeLogitScore(dir string, tokens []int64) error {
+	c := logitScoreConfig{True: &tokens[0]}
+	if len(tokens) > 1 {
+		c.False = &tokens[1]
+	}
+	type module struct {
+		Index int    `json:"idx"`
+		Name  string `json:"name"`
+		Path  string `json:"path"`
+		Type  string `json:"type"`
+	}
+	return errors.Join(
+		hf.WriteJSON(filepath.Join(dir, hf.ModulesFile), []module{
+			{0, "0", "", "sentence_transformers.base.modules.transformer.Transformer"},
+			{1, "1", logitScoreDir, "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"},
+		}),
+		os.MkdirAll(filepath.Join(dir, logitScoreDir), 0o755),
+		hf.WriteJSON(filepath.Join(dir, logitScoreDir, "config.json"), c),
+	)
+}
+
+// The prompt of Qwen3-Reranker, as its model card gives it.
+const (
+	judgeSystem      = `Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be "yes" or "no".`
+	judgeInstruction = "Given a web search query, retrieve relevant passages that answer the query"
+	judgeEnd         = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+)
+
+// judgePrompt gives what stands around the texts in a folder with a LogitScore module: what its card says, or Qwen3-Reranker's
+// prompt where its chat template is that, with the folder's default prompt f.Query as the instruction. Other chat templates
+// are programs, which are not run here.
+func judgePrompt(dir string, f prompt.Formats) (prompt.Formats, error) {
+	c, _, err := card.Read(dir)
+	if err != nil || c.QueryFormat != "" || c.DocumentFormat != "" {
+		return f, err
+	}
+	template, path, err := chatTemplate(dir)
+	if err != nil {
+		return f, err
+	}
+	if !strings.Contains(template, judgeSystem) {
+		return f, fmt.Errorf("%s: the chat template is not Qwen3-Reranker's, and others are not run: write the prompt as query_format and document_format into %s", path, filepath.Join(dir, card.File))
+	}
+	instruction := judgeInstruction
+	if f.Query.Before != "" {
+		instruction = f.Query.Before
+	}
+	return prompt.Formats{
+		Query: prompt.Format{
+			Before: "<|im_start|>system\n" + judgeSystem + "<|im_end|>\n<|im_start|>user\n<Instruct>: " + instruction + "\n<Query>: ", After: "\n",
+		},
+		Document: prompt.Format{Before: "<Document>: ", After: judgeEnd},
+	}, nil
+}
+
+// chatTemplate reads a folder's chat template, and says where it was looked for.
+func chatTemplate(dir string) (template, path string, err error) {
+	path = filepath.Join(dir, "chat_template.jinja")
+	b, err := os.ReadFile(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return string(b), path, err
+	}
+	var c struct {
+		Template any `json:"chat_template"`
+	}
+	path = filepath.Join(dir, "tokenizer_config.json")
+	if err := hf.ReadJSON(path, &c); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", path, err
+	}
+	template, _ = c.Template.(string)
+	return template, path, nil
+}
