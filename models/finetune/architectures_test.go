@@ -15,9 +15,17 @@ import (
 )
 
 // architectureFolders are small models of the architectures that have no fixture of every loss.
-var architectureFolders = []string{"modernbert", "modernbert-bias", "qwen3", "qwen3-options"}
+var architectureFolders = []struct {
+	name  string
+	kinds []card.Kind
+}{
+	{"modernbert", []card.Kind{card.Embedding, card.ColBERT, card.Reranker}}, {"modernbert-bias", []card.Kind{card.Embedding, card.ColBERT}},
+	{"modernbert-reranker-mean", []card.Kind{card.Reranker}},
+	{"qwen3", []card.Kind{card.Embedding, card.ColBERT, card.Reranker}}, {"qwen3-options", []card.Kind{card.Embedding, card.ColBERT}},
+	{"qwen3-reranker", []card.Kind{card.Reranker}},
+}
 
-// Every architecture trains as an embedding model and as ColBERT: whole batches, chunks and recomputed layers have the
+// Every architecture trains as a model of each kind: whole batches, chunks and recomputed layers have the
 // same gradients, steps lower the loss, and the saved folder scores as the trainer does.
 func TestArchitecturesTrain(t *testing.T) {
 	var rows []data.Row
@@ -25,11 +33,14 @@ func TestArchitecturesTrain(t *testing.T) {
 		rows = append(rows, data.Row{Query: &x[0], Pos: jsonl.Strings{x[1]}, Neg: jsonl.Strings{x[2]}})
 	}
 	for _, folder := range architectureFolders {
-		for _, kind := range []card.Kind{card.Embedding, card.ColBERT} {
-			t.Run(fmt.Sprint(folder, " ", kind), func(t *testing.T) {
-				f := fixture{name: folder, cfg: config.DefaultTrain(kind), rows: rows, losses: make([]float64, 12)}
-				f.cfg.Model = filepath.Join("../encoder/testdata", folder)
+		for _, kind := range folder.kinds {
+			t.Run(fmt.Sprint(folder.name, " ", kind), func(t *testing.T) {
+				f := fixture{name: folder.name, cfg: config.DefaultTrain(kind), rows: rows, losses: make([]float64, 12)}
+				f.cfg.Model = filepath.Join("../encoder/testdata", folder.name)
 				f.cfg.QueryMaxLen, f.cfg.PassageMaxLen, f.cfg.ColBERTDim, f.cfg.LR, f.cfg.Dropout = 10, 10, 8, 3e-3, 0
+				if kind == card.Reranker {
+					f.cfg.MaxLen, f.cfg.LossType = 20, "listwise_ce"
+				}
 				task, tr := f.trainer(t, variant{groups: 1, precision: "no"})
 				loss, want, err := tr.Gradients(f.batch(t, task, -1)...)
 				check(t, err)
