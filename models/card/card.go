@@ -125,6 +125,9 @@ func Detectable(dir string) ([]Kind, error) {
 		return nil, fmt.Errorf("%s: model_type is %q, want SentenceTransformer, MultiVectorEncoder, ColBERT or CrossEncoder", filepath.Join(dir, transformersFile), says.ModelType)
 	}
 	for _, m := range modules {
+		if m.Name() == "LogitScore" { // a language model's
+			return []Kind{Reranker}, nil
+		}
 		if m.Name() == "MultiVectorMask" || strings.HasPrefix(m.Type, "pylate.") {
 			return []Kind{ColBERT}, nil
 		}

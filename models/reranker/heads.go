@@ -1,7 +1,10 @@
 package reranker
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math"
 	"path/filepath"
@@ -10,12 +13,13 @@ import (
 
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
 // heads are the heads of transformers' ...ForSequenceClassification by the encoder's model_type. Adding one touches this
 // list only. What differs from model to model, a function reads from config.json in dir.
-var heads = map[string]func(dir string, c encoder.Config) (head, error){
+var heads = map[string]func(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error){
 	"bert": fixed(head{
 		class: "BertForSequenceClassification", dense: "pooler.dense", denseBias: true, pooler: true, activation: tanh,
 		out: "classifier", outBias: true,
@@ -33,12 +37,12 @@ var heads = map[string]func(dir string, c encoder.Config) (head, error){
 }
 
 // headOf is the head of a folder with this encoder.
-func headOf(dir string, c encoder.Config) (head, error) {
+func headOf(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
 	of, ok := heads[c.ModelType]
 	if !ok {
 		return head{}, fmt.Errorf("%s: rerankers of the architecture %s are not read here yet, want one of: %s", dir, c.ModelType, strings.Join(slices.Sorted(maps.Keys(heads)), ", "))
 	}
-	return of(dir, c)
+	return of(dir, c, t)
 }
 
 type activation = func(g *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value
@@ -52,8 +56,8 @@ func silu(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g
 var activations = map[string]activation{"gelu": gelu, "relu": relu, "silu": silu, "tanh": tanh}
 
 // fixed is a head that config.json does not change.
-func fixed(h head) func(string, encoder.Config) (head, error) {
-	return func(_ string, c encoder.Config) (head, error) {
+func fixed(h head) func(string, encoder.Config, *tokenizer.Tokenizer) (head, error) {
+	return func(_ string, c encoder.Config, _ *tokenizer.Tokenizer) (head, error) {
 		h.denseDeviation, h.outDeviation = c.InitializerRange, c.InitializerRange
 		return h, nil
 	}
@@ -68,7 +72,7 @@ func robertaHead(class string, act activation) head {
 
 // modernbertHead is ModernBertForSequenceClassification's: the prediction head of the masked language model, whose weights
 // a base model has, over the first token or the mean.
-func modernbertHead(dir string, c encoder.Config) (head, error) {
+func modernbertHead(dir string, c encoder.Config, _ *tokenizer.Tokenizer) (head, error) {
 	path := filepath.Join(dir, "config.json")
 	x := struct {
 		Pooling    string  `json:"classifier_pooling"`
@@ -100,7 +104,7 @@ func modernbertHead(dir string, c encoder.Config) (head, error) {
 
 // qwen3Head is Qwen3ForSequenceClassification's: one product with the last token's state, see head.last; or in a folder with
 // the module LogitScore the language model's own head.
-func qwen3Head(dir string, c encoder.Config) (head, error) {
+func qwen3Head(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
 	tokens, err := logitScore(dir, c.VocabSize)
 	if err != nil || tokens != nil {
 		return head{class: "Qwen3ForCausalLM", pool: lastToken, tokens: tokens}, err
@@ -109,9 +113,35 @@ func qwen3Head(dir string, c encoder.Config) (head, error) {
 		class: "Qwen3ForSequenceClassification", pool: lastToken, out: "score", dropsNothing: true, outDeviation: c.InitializerRange,
 	}
 	var x struct {
-		Pad *int64 `json:"pad_token_id"`
+		Pad           *int64   `json:"pad_token_id"`
+		Architectures []string `json:"architectures"`
 	}
 	err = hf.ReadJSON(filepath.Join(dir, "config.json"), &x)
-	h.pad = x.Pad
+	if h.pad = x.Pad; err == nil && h.pad == nil && !slices.Contains(x.Architectures, h.class) {
+		h.pad, err = padOf(dir, t) // a new head gets one, since transformers scores no batches without
+	}
 	return h, err
+}
+
+// padOf is the id of the tokenizer's padding token; nil where tokenizer_config.json names none.
+func padOf(dir string, t *tokenizer.Tokenizer) (*int64, error) {
+	var c struct {
+		Pad json.RawMessage `json:"pad_token"`
+	}
+	if err := hf.ReadJSON(filepath.Join(dir, "tokenizer_config.json"), &c); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var token string
+	var long struct{ Content string }
+	if json.Unmarshal(c.Pad, &token) != nil && json.Unmarshal(c.Pad, &long) == nil {
+		token = long.Content
+	}
+	if token == "" {
+		return nil, nil
+	}
+	ids, err := t.Lookup(token)
+	if id, ok := ids[token]; ok {
+		return &id, err
+	}
+	return nil, err
 }

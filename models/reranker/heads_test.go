@@ -389,3 +389,34 @@ func TestLanguageModelFolders(t *testing.T) {
 		}
 	}
 }
+
+// A language model without modules is refused as a reranker with how to make it one. As a base model it gets a new head; the
+// padding token that its config does not name is the tokenizer's, in training and in the saved config.
+func TestLanguageModelsWithoutModules(t *testing.T) {
+	_, err := Open(fixtures + "qwen3-causal")
+	if err == nil || !strings.Contains(err.Error(), "is a model of kind embedding, not reranker; a language model such as Qwen3-Reranker") {
+		t.Error(err)
+	}
+	m, err := OpenBase(fixtures + "qwen3-causal")
+	check(t, err)
+	defer m.Close()
+	const pad = 297
+	if m.head.class != "Qwen3ForSequenceClassification" || m.head.pad == nil || *m.head.pad != pad {
+		t.Errorf("%+v", m.head)
+	}
+	if at := m.head.last([]int64{1, 2, pad, 3, pad, pad}); at != 3 {
+		t.Errorf("token %d is read, want 3", at)
+	}
+	if at := m.head.last([]int64{pad, pad}); at != 0 {
+		t.Errorf("of padding token %d is read, want the first", at)
+	}
+	dir := t.TempDir()
+	check(t, m.writeConfig(dir))
+	var c struct {
+		Pad int64 `json:"pad_token_id"`
+	}
+	check(t, hf.ReadJSON(filepath.Join(dir, "config.json"), &c))
+	if c.Pad != pad {
+		t.Errorf("the config has the padding token %d", c.Pad)
+	}
+}

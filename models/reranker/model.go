@@ -5,6 +5,8 @@ package reranker
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"rag-retrieval-go/models/card"
@@ -29,7 +31,7 @@ type Model struct {
 // Open reads the folder of a reranker.
 func Open(dir string) (*Model, error) {
 	if err := card.Check(dir, card.Reranker); err != nil {
-		return nil, err
+		return nil, withHint(dir, err)
 	}
 	m, err := OpenBase(dir)
 	if err != nil {
@@ -52,6 +54,18 @@ func Open(dir string) (*Model, error) {
 	return m, nil
 }
 
+// withHint says how a language model becomes a reranker, in an error about a folder that is none.
+func withHint(dir string, err error) error {
+	var c struct {
+		Architectures []string `json:"architectures"`
+	}
+	if hf.ReadJSON(filepath.Join(dir, "config.json"), &c) != nil || !slices.ContainsFunc(c.Architectures, func(a string) bool { return strings.HasSuffix(a, "ForCausalLM") }) {
+		return err
+	}
+	return fmt.Errorf("%w; a language model such as Qwen3-Reranker is one with sentence-transformers' modules in its folder: "+
+		"modules.json with Transformer and LogitScore, and %s/config.json with true_token_id and false_token_id, those of \"yes\" and \"no\"", err, logitScoreDir)
+}
+
 // OpenBase reads a folder of any kind for its encoder, to make a reranker of it.
 func OpenBase(dir string) (*Model, error) {
 	enc, t, err := encoder.Open(dir)
@@ -62,7 +76,7 @@ func OpenBase(dir string) (*Model, error) {
 		err := fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
 		return nil, errors.Join(err, t.Close())
 	}
-	h, err := headOf(dir, enc)
+	h, err := headOf(dir, enc, t)
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}

@@ -41,6 +41,9 @@ func (m *Model) writeConfig(dir string) error {
 		return err
 	}
 	config["architectures"] = []string{m.head.class}
+	if m.head.pad != nil {
+		config["pad_token_id"] = *m.head.pad
+	}
 	if m.head.tokens != nil {
 		return hf.WriteJSON(filepath.Join(dir, "config.json"), config)
 	}
