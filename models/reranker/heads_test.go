@@ -1,8 +1,10 @@
 package reranker
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -241,6 +243,9 @@ func TestClassifiersAreSavedAndReadBack(t *testing.T) {
 		if got, wanted := tensorNames(t, dir), tensorNames(t, m.Dir); !slices.Equal(got, wanted) {
 			t.Errorf("%s: saved are the tensors\n%v, want\n%v", name, got, wanted)
 		}
+		if was, is := settings(t, m.Dir), settings(t, dir); !maps.Equal(was, is) {
+			t.Errorf("%s: saved with the config\n%s, was\n%s", name, is, was)
+		}
 		trained, err := newScorer(m, tr, scoring.Options{Options: runtime.Options{Threads: 1}})
 		check(t, err)
 		before, err := trained.session.Run(m.pack(want.rows(), scoring.Groups), int64(len(want.Rows)))
@@ -278,6 +283,19 @@ func tensorNames(t *testing.T, dir string) (names []string) {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// settings are config.json's values as they are written there: transformers refuses a 2 where it wrote 2.0.
+func settings(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	file, c := map[string]json.RawMessage{}, map[string]string{}
+	check(t, hf.ReadJSON(filepath.Join(dir, "config.json"), &file))
+	for key, value := range file {
+		var compact bytes.Buffer
+		check(t, json.Compact(&compact, value))
+		c[key] = compact.String()
+	}
+	return c
 }
 
 // A base model's new head starts as transformers starts it; ModernBERT's prediction head is in its own files.

@@ -1,6 +1,7 @@
 package reranker
 
 import (
+	"encoding/json"
 	"path/filepath"
 
 	"rag-retrieval-go/models/card"
@@ -34,20 +35,26 @@ func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float
 	}.Save(dir)
 }
 
-// writeConfig writes config.json, with one label where the head has labels.
+// writeConfig writes config.json, with one label where the head has labels. What it does not change stays as it is written:
+// transformers refuses a 2 where it wrote 2.0.
 func (m *Model) writeConfig(dir string) error {
-	config := map[string]any{}
+	config := map[string]json.RawMessage{}
 	if err := hf.ReadJSON(filepath.Join(m.Dir, "config.json"), &config); err != nil {
 		return err
 	}
-	config["architectures"] = []string{m.head.class}
+	changes := map[string]any{"architectures": []string{m.head.class}}
 	if m.head.pad != nil {
-		config["pad_token_id"] = *m.head.pad
+		changes["pad_token_id"] = *m.head.pad
 	}
-	if m.head.tokens != nil {
-		return hf.WriteJSON(filepath.Join(dir, "config.json"), config)
+	if m.head.tokens == nil {
+		changes["id2label"], changes["label2id"] = map[string]string{"0": "LABEL_0"}, map[string]int{"LABEL_0": 0}
 	}
-	config["id2label"] = map[string]string{"0": "LABEL_0"}
-	config["label2id"] = map[string]int{"LABEL_0": 0}
+	for key, value := range changes {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return err
+		}
+		config[key] = raw
+	}
 	return hf.WriteJSON(filepath.Join(dir, "config.json"), config)
 }
