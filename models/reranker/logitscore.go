@@ -91,7 +91,9 @@ func writeLogitScore(dir string, tokens []int64) error {
 // The prompt of Qwen3-Reranker, as its model card gives it.
 const (
 	judgeSystem      = `Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be "yes" or "no".`
+	judgeStart       = "<|im_start|>system\n" + judgeSystem + "<|im_end|>\n<|im_start|>user\n<Instruct>: "
 	judgeInstruction = "Given a web search query, retrieve relevant passages that answer the query"
+	judgeQuery       = "\n<Query>: "
 	judgeEnd         = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 )
 
@@ -115,11 +117,18 @@ func judgePrompt(dir string, f prompt.Formats) (prompt.Formats, error) {
 		instruction = f.Query.Before
 	}
 	return prompt.Formats{
-		Query: prompt.Format{
-			Before: "<|im_start|>system\n" + judgeSystem + "<|im_end|>\n<|im_start|>user\n<Instruct>: " + instruction + "\n<Query>: ", After: "\n",
-		},
+		Query:    prompt.Format{Before: judgeStart + instruction + judgeQuery, After: "\n"},
 		Document: prompt.Format{Before: "<Document>: ", After: judgeEnd},
 	}, nil
+}
+
+// ownPrompt is what stands before a query whose row has a prompt of its own: in Qwen3-Reranker's prompt that is the
+// instruction.
+func (m *Model) ownPrompt(own string) string {
+	if own == "" || !strings.HasPrefix(m.Formats.Query.Before, judgeStart) {
+		return own
+	}
+	return judgeStart + own + judgeQuery
 }
 
 // chatTemplate reads a folder's chat template, and says where it was looked for.

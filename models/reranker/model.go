@@ -118,6 +118,7 @@ const leastWindow = 101
 // rows makes a pair's tokens, see scoring.PairRows: every path to the model goes through it. A head that reads the last
 // token needs what stands after the passage: of a passage that is too long, its first window then is read, which has it.
 func (m *Model) rows(p scoring.Pair, maxLen, least int, windows bool) ([]encoder.Row, error) {
+	p.Own = m.ownPrompt(p.Own)
 	if !windows && m.head.pool == lastToken {
 		rows, err := scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, 1, true)
 		return rows[:min(1, len(rows))], err
