@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +31,7 @@ type options struct {
 	program, dir string
 	sizes, kinds []string
 	keep         bool
+	make         string
 }
 
 func main() {
@@ -42,6 +42,7 @@ func main() {
 	flag.StringVar(&sizeList, "size", "minilm,bert-base,xlmr-large", "sizes of models")
 	flag.StringVar(&kindList, "kind", "embedding,colbert,reranker", "kinds of models")
 	flag.BoolVar(&o.keep, "keep", false, "keep the folder")
+	flag.StringVar(&o.make, "make", "", "only make the model folder DIR/SIZE of this size")
 	flag.Parse()
 	o.sizes, o.kinds = strings.Split(sizeList, ","), strings.Split(kindList, ",")
 	if err := run(o); err != nil {
@@ -51,6 +52,9 @@ func main() {
 }
 
 func run(o options) (err error) {
+	if o.make != "" {
+		return makeModel(filepath.Join(o.dir, o.make), o.make)
+	}
 	for _, s := range o.sizes {
 		if sizes[s] == nil {
 			return fmt.Errorf("no size %q: want minilm, bert-base or xlmr-large", s)
@@ -87,11 +91,18 @@ type line struct {
 // trySize makes a model of a size and tries every kind that starts from it.
 func trySize(o options, size string) (lines []line, err error) {
 	base := filepath.Join(o.dir, size)
-	parameters, err := makeModel(base, size)
+	// In a process of its own: the largest memory of a process counts for those that it starts, too.
+	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	debug.FreeOSMemory() // what the weights were made in
+	if out, err := exec.Command(self, "--make", size, "--dir", o.dir).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("making the model: %w: %s", err, out)
+	}
+	parameters, err := countParameters(base)
+	if err != nil {
+		return nil, err
+	}
 	train, test := filepath.Join(o.dir, "train.jsonl"), filepath.Join(o.dir, "test.jsonl")
 	if err := makeRows(train, test, 16, 100, sizes[size]["vocab_size"].(int)); err != nil {
 		return nil, err

@@ -34,39 +34,47 @@ var sizes = map[string]map[string]any{
 var special = []string{"<s>", "<pad>", "</s>", "<unk>"}
 
 // makeModel writes the folder of an encoder of one of the sizes with random weights, and a Unigram tokenizer whose
-// vocabulary is as large as the model's. It gives the number of parameters.
-func makeModel(dir, size string) (parameters int64, err error) {
+// vocabulary is as large as the model's.
+func makeModel(dir, size string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return 0, err
+		return err
 	}
 	if err := hf.WriteJSON(filepath.Join(dir, "config.json"), sizes[size]); err != nil {
-		return 0, err
+		return err
 	}
 	c, err := encoder.LoadConfig(dir)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := writeTokenizer(filepath.Join(dir, "tokenizer.json"), int(c.VocabSize)); err != nil {
-		return 0, err
+		return err
 	}
 	layout, err := flat.NewLayout(c.Params())
 	if err != nil {
-		return 0, err
+		return err
 	}
 	buffer := make([]float32, layout.Total)
 	random := rand.New(rand.NewPCG(1, 2))
 	if err := layout.Each(buffer, func(p flat.Param, values []float32) error {
-		parameters += p.Size()
 		fill(p, values, random)
 		return nil
 	}); err != nil {
-		return 0, err
+		return err
 	}
 	tensors, err := hf.FromLayout(layout, buffer, c.Params(), c.Names(""))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return parameters, safetensors.Write(filepath.Join(dir, hf.SafetensorsFile), map[string]string{"format": "pt"}, tensors)
+	return safetensors.Write(filepath.Join(dir, hf.SafetensorsFile), map[string]string{"format": "pt"}, tensors)
+}
+
+// countParameters counts the numbers of the encoder in a folder.
+func countParameters(dir string) (n int64, err error) {
+	c, err := encoder.LoadConfig(dir)
+	for _, p := range c.Params() {
+		n += p.Size()
+	}
+	return n, err
 }
 
 // fill draws a parameter as transformers starts one: LayerNorm at 1 and 0, biases at 0, the rest around 0 by 0.02.
