@@ -154,10 +154,38 @@ func (e *evaluation) openModel(x scored) error {
 		return errors.Join(err, s.close())
 	}
 	if x.int8 {
-		x.int8 = false
-		e.source.exact = func() (*scorer, error) { return openScorer(e.c, x) }
+		fast := &reopened{s: s, open: func() (*scorer, error) { return openScorer(e.c, x) }}
+		e.source.of, e.source.close = func(string) mteb.Scorer { return fast }, fast.close
+		exact := x
+		exact.int8 = false
+		e.source.exact = func() (*scorer, error) { return openScorer(e.c, exact) }
 	}
 	return nil
+}
+
+// reopened is a model's scorer that is opened again where it was closed: two large models need not be in memory at once.
+type reopened struct {
+	s    *scorer // nil: closed
+	open func() (*scorer, error)
+}
+
+// Score implements mteb.Scorer.
+func (r *reopened) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) (err error) {
+	if r.s == nil {
+		if r.s, err = r.open(); err != nil {
+			r.s = nil
+			return err
+		}
+	}
+	return r.s.Score(ctx, samples, from, progress, emit)
+}
+
+func (r *reopened) close() error {
+	s := r.s
+	if r.s = nil; s == nil {
+		return nil
+	}
+	return s.close()
 }
 
 // kindBM25 is the baseline's kind.
@@ -321,6 +349,9 @@ func (e *evaluation) score(t mteb.Task, j *eval.Journal) (eval.Outcome, error) {
 
 // checkInt8 says what int8 changed, on n of a task's queries.
 func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error) {
+	if err := e.source.close(); err != nil { // its memory is wanted; the next task opens it again
+		return err
+	}
 	s, err := e.source.exact()
 	if err != nil {
 		return err
