@@ -75,6 +75,8 @@ variables=()
 for v in $(compgen -e | grep -iE '^(https?_proxy|no_proxy|all_proxy|ssl_cert_(file|dir)|pip_(index_url|extra_index_url|cert|default_timeout|proxy|trusted_host)|cargo_(http|net|registries|source)_.*|goproxy|gosumdb|gonosumdb|gonoproxy|goprivate|goinsecure)$'); do
   variables+=("$v=${!v}")
 done
+# The go command here may have another default than setup.sh has without it.
+if [ -z "${GOPROXY:-}" ] && command -v go >/dev/null 2>&1; then variables+=("GOPROXY=$(go env GOPROXY)"); fi
 
 # start NAME: a copy of the bare system, with the checkout of user NAME.
 start() {
