@@ -28,12 +28,9 @@ func newLayer(in, out int64) layer {
 func (x layer) shortcut() bool { return x.Residual && x.In != x.Out }
 
 func (x layer) params() []flat.Param {
-	p := encoder.Linear(x.name, x.Out, x.In)
-	if !x.Bias {
-		p = p[:1]
-	}
+	p := encoder.Linear(x.name, x.Out, x.In, x.Bias)
 	if x.shortcut() {
-		p = append(p, encoder.Linear(x.name+".residual", x.Out, x.In)[:1]...)
+		p = append(p, encoder.Linear(x.name+".residual", x.Out, x.In, false)...)
 	}
 	return p
 }
@@ -41,11 +38,7 @@ func (x layer) params() []flat.Param {
 // apply gives [tokens, out] of [tokens, in]: activation(x·W + b), and x or its shortcut added where the module says so.
 func (x layer) apply(g *onnx.Graph, w encoder.Weights, v *onnx.Value) *onnx.Value {
 	defer g.Scope(x.name)()
-	var bias *onnx.Value
-	if x.Bias {
-		bias = w(x.name + ".bias")
-	}
-	out := g.Gemm(v, w(x.name+".weight"), bias, onnx.GemmAttrs{TransB: true})
+	out := encoder.ApplyLinear(g, w, x.name, v, x.Bias)
 	switch x.Activation {
 	case "Tanh":
 		out = g.Tanh(out)
@@ -53,7 +46,7 @@ func (x layer) apply(g *onnx.Graph, w encoder.Weights, v *onnx.Value) *onnx.Valu
 		out = g.Relu(out)
 	}
 	if x.shortcut() {
-		v = g.Gemm(v, w(x.name+".residual.weight"), nil, onnx.GemmAttrs{TransB: true})
+		v = encoder.ApplyLinear(g, w, x.name+".residual", v, false)
 	}
 	if x.Residual {
 		out = g.Add(out, v)

@@ -21,21 +21,13 @@ type Dense struct {
 }
 
 func (d *Dense) params() []flat.Param {
-	p := encoder.Linear(denseLayer, d.Out, d.In)
-	if !d.Bias {
-		p = p[:1]
-	}
-	return p
+	return encoder.Linear(denseLayer, d.Out, d.In, d.Bias)
 }
 
 // apply gives [rows, out] of [rows, in].
 func (d *Dense) apply(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Value {
 	defer g.Scope("dense")()
-	var bias *onnx.Value
-	if d.Bias {
-		bias = w(denseLayer + ".bias")
-	}
-	x = g.Gemm(x, w(denseLayer+".weight"), bias, onnx.GemmAttrs{TransB: true})
+	x = encoder.ApplyLinear(g, w, denseLayer, x, d.Bias)
 	switch d.Activation {
 	case "Tanh":
 		return g.Tanh(x)

@@ -33,7 +33,7 @@ func (c Config) Params() []flat.Param {
 		params = append(params, c.Norm(n.embeddingNorm, e)...)
 	}
 	if e != h {
-		params = append(params, Linear(projection, h, e)...)
+		params = append(params, Linear(projection, h, e, true)...)
 	}
 	for i := 0; i < c.NumHiddenLayers; i++ {
 		params = append(params, c.layerParams(i)...)
@@ -50,14 +50,14 @@ func (c Config) layerParams(i int) []flat.Param {
 	heads, keyValues := c.NumAttentionHeads*c.HeadSize(), c.keyValueHeads()*c.HeadSize()
 	var params []flat.Param
 	if n.queryKeyValue != "" {
-		params = linear(n.queryKeyValue, 3*heads, h, x.AttentionBias)
+		params = Linear(n.queryKeyValue, 3*heads, h, x.AttentionBias)
 	} else {
-		params = append(linear(n.query, heads, h, x.AttentionBias), linear(n.keyValue, 2*keyValues, h, x.AttentionBias)...)
+		params = append(Linear(n.query, heads, h, x.AttentionBias), Linear(n.keyValue, 2*keyValues, h, x.AttentionBias)...)
 	}
 	if x.QueryKeyNorm {
 		params = append(append(params, c.Norm(n.queryNorm, c.HeadSize())...), c.Norm(n.keyNorm, c.HeadSize())...)
 	}
-	params = append(params, linear(n.attentionOutput, h, heads, x.AttentionBias)...)
+	params = append(params, Linear(n.attentionOutput, h, heads, x.AttentionBias)...)
 	if !x.BareFirst || i > 0 {
 		params = append(params, c.Norm(n.attentionNorm, h)...)
 	}
@@ -65,8 +65,8 @@ func (c Config) layerParams(i int) []flat.Param {
 	if x.Gated {
 		up = 2 * f
 	}
-	params = append(params, linear(n.up, up, h, x.FeedForwardBias)...)
-	params = append(params, linear(n.down, h, f, x.FeedForwardBias)...)
+	params = append(params, Linear(n.up, up, h, x.FeedForwardBias)...)
+	params = append(params, Linear(n.down, h, f, x.FeedForwardBias)...)
 	return append(params, c.Norm(n.feedForwardNorm, h)...)
 }
 

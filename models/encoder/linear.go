@@ -5,33 +5,30 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Linear lists the parameters of a dense layer.
-func Linear(name string, out, in int64) []flat.Param {
-	return []flat.Param{
-		{Name: name + ".weight", Dims: []int64{out, in}, Decay: true},
-		{Name: name + ".bias", Dims: []int64{out}},
-	}
-}
-
-// linear lists the parameters of a dense layer that may have no bias.
-func linear(name string, out, in int64, bias bool) []flat.Param {
-	p := Linear(name, out, in)
-	if !bias {
-		p = p[:1]
+// Linear lists the parameters of a dense layer, with or without a bias.
+func Linear(name string, out, in int64, bias bool) []flat.Param {
+	p := []flat.Param{{Name: name + ".weight", Dims: []int64{out, in}, Decay: true}}
+	if bias {
+		p = append(p, flat.Param{Name: name + ".bias", Dims: []int64{out}})
 	}
 	return p
 }
 
-// linear is y = x·Wᵀ + b, [tokens, in] to [tokens, out], or without b where the layer has none.
+// ApplyLinear is y = x·Wᵀ + b, [rows, in] to [rows, out], or without b where the layer has none.
+func ApplyLinear(g *onnx.Graph, w Weights, name string, x *onnx.Value, bias bool) *onnx.Value {
+	weight := w(name + ".weight")
+	var b *onnx.Value
+	if bias {
+		b = w(name + ".bias")
+	}
+	return g.Gemm(x, weight, b, onnx.GemmAttrs{TransB: true})
+}
+
+// linear is ApplyLinear, [tokens, in] to [tokens, out], in the type of matrix products.
 func (b builder) linear(name string, x *onnx.Value, bias bool) *onnx.Value {
 	defer b.g.Scope(name)()
 	x = b.half(x)
-	w := b.half(b.w(name + ".weight"))
-	var c *onnx.Value
-	if bias {
-		c = b.half(b.w(name + ".bias"))
-	}
-	return b.g.Gemm(x, w, c, onnx.GemmAttrs{TransB: true})
+	return ApplyLinear(b.g, func(param string) *onnx.Value { return b.half(b.w(param)) }, name, x, bias)
 }
 
 // half is x as matrix products read it, full as everything else does.

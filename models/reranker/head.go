@@ -45,21 +45,14 @@ func (h head) modules() []string {
 
 // params lists the head's trainable tensors.
 func (h head) params(c encoder.Config) (out []flat.Param) {
-	layer := func(name string, n int64, bias bool) []flat.Param {
-		p := encoder.Linear(name, n, c.HiddenSize)
-		if !bias {
-			p = p[:1]
-		}
-		return p
-	}
 	if h.dense != "" {
-		out = append(out, layer(h.dense, c.HiddenSize, h.denseBias)...)
+		out = append(out, encoder.Linear(h.dense, c.HiddenSize, c.HiddenSize, h.denseBias)...)
 	}
 	if h.norm != "" {
 		out = append(out, c.Norm(h.norm, c.HiddenSize)...)
 	}
 	if h.out != "" {
-		out = append(out, layer(h.out, 1, h.outBias)...)
+		out = append(out, encoder.Linear(h.out, 1, c.HiddenSize, h.outBias)...)
 	}
 	return out
 }
@@ -92,11 +85,7 @@ func (h head) start(p flat.Param, values []float32, seed uint64) {
 func (h head) apply(g *onnx.Graph, w encoder.Weights, l encoder.Layout, c encoder.Config, x *onnx.Value, drop *dropout.Graph) *onnx.Value {
 	linear := func(name string, x *onnx.Value, bias bool) *onnx.Value {
 		defer g.Scope(name)()
-		var b *onnx.Value
-		if bias {
-			b = w(name + ".bias")
-		}
-		return g.Gemm(x, w(name+".weight"), b, onnx.GemmAttrs{TransB: true})
+		return encoder.ApplyLinear(g, w, name, x, bias)
 	}
 	if h.tokens != nil {
 		return h.tied(g, w(c.WordTable()), x)
