@@ -37,7 +37,7 @@ func (c *chunks) open(t *Trainer) (err error) {
 	if err = t.bindGradients(c.backwardPass); err != nil {
 		return err
 	}
-	if c.compare, err = runtime.NewSession(c.set.Compare, t.options()); err != nil {
+	if c.compare, err = runtime.NewSession(c.set.Loss, t.options()); err != nil {
 		return err
 	}
 	if c.comparing, err = c.compare.NewBinding(); err != nil {
@@ -46,8 +46,8 @@ func (c *chunks) open(t *Trainer) (err error) {
 	return c.comparing.Output(artifact.LossOutput, &t.loss.Tensor)
 }
 
-// streams is how many micro-batches a step may have before a chunk's number would meet the next micro-batch's.
-const streams = 1 << 20
+// maxMicroBatches bounds the micro-batches of a step, so that the random maxMicroBatches of (micro-batch, chunk) pairs never collide.
+const maxMicroBatches = 1 << 20
 
 // loss encodes the chunks of micro-batch number stream and compares them; the gradients of the encoded rows are filled.
 func (c *chunks) loss(t *Trainer, b *Batch, stream int, drop bool) (float64, error) {
@@ -56,7 +56,7 @@ func (c *chunks) loss(t *Trainer, b *Batch, stream int, drop bool) (float64, err
 		return 0, err
 	}
 	err := c.each(b, func(k int, chunk *Batch, dims []int64, at int64) error {
-		if err := c.bind(t, c.encoding, chunk, stream+k*streams, drop); err != nil {
+		if err := c.bind(t, c.encoding, chunk, stream+k*maxMicroBatches, drop); err != nil {
 			return err
 		}
 		if err := c.encoding.OutputView(artifact.EncodedValue, c.encoded, at, dims...); err != nil {
@@ -99,7 +99,7 @@ func (c *chunks) backward(t *Trainer, b *Batch, stream int, share float64) (floa
 		return 0, err
 	}
 	return loss, c.each(b, func(k int, chunk *Batch, dims []int64, at int64) error {
-		if err := c.bind(t, c.backwardPass, chunk, stream+k*streams, true); err != nil {
+		if err := c.bind(t, c.backwardPass, chunk, stream+k*maxMicroBatches, true); err != nil {
 			return err
 		}
 		name := artifact.EncodedValue + artifact.GradientSuffix

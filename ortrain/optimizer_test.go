@@ -15,9 +15,9 @@ import (
 // vectorModel has one parameter of n elements, half of them decayed, and a loss that reads them.
 func vectorModel(n int64) artifact.Model {
 	return artifact.Model{
-		Name:    "vector",
-		Params:  []flat.Param{{Name: "a", Dims: []int64{n / 2}, Decay: true}, {Name: "b", Dims: []int64{n / 2}}},
-		Compare: func(_ *onnx.Graph, loss *onnx.Value) *onnx.Value { return loss },
+		Name:   "vector",
+		Params: []flat.Param{{Name: "a", Dims: []int64{n / 2}, Decay: true}, {Name: "b", Dims: []int64{n / 2}}},
+		Loss:   func(_ *onnx.Graph, loss *onnx.Value) *onnx.Value { return loss },
 		Encode: func(g *onnx.Graph, param func(string) *onnx.Value, _ *dropout.Graph) *onnx.Value {
 			return g.ReduceSum(g.Mul(param("a"), param("b")), false)
 		},

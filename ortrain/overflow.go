@@ -60,7 +60,7 @@ func (t *Trainer) firstOverflow(b *Batch, stream int) (string, error) {
 				return nil
 			}
 			node, err = t.probe(file, func(to *runtime.Binding) error {
-				return errors.Join(c.bind(t, to, chunk, stream+k*streams, true), bind(to, dims, at))
+				return errors.Join(c.bind(t, to, chunk, stream+k*maxMicroBatches, true), bind(to, dims, at))
 			})
 			return err
 		})
@@ -68,7 +68,7 @@ func (t *Trainer) firstOverflow(b *Batch, stream int) (string, error) {
 	if err := pass(artifact.EncodeFile, func(*runtime.Binding, []int64, int64) error { return nil }); err != nil || node != "" {
 		return node, err
 	}
-	node, err := t.probe(artifact.CompareFile, func(to *runtime.Binding) error {
+	node, err := t.probe(artifact.LossFile, func(to *runtime.Binding) error {
 		all := append([]int64{c.rows(b)}, c.set.Width...)
 		return errors.Join(b.Bind(to), t.bindScale(to), to.View(artifact.EncodedValue, c.encoded, 0, all...))
 	})
@@ -97,7 +97,7 @@ func (t *Trainer) probe(file string, bind func(*runtime.Binding) error) (node st
 		return "", err
 	}
 	defer func() { err = errors.Join(b.Close(), err) }()
-	if file != artifact.CompareFile {
+	if file != artifact.LossFile {
 		if err := t.bindViews(b, t.parameters, "", (*runtime.Binding).Input); err != nil {
 			return "", err
 		}

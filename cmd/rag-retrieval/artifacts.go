@@ -6,8 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/modelcard"
 )
 
 func artifactsCommand() *cli.Command {
@@ -19,7 +19,7 @@ checkpoint/ into the output folder. The keys are those of train.
 
 Example:
   rag-retrieval artifacts embedding --model MODEL --output-dir artifacts`,
-		Subcommands: kindCommands(func(k card.Kind, _ kind) *cli.Command {
+		Subcommands: kindCommands(func(k modelcard.Kind, _ kind) *cli.Command {
 			return &cli.Command{
 				Name: string(k), Usage: fmt.Sprintf("training graphs of kind %s", k),
 				Flags: trainFlags(k), OnUsageError: onUsageError, Action: func(c *cli.Context) error { return artifacts(c, k) },
@@ -34,7 +34,7 @@ Example:
 	}
 }
 
-func artifacts(c *cli.Context, k card.Kind) (err error) {
+func artifacts(c *cli.Context, k modelcard.Kind) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/internal/jsonl"
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/embedding"
-	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/scoring"
 )
 
@@ -42,7 +42,7 @@ func encode(c *cli.Context) (err error) {
 	if as := c.String("as"); as != "query" && as != "passage" {
 		return usagef("--as is %q, want query or passage", as)
 	}
-	dir, err := refs.Model(c.Context, c.String("model"))
+	dir, err := resolve.Model(c.Context, c.String("model"))
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func encodeLength(c *cli.Context, m *embedding.Model) (int, error) {
 	if n := c.Int("max-len"); n != 0 {
 		return n, nil
 	}
-	saved, ok, err := card.Read(m.Dir)
+	saved, ok, err := modelcard.Read(m.Dir)
 	if err != nil || !ok {
 		return m.Config.MaxSeqLength, err
 	}

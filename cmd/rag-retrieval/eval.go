@@ -15,7 +15,7 @@ import (
 	"rag-retrieval-go/eval"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/progress"
-	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/mteb"
 )
 
@@ -195,7 +195,7 @@ const kindBM25 = "bm25"
 func pendingTasks(c *cli.Context, rule mteb.Rule) ([]pending, error) {
 	var out []pending
 	for _, path := range c.StringSlice("data") {
-		if _, err := os.Stat(path); err != nil && !refs.Remote(path) {
+		if _, err := os.Stat(path); err != nil && !resolve.Remote(path) {
 			return nil, err
 		}
 		out = append(out, pending{
@@ -225,7 +225,7 @@ func knownTask(c *cli.Context, k mteb.Known, rule mteb.Rule) (pending, error) {
 	source, split := k.Source(rule), orText(c.String("split"), k.Split)
 	p := pending{name: k.Name, known: &k, place: mteb.Place{Revision: source.Revision, Split: split, Languages: k.Languages}}
 	p.load = func(ctx context.Context) (mteb.Task, error) {
-		dir, err := refs.Dataset(ctx, source.ID, source.Revision)
+		dir, err := resolve.Dataset(ctx, source.ID, source.Revision)
 		if err != nil {
 			return mteb.Task{}, err
 		}
@@ -251,14 +251,14 @@ func orText(s, otherwise string) string {
 
 // readData reads a file or folder, or a file of a hub's data set.
 func readData(ctx context.Context, path, split string) (mteb.Task, error) {
-	if refs.Remote(path) {
-		local, err := refs.Data(ctx, path)
+	if resolve.Remote(path) {
+		local, err := resolve.Data(ctx, path)
 		if err != nil {
 			return mteb.Task{}, err
 		}
 		path = local
 	}
-	return mteb.Read(path, split, func(file string) (string, error) { return refs.Unpacked(ctx, file) })
+	return mteb.Read(path, split, func(file string) (string, error) { return resolve.Unpacked(ctx, file) })
 }
 
 // findData finds a task's data in a folder.

@@ -8,12 +8,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/modelcard"
 )
 
 // trainFlags makes one flag per key of a kind's training configuration; of every key for no kind.
-func trainFlags(k card.Kind) []cli.Flag {
+func trainFlags(k modelcard.Kind) []cli.Flag {
 	flags := []cli.Flag{&cli.StringFlag{Name: "config", Usage: "YAML file of these keys, with underscores; flags override it"}}
 	v := reflect.ValueOf(config.DefaultTrain(k))
 	for i := 0; i < v.NumField(); i++ {
@@ -88,7 +88,7 @@ func translateFlags(c *cli.Context) error {
 func flagName(f reflect.StructField) string { return strings.ReplaceAll(f.Tag.Get("yaml"), "_", "-") }
 
 // trainConfig reads defaults, then the file, then the flags that were given. k is empty where the file names the kind.
-func trainConfig(c *cli.Context, k card.Kind) (config.Train, error) {
+func trainConfig(c *cli.Context, k modelcard.Kind) (config.Train, error) {
 	path := c.String("config")
 	if k == "" {
 		var err error

@@ -13,7 +13,7 @@ import (
 	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/internal/stamp"
 	"rag-retrieval-go/models/hf"
-	"rag-retrieval-go/models/plain"
+	"rag-retrieval-go/models/onnxfile"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
@@ -51,7 +51,7 @@ func identity(c *cli.Context, x scored, s *scorer) (string, error) {
 // that is there.
 func modelFiles(ref, dir string) ([]string, error) {
 	files, err := hf.Files(dir)
-	if err != nil || !plain.Is(ref) {
+	if err != nil || !onnxfile.Is(ref) {
 		return files, err
 	}
 	external, err := onnx.ExternalFiles(ref)

@@ -7,13 +7,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/finetune"
-	"rag-retrieval-go/models/plain"
-	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/onnxfile"
 	"rag-retrieval-go/models/reranker"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
 )
@@ -24,8 +24,8 @@ type kind struct {
 	newTask                      finetune.NewTask
 }
 
-var kinds = map[card.Kind]kind{
-	card.Embedding: {
+var kinds = map[modelcard.Kind]kind{
+	modelcard.Embedding: {
 		usage: "fine-tune a bi-encoder: one vector per text, compared by cosine",
 		rows: `{"query": "…", "pos": "…" or ["…"], "neg": "…" or ["…"]} for infonce; "neg" is read where --neg-nums is above 0
   {"query": "…", "pos": ["…"], "scores": [0.9]} for pair_kl, cosine and cosent
@@ -37,7 +37,7 @@ var kinds = map[card.Kind]kind{
   stella    a teacher's vectors: cosine, similarities and triplets`,
 		example: "--train-dataset pairs.jsonl", newTask: embedding.NewTask,
 	},
-	card.ColBERT: {
+	modelcard.ColBERT: {
 		usage: "fine-tune a late-interaction model: one vector per token, compared by MaxSim",
 		rows: `{"query": "…", "pos": "…" or ["…"], "neg": "…" or ["…"]} for contrastive; "neg" is read where --neg-nums is above 0
   {"query": "…", "pos": ["…", "…"], "scores": [0.9, 0.1]} for kl`,
@@ -45,7 +45,7 @@ var kinds = map[card.Kind]kind{
   kl           the distribution of a teacher's scores over a query's passages`,
 		example: "--train-dataset triplets.jsonl --neg-nums 4", newTask: colbert.NewTask,
 	},
-	card.Reranker: {
+	modelcard.Reranker: {
 		usage: "fine-tune a cross-encoder: query and passage in one sequence, one score",
 		rows: `{"query": "…", "content": "…", "label": 1} for the point-wise losses
   {"query": "…", "hits": [{"content": "…", "label": 1}]} or {"query", "pos", "neg"} (labels 1 and 0)
@@ -59,9 +59,9 @@ var kinds = map[card.Kind]kind{
 }
 
 // kindCommands makes a subcommand of each kind.
-func kindCommands(make func(k card.Kind, x kind) *cli.Command) []*cli.Command {
+func kindCommands(make func(k modelcard.Kind, x kind) *cli.Command) []*cli.Command {
 	var out []*cli.Command
-	for _, k := range card.Kinds {
+	for _, k := range modelcard.Kinds {
 		out = append(out, make(k, kinds[k]))
 	}
 	return out
@@ -74,7 +74,7 @@ func noKind(c *cli.Context) error {
 
 func kindNames() string {
 	var names []string
-	for _, k := range card.Kinds {
+	for _, k := range modelcard.Kinds {
 		names = append(names, string(k))
 	}
 	return strings.Join(names, ", ")
@@ -103,7 +103,7 @@ func scoredModel(c *cli.Context, ref string) scored {
 // scorer is a model that is open.
 type scorer struct {
 	mteb.Scorer
-	kind  card.Kind
+	kind  modelcard.Kind
 	dir   string
 	close func() error
 }
@@ -123,22 +123,22 @@ func openScorer(c *cli.Context, x scored) (s *scorer, err error) {
 	default:
 		return s, usagef("--long-docs is %q, want truncate or max-window", how)
 	}
-	if plain.Is(x.ref) {
+	if onnxfile.Is(x.ref) {
 		return s, s.openPlain(c, x, o)
 	}
-	if s.dir, err = refs.Model(c.Context, x.ref); err != nil {
+	if s.dir, err = resolve.Model(c.Context, x.ref); err != nil {
 		return s, err
 	}
 	if s.kind, err = kindOf(x.kind, s.dir); err != nil {
 		return s, err
 	}
-	if s.kind != card.Embedding && (x.queryPrompt != nil || x.passagePrompt != nil) {
+	if s.kind != modelcard.Embedding && (x.queryPrompt != nil || x.passagePrompt != nil) {
 		return s, usagef("prompts are for embedding models; %s is a model of kind %s", x.ref, s.kind)
 	}
 	switch s.kind {
-	case card.Reranker:
+	case modelcard.Reranker:
 		return s, s.openReranker(c, o)
-	case card.ColBERT:
+	case modelcard.ColBERT:
 		return s, s.openColBERT(c, o)
 	}
 	return s, s.openEmbedding(c, x, o)
@@ -146,10 +146,10 @@ func openScorer(c *cli.Context, x scored) (s *scorer, err error) {
 
 // openPlain opens an ONNX file.
 func (s *scorer) openPlain(c *cli.Context, x scored, o scoring.Options) error {
-	if _, ok := kinds[card.Kind(x.kind)]; x.kind != "" && !ok {
+	if _, ok := kinds[modelcard.Kind(x.kind)]; x.kind != "" && !ok {
 		return usagef("--kind is %q, want one of %s", x.kind, kindNames())
 	}
-	m, err := plain.Open(x.ref, card.Kind(x.kind), o)
+	m, err := onnxfile.Open(x.ref, modelcard.Kind(x.kind), o)
 	if err != nil {
 		return err
 	}
@@ -207,10 +207,10 @@ func (s *scorer) openEmbedding(c *cli.Context, x scored, o scoring.Options) erro
 }
 
 // kindOf is the kind that was asked for, or what the folder says of itself.
-func kindOf(kind, dir string) (card.Kind, error) {
-	want := card.Kind(kind)
+func kindOf(kind, dir string) (modelcard.Kind, error) {
+	want := modelcard.Kind(kind)
 	if want == "" {
-		return card.Detect(dir)
+		return modelcard.Detect(dir)
 	}
 	if _, ok := kinds[want]; !ok {
 		return "", usagef("--kind is %q, want one of %s", want, kindNames())

@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/eval"
-	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/mteb"
 )
 
@@ -171,7 +171,7 @@ func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, x scored
 
 // weightsGB is the size of a model's weights, of one form; 0 where it is not known.
 func weightsGB(ctx context.Context, model string) float64 {
-	dir, err := refs.Model(ctx, model)
+	dir, err := resolve.Model(ctx, model)
 	if err != nil {
 		return 0
 	}

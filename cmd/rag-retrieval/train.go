@@ -10,11 +10,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/finetune/record"
-	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain"
 )
 
@@ -27,7 +27,7 @@ func trainCommand() *cli.Command {
   rag-retrieval train --config run.yaml      # the file's key "kind" says which
   rag-retrieval train reranker --help        # rows, losses and keys of a kind`,
 		Flags: runFlags(""),
-		Subcommands: kindCommands(func(k card.Kind, x kind) *cli.Command {
+		Subcommands: kindCommands(func(k modelcard.Kind, x kind) *cli.Command {
 			return &cli.Command{
 				Name: string(k), Usage: x.usage,
 				Description: x.describe() + fmt.Sprintf(`
@@ -57,14 +57,14 @@ Examples:
 }
 
 // runFlags are the configuration's keys of a kind, all of them for none, and how to run.
-func runFlags(k card.Kind) []cli.Flag {
+func runFlags(k modelcard.Kind) []cli.Flag {
 	return append(trainFlags(k),
 		&cli.BoolFlag{Name: "resume", Usage: "go on from the checkpoint in the output folder"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "check everything and say what would run; write nothing"})
 }
 
 // train trains a model of kind k, or of the kind that the configuration file names.
-func train(c *cli.Context, k card.Kind) (err error) {
+func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func warn(err error) { fmt.Fprintln(os.Stderr, oneLine(err.Error())) }
 
 // say tells what of the settings and the data was left out.
 func say(run *finetune.Run) {
-	for _, s := range run.Said {
+	for _, s := range run.Notes {
 		fmt.Fprintln(os.Stderr, s)
 	}
 	if run.Data == nil {
@@ -130,7 +130,7 @@ func dryRun(ctx context.Context, cfg config.Train) (err error) {
 	}
 	remote, missing := 0, 0
 	for _, ref := range append(append([]string{cfg.Model}, cfg.TrainDataset...), cfg.ValDataset...) {
-		if refs.Remote(ref) {
+		if resolve.Remote(ref) {
 			fmt.Printf("would be fetched from the hub: %s\n", ref)
 			remote++
 		} else if _, err := os.Stat(ref); errors.Is(err, fs.ErrNotExist) {

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"strings"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/flat"
@@ -37,7 +37,7 @@ const linear = "colbert_linear"
 
 // Open reads the folder of a ColBERT model.
 func Open(dir string) (*Model, error) {
-	if err := card.Check(dir, card.ColBERT); err != nil {
+	if err := modelcard.Check(dir, modelcard.ColBERT); err != nil {
 		return nil, err
 	}
 	m, err := OpenBase(dir, 0, 0)
@@ -73,18 +73,18 @@ func OpenBase(dir string, dim int64, seed uint64) (*Model, error) {
 }
 
 func (m *Model) open() error {
-	kind, err := card.Detect(m.Dir)
+	kind, err := modelcard.Detect(m.Dir)
 	if err != nil {
 		return err
 	}
-	if kind == card.ColBERT { // modules and prompts of another kind say nothing of this one
+	if kind == modelcard.ColBERT { // modules and prompts of another kind say nothing of this one
 		if m.modules, err = hf.Modules(m.Dir); err != nil {
 			return err
 		}
 		if err := hf.InOrder(m.Dir, m.modules, "Transformer", "Dense", "MultiVectorMask", "Normalize"); err != nil {
 			return err
 		}
-		if m.Formats, err = card.Formats(m.Dir, card.ColBERT); err != nil {
+		if m.Formats, err = modelcard.Formats(m.Dir, modelcard.ColBERT); err != nil {
 			return err
 		}
 	}
@@ -94,13 +94,13 @@ func (m *Model) open() error {
 	if len(m.layers) == 0 {
 		m.layers = []layer{newLayer(m.Encoder.HiddenSize, m.Dim)}
 	}
-	if kind == card.ColBERT {
+	if kind == modelcard.ColBERT {
 		if err := m.readRules(); err != nil {
 			return err
 		}
 	}
-	c, ok, err := card.Read(m.Dir)
-	if err == nil && ok && c.Kind == card.ColBERT {
+	c, ok, err := modelcard.Read(m.Dir)
+	if err == nil && ok && c.Kind == modelcard.ColBERT {
 		m.QueryMaxLen, m.PassageMaxLen = c.QueryMaxLen, c.PassageMaxLen
 	}
 	return err

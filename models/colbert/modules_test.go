@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/encoder/encodertest"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
@@ -91,7 +91,7 @@ func TestModules(t *testing.T) {
 			parameters := make([]float32, layout.Total)
 			check(t, m.Fill(hf.Buffer{Layout: layout, Data: parameters}))
 			saved := filepath.Join(t.TempDir(), "saved")
-			check(t, m.Save(saved, card.Card{QueryMaxLen: m.QueryMaxLen, PassageMaxLen: m.PassageMaxLen}, layout, parameters))
+			check(t, m.Save(saved, modelcard.Card{QueryMaxLen: m.QueryMaxLen, PassageMaxLen: m.PassageMaxLen}, layout, parameters))
 			compare(scores(t, saved, want.Queries, want.Passages))
 			again, err := Open(saved)
 			check(t, err)
@@ -99,7 +99,7 @@ func TestModules(t *testing.T) {
 			if !reflect.DeepEqual(again.Rules, m.Rules) || again.Formats != m.Formats {
 				t.Errorf("saved with %+v, was %+v", again.Rules, m.Rules)
 			}
-			cfg := config.DefaultTrain(card.ColBERT)
+			cfg := config.DefaultTrain(modelcard.ColBERT)
 			cfg.Model, cfg.QueryMaxLen, cfg.PassageMaxLen = dir, 12, 12
 			task, err := NewTask(cfg)
 			check(t, err)

@@ -289,7 +289,7 @@ func (m *Model) expand(r *encoder.Row, maxLen int) {
 	}
 	r.IDs = append(r.IDs, slices.Repeat([]int64{m.Rules.Mask}, n)...)
 	if !m.Rules.Attend {
-		r.Unseen = n
+		r.Unattended = n
 	}
 }
 

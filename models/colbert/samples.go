@@ -37,7 +37,7 @@ func (c SampleScorer) biEncoder() scoring.BiEncoder[Text] {
 			return c.Scorer.m.rows(x, c.PassageMaxLen, c.Scorer.windows)
 		},
 		Forward: c.Scorer.forward, Block: scoring.TokenVectorBlock,
-		Compare: func(query Text, passages []Text) ([]float32, error) {
+		Similarity: func(query Text, passages []Text) ([]float32, error) {
 			return c.Scorer.Score(query, passages, c.PassageMaxLen)
 		},
 	}

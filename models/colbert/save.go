@@ -7,19 +7,19 @@ import (
 	"os"
 	"path/filepath"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
-	"rag-retrieval-go/models/saving"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/modelfolder"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
 // Save writes the model with these parameters as a folder that sentence-transformers' MultiVectorEncoder loads with the
 // same scores, with model.onnx for other runtimes beside it. dir appears whole or not at all.
-func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
-	c.Kind, c.Dim = card.ColBERT, m.Dim
-	return saving.Model{
+func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	c.Kind, c.Dim = modelcard.ColBERT, m.Dim
+	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
 		Write: func(tmp string) error {
 			if err := m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters); err != nil {
@@ -35,7 +35,7 @@ func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float
 
 // keepModules writes the modules of the folder that the model came from again, with new weights and the lengths of the
 // run.
-func (m *Model) keepModules(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+func (m *Model) keepModules(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	if err := hf.CopyFile(filepath.Join(m.Dir, hf.ModulesFile), filepath.Join(dir, hf.ModulesFile)); err != nil {
 		return err
 	}

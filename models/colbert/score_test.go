@@ -9,8 +9,8 @@ import (
 	"reflect"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
@@ -121,7 +121,7 @@ func TestSaveKeepsTheRules(t *testing.T) {
 		parameters := make([]float32, layout.Total)
 		check(t, m.Fill(hf.Buffer{Layout: layout, Data: parameters}))
 		dir := filepath.Join(t.TempDir(), "saved")
-		check(t, m.Save(dir, card.Card{QueryMaxLen: lengths[0], PassageMaxLen: lengths[1]}, layout, parameters))
+		check(t, m.Save(dir, modelcard.Card{QueryMaxLen: lengths[0], PassageMaxLen: lengths[1]}, layout, parameters))
 		saved, err := Open(dir)
 		check(t, err)
 		defer saved.Close()

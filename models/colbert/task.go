@@ -6,13 +6,13 @@ import (
 	"os"
 	"slices"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/contrast"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -59,8 +59,8 @@ func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 // distils says whether the loss reads a teacher's scores.
 func (t *Task) distils() bool { return t.c.LossType == "kl" }
 
-// Least is two where other queries' passages are the only negatives.
-func (t *Task) Least() int {
+// MinBatch is two where other queries' passages are the only negatives.
+func (t *Task) MinBatch() int {
 	if t.distils() || t.c.NegNums > 0 {
 		return 1
 	}
@@ -90,7 +90,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
 			return t.m.project(g, w, hidden)
 		},
-		Compare: func(g *onnx.Graph, vectors *onnx.Value) *onnx.Value {
+		Loss: func(g *onnx.Graph, vectors *onnx.Value) *onnx.Value {
 			scores := maxSim(g, vectors, vectors)
 			scores = g.Mul(scores, g.Scalar(scores, 1/t.c.Temperature))
 			if t.distils() {
@@ -192,7 +192,7 @@ func (t *Task) draw(e data.Example, epoch int) (texts []string, scores []float64
 }
 
 // Save writes the model as a folder that sentence-transformers loads.
-func (t *Task) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+func (t *Task) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Loss, c.QueryMaxLen, c.PassageMaxLen, c.Temperature = t.c.LossType, t.c.QueryMaxLen, t.c.PassageMaxLen, t.c.Temperature
 	return t.m.Save(dir, c, l, parameters)
 }

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/encoder/encodertest"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
@@ -42,7 +42,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		if c.file != "" {
 			files["config_sentence_transformers.json"] = c.file
 		}
-		cfg := config.DefaultTrain(card.ColBERT)
+		cfg := config.DefaultTrain(modelcard.ColBERT)
 		cfg.Model, cfg.QueryMaxLen, cfg.PassageMaxLen, cfg.NegNums = encodertest.Folder(t, c.folder, files), 12, 10, 1
 		cfg.QueryFormat, cfg.DocumentFormat = c.query, c.document
 		opened, err := NewTask(cfg)
@@ -82,7 +82,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 // alike.
 func TestQueriesOfAnotherLength(t *testing.T) {
 	for folder, want := range map[string]int{"pylate-two": 20, "native-fixed": 20, "native-min": 10} {
-		cfg := config.DefaultTrain(card.ColBERT)
+		cfg := config.DefaultTrain(modelcard.ColBERT)
 		cfg.Model, cfg.QueryMaxLen, cfg.PassageMaxLen = multivector(t, folder, nil), 20, 20
 		opened, err := NewTask(cfg)
 		check(t, err)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
@@ -20,12 +20,12 @@ import (
 // Train is the configuration of one training run. A field's yaml tag is its key in the file and, with dashes, its
 // flag; its usage tag is the flag's help; its kinds tag lists the model kinds that have it, all where it is absent.
 type Train struct {
-	Kind         card.Kind `yaml:"kind" json:"kind" usage:"-"`
-	Model        string    `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder or hub id (org/name) of the model to start from"`
-	TrainDataset List      `yaml:"train_dataset" json:"train_dataset" usage:"file of training rows, also .gz, .parquet or org/name/file.jsonl; may be given several times"`
-	Weights      Floats    `yaml:"train_dataset_weights" json:"train_dataset_weights" usage:"how often each file's examples come in an epoch, with commas between them; default: once"`
-	ValDataset   List      `yaml:"val_dataset" json:"val_dataset" usage:"file of validation rows in the same format: loss, MAP and MRR are measured, and the best model is kept"`
-	OutputDir    string    `yaml:"output_dir" json:"output_dir" usage:"folder for the model, artifacts and log; must be new or empty"`
+	Kind         modelcard.Kind `yaml:"kind" json:"kind" usage:"-"`
+	Model        string         `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder or hub id (org/name) of the model to start from"`
+	TrainDataset List           `yaml:"train_dataset" json:"train_dataset" usage:"file of training rows, also .gz, .parquet or org/name/file.jsonl; may be given several times"`
+	Weights      Floats         `yaml:"train_dataset_weights" json:"train_dataset_weights" usage:"how often each file's examples come in an epoch, with commas between them; default: once"`
+	ValDataset   List           `yaml:"val_dataset" json:"val_dataset" usage:"file of validation rows in the same format: loss, MAP and MRR are measured, and the best model is kept"`
+	OutputDir    string         `yaml:"output_dir" json:"output_dir" usage:"folder for the model, artifacts and log; must be new or empty"`
 
 	LossType string `yaml:"loss_type" json:"loss_type" usage:"the loss, see above"`
 
@@ -104,15 +104,15 @@ const (
 var datasetTypes = []string{"", Pointwise, Grouped}
 
 // Losses of each kind; the first one is the default.
-var Losses = map[card.Kind][]string{
-	card.Embedding: {"infonce", "pair_kl", "cosine", "cosent", "stella"},
-	card.ColBERT:   {"contrastive", "kl"},
-	card.Reranker:  {"pointwise_bce", "pointwise_mse", "pairwise_ranknet", "listwise_ce"},
+var Losses = map[modelcard.Kind][]string{
+	modelcard.Embedding: {"infonce", "pair_kl", "cosine", "cosent", "stella"},
+	modelcard.ColBERT:   {"contrastive", "kl"},
+	modelcard.Reranker:  {"pointwise_bce", "pointwise_mse", "pairwise_ranknet", "listwise_ce"},
 }
 
 // DefaultTrain has RAG-Retrieval's shipped defaults for a kind, but for the batch of the contrastive kinds: it is the
 // number of in-batch negatives here.
-func DefaultTrain(kind card.Kind) Train {
+func DefaultTrain(kind modelcard.Kind) Train {
 	c := Train{
 		Kind: kind, QueryMaxLen: 128, PassageMaxLen: 512, MaxLen: 512, GroupSize: 10, ColBERTDim: 768, TrainLabelKey: "label",
 		MaxLabel: 1, Negatives: "all", MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
@@ -124,9 +124,9 @@ func DefaultTrain(kind card.Kind) Train {
 		c.LossType = l[0]
 	}
 	switch kind {
-	case card.ColBERT:
+	case modelcard.ColBERT:
 		c.LR, c.BatchSize = 5e-6, 16
-	case card.Reranker:
+	case modelcard.Reranker:
 		c.LR, c.BatchSize = 5e-5, 8
 	}
 	return c
@@ -197,7 +197,7 @@ func (c Train) Validate() error {
 func (c Train) validateChoices() error {
 	losses, ok := Losses[c.Kind]
 	if !ok {
-		return fmt.Errorf("kind is %q, want one of %v", c.Kind, card.Kinds)
+		return fmt.Errorf("kind is %q, want one of %v", c.Kind, modelcard.Kinds)
 	}
 	for _, k := range []struct {
 		key, value string

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/modelcard"
 )
 
 // valid is a configuration of a kind with what has no default.
-func valid(kind card.Kind) Train {
+func valid(kind modelcard.Kind) Train {
 	c := DefaultTrain(kind)
 	c.Model, c.TrainDataset, c.OutputDir = "m", List{"a.jsonl", "b.jsonl"}, "out"
 	return c
@@ -58,7 +58,7 @@ func TestValidate(t *testing.T) {
 		`use_mrl needs mrl_dims`:          func(c *Train) { c.UseMRL = true },
 		`teacher_embeddings and loss_typ`: func(c *Train) { c.Teacher = "t" },
 	} {
-		c := valid(card.Reranker)
+		c := valid(modelcard.Reranker)
 		set(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
@@ -105,7 +105,7 @@ func TestLists(t *testing.T) {
 		"train_dataset_weights: \"1, 0.5\"\n":          {Weights: Floats{1, 0.5}},
 		"train_dataset: []\ntrain_dataset_weights: []": {},
 	} {
-		c, _, _, err := read(t, card.Embedding, text)
+		c, _, _, err := read(t, modelcard.Embedding, text)
 		if err != nil || !reflect.DeepEqual(c.TrainDataset, want.TrainDataset) || !reflect.DeepEqual(c.MRLDims, want.MRLDims) || !reflect.DeepEqual(c.Weights, want.Weights) {
 			t.Errorf("%q: %v %v %v, %v", text, c.TrainDataset, c.MRLDims, c.Weights, err)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
-	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/modelcard"
 )
 
 // foreign is a key of RAG-Retrieval's files and command lines that Train does not have.
@@ -147,7 +147,7 @@ func lineOf(n ast.Node) int {
 
 // translate replaces RAG-Retrieval's keys in a file's tree by those of Train, and takes out those without a meaning here
 // and those without a value.
-func translate(path string, keys *ast.MappingNode, kind card.Kind) (left []string, err error) {
+func translate(path string, keys *ast.MappingNode, kind modelcard.Kind) (left []string, err error) {
 	var kept []*ast.MappingValueNode
 	seen, own := map[string]bool{}, ownKeys()
 	for _, pair := range keys.Values {
@@ -269,12 +269,12 @@ func firstLine(s string) string {
 }
 
 // ReadKind reads a file's key "kind".
-func ReadKind(path string) (card.Kind, error) {
+func ReadKind(path string) (modelcard.Kind, error) {
 	keys, err := parse(path)
 	if err != nil {
 		return "", err
 	}
-	kind := card.Kind("")
+	kind := modelcard.Kind("")
 	if keys != nil {
 		for _, pair := range keys.Values {
 			if at := pair.Key.GetToken(); at.Value == "kind" {
@@ -285,7 +285,7 @@ func ReadKind(path string) (card.Kind, error) {
 		}
 	}
 	if _, ok := Losses[kind]; !ok {
-		return "", fmt.Errorf("%s: kind is %q, want one of %v; or name the kind on the command line", path, kind, card.Kinds)
+		return "", fmt.Errorf("%s: kind is %q, want one of %v; or name the kind on the command line", path, kind, modelcard.Kinds)
 	}
 	return kind, nil
 }

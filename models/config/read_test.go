@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/modelcard"
 )
 
 // read reads a YAML text over a kind's defaults.
-func read(t *testing.T, kind card.Kind, text string) (c Train, left []string, path string, err error) {
+func read(t *testing.T, kind modelcard.Kind, text string) (c Train, left []string, path string, err error) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "run.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -24,7 +24,7 @@ func read(t *testing.T, kind card.Kind, text string) (c Train, left []string, pa
 
 // Keys without a meaning here are left out whole, whatever their value looks like, and the others keep theirs.
 func TestReadLeavesOut(t *testing.T) {
-	c, left, _, err := read(t, card.Embedding, `
+	c, left, _, err := read(t, modelcard.Embedding, `
 train_dataset: a.jsonl
 log_with:
   - wandb
@@ -51,7 +51,7 @@ mixed_precision:
 
 // RAG-Retrieval's names of keys, lists in both styles, and anchors.
 func TestReadRenames(t *testing.T) {
-	c, left, _, err := read(t, card.Embedding, `
+	c, left, _, err := read(t, modelcard.Embedding, `
 train_type: distill
 dataset: [a.jsonl, &b b.jsonl]
 val_dataset:
@@ -65,7 +65,7 @@ seed: 7
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := DefaultTrain(card.Embedding)
+	want := DefaultTrain(modelcard.Embedding)
 	want.LossType, want.Teacher, want.TeacherDim, want.MRLDims = "stella", "../t.mmap", 3584, Ints{256, 512}
 	want.TrainDataset, want.ValDataset, want.SaveOnEpochEnd, want.Seed = List{"a.jsonl", "b.jsonl"}, List{"b.jsonl"}, 1, 7
 	if !reflect.DeepEqual(c, want) || left != nil {
@@ -98,13 +98,13 @@ func TestReadErrors(t *testing.T) {
 		"lr: \"1\n":                                 `:1: `,
 		"mrl_dims: \"8,x\"\n":                       `:1: `,
 	} {
-		_, _, path, err := read(t, card.Embedding, text)
+		_, _, path, err := read(t, modelcard.Embedding, text)
 		if err == nil || !strings.HasPrefix(err.Error(), path+want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
 	for _, text := range []string{"", "# nothing\n", "---\n"} {
-		if c, _, _, err := read(t, card.ColBERT, text); err != nil || !reflect.DeepEqual(c, DefaultTrain(card.ColBERT)) {
+		if c, _, _, err := read(t, modelcard.ColBERT, text); err != nil || !reflect.DeepEqual(c, DefaultTrain(modelcard.ColBERT)) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -112,14 +112,14 @@ func TestReadErrors(t *testing.T) {
 
 // A key of another kind that would change something there is named and changes nothing; the whole configuration of a run reads back silently.
 func TestReadOtherKinds(t *testing.T) {
-	c, left, _, err := read(t, card.Embedding, "shuffle_rate: 0.5\nmax_len: 64\nmin_label: 0\n")
+	c, left, _, err := read(t, modelcard.Embedding, "shuffle_rate: 0.5\nmax_len: 64\nmin_label: 0\n")
 	if err != nil || !reflect.DeepEqual(left, []string{"max_len: it is for reranker", "shuffle_rate: it is for reranker"}) {
 		t.Errorf("%q, %v", left, err)
 	}
-	if !reflect.DeepEqual(c, DefaultTrain(card.Embedding)) {
+	if !reflect.DeepEqual(c, DefaultTrain(modelcard.Embedding)) {
 		t.Errorf("what was said to be left out stayed: %+v", c)
 	}
-	for _, kind := range card.Kinds {
+	for _, kind := range modelcard.Kinds {
 		c := DefaultTrain(kind)
 		c.TrainDataset = List{"a"}
 		b, err := c.YAML()
@@ -140,9 +140,9 @@ func TestReadKind(t *testing.T) {
 		"lr: 1\n": `: kind is "", want one of`, "": `: kind is "", want one of`, "\nkind: [a]\n": `:2: kind: found "[a]", want a text`,
 		"kind: [a\n": `:1: `, "- a\n": `:1: want keys with values`,
 	} {
-		_, _, path, readErr := read(t, card.Reranker, text)
+		_, _, path, readErr := read(t, modelcard.Reranker, text)
 		kind, err := ReadKind(path)
-		if want == "" && (err != nil || kind != card.Reranker || readErr != nil) || want != "" && (err == nil || !strings.HasPrefix(err.Error(), path+want)) {
+		if want == "" && (err != nil || kind != modelcard.Reranker || readErr != nil) || want != "" && (err == nil || !strings.HasPrefix(err.Error(), path+want)) {
 			t.Errorf("%q: %q, %v, %v; want %s", text, kind, err, readErr, want)
 		}
 	}

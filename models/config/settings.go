@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/modelcard"
 )
 
 // Setting is one key with its value, for showing.
@@ -27,7 +27,7 @@ func (c Train) Settings() []Setting {
 }
 
 // HasKind says whether a field of Train is a key of that kind.
-func HasKind(field reflect.StructField, k card.Kind) bool {
+func HasKind(field reflect.StructField, k modelcard.Kind) bool {
 	kinds := field.Tag.Get("kinds")
 	return kinds == "" || slices.Contains(strings.Fields(kinds), string(k))
 }

@@ -13,10 +13,10 @@ import (
 type Batching struct {
 	BatchSize    int // examples of a micro-batch
 	Accumulation int // micro-batches of a step
-	// Least is how many examples the last micro-batch of an epoch needs to teach anything; a smaller one is left out.
-	Least   int
-	Shuffle bool
-	Seed    uint64
+	// MinBatch is how many examples the last micro-batch of an epoch needs to teach anything; a smaller one is left out.
+	MinBatch int
+	Shuffle  bool
+	Seed     uint64
 	// ShuffleRate is the chance that a long passage's own text is shuffled.
 	ShuffleRate float64
 }
@@ -30,7 +30,7 @@ func (b Batching) StepsPerEpoch(examples int) int {
 
 func (b Batching) microBatches(examples int) int {
 	n := examples / b.BatchSize
-	if rest := examples % b.BatchSize; rest > 0 && (rest >= b.Least || n == 0) {
+	if rest := examples % b.BatchSize; rest > 0 && (rest >= b.MinBatch || n == 0) {
 		n++
 	}
 	return n

@@ -89,13 +89,13 @@ func TestSourceIsAFunctionOfTheStep(t *testing.T) {
 }
 
 func TestLastMicroBatch(t *testing.T) {
-	b := Batching{BatchSize: 4, Accumulation: 1, Least: 2}
+	b := Batching{BatchSize: 4, Accumulation: 1, MinBatch: 2}
 	for examples, want := range map[int]int{8: 2, 9: 2, 10: 3, 3: 1} {
 		if got := b.StepsPerEpoch(examples); got != want {
 			t.Errorf("%d examples: %d steps, want %d", examples, got, want)
 		}
 	}
-	b.Least = 1
+	b.MinBatch = 1
 	if got := b.StepsPerEpoch(9); got != 3 {
 		t.Errorf("a batch of one: %d steps, want 3", got)
 	}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 )
 
@@ -50,11 +50,11 @@ func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 	} else if own > 0 {
 		c.MaxSeqLength = min(maxLength, own)
 	}
-	if kind, err := card.Detect(dir); err != nil || kind != card.Embedding {
+	if kind, err := modelcard.Detect(dir); err != nil || kind != modelcard.Embedding {
 		return c, err // the modules of another kind say nothing of this one
 	}
 	var err error
-	if c.Formats, err = card.Formats(dir, card.Embedding); err != nil {
+	if c.Formats, err = modelcard.Formats(dir, modelcard.Embedding); err != nil {
 		return c, err
 	}
 	modules, err := hf.Modules(dir)

@@ -9,9 +9,9 @@ import (
 	"testing"
 
 	"rag-retrieval-go/internal/safetensors"
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
@@ -87,7 +87,7 @@ func (f fixture) batch(m *Model, groups int, queries ...int) *ortrain.Batch {
 
 // task is the fine-tuning of m with in-batch negatives.
 func (f fixture) task(m *Model, groups int) *Task {
-	c := config.DefaultTrain(card.Embedding)
+	c := config.DefaultTrain(modelcard.Embedding)
 	c.Temperature, c.AttentionGroups = f.Temperature, groups
 	return &Task{m: m, c: c}
 }

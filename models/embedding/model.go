@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
@@ -24,7 +24,7 @@ type Model struct {
 
 // Open reads a model folder.
 func Open(dir string) (*Model, error) {
-	if err := card.Check(dir, card.Embedding); err != nil {
+	if err := modelcard.Check(dir, modelcard.Embedding); err != nil {
 		return nil, err
 	}
 	m, err := OpenBase(dir)

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -81,7 +81,7 @@ func TestPackedPaddedAndSavedAgree(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "saved")
 			parameters, err := tr.Parameters()
 			check(t, err)
-			check(t, m.Save(dir, card.Card{Version: "test"}, tr.Layout(), parameters))
+			check(t, m.Save(dir, modelcard.Card{Version: "test"}, tr.Layout(), parameters))
 			saved, err := Open(dir)
 			check(t, err)
 			defer saved.Close()
@@ -118,8 +118,8 @@ func TestPackedPaddedAndSavedAgree(t *testing.T) {
 			if math.Abs(norm-1) > 1e-5 {
 				t.Errorf("a vector of length %g", math.Sqrt(norm))
 			}
-			c, ok, err := card.Read(dir)
-			if err != nil || !ok || c.Kind != card.Embedding || c.Pooling != string(pooling) {
+			c, ok, err := modelcard.Read(dir)
+			if err != nil || !ok || c.Kind != modelcard.Embedding || c.Pooling != string(pooling) {
 				t.Errorf("card %+v, %v, %v", c, ok, err)
 			}
 		})
@@ -134,7 +134,7 @@ func TestSaveKeepsEveryTensor(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "saved")
 	parameters, err := tr.Parameters()
 	check(t, err)
-	check(t, m.Save(dir, card.Card{}, tr.Layout(), parameters))
+	check(t, m.Save(dir, modelcard.Card{}, tr.Layout(), parameters))
 	a, err := os.ReadFile(filepath.Join(f.dir, hf.SafetensorsFile))
 	check(t, err)
 	b, err := os.ReadFile(filepath.Join(dir, hf.SafetensorsFile))

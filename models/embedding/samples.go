@@ -36,7 +36,7 @@ func (e Scorer) biEncoder() scoring.BiEncoder[[]float32] {
 			}
 			return e.Encoder.m.rows(x, e.PassageMaxLen, e.Encoder.windows)
 		},
-		Forward: e.Encoder.forward, Compare: Cosines, Block: scoring.VectorBlock,
+		Forward: e.Encoder.forward, Similarity: Cosines, Block: scoring.VectorBlock,
 	}
 }
 

@@ -5,17 +5,17 @@ import (
 	"os"
 	"path/filepath"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
-	"rag-retrieval-go/models/saving"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/modelfolder"
 	"rag-retrieval-go/ortrain/flat"
 )
 
 // Save writes the model with these parameters as a folder that sentence-transformers and transformers load, with
 // model.onnx for other runtimes beside it. dir appears whole or not at all.
-func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
-	c.Kind, c.Pooling, c.Normalize = card.Embedding, string(m.Config.Pooling), m.Config.Normalize
-	return saving.Model{
+func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	c.Kind, c.Pooling, c.Normalize = modelcard.Embedding, string(m.Config.Pooling), m.Config.Normalize
+	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Config.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
 		Write: func(tmp string) error {
 			if err := m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters); err != nil {

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"slices"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/contrast"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -104,8 +104,8 @@ func (t *Task) Check(d *data.Dataset) error {
 	return t.teacher.check(d)
 }
 
-// Least is two for losses that compare the examples of a batch.
-func (t *Task) Least() int {
+// MinBatch is two for losses that compare the examples of a batch.
+func (t *Task) MinBatch() int {
 	if t.c.LossType == "cosine" || t.c.LossType == "infonce" && t.c.NegNums > 0 {
 		return 1
 	}
@@ -137,7 +137,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))
 			return t.m.Config.pool(g, w, hidden, pooling)
 		},
-		Compare: func(g *onnx.Graph, v *onnx.Value) *onnx.Value {
+		Loss: func(g *onnx.Graph, v *onnx.Value) *onnx.Value {
 			if t.c.LossType == "stella" {
 				if !t.m.Config.Normalize {
 					v = normalized(g, v)
@@ -309,7 +309,7 @@ func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
 }
 
 // Save writes the model as a folder that sentence-transformers loads.
-func (t *Task) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+func (t *Task) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Loss, c.QueryMaxLen, c.PassageMaxLen, c.Temperature = t.c.LossType, t.c.QueryMaxLen, t.c.PassageMaxLen, t.c.Temperature
 	return t.m.Save(dir, c, l, parameters)
 }

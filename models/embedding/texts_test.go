@@ -7,11 +7,11 @@ import (
 	"slices"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/encoder/encodertest"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/runtime"
@@ -42,7 +42,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		{"x {} y", "{} z", []string{"z z a b y", "x b y", "c z", "c d z", long + " z", "e z"}, [2]string{"", "z"}},
 		{"{}", "{}", []string{"z z a b", "b", "c", "c d", long, "e"}, [2]string{"", ""}},
 	} {
-		cfg := config.DefaultTrain(card.Embedding)
+		cfg := config.DefaultTrain(modelcard.Embedding)
 		cfg.Model, cfg.QueryMaxLen, cfg.PassageMaxLen, cfg.NegNums, cfg.QueryFormat, cfg.DocumentFormat = dir, 9, 10, 1, c.query, c.document
 		task, err := NewTask(cfg)
 		check(t, err)

@@ -74,7 +74,7 @@ func fixtureLoss(c encoder.Config, s encoder.Shape) artifact.Model {
 			x, _ := c.BuildPacked(g, w, s, drop, nil)
 			return x
 		},
-		Compare: func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+		Loss: func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 			by := g.Input("factors", onnx.Float32, onnx.N(encoder.TokensDim), onnx.D(c.HiddenSize))
 			return g.ReduceSum(g.Mul(x, by), false)
 		},

@@ -34,7 +34,7 @@ type Config struct {
 	InitializerRange  float64  `json:"initializer_range"`
 	Blocks            Blocks   `json:"-"`
 	// FusedAttention computes attention on CUDA by a kernel that never holds all probabilities. It drops none, and attends
-	// to all of a row: AttentionDropout is to be 0, and no token Unseen.
+	// to all of a row: AttentionDropout is to be 0, and no token Unattended.
 	FusedAttention bool `json:"-"`
 }
 

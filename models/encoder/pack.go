@@ -10,8 +10,8 @@ import (
 type Row struct {
 	IDs   []int64
 	Types []int64 // nil: all zero
-	// Unseen is how many tokens at the end no token attends to: ColBERT's query expansion.
-	Unseen int
+	// Unattended is how many tokens at the end no token attends to: ColBERT's query expansion.
+	Unattended int
 }
 
 // Pack lays rows out for a graph made by NewPackedLayout with the same number of groups: their tokens end to end in
@@ -124,7 +124,7 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 				}
 				t := starts[i] + int64(j)
 				tokens[at] = t
-				if j >= len(rows[i].IDs)-rows[i].Unseen {
+				if j >= len(rows[i].IDs)-rows[i].Unattended {
 					bias[at] = PaddingBias
 				}
 				cell[t] = before/heads + int64(r*length)

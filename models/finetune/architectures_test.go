@@ -8,21 +8,21 @@ import (
 	"testing"
 
 	"rag-retrieval-go/internal/jsonl"
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
 // architectureFolders are small models of the architectures that have no fixture of every loss.
 var architectureFolders = []struct {
 	name  string
-	kinds []card.Kind
+	kinds []modelcard.Kind
 }{
-	{"modernbert", []card.Kind{card.Embedding, card.ColBERT, card.Reranker}}, {"modernbert-bias", []card.Kind{card.Embedding, card.ColBERT}},
-	{"modernbert-reranker-mean", []card.Kind{card.Reranker}},
-	{"qwen3", []card.Kind{card.Embedding, card.ColBERT, card.Reranker}}, {"qwen3-options", []card.Kind{card.Embedding, card.ColBERT}},
-	{"qwen3-reranker", []card.Kind{card.Reranker}},
+	{"modernbert", []modelcard.Kind{modelcard.Embedding, modelcard.ColBERT, modelcard.Reranker}}, {"modernbert-bias", []modelcard.Kind{modelcard.Embedding, modelcard.ColBERT}},
+	{"modernbert-reranker-mean", []modelcard.Kind{modelcard.Reranker}},
+	{"qwen3", []modelcard.Kind{modelcard.Embedding, modelcard.ColBERT, modelcard.Reranker}}, {"qwen3-options", []modelcard.Kind{modelcard.Embedding, modelcard.ColBERT}},
+	{"qwen3-reranker", []modelcard.Kind{modelcard.Reranker}},
 }
 
 // Every architecture trains as a model of each kind: whole batches, chunks and recomputed layers have the
@@ -38,7 +38,7 @@ func TestArchitecturesTrain(t *testing.T) {
 				f := fixture{name: folder.name, cfg: config.DefaultTrain(kind), rows: rows, losses: make([]float64, 12)}
 				f.cfg.Model = filepath.Join("../encoder/testdata", folder.name)
 				f.cfg.QueryMaxLen, f.cfg.PassageMaxLen, f.cfg.ColBERTDim, f.cfg.LR, f.cfg.Dropout = 10, 10, 8, 3e-3, 0
-				if kind == card.Reranker {
+				if kind == modelcard.Reranker {
 					f.cfg.MaxLen, f.cfg.LossType = 20, "listwise_ce"
 				}
 				task, tr := f.trainer(t, variant{groups: 1, precision: "no"})
@@ -71,7 +71,7 @@ func TestArchitecturesTrain(t *testing.T) {
 				parameters, err := tr.Parameters()
 				check(t, err)
 				dir := filepath.Join(t.TempDir(), "model")
-				check(t, task.Save(dir, card.Card{}, tr.Layout(), parameters))
+				check(t, task.Save(dir, modelcard.Card{}, tr.Layout(), parameters))
 				for i, scores := range score(t, kind, dir, runtime.Options{Threads: 1}) {
 					for j, x := range scores {
 						if d := math.Abs(float64(got[i][j] - x)); !(d <= 1e-5) {

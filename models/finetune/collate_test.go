@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/ortrain"
 )
 
@@ -41,7 +41,7 @@ func TestCollateRunsAlone(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "rows.jsonl")
 	check(t, os.WriteFile(path, []byte(rows.String()), 0o600))
-	cfg := config.DefaultTrain(card.Embedding)
+	cfg := config.DefaultTrain(modelcard.Embedding)
 	cfg.Model, cfg.TrainDataset, cfg.ValDataset = "../embedding/testdata/tiny", config.List{path}, config.List{path}
 	cfg.OutputDir, cfg.QueryMaxLen, cfg.PassageMaxLen = filepath.Join(t.TempDir(), "out"), 10, 10
 	cfg.BatchSize, cfg.EvalSteps, cfg.MaxSteps, cfg.Threads = 4, 1, 6, 1

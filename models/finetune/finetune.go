@@ -18,11 +18,11 @@ import (
 
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/filelock"
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
-	"rag-retrieval-go/models/refs"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -40,15 +40,15 @@ type Task interface {
 	Fill(l *flat.Layout, parameters []float32) error
 	// Examples says how many training examples a row makes, or what is wrong with it.
 	Examples(r data.Row) (int, error)
-	// Least is how many examples a batch needs.
-	Least() int
+	// MinBatch is how many examples a batch needs.
+	MinBatch() int
 	// Collate makes the micro-batches of a batch of examples, one unless chunk_tokens can split it without loss. It is
 	// called by one goroutine at a time, which is not always the same one.
 	Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error)
 	// Score scores each sample's candidates with the parameters that the trainer has now.
 	Score(ctx context.Context, t *ortrain.Trainer, samples []mteb.Sample) ([][]float32, error)
 	// Save writes the model with these parameters as a folder; the card's fields of the run are filled in.
-	Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error
+	Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error
 	Close() error
 }
 
@@ -73,7 +73,7 @@ type Run struct {
 	Trainer *ortrain.Trainer
 	Steps   int // of the whole run
 	Set     *artifact.Set
-	Said    []string // what of the configuration does not hold here, and why
+	Notes   []string // what of the configuration does not hold here, and why
 
 	device     *runtime.Device // nil where the host computes
 	task       Task
@@ -111,12 +111,12 @@ func prepare(ctx context.Context, c config.Train, open NewTask, version string, 
 }
 
 func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error) {
-	if r.Said, err = r.Config.Resolve(); err != nil {
+	if r.Notes, err = r.Config.Resolve(); err != nil {
 		return err
 	}
 	c := r.Config
 	base := c
-	if base.Model, err = refs.Model(ctx, c.Model); err != nil {
+	if base.Model, err = resolve.Model(ctx, c.Model); err != nil {
 		return err
 	}
 	if r.task, err = open(base); err != nil {
@@ -179,7 +179,7 @@ func (r *Run) openRows(ctx context.Context, from config.List, o data.Options) (*
 	paths := make([]string, len(from))
 	for i, ref := range from {
 		var err error
-		if paths[i], err = refs.Data(ctx, ref); err != nil {
+		if paths[i], err = resolve.Data(ctx, ref); err != nil {
 			return nil, err
 		}
 	}
@@ -193,20 +193,20 @@ func (r *Run) openData(ctx context.Context) (err error) {
 		return err
 	}
 	b := data.Batching{
-		BatchSize: c.BatchSize, Accumulation: c.GradientAccumulationSteps, Least: r.task.Least(),
+		BatchSize: c.BatchSize, Accumulation: c.GradientAccumulationSteps, MinBatch: r.task.MinBatch(),
 		Shuffle: c.Shuffle, Seed: c.Seed, ShuffleRate: c.ShuffleRate,
 	}
-	if c.BatchSize < b.Least {
-		return fmt.Errorf("batch_size is %d, want at least %d: loss_type %s compares the examples of a batch", c.BatchSize, b.Least, c.LossType)
+	if c.BatchSize < b.MinBatch {
+		return fmt.Errorf("batch_size is %d, want at least %d: loss_type %s compares the examples of a batch", c.BatchSize, b.MinBatch, c.LossType)
 	}
-	if n := r.Data.EpochLen(); n < b.Least {
-		return fmt.Errorf("an epoch of %s has one example, want at least %d: loss_type %s compares the examples of a batch", r.Data.Name(), b.Least, c.LossType)
+	if n := r.Data.EpochLen(); n < b.MinBatch {
+		return fmt.Errorf("an epoch of %s has one example, want at least %d: loss_type %s compares the examples of a batch", r.Data.Name(), b.MinBatch, c.LossType)
 	}
 	first, err := r.Data.Example(0)
 	if err != nil {
 		return err
 	}
-	r.Said = append(r.Said, unread(c, first.Row)...)
+	r.Notes = append(r.Notes, unread(c, first.Row)...)
 	if t, ok := r.task.(Checker); ok {
 		if err := t.Check(r.Data); err != nil {
 			return err
@@ -367,12 +367,12 @@ func (r *Run) Train(ctx context.Context, tell func(Validation) error, hooks ...o
 
 // saveModel writes the model as it is; before and now are its validations, if there are any.
 func (r *Run) saveModel(before, now *Validation) error {
-	c := card.Card{
+	c := modelcard.Card{
 		BaseModel: r.Config.Model, Steps: r.Trainer.StepsDone(), Version: r.version,
 		Data: r.Config.TrainDataset, Examples: r.Data.Len(), BatchSize: r.Config.BatchSize, LR: r.Config.LR,
 	}
 	if before != nil && now != nil {
-		c.Validation = &card.Validation{
+		c.Validation = &modelcard.Validation{
 			Data: r.Config.ValDataset, Queries: len(r.validation.samples),
 			MAPBefore: before.MAP, MRRBefore: before.MRR, MAP: now.MAP, MRR: now.MRR,
 		}

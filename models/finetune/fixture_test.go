@@ -11,13 +11,13 @@ import (
 	"testing"
 
 	"rag-retrieval-go/internal/safetensors"
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -27,8 +27,8 @@ import (
 	"rag-retrieval-go/ortrain/runtime/runtimetest"
 )
 
-var newTask = map[card.Kind]finetune.NewTask{
-	card.Embedding: embedding.NewTask, card.ColBERT: colbert.NewTask, card.Reranker: reranker.NewTask,
+var newTask = map[modelcard.Kind]finetune.NewTask{
+	modelcard.Embedding: embedding.NewTask, modelcard.ColBERT: colbert.NewTask, modelcard.Reranker: reranker.NewTask,
 }
 
 // fixture is what scripts/fixtures/make_losses.py wrote with PyTorch: the same rows through the same settings.
@@ -65,7 +65,7 @@ func fixtures(t *testing.T) []fixture {
 			Losses []float64
 		}
 		check(t, json.Unmarshal(b, &x))
-		var kind struct{ Kind card.Kind }
+		var kind struct{ Kind modelcard.Kind }
 		check(t, json.Unmarshal(x.Config, &kind))
 		f := fixture{
 			name: strings.TrimSuffix(filepath.Base(path), ".json"), cfg: config.DefaultTrain(kind.Kind),

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/finetune"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/ortrain"
 )
 
@@ -83,7 +83,7 @@ func evalLossOf(t *testing.T, tr *ortrain.Trainer, b *ortrain.Batch) float64 {
 }
 
 // prepare opens a run on rows, which the test's end closes; its error is what is wrong with them.
-func prepare(t *testing.T, kind card.Kind, model, rows string, set func(c *config.Train)) (*finetune.Run, error) {
+func prepare(t *testing.T, kind modelcard.Kind, model, rows string, set func(c *config.Train)) (*finetune.Run, error) {
 	t.Helper()
 	r, err := openRun(t, kind, model, rows, set)
 	if err == nil {
@@ -92,7 +92,7 @@ func prepare(t *testing.T, kind card.Kind, model, rows string, set func(c *confi
 	return r, err
 }
 
-func openRun(t *testing.T, kind card.Kind, model, rows string, set func(c *config.Train)) (*finetune.Run, error) {
+func openRun(t *testing.T, kind modelcard.Kind, model, rows string, set func(c *config.Train)) (*finetune.Run, error) {
 	t.Helper()
 	t.Setenv("RAG_RETRIEVAL_HOME", t.TempDir())
 	path := filepath.Join(t.TempDir(), "rows.jsonl")
@@ -110,19 +110,19 @@ func TestNothingToTellApart(t *testing.T) {
 	scored := `{"query":"a","pos":["b"],"scores":[1]}` + "\n" + `{"query":"c","pos":["d"],"scores":[0]}` + "\n"
 	for _, c := range []struct {
 		name, model, rows, want string
-		kind                    card.Kind
+		kind                    modelcard.Kind
 		set                     func(c *config.Train)
 	}{
-		{"infonce, a batch of one", "bert", pair, "batch_size is 1, want at least 2: loss_type infonce", card.Embedding, func(c *config.Train) { c.BatchSize = 1 }},
-		{"contrastive, a batch of one", "bert", pair, "batch_size is 1, want at least 2: loss_type contrastive", card.ColBERT, func(c *config.Train) { c.BatchSize = 1 }},
-		{"pair_kl, a batch of one", "bert", scored, "batch_size is 1, want at least 2: loss_type pair_kl", card.Embedding, func(c *config.Train) { c.BatchSize, c.LossType = 1, "pair_kl" }},
-		{"cosent, a batch of one", "bert", scored, "batch_size is 1, want at least 2: loss_type cosent", card.Embedding, func(c *config.Train) { c.BatchSize, c.LossType = 1, "cosent" }},
-		{"an epoch of one", "bert", pair, "has one example, want at least 2", card.Embedding, func(c *config.Train) { c.Weights = config.Floats{0.5} }},
-		{"an epoch of none", "bert", pair, "the weight 0.1 leaves none of its 2 examples", card.Embedding, func(c *config.Train) { c.Weights = config.Floats{0.1} }},
-		{"kl, equal passages", "bert", `{"query":"a","pos":["b","b"],"scores":[1,0]}`, "rows.jsonl:1: its passages are all equal", card.ColBERT, func(c *config.Train) { c.LossType = "kl" }},
-		{"listwise_ce, a group of one", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1}]}`, "rows.jsonl:1: it has one passage", card.Reranker, func(c *config.Train) { c.LossType = "listwise_ce" }},
-		{"pairwise_ranknet, equal labels", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1},{"content":"c","label":1}]}`, "rows.jsonl:1: its labels are all 1", card.Reranker, func(c *config.Train) { c.LossType = "pairwise_ranknet" }},
-		{"pairwise_ranknet, equal passages", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1},{"content":"b","label":0}]}`, "rows.jsonl:1: its passages are all equal", card.Reranker, func(c *config.Train) { c.LossType = "pairwise_ranknet" }},
+		{"infonce, a batch of one", "bert", pair, "batch_size is 1, want at least 2: loss_type infonce", modelcard.Embedding, func(c *config.Train) { c.BatchSize = 1 }},
+		{"contrastive, a batch of one", "bert", pair, "batch_size is 1, want at least 2: loss_type contrastive", modelcard.ColBERT, func(c *config.Train) { c.BatchSize = 1 }},
+		{"pair_kl, a batch of one", "bert", scored, "batch_size is 1, want at least 2: loss_type pair_kl", modelcard.Embedding, func(c *config.Train) { c.BatchSize, c.LossType = 1, "pair_kl" }},
+		{"cosent, a batch of one", "bert", scored, "batch_size is 1, want at least 2: loss_type cosent", modelcard.Embedding, func(c *config.Train) { c.BatchSize, c.LossType = 1, "cosent" }},
+		{"an epoch of one", "bert", pair, "has one example, want at least 2", modelcard.Embedding, func(c *config.Train) { c.Weights = config.Floats{0.5} }},
+		{"an epoch of none", "bert", pair, "the weight 0.1 leaves none of its 2 examples", modelcard.Embedding, func(c *config.Train) { c.Weights = config.Floats{0.1} }},
+		{"kl, equal passages", "bert", `{"query":"a","pos":["b","b"],"scores":[1,0]}`, "rows.jsonl:1: its passages are all equal", modelcard.ColBERT, func(c *config.Train) { c.LossType = "kl" }},
+		{"listwise_ce, a group of one", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1}]}`, "rows.jsonl:1: it has one passage", modelcard.Reranker, func(c *config.Train) { c.LossType = "listwise_ce" }},
+		{"pairwise_ranknet, equal labels", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1},{"content":"c","label":1}]}`, "rows.jsonl:1: its labels are all 1", modelcard.Reranker, func(c *config.Train) { c.LossType = "pairwise_ranknet" }},
+		{"pairwise_ranknet, equal passages", "bert-reranker", `{"query":"a","hits":[{"content":"b","label":1},{"content":"b","label":0}]}`, "rows.jsonl:1: its passages are all equal", modelcard.Reranker, func(c *config.Train) { c.LossType = "pairwise_ranknet" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := prepare(t, c.kind, c.model, c.rows, c.set); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -147,7 +147,7 @@ func TestDatasetTypes(t *testing.T) {
 		{grouped, "but train_dataset_type is pointwise: want grouped", func(c *config.Train) { c.TrainDatasetType, c.LossType = "pointwise", "listwise_ce" }},
 		{labeled, "", func(c *config.Train) { c.ValDatasetType, c.ValDataset = "pointwise", c.TrainDataset }},
 	} {
-		_, err := prepare(t, card.Reranker, "bert-reranker", c.rows, c.set)
+		_, err := prepare(t, modelcard.Reranker, "bert-reranker", c.rows, c.set)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %s", err, c.want)
 		}
@@ -161,9 +161,9 @@ func TestUnreadIsSaid(t *testing.T) {
 		"loss_type: infonce does not read the scores of the rows; other losses do|neg_nums: with 0 the rows' \"neg\" is not read": func(*config.Train) {},
 		"": func(c *config.Train) { c.LossType = "pair_kl" },
 	} {
-		r, err := prepare(t, card.Embedding, "bert", scored, set)
+		r, err := prepare(t, modelcard.Embedding, "bert", scored, set)
 		check(t, err)
-		if got := strings.Join(r.Said, "|"); got != want {
+		if got := strings.Join(r.Notes, "|"); got != want {
 			t.Errorf("said %q, want %q", got, want)
 		}
 	}
@@ -180,10 +180,10 @@ func TestTeacherAndRows(t *testing.T) {
 		check(t, os.WriteFile(c.ValDataset[0], []byte(`{"query":"a","pos":"b","neg":"c"}`), 0o600))
 	}
 	two := `{"query":"a"}` + "\n" + `{"text":"b"}` + "\n"
-	if _, err := prepare(t, card.Embedding, "bert-dense", two, set); err == nil || !strings.Contains(err.Error(), "t.f32 has 3 vectors of teacher_embedding_dim 20, but ") || !strings.Contains(err.Error(), "rows.jsonl has 2 rows") {
+	if _, err := prepare(t, modelcard.Embedding, "bert-dense", two, set); err == nil || !strings.Contains(err.Error(), "t.f32 has 3 vectors of teacher_embedding_dim 20, but ") || !strings.Contains(err.Error(), "rows.jsonl has 2 rows") {
 		t.Errorf("%v", err)
 	}
-	r, err := prepare(t, card.Embedding, "bert-dense", two+`{"text":"c"}`, set)
+	r, err := prepare(t, modelcard.Embedding, "bert-dense", two+`{"text":"c"}`, set)
 	check(t, err)
 	check(t, r.Start(func(err error) { t.Error(err) }))
 	var told []finetune.Validation
@@ -201,7 +201,7 @@ func TestIndexKnowsTheGroups(t *testing.T) {
 		size, groups int
 		rows, wrong  string
 	}{{2, 2, "", ""}, {3, 1, "", ""}, {2, 2, "grouped", ""}, {2, 2, "pointwise", "train_dataset_type is pointwise"}} {
-		r, err := openRun(t, card.Reranker, "bert-reranker", "", func(x *config.Train) {
+		r, err := openRun(t, modelcard.Reranker, "bert-reranker", "", func(x *config.Train) {
 			t.Setenv("RAG_RETRIEVAL_HOME", home)
 			x.LossType, x.GroupSize, x.TrainDataset, x.TrainDatasetType = "listwise_ce", c.size, config.List{path}, c.rows
 		})
@@ -233,7 +233,7 @@ func TestGroupsResume(t *testing.T) {
 	check(t, os.WriteFile(path, []byte(rows.String()), 0o600))
 	run := func(out string, cancelAt int, resume bool) []float32 {
 		t.Helper()
-		r, err := openRun(t, card.Reranker, "bert-reranker", "", func(c *config.Train) {
+		r, err := openRun(t, modelcard.Reranker, "bert-reranker", "", func(c *config.Train) {
 			c.LossType, c.GroupSize, c.ShuffleRate, c.Epochs, c.OutputDir, c.TrainDataset = "listwise_ce", 2, 0.5, 2, out, config.List{path}
 		})
 		check(t, err)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
@@ -116,7 +116,7 @@ func checkPlacement(t *testing.T, nodes []ran, least int) {
 // TestScoringPlacement is TestPlacement for what scores.
 func TestScoringPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
-	for kind, folder := range map[card.Kind]string{card.Embedding: "testdata/bert-dense", card.ColBERT: "testdata/bert", card.Reranker: "testdata/bert-reranker"} {
+	for kind, folder := range map[modelcard.Kind]string{modelcard.Embedding: "testdata/bert-dense", modelcard.ColBERT: "testdata/bert", modelcard.Reranker: "testdata/bert-reranker"} {
 		t.Run(string(kind), func(t *testing.T) {
 			prefix := filepath.Join(t.TempDir(), "profile")
 			score(t, kind, folder, runtime.Options{Provider: runtime.CUDA, Profile: prefix})

@@ -4,13 +4,13 @@ import (
 	"slices"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/modelcard"
 )
 
 // What changes the training is named; where the run logs and what is for other kinds may differ.
 func TestDifferences(t *testing.T) {
-	saved := config.DefaultTrain(card.Reranker)
+	saved := config.DefaultTrain(modelcard.Reranker)
 	now := saved
 	now.LR, now.Seed = 1e-3, 7
 	now.SaveSteps, now.OutputDir, now.ChunkTokens = 3, "elsewhere", 0

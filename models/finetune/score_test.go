@@ -8,9 +8,9 @@ import (
 	"slices"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
@@ -23,7 +23,7 @@ var scored = []mteb.Sample{
 }
 
 // score scores the samples with a model's folder.
-func score(t *testing.T, kind card.Kind, folder string, session runtime.Options) [][]float32 {
+func score(t *testing.T, kind modelcard.Kind, folder string, session runtime.Options) [][]float32 {
 	t.Helper()
 	s, done := scorer(t, kind, folder, scoring.Options{Options: session})
 	out, err := mteb.ScoreAll(context.Background(), s, scored)
@@ -31,16 +31,16 @@ func score(t *testing.T, kind card.Kind, folder string, session runtime.Options)
 	return out
 }
 
-func scorer(t *testing.T, kind card.Kind, folder string, o scoring.Options) (s mteb.Scorer, done func() error) {
+func scorer(t *testing.T, kind modelcard.Kind, folder string, o scoring.Options) (s mteb.Scorer, done func() error) {
 	t.Helper()
 	switch kind {
-	case card.Embedding:
+	case modelcard.Embedding:
 		m, err := embedding.Open(folder)
 		check(t, err)
 		e, err := embedding.NewEncoder(m, o)
 		check(t, err)
 		return embedding.Scorer{Encoder: e, QueryMaxLen: 10, PassageMaxLen: 10}, e.Close
-	case card.ColBERT:
+	case modelcard.ColBERT:
 		m, err := colbert.Open(folder)
 		check(t, err)
 		s, err := colbert.NewScorer(m, o)
@@ -80,7 +80,7 @@ func TestValidationScoresTheTrainersParameters(t *testing.T) {
 				parameters, err := tr.Parameters()
 				check(t, err)
 				dir := filepath.Join(t.TempDir(), "model")
-				check(t, task.Save(dir, card.Card{}, tr.Layout(), parameters))
+				check(t, task.Save(dir, modelcard.Card{}, tr.Layout(), parameters))
 				want := score(t, f.cfg.Kind, dir, runtime.Options{Threads: 1})
 				moved := 0.0
 				for i := range want {

@@ -296,7 +296,7 @@ func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
 // loss is the mean loss without dropout over the file's rows in order.
 func (v *validator) loss(t *ortrain.Trainer) (float64, error) {
 	sum, rows := 0.0, 0
-	inOrder := data.Batching{BatchSize: v.r.Config.BatchSize, Accumulation: 1, Least: v.r.task.Least()}
+	inOrder := data.Batching{BatchSize: v.r.Config.BatchSize, Accumulation: 1, MinBatch: v.r.task.MinBatch()}
 	source := v.data.Source(inOrder, v.r.collate)
 	for i := range inOrder.StepsPerEpoch(v.data.Len()) {
 		batches, err := source(i)

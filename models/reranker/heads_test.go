@@ -13,11 +13,11 @@ import (
 	"testing"
 
 	"rag-retrieval-go/internal/safetensors"
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/encoder/encodertest"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -155,7 +155,7 @@ func runPadded(t *testing.T, model []byte, pad int64, rows []encoder.Row) []floa
 // fixtureTask trains a model with the fixtures' loss, the sum of C[k]·logit[k].
 func fixtureTask(t *testing.T, m *Model, rows []encoder.Row, groups int) (*Task, *ortrain.Trainer, *ortrain.Batch) {
 	t.Helper()
-	cfg := config.DefaultTrain(card.Reranker)
+	cfg := config.DefaultTrain(modelcard.Reranker)
 	m.Encoder.SetDropout(0)
 	task := &Task{m: m, c: cfg, loss: loss{graph: func(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 		return g.ReduceSum(g.Mul(scores, g.Input("factors", onnx.Float32, onnx.N(pairRows))), false)
@@ -236,8 +236,8 @@ func TestClassifiersAreSavedAndReadBack(t *testing.T) {
 		parameters, err := tr.Parameters()
 		check(t, err)
 		dir := filepath.Join(t.TempDir(), "saved")
-		check(t, task.Save(dir, card.Card{BaseModel: name}, tr.Layout(), parameters))
-		if kind, err := card.Detect(dir); err != nil || kind != card.Reranker {
+		check(t, task.Save(dir, modelcard.Card{BaseModel: name}, tr.Layout(), parameters))
+		if kind, err := modelcard.Detect(dir); err != nil || kind != modelcard.Reranker {
 			t.Errorf("%s: saved as a model of kind %s, %v", name, kind, err)
 		}
 		if got, wanted := tensorNames(t, dir), tensorNames(t, m.Dir); !slices.Equal(got, wanted) {
@@ -387,7 +387,7 @@ func TestLanguageModelFolders(t *testing.T) {
 	buffer := make([]float32, layout.Total)
 	check(t, m.Fill(hf.Buffer{Layout: layout, Data: buffer}))
 	dir := filepath.Join(t.TempDir(), "saved")
-	check(t, m.Save(dir, card.Card{BaseModel: "x"}, layout, buffer))
+	check(t, m.Save(dir, modelcard.Card{BaseModel: "x"}, layout, buffer))
 	saved, err := Open(dir)
 	check(t, err)
 	if saved.Formats != m.Formats || !slices.Equal(saved.head.tokens, m.head.tokens) {

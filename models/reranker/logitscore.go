@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 )
 
@@ -101,7 +101,7 @@ const (
 // prompt where its chat template is that, with the folder's default prompt f.Query as the instruction. Other chat templates
 // are programs, which are not run here.
 func judgePrompt(dir string, f prompt.Formats) (prompt.Formats, error) {
-	c, _, err := card.Read(dir)
+	c, _, err := modelcard.Read(dir)
 	if err != nil || c.QueryFormat != "" || c.DocumentFormat != "" {
 		return f, err
 	}
@@ -110,7 +110,7 @@ func judgePrompt(dir string, f prompt.Formats) (prompt.Formats, error) {
 		return f, err
 	}
 	if !strings.Contains(template, judgeSystem) {
-		return f, fmt.Errorf("%s: the chat template is not Qwen3-Reranker's, and others are not run: write the prompt as query_format and document_format into %s", path, filepath.Join(dir, card.File))
+		return f, fmt.Errorf("%s: the chat template is not Qwen3-Reranker's, and others are not run: write the prompt as query_format and document_format into %s", path, filepath.Join(dir, modelcard.File))
 	}
 	instruction := judgeInstruction
 	if f.Query.Before != "" {

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
@@ -30,7 +30,7 @@ type Model struct {
 
 // Open reads the folder of a reranker.
 func Open(dir string) (*Model, error) {
-	if err := card.Check(dir, card.Reranker); err != nil {
+	if err := modelcard.Check(dir, modelcard.Reranker); err != nil {
 		return nil, withHint(dir, err)
 	}
 	m, err := OpenBase(dir)
@@ -44,7 +44,7 @@ func Open(dir string) (*Model, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	c, ok, err := card.Read(dir)
+	c, ok, err := modelcard.Read(dir)
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -85,8 +85,8 @@ func OpenBase(dir string) (*Model, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: own, head: h}
-	if kind, err := card.Detect(dir); err == nil && kind == card.Reranker { // formats of another kind say nothing of this one
-		if m.Formats, err = card.Formats(dir, card.Reranker); err != nil {
+	if kind, err := modelcard.Detect(dir); err == nil && kind == modelcard.Reranker { // formats of another kind say nothing of this one
+		if m.Formats, err = modelcard.Formats(dir, modelcard.Reranker); err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
 	}

@@ -4,18 +4,18 @@ import (
 	"encoding/json"
 	"path/filepath"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/hf"
-	"rag-retrieval-go/models/saving"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/modelfolder"
 	"rag-retrieval-go/ortrain/flat"
 )
 
 // Save writes the model with these parameters as a folder that transformers' AutoModelForSequenceClassification and
 // sentence-transformers' CrossEncoder load, with model.onnx for other runtimes beside it. dir appears whole or not at
 // all.
-func (m *Model) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
-	c.Kind = card.Reranker
-	return saving.Model{
+func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	c.Kind = modelcard.Reranker
+	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
 		Write: func(tmp string) error {
 			if err := m.writeConfig(tmp); err != nil {

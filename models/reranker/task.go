@@ -6,12 +6,12 @@ import (
 	"os"
 	"slices"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -56,8 +56,8 @@ func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 	return err
 }
 
-// Least is one: no example needs another.
-func (t *Task) Least() int { return 1 }
+// MinBatch is one: no example needs another.
+func (t *Task) MinBatch() int { return 1 }
 
 // Encoder is the model's encoder.
 func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
@@ -82,7 +82,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 			states, l := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.head.pool.wanted(places))
 			return t.m.logits(g, w, l, states, places, drop)
 		},
-		Compare: t.loss.graph,
+		Loss: t.loss.graph,
 	}
 }
 
@@ -229,7 +229,7 @@ func (t *Task) group(e data.Example, epoch int) (texts []string, labels []float6
 // bestFirst brings one passage with the largest label and one with another to the front of an order.
 func bestFirst(order []int, labels []float64) {
 	best := slices.Max(labels)
-	front := func(from int, wanted func(y float64) bool) {
+	moveToFront := func(from int, wanted func(y float64) bool) {
 		for k := from; k < len(order); k++ {
 			if wanted(labels[order[k]]) {
 				order[from], order[k] = order[k], order[from]
@@ -237,8 +237,8 @@ func bestFirst(order []int, labels []float64) {
 			}
 		}
 	}
-	front(0, func(y float64) bool { return y == best })
-	front(1, func(y float64) bool { return y != best })
+	moveToFront(0, func(y float64) bool { return y == best })
+	moveToFront(1, func(y float64) bool { return y != best })
 }
 
 func indices(n int) []int {
@@ -250,7 +250,7 @@ func indices(n int) []int {
 }
 
 // Save writes the model as a folder that transformers loads.
-func (t *Task) Save(dir string, c card.Card, l *flat.Layout, parameters []float32) error {
+func (t *Task) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Loss, c.MaxLen = t.c.LossType, t.c.MaxLen
 	return t.m.Save(dir, c, l, parameters)
 }

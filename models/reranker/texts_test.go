@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/encoder/encodertest"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/mteb"
@@ -45,8 +45,8 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		{`{"kind": "reranker", "query_format": "q {} q"}`, "{}", "e {}", [][2]string{{"z a b", "e c"}, {"b", "e " + long}}},
 		{`{"kind": "reranker"}`, "", "", [][2]string{{"z a b", "c"}, {"b", long}}},
 	} {
-		cfg := config.DefaultTrain(card.Reranker)
-		cfg.Model, cfg.MaxLen = encodertest.Folder(t, "../finetune/testdata/bert-reranker", map[string]string{card.File: c.saved}), 16
+		cfg := config.DefaultTrain(modelcard.Reranker)
+		cfg.Model, cfg.MaxLen = encodertest.Folder(t, "../finetune/testdata/bert-reranker", map[string]string{modelcard.File: c.saved}), 16
 		cfg.QueryFormat, cfg.DocumentFormat = c.query, c.document
 		opened, err := NewTask(cfg)
 		check(t, err)

@@ -41,9 +41,9 @@ func blocks(samples []mteb.Sample, size int, texts func(s mteb.Sample) int) []in
 // BiEncoder scores samples by comparing what was made of queries and of passages, each text alone.
 type BiEncoder[V any] struct {
 	// Rows makes a text's tokens: one row of a query; several of a passage are its windows, of which the best one counts.
-	Rows    func(x prompt.Text) ([]encoder.Row, error)
-	Forward func(rows []encoder.Row) ([]V, error)
-	Compare func(query V, passages []V) ([]float32, error)
+	Rows       func(x prompt.Text) ([]encoder.Row, error)
+	Forward    func(rows []encoder.Row) ([]V, error)
+	Similarity func(query V, passages []V) ([]float32, error)
 	// Block is how many candidates' values are held at once, besides those that later samples share.
 	Block int
 }
@@ -182,7 +182,7 @@ func (b BiEncoder[V]) sample(s mteb.Sample, uses map[prompt.Text]*use[V]) ([]flo
 	}
 	out := worst(len(candidates))
 	for _, q := range s.Query {
-		scores, err := b.Compare(uses[queryOf(s, q)].values[0], passages)
+		scores, err := b.Similarity(uses[queryOf(s, q)].values[0], passages)
 		if err != nil {
 			return nil, err
 		}

@@ -69,7 +69,7 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 			}
 			return out, nil
 		},
-		Compare: func(query float32, passages []float32) ([]float32, error) {
+		Similarity: func(query float32, passages []float32) ([]float32, error) {
 			out := make([]float32, len(passages))
 			for i, p := range passages {
 				out[i] = query * p
@@ -123,9 +123,9 @@ func TestEachTextOnce(t *testing.T) {
 			seen[fmt.Sprint(x.Query, x.Text)]++
 			return []encoder.Row{rowOf(x.Text)}, nil
 		},
-		Forward: func(rows []encoder.Row) ([]string, error) { return make([]string, len(rows)), nil },
-		Compare: func(_ string, p []string) ([]float32, error) { return make([]float32, len(p)), nil },
-		Block:   16,
+		Forward:    func(rows []encoder.Row) ([]string, error) { return make([]string, len(rows)), nil },
+		Similarity: func(_ string, p []string) ([]float32, error) { return make([]float32, len(p)), nil },
+		Block:      16,
 	}
 	if _, err := mteb.ScoreAll(context.Background(), bi, task(40)); err != nil {
 		t.Fatal(err)

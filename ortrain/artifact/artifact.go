@@ -36,15 +36,15 @@ const (
 	LossScale = "loss_scale"
 )
 
-// Model is what a model hands over to be trained: the loss is Compare of Encode.
+// Model is what a model hands over to be trained: the loss is Loss of Encode.
 type Model struct {
 	Name   string
 	Params []flat.Param
 	// Encode adds a batch's texts and the forward pass to g and gives what the loss compares: rows that do not depend
 	// on each other, such as the texts' vectors. drop is nil for evaluation.
 	Encode func(g *onnx.Graph, param func(name string) *onnx.Value, drop *dropout.Graph) *onnx.Value
-	// Compare adds the loss's own inputs and gives the scalar loss of encoded rows. It reads no parameter.
-	Compare func(g *onnx.Graph, encoded *onnx.Value) *onnx.Value
+	// Loss adds the loss's own inputs and gives the scalar loss of encoded rows. It reads no parameter.
+	Loss func(g *onnx.Graph, encoded *onnx.Value) *onnx.Value
 	// Bounds are the largest sizes of the named dimensions that dropout sites have.
 	Bounds map[string]int64
 	// Scaled multiplies the loss's gradient by an input, LossScale, as float16 needs it.
@@ -120,9 +120,9 @@ func training(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	drop := dropout.NewGraph(g, m.Bounds)
 	encoded := m.Encode(g, find, drop)
 	if err := g.Err(); err != nil {
-		return nil, nil, err // Compare relies on the shape
+		return nil, nil, err // Loss relies on the shape
 	}
-	loss := m.Compare(g, encoded)
+	loss := m.Loss(g, encoded)
 	grads, err := m.gradients(g, loss, values)
 	if err != nil {
 		return nil, nil, err
@@ -158,7 +158,7 @@ func evaluation(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	if err := g.Err(); err != nil {
 		return nil, nil, err
 	}
-	g.Output(LossOutput, m.Compare(g, encoded))
+	g.Output(LossOutput, m.Loss(g, encoded))
 	return g, nil, nil
 }
 
@@ -188,7 +188,7 @@ func (s *Set) Write(dir string) error {
 		NormFile: s.Norm, AccumulationFile: s.Accumulation,
 	}
 	if c := s.Chunks; c != nil {
-		files[EncodeFile], files[CompareFile], files[BackwardFile] = c.Encode, c.Compare, c.Backward
+		files[EncodeFile], files[LossFile], files[BackwardFile] = c.Encode, c.Loss, c.Backward
 	}
 	var errs []error
 	for name, b := range files {

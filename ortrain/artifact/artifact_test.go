@@ -30,7 +30,7 @@ func linear() Model {
 			x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(2))
 			return g.Gemm(x, param("w"), param("b"), onnx.GemmAttrs{})
 		},
-		Compare: func(g *onnx.Graph, y *onnx.Value) *onnx.Value { return g.ReduceSumSquare(y, false) },
+		Loss: func(g *onnx.Graph, y *onnx.Value) *onnx.Value { return g.ReduceSumSquare(y, false) },
 	}
 }
 
@@ -168,7 +168,7 @@ func TestChunks(t *testing.T) {
 	runGraph(t, c.Encode, with(parameters(), "x", inputX, 3, 2), map[string]tensor{EncodedValue: encoded})
 	near(t, "the rows", encoded.values, rows)
 	seed, got := tensor{make([]float32, 6), []int64{3, 2}}, tensor{make([]float32, 1), nil}
-	runGraph(t, c.Compare, map[string]tensor{EncodedValue: encoded}, map[string]tensor{LossOutput: got, EncodedValue + GradientSuffix: seed})
+	runGraph(t, c.Loss, map[string]tensor{EncodedValue: encoded}, map[string]tensor{LossOutput: got, EncodedValue + GradientSuffix: seed})
 	near(t, "the loss", got.values, []float32{loss})
 	near(t, "the rows' gradient", seed.values, scaled(rows, 2))
 	dw, db := make([]float32, 4), make([]float32, 2)
@@ -218,7 +218,7 @@ func TestBuildErrors(t *testing.T) {
 // A probe has a number for each node that computes floats, in their order, NaN from the first that is not finite on.
 func TestProbe(t *testing.T) {
 	m := linear()
-	m.Compare = func(g *onnx.Graph, y *onnx.Value) *onnx.Value { // exp of a large row overflows
+	m.Loss = func(g *onnx.Graph, y *onnx.Value) *onnx.Value { // exp of a large row overflows
 		defer g.Scope("loss")()
 		return g.ReduceSum(g.Exp(y), false)
 	}
@@ -255,7 +255,7 @@ func TestWrite(t *testing.T) {
 		check(t, s.Write(dir))
 		want := map[string][]byte{TrainingFile: s.Training, EvalFile: s.Eval, OptimizerFile: s.Optimizer, NormFile: s.Norm, AccumulationFile: s.Accumulation}
 		if chunked {
-			want[EncodeFile], want[CompareFile], want[BackwardFile] = s.Chunks.Encode, s.Chunks.Compare, s.Chunks.Backward
+			want[EncodeFile], want[LossFile], want[BackwardFile] = s.Chunks.Encode, s.Chunks.Loss, s.Chunks.Backward
 		}
 		entries, err := os.ReadDir(dir)
 		check(t, err)

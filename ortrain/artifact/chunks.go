@@ -12,7 +12,7 @@ import (
 // File names of the graphs of Chunks.
 const (
 	EncodeFile   = "encode_model.onnx"
-	CompareFile  = "compare_model.onnx"
+	LossFile     = "loss_model.onnx"
 	BackwardFile = "encode_backward_model.onnx"
 )
 
@@ -24,7 +24,7 @@ const EncodedValue = "encoded"
 // chunk is encoded again and its gradient taken back to the parameters. Source: Gao et al. 2021 (GradCache).
 type Chunks struct {
 	Encode   []byte // batch, parameters, dropout factors -> encoded
-	Compare  []byte // encoded, the loss's inputs -> loss, encoded.grad
+	Loss     []byte // encoded, the loss's inputs -> loss, encoded.grad
 	Backward []byte // what Encode reads, encoded.grad -> a gradient of every parameter
 	// Dropout are the sites of Encode and of Backward: both draw the same factors in a chunk's two passes.
 	Dropout *dropout.Plan
@@ -52,7 +52,7 @@ func buildChunks(m Model) (c *Chunks, err error) {
 	if c.Encode, c.Dropout, err = build(encoding, m); err != nil {
 		return nil, err
 	}
-	if c.Compare, _, err = build(comparing, m); err != nil {
+	if c.Loss, _, err = build(comparing, m); err != nil {
 		return nil, err
 	}
 	c.Backward, _, err = build(encodingBackward, m)
@@ -83,7 +83,7 @@ func comparing(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	}
 	g := onnx.NewGraph(m.Name + " compare")
 	encoded := g.Input(EncodedValue, onnx.Float32, shape...)
-	loss := m.Compare(g, encoded)
+	loss := m.Loss(g, encoded)
 	grads, err := m.gradients(g, loss, []*onnx.Value{encoded})
 	if err != nil {
 		return nil, nil, err

@@ -20,7 +20,7 @@ const FiniteOutput = "finite"
 // Probe makes the probe of the graph with this file name. It reads what that graph reads.
 func (s *Set) Probe(file string) (*Probe, error) {
 	f, ok := map[string]builder{
-		TrainingFile: training, EncodeFile: encoding, CompareFile: comparing, BackwardFile: encodingBackward,
+		TrainingFile: training, EncodeFile: encoding, LossFile: comparing, BackwardFile: encodingBackward,
 	}[file]
 	if !ok {
 		return nil, fmt.Errorf("%s has no probe", file)

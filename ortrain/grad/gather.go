@@ -29,11 +29,11 @@ func gatherRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 		return nil
 	}
 	// Bring the gathered axis to the front, scatter rows, and bring it back.
-	front, back := rotation(data.Rank(), axis, 1), make([]int64, data.Rank())
-	for i, a := range front {
+	toFront, back := rotation(data.Rank(), axis, 1), make([]int64, data.Rank())
+	for i, a := range toFront {
 		back[a] = int64(i)
 	}
-	zeros := p.Transpose(p.zerosLike(data), front...)
+	zeros := p.Transpose(p.zerosLike(data), toFront...)
 	rows := p.Transpose(dy, rotation(dy.Rank(), axis, idx.Rank())...)
 	p.add(n, 0, p.Transpose(p.scatterRows(zeros, idx, rows), back...))
 	return nil

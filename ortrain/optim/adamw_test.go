@@ -22,7 +22,7 @@ func quadratic(sizes ...int64) artifact.Model {
 		params = append(params, flat.Param{Name: string(rune('a' + i)), Dims: []int64{n}, Decay: i%2 == 0})
 	}
 	return artifact.Model{Name: "linear", Params: params,
-		Compare: func(_ *onnx.Graph, loss *onnx.Value) *onnx.Value { return loss },
+		Loss: func(_ *onnx.Graph, loss *onnx.Value) *onnx.Value { return loss },
 		Encode: func(g *onnx.Graph, param func(string) *onnx.Value, _ *dropout.Graph) *onnx.Value {
 			var loss *onnx.Value
 			for _, p := range params {

@@ -1,4 +1,4 @@
-package plain
+package onnxfile
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"rag-retrieval-go/models/card"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/mteb"
@@ -32,7 +32,7 @@ func TestOutputThatIsNotOneVectorPerToken(t *testing.T) {
 	g.Output("vectors", g.Unsqueeze(g.ReduceMean(ids, true, 1), 2)) // [batch, 1, 1]
 	path := filepath.Join(dir, "model.onnx")
 	check(t, g.Save(path))
-	m, err := Open(path, card.Embedding, scoring.Options{})
+	m, err := Open(path, modelcard.Embedding, scoring.Options{})
 	check(t, err)
 	defer m.Close()
 	_, err = mteb.ScoreAll(context.Background(), m, []mteb.Sample{{Query: []string{"a"}, Positive: []string{"b c"}}})

@@ -1,4 +1,4 @@
-package refs
+package resolve
 
 import (
 	"reflect"

@@ -1,6 +1,6 @@
-// Package card says what a model folder is: every folder that this project saves has a rag_retrieval.json, and folders of
+// Package modelcard says what a model folder is: every folder that this project saves has a rag_retrieval.json, and folders of
 // others are told apart by their own files.
-package card
+package modelcard
 
 import (
 	"encoding/json"

@@ -1,8 +1,8 @@
-// Package refs finds what a reference names: a folder or file on disk, or one on the hub, which it fetches into the cache.
+// Package resolve finds what a reference names: a folder or file on disk, or one on the hub, which it fetches into the cache.
 //
-//	dir, err := refs.Model(ctx, "BAAI/bge-base-zh-v1.5")             // or a folder
-//	path, err := refs.Data(ctx, "org/name/train.jsonl")              // or a file; .gz and .parquet are unpacked
-package refs
+//	dir, err := resolve.Model(ctx, "BAAI/bge-base-zh-v1.5")             // or a folder
+//	path, err := resolve.Data(ctx, "org/name/train.jsonl")              // or a file; .gz and .parquet are unpacked
+package resolve
 
 import (
 	"context"

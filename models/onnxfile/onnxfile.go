@@ -1,6 +1,6 @@
-// Package plain scores with an ONNX file of any maker and the tokenizer beside it: encoders of architectures that this
+// Package onnxfile scores with an ONNX file of any maker and the tokenizer beside it: encoders of architectures that this
 // project cannot train.
-package plain
+package onnxfile
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 	"slices"
 	"strings"
 
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
@@ -29,7 +29,7 @@ func Is(ref string) bool { return strings.HasSuffix(ref, ".onnx") }
 
 // Model is an ONNX file with its tokenizer.
 type Model struct {
-	Kind card.Kind
+	Kind modelcard.Kind
 	Dir  string // of the tokenizer and the configs
 	// Config has an embedding model's pooling and prompts, as its folder says.
 	Config embedding.Config
@@ -52,8 +52,8 @@ const (
 
 // Open loads an ONNX file; tokenizer and configs stand in its folder or the one above. kind may be empty: a file whose
 // output is called logits is a reranker, others are embedding models.
-func Open(path string, kind card.Kind, o scoring.Options) (*Model, error) {
-	if kind == card.ColBERT || o.Int8 {
+func Open(path string, kind modelcard.Kind, o scoring.Options) (*Model, error) {
+	if kind == modelcard.ColBERT || o.Int8 {
 		return nil, fmt.Errorf("%s: an ONNX file can be an embedding model or a reranker, without int8", path)
 	}
 	m := &Model{windows: o.MaxWindow}
@@ -116,7 +116,7 @@ func chooseInputs(inputs []runtime.Port) ([]string, error) {
 
 // chooseOutput takes the output that makes the file a model of its kind: logits; a vector per text; or one per token,
 // which is pooled.
-func chooseOutput(kind card.Kind, outputs []runtime.Port) (card.Kind, string, error) {
+func chooseOutput(kind modelcard.Kind, outputs []runtime.Port) (modelcard.Kind, string, error) {
 	find := func(rank int, names ...string) string {
 		for _, name := range names {
 			for _, p := range outputs {
@@ -127,21 +127,21 @@ func chooseOutput(kind card.Kind, outputs []runtime.Port) (card.Kind, string, er
 		}
 		return ""
 	}
-	if kind != card.Embedding {
+	if kind != modelcard.Embedding {
 		name := find(2, "logits", "scores", "score")
 		if name == "" {
 			name = find(1, "logits", "scores", "score")
 		}
 		if name != "" {
-			return card.Reranker, name, nil
+			return modelcard.Reranker, name, nil
 		}
 	}
-	if kind != card.Reranker {
+	if kind != modelcard.Reranker {
 		for _, name := range []string{
 			find(2, "sentence_embedding", "sentence_embeddings", "embeddings", "embedding"), find(3, "last_hidden_state", "token_embeddings", ""), find(2, ""),
 		} {
 			if name != "" {
-				return card.Embedding, name, nil
+				return modelcard.Embedding, name, nil
 			}
 		}
 	}
@@ -182,11 +182,11 @@ func (m *Model) configure(path, dir string) error {
 		length = config.Positions
 	}
 	m.MaxLen, m.QueryMaxLen, m.PassageMaxLen = length, length, length
-	if m.Kind == card.Reranker {
+	if m.Kind == modelcard.Reranker {
 		if !m.t.HasPairs() {
 			return fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
 		}
-		f, err := card.Formats(dir, card.Reranker)
+		f, err := modelcard.Formats(dir, modelcard.Reranker)
 		m.Config.Formats = f
 		return err
 	}
@@ -207,11 +207,11 @@ func (m *Model) Score(ctx context.Context, samples []mteb.Sample, from int, prog
 	if err := m.checkLengths(); err != nil {
 		return err
 	}
-	if m.Kind == card.Reranker {
+	if m.Kind == modelcard.Reranker {
 		return scoring.CrossEncoder{Rows: m.pair, Forward: m.logits}.Score(ctx, samples, from, progress, emit)
 	}
 	return scoring.BiEncoder[[]float32]{
-		Rows: m.text, Forward: m.vectors, Compare: embedding.Cosines, Block: scoring.VectorBlock,
+		Rows: m.text, Forward: m.vectors, Similarity: embedding.Cosines, Block: scoring.VectorBlock,
 	}.Score(ctx, samples, from, progress, emit)
 }
 
@@ -219,7 +219,7 @@ func (m *Model) Score(ctx context.Context, samples []mteb.Sample, from int, prog
 func (m *Model) checkLengths() error {
 	lengths := map[string]int{"the maximal length of queries": m.QueryMaxLen, "the maximal length of passages": m.PassageMaxLen}
 	low := m.t.Specials() + 1
-	if m.Kind == card.Reranker {
+	if m.Kind == modelcard.Reranker {
 		lengths, low = map[string]int{"the maximal length": m.MaxLen}, m.t.PairSpecials()+2
 	}
 	for what, n := range lengths {

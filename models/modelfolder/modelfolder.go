@@ -1,13 +1,13 @@
-// Package saving writes a fine-tuned model's folder: what every kind has in common.
-package saving
+// Package modelfolder writes a fine-tuned model's folder: what every kind has in common.
+package modelfolder
 
 import (
 	"path/filepath"
 
 	"rag-retrieval-go/internal/atomicdir"
-	"rag-retrieval-go/models/card"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
@@ -22,7 +22,7 @@ const ExportFile = "model.onnx"
 type Model struct {
 	From       string // the base model's folder
 	Tokenizer  *tokenizer.Tokenizer
-	Card       card.Card
+	Card       modelcard.Card
 	Formats    prompt.Formats // what stands around texts
 	Layout     *flat.Layout
 	Parameters []float32
