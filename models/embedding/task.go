@@ -17,6 +17,7 @@ import (
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/grad"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -175,7 +176,7 @@ const (
 // parts are the queries' and the passages' vectors of all texts'; the number of passages is the dimension passages.
 func parts(g *onnx.Graph, v *onnx.Value, passages string) (q, p *onnx.Value) {
 	places := g.Input(vectorPlaces, onnx.Int64, v.Shape[0])
-	x := g.GatherParts(v, []*onnx.Value{
+	x := grad.GatherParts(g, v, []*onnx.Value{
 		g.Input(queryVectors, onnx.Int64, onnx.N(contrast.QueryRows)), g.Input(passageVectors, onnx.Int64, onnx.N(passages)),
 	}, places)
 	return x[0], x[1]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"rag-retrieval-go/ortrain/grad"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -25,7 +26,7 @@ func (b builder) attention(i int, x *onnx.Value) *onnx.Value {
 	if !ok || !b.c.FusedAttention {
 		return out
 	}
-	g.RecomputeAll(g.Nodes[before:])
+	grad.RecomputeAll(g, g.Nodes[before:])
 	defer g.Scope(name + "/attention")()
 	return l.Fused(qkv, out)
 }
@@ -69,7 +70,7 @@ func (b builder) attend(i int, q, k, v []*onnx.Value) *onnx.Value {
 // again marks an attention value to be recomputed in the backward pass, if that was chosen.
 func (b builder) again(v *onnx.Value) *onnx.Value {
 	if b.recompute {
-		b.g.Recompute(v)
+		grad.Recompute(b.g, v)
 	}
 	return v
 }

@@ -3,6 +3,7 @@ package encoder
 import (
 	"math"
 
+	"rag-retrieval-go/ortrain/grad"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -34,7 +35,7 @@ func (b builder) activation(x *onnx.Value) *onnx.Value {
 	if b.kind == 0 {
 		return b.act(x)
 	}
-	return b.half(b.g.Recompute(b.act(b.g.Recompute(b.full(x)))))
+	return b.half(grad.Recompute(b.g, b.act(grad.Recompute(b.g, b.full(x)))))
 }
 
 // act is the config's hidden_act:

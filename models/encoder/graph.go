@@ -7,6 +7,7 @@ import (
 
 	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/grad"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -148,7 +149,7 @@ func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training, wanted *on
 		}
 		x, sums = b.layer(i, x)
 		if t.RecomputeLayers {
-			g.RecomputeAll(g.Nodes[before:], sums...)
+			grad.RecomputeAll(g, g.Nodes[before:], sums...)
 		}
 	}
 	if c.Blocks.PreNorm {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"rag-retrieval-go/ortrain/grad"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -159,7 +160,7 @@ func sequence(n int64) []int64 {
 }
 
 func (p *packedLayout) Words(table *onnx.Value) *onnx.Value {
-	return p.g.Lookup(table, p.vocab, p.g.Input(places, onnx.Int64, table.Shape[0]), p.words)
+	return grad.Lookup(p.g, table, p.vocab, p.g.Input(places, onnx.Int64, table.Shape[0]), p.words)
 }
 
 func (p *packedLayout) Positions(table *onnx.Value) *onnx.Value {
@@ -187,7 +188,7 @@ func (p *packedLayout) KeyValueHeads(kv *onnx.Value) (k, v []*onnx.Value) {
 }
 
 func (p *packedLayout) gather(x *onnx.Value, by headIndex) []*onnx.Value {
-	return p.g.GatherParts(p.g.ReshapeTo(x, -1, p.c.HeadSize()), by.parts, by.inverse)
+	return grad.GatherParts(p.g, p.g.ReshapeTo(x, -1, p.c.HeadSize()), by.parts, by.inverse)
 }
 
 func (p *packedLayout) RowPositions(group int) *onnx.Value { return p.places[group] }
@@ -199,7 +200,7 @@ func (p *packedLayout) Merge(groups []*onnx.Value) *onnx.Value {
 	for i, v := range groups {
 		flat[i] = p.g.ReshapeTo(v, -1, p.c.HeadSize())
 	}
-	return p.g.ReshapeTo(p.g.JoinParts(flat, p.merge, p.unmerge), -1, p.c.NumAttentionHeads*p.c.HeadSize())
+	return p.g.ReshapeTo(grad.JoinParts(p.g, flat, p.merge, p.unmerge), -1, p.c.NumAttentionHeads*p.c.HeadSize())
 }
 
 // Fused is attention by one kernel. Its gradient is that of the reference.
@@ -210,7 +211,7 @@ func (p *packedLayout) Fused(qkv, reference *onnx.Value) *onnx.Value {
 	}
 	scale := 1 / math.Sqrt(float64(p.c.HeadSize()))
 	fused := p.g.PackedMultiHeadAttention(part(0), part(1), part(2), p.offsets, p.starts, p.c.NumAttentionHeads, float32(scale))
-	return p.g.DifferentiateAs(fused, reference)
+	return grad.DifferentiateAs(p.g, fused, reference)
 }
 
 func (p *packedLayout) Scores(q, k *onnx.Value, alpha float64) *onnx.Value {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"rag-retrieval-go/internal/splitmix"
+	"rag-retrieval-go/ortrain/grad"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -77,8 +78,8 @@ func (d *Graph) factors(s Site, x *onnx.Value) *onnx.Value {
 	for i := 0; i < s.Pieces; i++ {
 		parts = append(parts, g.Input(s.input(i), onnx.Float32, onnx.N(s.input(i))))
 	}
-	all := g.Assume(g.Recompute(g.Concat(0, parts...)), onnx.Shape{onnx.Product(x.Shape...)})
-	return g.Recompute(g.Reshape(all, g.Shape(x)))
+	all := g.Assume(grad.Recompute(g, g.Concat(0, parts...)), onnx.Shape{onnx.Product(x.Shape...)})
+	return grad.Recompute(g, g.Reshape(all, g.Shape(x)))
 }
 
 // Plan is what the host needs to bind a graph's dropout inputs.

@@ -86,30 +86,36 @@ var movementCases = []gradCase{
 		before := len(g.Nodes)
 		e := g.Exp(g.Add(x, x))
 		reference := g.Div(g.Sub(e, g.Scalar(e, 1)), g.Add(e, g.Scalar(e, 1)))
-		g.RecomputeAll(g.Nodes[before:])
-		return g.DifferentiateAs(g.Tanh(x), reference)
+		grad.RecomputeAll(g, g.Nodes[before:])
+		return grad.DifferentiateAs(g, g.Tanh(x), reference)
 	}),
 	{name: "GatherParts", inputs: []tensor{std(3, 2)},
 		ints: map[string][]int64{"i": {2, 0, 0}, "j": {1}, "inv": {1, 3, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
-			parts := g.GatherParts(x[0], values{i["i"], i["j"]}, i["inv"])
+			parts := grad.GatherParts(g, x[0], values{i["i"], i["j"]}, i["inv"])
 			real := g.Cast(g.Const(onnx.Ints([]int64{1, 1, 0}, 3, 1)), x[0].DType)
 			return g.Concat(0, g.Mul(g.Tanh(parts[0]), real), parts[1])
 		}},
 	{name: "GatherParts with an unused part", inputs: []tensor{std(3, 2)},
 		ints: map[string][]int64{"i": {2, 0}, "j": {1}, "inv": {1, 2, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
-			return g.Tanh(g.GatherParts(x[0], values{i["i"], i["j"]}, i["inv"])[0])
+			return g.Tanh(grad.GatherParts(g, x[0], values{i["i"], i["j"]}, i["inv"])[0])
 		}},
 	{name: "GatherParts with the first part unused", inputs: []tensor{std(3, 2)},
 		ints: map[string][]int64{"i": {2, 0}, "j": {1}, "inv": {1, 2, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
-			return g.Tanh(g.GatherParts(x[0], values{i["i"], i["j"]}, i["inv"])[1])
+			return g.Tanh(grad.GatherParts(g, x[0], values{i["i"], i["j"]}, i["inv"])[1])
+		}},
+	// Rows 1 and 2 stand in both parts. Row 0 stands in one, and its second place is the row of zeros.
+	{name: "GatherParts of rows in several places", inputs: []tensor{std(3, 2)},
+		ints: map[string][]int64{"i": {2, 1}, "j": {1, 0, 2}, "inv": {3, 5, 1, 2, 0, 4}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
+			parts := grad.GatherParts(g, x[0], values{i["i"], i["j"]}, g.ReshapeTo(i["inv"], 3, 2))
+			return g.Concat(0, g.Tanh(parts[0]), g.Mul(parts[1], parts[1]))
 		}},
 	{name: "JoinParts", inputs: []tensor{std(3, 2), std(2, 2)},
 		ints: map[string][]int64{"i": {4, 0, 1}, "a": {1, 2, 3}, "b": {3, 0}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
-			return g.Tanh(g.JoinParts(values{g.Mul(x[0], x[0]), x[1]}, i["i"], values{i["a"], i["b"]}))
+			return g.Tanh(grad.JoinParts(g, values{g.Mul(x[0], x[0]), x[1]}, i["i"], values{i["a"], i["b"]}))
 		}},
 	{name: "JoinParts of one part", inputs: []tensor{std(4, 2)},
 		ints: map[string][]int64{"i": {0, 1, 3}, "a": {0, 1, 3, 2}}, f: func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value {
-			return g.JoinParts(values{x[0]}, i["i"], values{i["a"]})
+			return grad.JoinParts(g, values{x[0]}, i["i"], values{i["a"]})
 		}},
 	unary("Reshape", std("n=3", 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.ReshapeTo(x, -1, 2, 2) }),
 	unary("Reshape by copying", std("n=2", "m=3", 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.ReshapeTo(x, 0, 0, 2, 2) }),

@@ -5,18 +5,18 @@ import "rag-retrieval-go/ortrain/onnx"
 var gatherRules = map[string]rule{"Gather": gatherRule}
 
 // gatherRule adds each slice's gradient to the place it came from. ScatterElements adds up duplicate indices
-// correctly on every provider; ScatterND races on them on the CPU and is not used. Where the graph knows the
-// inverse index, the gradient is a Gather too.
+// correctly on every provider; ScatterND races on them on the CPU and is not used. The Gathers of a Partition and of a Join
+// have a faster rule.
 func gatherRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	if !p.needs(n, 0) {
 		return nil
 	}
-	switch {
-	case n.Partition != nil:
+	if p.partition(n) != nil {
 		p.partitionBack(n)
 		return nil
-	case n.Join != nil:
-		p.joinBack(n.Join, dy)
+	}
+	if j := p.join(n); j != nil {
+		p.joinBack(j, dy)
 		return nil
 	}
 	data, idx := n.Inputs[0], n.Inputs[1]
@@ -68,24 +68,6 @@ func ones(n int) []int64 {
 	return out
 }
 
-// partitionBack lays the parts' gradients end to end and reads each row's where the inverse index says. It waits for
-// the part that the backward pass visits last, when all gradients are there.
-func (p *pass) partitionBack(n *onnx.Node) {
-	part := n.Partition
-	if n != part.Parts[0] {
-		return
-	}
-	grads := make([]*onnx.Value, len(part.Parts))
-	for i, m := range part.Parts {
-		d := p.total(m.Outputs[0])
-		if d == nil {
-			d = p.zerosLike(m.Outputs[0])
-		}
-		grads[i] = p.rows(d, n.Inputs[0])
-	}
-	p.add(n, 0, p.Gather(p.Concat(0, grads...), part.Inverse, 0))
-}
-
 // rows gives d, gathered from data along axis 0 with indices of any shape, the shape [indices, row of data].
 func (p *pass) rows(d, data *onnx.Value) *onnx.Value {
 	width, ok := data.Shape[1:].Sizes()
@@ -94,24 +76,4 @@ func (p *pass) rows(d, data *onnx.Value) *onnx.Value {
 		return d
 	}
 	return p.ReshapeTo(d, append([]int64{-1}, width...)...)
-}
-
-// joinBack gives each part its rows' gradients. Rows that nothing read get a row of zeros: any other row there would
-// give wrong gradients that still look plausible.
-func (p *pass) joinBack(j *onnx.Join, dy *onnx.Value) {
-	padded := p.Concat(0, dy, p.zeroRow(dy))
-	for i, v := range j.Parts {
-		if p.active[v] {
-			p.parts[v] = append(p.parts[v], p.Gather(padded, j.Inverses[i], 0))
-		}
-	}
-}
-
-// zeroRow is one row of zeros for a value of fixed width.
-func (p *pass) zeroRow(v *onnx.Value) *onnx.Value {
-	width, ok := v.Shape[1:].Sizes()
-	if !ok {
-		p.Fail("rows of %v have no fixed size", v.Shape)
-	}
-	return p.Const(onnx.Filled(v.DType, 0, append([]int64{1}, width...)...))
 }

@@ -113,8 +113,8 @@ func (p *pass) visit(n *onnx.Node) error {
 	if dy == nil && !p.pending(n) {
 		return nil
 	}
-	if n.Reference != nil {
-		p.parts[n.Reference] = append(p.parts[n.Reference], dy)
+	if ref := p.reference(n); ref != nil {
+		p.parts[ref] = append(p.parts[ref], dy)
 		return nil
 	}
 	f, ok := rules[n.Op]
@@ -127,19 +127,6 @@ func (p *pass) visit(n *onnx.Node) error {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	return p.Err()
-}
-
-// pending says whether n is where the gradients of a partition's parts come together and one of them has arrived.
-func (p *pass) pending(n *onnx.Node) bool {
-	if n.Partition == nil || n != n.Partition.Parts[0] {
-		return false
-	}
-	for _, m := range n.Partition.Parts {
-		if p.parts[m.Outputs[0]] != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // needs says whether input i of n wants a gradient.
@@ -173,7 +160,7 @@ func (p *pass) total(v *onnx.Value) *onnx.Value {
 
 // value is v as the backward pass reads it: v itself, or a second computation of it where Recompute marked it.
 func (p *pass) value(v *onnx.Value) *onnx.Value {
-	if v == nil || v.Producer == nil || !p.IsRecomputed(v) {
+	if v == nil || v.Producer == nil || !p.isRecomputed(v) {
 		return v
 	}
 	if w, ok := p.again[v]; ok {

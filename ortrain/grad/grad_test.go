@@ -108,8 +108,8 @@ var cases = append(append([]gradCase{
 		return g.Add(g.Mul(x[0], x[0]), g.Sub(g.Tanh(x[0]), x[0]))
 	}},
 	{name: "recomputed values", inputs: []tensor{std("n=3", 4), std(4, 4)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
-		s := g.Recompute(g.MatMul(x[0], x[1]))
-		e := g.Recompute(g.Softmax(s, -1))
+		s := grad.Recompute(g, g.MatMul(x[0], x[1]))
+		e := grad.Recompute(g, g.Softmax(s, -1))
 		return g.Mul(e, g.Tanh(s))
 	}},
 }, binaryCases...), movementCases...)

@@ -60,10 +60,11 @@ func (g *Graph) Detached() (model []byte, weights []*Value, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	consts := g.usedConsts() // in the order of the file's initializers
 	for i, t := range m.Graph.Initializer {
-		if len(t.RawData) >= externalLeast {
+		if len(t.RawData) >= minExternalSize {
 			moveOutside(t, "memory", 0, int64(len(t.RawData)))
-			weights = append(weights, g.Consts[i])
+			weights = append(weights, consts[i])
 		}
 	}
 	model, err = marshal(m)
@@ -79,9 +80,9 @@ func (f *FileRange) location() string { return strings.TrimPrefix(filepath.ToSla
 // size is the number of bytes of a tensor.
 func (t *Tensor) size() int64 { return Elements(t.Dims) * int64(t.DType.Size()) }
 
-// externalLeast is the size in bytes from which a weight may lie outside of the file: shapes and scales stay inside,
+// minExternalSize is the size in bytes from which a weight may lie outside of the file: shapes and scales stay inside,
 // where ONNX Runtime's optimizers read them.
-const externalLeast = 1024
+const minExternalSize = 1024
 
 // externalAlignment is what ONNX recommends for memory-mapped external data.
 const externalAlignment = 4096
@@ -109,7 +110,7 @@ func saveExternal(m *onnxpb.ModelProto, path string) (err error) {
 	}()
 	offset := int64(0)
 	for _, t := range m.Graph.Initializer {
-		if len(t.RawData) < externalLeast {
+		if len(t.RawData) < minExternalSize {
 			continue
 		}
 		offset = (offset + externalAlignment - 1) / externalAlignment * externalAlignment

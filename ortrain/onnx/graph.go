@@ -2,7 +2,6 @@ package onnx
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -34,13 +33,6 @@ type Node struct {
 	Inputs  []*Value
 	Outputs []*Value
 	Attrs   Attrs
-
-	// Partition and Join tell the gradient of a Gather along axis 0 that it is a Gather as well, see partition.go.
-	// They are nil for every other node, and for graphs read from a file, whose Gathers get the general rule.
-	Partition *Partition
-	Join      *Join
-	// Reference is another computation of the node's output, whose gradient is the node's; nil: it has a rule of its own.
-	Reference *Value
 }
 
 // Int gives an integer attribute, or def where it is not set.
@@ -80,18 +72,18 @@ type Graph struct {
 	Consts  []*Value // constants and weights (initializers)
 	Meta    map[string]string
 
-	scopes    []string
-	names     map[string]int
-	shared    map[string]*Value
-	recompute map[*Value]bool
-	err       error
+	scopes      []string
+	names       map[string]int
+	shared      map[string]*Value // constants by their contents
+	annotations map[any]any
+	err         error
 }
 
 // NewGraph starts an empty graph.
 func NewGraph(name string) *Graph {
 	return &Graph{
 		Name: name, Opset: Opset, Meta: map[string]string{},
-		names: map[string]int{}, shared: map[string]*Value{}, recompute: map[*Value]bool{},
+		names: map[string]int{}, shared: map[string]*Value{}, annotations: map[any]any{},
 	}
 }
 
@@ -218,36 +210,12 @@ func (g *Graph) Assume(v *Value, shape Shape) *Value {
 	return v
 }
 
-// Recompute marks a value that the backward pass computes again from its inputs instead of keeping it.
-func (g *Graph) Recompute(v *Value) *Value {
-	g.recompute[v] = true
-	return v
-}
+// Annotate attaches a fact to the graph for another package, as context.WithValue attaches one to a context: the key has a
+// type of that package, so that keys of two packages never meet. Files do not hold annotations.
+func (g *Graph) Annotate(key, fact any) { g.annotations[key] = fact }
 
-// RecomputeAll marks every float value that nodes compute, but for those that are kept.
-func (g *Graph) RecomputeAll(nodes []*Node, kept ...*Value) {
-	for _, n := range nodes {
-		for _, v := range n.Outputs {
-			if v.DType.IsFloat() && !slices.Contains(kept, v) {
-				g.recompute[v] = true
-			}
-		}
-	}
-}
-
-// DifferentiateAs gives v the gradient of reference, another computation of the same value from nodes that came before: v
-// is what the forward pass computes, by a kernel that has no gradient. What the reference computes should be marked by
-// RecomputeAll, so that the backward pass alone does.
-func (g *Graph) DifferentiateAs(v, reference *Value) *Value {
-	if v.DType != reference.DType || !v.Shape.Equal(reference.Shape) {
-		g.Fail("%s is %v %v, its reference %v %v", v.Name, v.DType, v.Shape, reference.DType, reference.Shape)
-	}
-	v.Producer.Reference = reference
-	return v
-}
-
-// IsRecomputed says whether Recompute marked v.
-func (g *Graph) IsRecomputed(v *Value) bool { return g.recompute[v] }
+// Annotation is the fact attached under a key; nil where there is none.
+func (g *Graph) Annotation(key any) any { return g.annotations[key] }
 
 // Op appends a node with the given number of outputs and infers their types. Inputs may be nil where the
 // operator's are optional.

@@ -6,13 +6,13 @@ const (
 	// int8Range is the largest quantized weight. Seven bits, not eight: processors without VNNI instructions add two
 	// products of bytes into 16 bits, which eight-bit weights overflow (products wrong by 13 % were seen).
 	int8Range = 63
-	// int8Least is the least width of a weight that is worth quantizing.
-	int8Least = 64
+	// minInt8Size is the least width of a weight that is worth quantizing.
+	minInt8Size = 64
 	// rowRange is the largest quantized input; zero is stored as rowZero.
 	rowRange = 127
 	rowZero  = 128
-	// leastRow keeps rows of zeros from a division by zero.
-	leastRow = 1e-30
+	// minRowMax keeps rows of zeros from a division by zero.
+	minRowMax = 1e-30
 )
 
 // QuantizeWeights turns every linear layer with constant weights, Gemm with TransB, into an integer product: weights are
@@ -34,7 +34,7 @@ func (g *Graph) QuantizeWeights() int {
 		g.quantize(n)
 		changed++
 	}
-	g.dropUnusedConsts()
+	g.Consts = g.usedConsts() // without the fp32 weights
 	return changed
 }
 
@@ -44,7 +44,7 @@ func (n *Node) quantizable() bool {
 		return false
 	}
 	w := n.Inputs[1].Const
-	return w != nil && w.File == nil && w.DType == Float32 && min(w.Dims[0], w.Dims[1]) >= int8Least
+	return w != nil && w.File == nil && w.DType == Float32 && min(w.Dims[0], w.Dims[1]) >= minInt8Size
 }
 
 // quantize appends a layer's integer product, whose result takes the place of the layer's.
@@ -58,7 +58,7 @@ func (g *Graph) quantize(n *Node) {
 	scale := g.Weight(w.Name+".scale", Floats(scales, out))
 	zero := g.Const(&Tensor{DType: Uint8, Raw: []byte{rowZero}})
 
-	largest := g.op1("Max", []*Value{g.ReduceMax(x, true, 1), g.Neg(g.ReduceMin(x, true, 1)), g.Scalar(x, leastRow)}, nil)
+	largest := g.op1("Max", []*Value{g.ReduceMax(x, true, 1), g.Neg(g.ReduceMin(x, true, 1)), g.Scalar(x, minRowMax)}, nil)
 	r := g.Mul(largest, g.Scalar(x, 1.0/rowRange))
 	one := g.Scalar(x, 1)
 	whole := g.op1("QuantizeLinear", []*Value{g.Div(x, r), one, zero}, nil)

@@ -157,3 +157,24 @@ func check(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// Validate and Proto leave the graph as it is; a constant that no node reads is not written.
+func TestUnusedConstantsAreNotWritten(t *testing.T) {
+	g := NewGraph("unused")
+	x := g.Input("x", Float32, D(2))
+	unread := g.Weight("unread", Floats([]float32{1, 2}, 2))
+	g.Output("y", g.Add(x, g.Weight("read", Floats([]float32{3, 4}, 2))))
+	if err := g.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := g.Proto()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(g.Consts) != 2 || g.Consts[0] != unread {
+		t.Errorf("the graph has the constants %v", g.Consts)
+	}
+	if got := m.Graph.Initializer; len(got) != 1 || got[0].Name != "read" {
+		t.Errorf("the file has the initializers %v", got)
+	}
+}

@@ -9,7 +9,8 @@ import (
 
 const irVersion = 10
 
-// Proto converts the graph to ONNX's file format. It fails where the graph is not valid.
+// Proto converts the graph to ONNX's file format, without the constants that no node reads. It fails where the graph is not
+// valid.
 func (g *Graph) Proto() (*onnxpb.ModelProto, error) {
 	if err := g.Validate(); err != nil {
 		return nil, err
@@ -21,7 +22,7 @@ func (g *Graph) Proto() (*onnxpb.ModelProto, error) {
 	for _, v := range g.Outputs {
 		gp.Output = append(gp.Output, valueInfo(v))
 	}
-	for _, v := range g.Consts {
+	for _, v := range g.usedConsts() {
 		gp.Initializer = append(gp.Initializer, tensorProto(v.Name, v.Const))
 	}
 	outputs := map[*Value]bool{}

@@ -3,7 +3,7 @@ package onnx
 import "fmt"
 
 // Validate checks what a builder can get wrong: names used twice, values used before they are computed, outputs
-// that nothing computes. It also drops constants that no node reads, so that files hold no dead weight.
+// that nothing computes. It changes nothing.
 func (g *Graph) Validate() error {
 	if g.err != nil {
 		return g.err
@@ -11,7 +11,6 @@ func (g *Graph) Validate() error {
 	if len(g.Outputs) == 0 {
 		return fmt.Errorf("graph %s has no outputs", g.Name)
 	}
-	g.dropUnusedConsts()
 	names := map[string]bool{}
 	known := map[*Value]bool{}
 	add := func(v *Value) error {
@@ -46,20 +45,21 @@ func (g *Graph) Validate() error {
 	return nil
 }
 
-func (g *Graph) dropUnusedConsts() {
-	used := map[*Value]bool{}
+// usedConsts are the constants that a node reads. Only these are written to a file.
+func (g *Graph) usedConsts() []*Value {
+	read := map[*Value]bool{}
 	for _, n := range g.Nodes {
 		for _, v := range n.Inputs {
-			used[v] = true
+			read[v] = true
 		}
 	}
-	kept := g.Consts[:0]
+	var used []*Value
 	for _, v := range g.Consts {
-		if used[v] {
-			kept = append(kept, v)
+		if read[v] {
+			used = append(used, v)
 		}
 	}
-	g.Consts = kept
+	return used
 }
 
 // Prune removes nodes that no output depends on, such as parts of the backward pass nobody asked for.
