@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Proves what the README says is needed: makes a bare Debian (debootstrap's minbase, git and certificates, nothing else) and
-# runs both of the README's commands in it on the checkout's last commit, as root and as an ordinary user. Root lets setup.sh
-# install what is missing; the user's first try must name one command, which root then runs. Needs root, and debootstrap.
+# Tests that the README names everything that is needed. It makes a bare Debian (debootstrap's minbase, git, certificates) and runs
+# the README's two commands in it on the checkout's last commit, as root and as an ordinary user. As root, setup.sh installs what
+# is missing. As a user, the first try must name one command; root then runs it. Needs root and debootstrap.
 #
 #   ./scripts/bare.sh [bookworm|trixie] [--as root|user] [--quick]     # default: trixie, both
 #
-#   --quick   the demo on few rows, and no test.sh: whether set-up, training and evaluation work
+#   --quick   only the demo, on few rows: shows whether set-up, training and evaluation work
 #
-# The system lies in a temporary folder (250 MB, 4 GB when done, in TMPDIR) and is removed. This machine's settings for
-# proxies, registries and certificates are carried into it. It takes up to an hour on 2 cores, --quick a quarter of that.
+# The system lies in a temporary folder in TMPDIR (250 MB, 4 GB at the end) and is removed. It gets this machine's settings for
+# proxies, registries and certificates. The run takes up to an hour on 2 cores; with --quick a quarter of that.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf '%s\n' "== $*"; }
@@ -27,7 +27,7 @@ while [ $# -gt 0 ]; do
 done
 [ "$(id -u)" = 0 ] || die "debootstrap and chroot need root"
 command -v debootstrap >/dev/null 2>&1 || die "debootstrap is missing: apt-get install debootstrap"
-# Mounts are seen in here only, and go when it ends, however it ends.
+# Mounts are visible only in here. The system removes them when this process ends, however it ends.
 [ -n "${BARE_UNSHARED:-}" ] || BARE_UNSHARED=1 exec unshare --mount --pid --fork --kill-child scripts/bare.sh "$suite" \
   $([ "$who" = 'root user' ] || echo "--as $who") $([ $quick = no ] || echo --quick)
 [ -z "$(git status --porcelain)" ] || say "note: what is not committed is not tried"
@@ -41,18 +41,18 @@ clean() {
 trap clean EXIT
 trap 'say "bare.sh: line $LINENO failed: $BASH_COMMAND"' ERR
 
-# The mirror that this machine takes Debian's packages from, where it is a Debian.
+# If this machine is a Debian, the mirror that it takes its packages from.
 mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 2>/dev/null | sed -n 's/^Debian //p' | grep -v security | head -1) || true
 say "debootstrap $suite"
 debootstrap --variant=minbase --include=ca-certificates,git "$suite" "$work/base" ${mirror:+"$mirror"} >"$work/debootstrap.log" 2>&1 ||
   { tail -5 "$work/debootstrap.log" >&2; die "debootstrap failed"; }
 
-# in_system COMMAND ...: runs it as the system's root, with a bare environment.
+# in_system COMMAND ...: runs COMMAND as the system's root, with an empty environment.
 in_system() {
   chroot "$system" env -i ${variables[@]+"${variables[@]}"} PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LANG=C.UTF-8 HOME=/root "$@"
 }
-# carry: this machine's way to the network: names, certificates, and the settings of apt, pip, cargo and go.
+# carry: copies this machine's access to the network: names, certificates, and the settings of apt, pip, cargo and go.
 carry() {
   local f
   cp -L /etc/resolv.conf /etc/hosts "$system/etc/"
@@ -75,10 +75,10 @@ variables=()
 for v in $(compgen -e | grep -iE '^(https?_proxy|no_proxy|all_proxy|ssl_cert_(file|dir)|pip_(index_url|extra_index_url|cert|default_timeout|proxy|trusted_host)|cargo_(http|net|registries|source)_.*|goproxy|gosumdb|gonosumdb|gonoproxy|goprivate|goinsecure)$'); do
   variables+=("$v=${!v}")
 done
-# The go command here may have another default than setup.sh has without it.
+# The go command here may have another default proxy than setup.sh uses where there is no go command.
 if [ -z "${GOPROXY:-}" ] && command -v go >/dev/null 2>&1; then variables+=("GOPROXY=$(go env GOPROXY)"); fi
 
-# start NAME: a copy of the bare system, with the checkout of user NAME.
+# start NAME: makes a copy of the bare system with a checkout that belongs to user NAME.
 start() {
   system=$work/$1
   cp -a "$work/base" "$system"
@@ -94,11 +94,11 @@ start() {
   git clone --quiet --no-hardlinks . "$system$home/checkout"
   in_system chown -R "$1:" "$home"
 }
-# as NAME COMMAND: runs it in the checkout.
+# as NAME COMMAND: runs COMMAND in the checkout as user NAME.
 as() {
   in_system setpriv --reuid "$1" --regid "$1" --init-groups env HOME="$home" USER="$1" bash -c "cd $home/checkout && $2"
 }
-# both NAME: the README's commands.
+# both NAME: runs the README's commands as user NAME.
 both() {
   say "$suite, $1: ./scripts/demo.sh"
   as "$1" "./scripts/demo.sh $([ $quick = no ] || echo --train-rows 64 --test-queries 20)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets everything up and runs the main job: measures all-MiniLM-L6-v2 on doc-comment -> function retrieval over the
-# Go installation that is already there, fine-tunes it, measures it again, and prints one table.
+# Sets everything up, then measures all-MiniLM-L6-v2, fine-tunes it, measures it again, and prints one table. The task is to find
+# the functions of the Go installation by the first sentence of their doc comments.
 #
 #   ./scripts/demo.sh [--out DIR] [--train-rows 2048] [--test-queries 400] [--model DIR]
 #

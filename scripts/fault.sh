@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Kills real training runs (kill -9) at random moments, resumes them, and compares what they end with, byte for byte, with
-# a run that was never stopped. A checkpoint is written after every step, so that most kills fall into one. As root, the
-# runs write to a small file system, and every fifth one finds it filled up.
+# Kills training runs (kill -9) at random moments and resumes them. In the end their files must equal, byte for byte, those of a
+# run that was never stopped. A checkpoint is written after every step, so that most kills hit the writing of one. As root, the
+# runs write to a small file system, which is full for every fifth run.
 #
 #   ./scripts/fault.sh [KILLS]      # default 75, two minutes
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Holds this project's own numbers against scripts/gate/baseline.json: MAP and MRR@10 of all-MiniLM-L6-v2 on functions of
-# golang.org/x/tools at the version of go.mod (100 queries, 20 candidates each), so that the data are the same everywhere.
+# This project's own quality gate: compares MAP and MRR@10 of all-MiniLM-L6-v2 with scripts/gate/baseline.json. The data are
+# functions of golang.org/x/tools at the version in go.mod (100 queries, 20 candidates each), so that they are the same everywhere.
 #
-#   ./scripts/gate.sh [--update]
+#   ./scripts/gate.sh [--update]      # --update: write the baseline instead
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ./scripts/setup.sh

@@ -3,18 +3,18 @@
 #
 #   ./scripts/setup.sh [--no-model] [--no-install] [--cuda[=12|13]] [--no-nvidia] [--check] [--dry-run]
 #
-# What the machine lacks is named first. As root with apt, dnf or apk it is installed; Go, where there is none or an old one,
-# is fetched into the cache folder, which needs no root.
+# It first names what the machine lacks. As root with apt, dnf or apk it installs that. Go, if it is missing or too old, is fetched into
+# the cache folder, which needs no root.
 #
-#   --no-install  install no packages and fetch no Go: say what is missing and stop
-#   --cuda        take ONNX Runtime's CUDA build, which computes on CPUs too, and NVIDIA's libraries for it, 1.2 to 1.9 GB,
-#                 for the CUDA version that the driver runs or the one named; no root is needed
-#   --no-nvidia   with --cuda: CUDA's and cuDNN's libraries are where the loader finds them
-#   --no-model    without the small model
-#   --check       say what is there; --dry-run: say what would be downloaded too
+#   --no-install  only say what is missing: install no packages, fetch no Go
+#   --cuda        use ONNX Runtime's CUDA build, which computes on CPUs too, and NVIDIA's libraries for it (1.2 to 1.9 GB), for
+#                 the CUDA version that the driver supports or the one named; no root is needed
+#   --no-nvidia   with --cuda: do not download NVIDIA's libraries; the machine has CUDA and cuDNN where the loader finds them
+#   --no-model    do not download the small model
+#   --check       only say what is there;  --dry-run: and what would be downloaded
 #
 # Everything is kept in one cache folder, RAG_RETRIEVAL_HOME (default ~/.cache/rag-retrieval), each part whole or not at
-# all; a second run finds it and needs no network. Afterwards plain go build, go vet and go test work.
+# all. A second run finds it there and needs no network. Afterwards plain go build, go vet and go test work.
 #
 #   RAG_RETRIEVAL_ORT_LIB         your own libonnxruntime (1.24.1 to 1.32) instead of the downloaded one
 #   RAG_RETRIEVAL_TOKENIZERS_LIB  your own libtokenizers.a (daulet/tokenizers 1.24.0) instead of the built one
@@ -73,7 +73,7 @@ tok_lib=$(absolute "${RAG_RETRIEVAL_TOKENIZERS_LIB:-$tok_dir/libtokenizers.a}")
 
 [ $cuda = no ] || [ -z "${RAG_RETRIEVAL_ORT_LIB:-}" ] || die "--cuda and RAG_RETRIEVAL_ORT_LIB both name a library: choose one"
 
-# What the machine must have: only what is needed for what is still missing.
+# What the machine must have: only what the parts that are still missing need.
 needs="$needs cc"
 [ -f "$tok_lib" ] || needs="$needs cargo"
 if [ $cuda = yes ] || [ ! -f "$ort_lib" ] || { [ $want_model = yes ] && [ ! -f "$model_dir/model.safetensors" ]; }; then
@@ -83,8 +83,8 @@ fi
 go_dir=$(scripts/setup/needs.sh $needs) && ready=0 || ready=$?
 [ $check_only = yes ] || [ $ready = 0 ] || exit $ready
 
-# Of two set-ups with one cache the second waits for the first, and finds what it made. The system frees the lock when this
-# process and its children have ended. Where python3 is missing nothing is to be downloaded.
+# If two set-ups use one cache, the second waits for the first and finds what it made. The system frees the lock when this
+# process and its children have ended. Without python3 there is nothing to download, and no lock is needed.
 if [ $check_only = no ] && command -v python3 > /dev/null; then
   mkdir -p "$HOME_DIR"
   exec 9> "$HOME_DIR/.setup.lock"
@@ -118,7 +118,7 @@ rm -f "$root/.rag-retrieval/go"
 work=$(mktemp -d "$HOME_DIR/.setup.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-# install MADE TARGET: puts a finished folder in place in one step.
+# install_dir MADE TARGET: moves a finished folder to its place in one step.
 install_dir() {
   rm -rf "$2"
   mkdir -p "$(dirname "$2")"
@@ -145,7 +145,7 @@ if [ ! -f "$tok_lib" ]; then
   say "building the tokenizer library (1 to 3 minutes)"
   go mod download github.com/daulet/tokenizers
   source_dir=$(go list -m -f '{{.Dir}}' github.com/daulet/tokenizers)
-  # The build folder stays until the build is done: an interrupted one goes on where it was.
+  # The build folder stays until the build is done, so that an interrupted build goes on where it stopped.
   build=$HOME_DIR/build-tokenizers-$TOKENIZERS_VERSION
   mkdir -p "$build"
   cp -R "$source_dir/src" "$build/"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests that take minutes: whole reranking sets against mteb's numbers. Needs the golden numbers beside the checkout.
+# The tests that take minutes: whole reranking sets, compared with mteb's numbers. They need the golden files, which are not in this
+# repository, in a folder shared/ beside the checkout.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ./scripts/setup.sh

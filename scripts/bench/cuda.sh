@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Everything that a machine with an NVIDIA GPU can check, in one run: setup, the fixtures against PyTorch's numbers on CUDA,
-# and fine-tuning beside sentence-transformers. Prints tables. Needs a GPU with 16 GB, and the network.
+# Checks in one run everything that only a machine with an NVIDIA GPU can: set-up, the fixtures on CUDA against PyTorch's numbers, and
+# fine-tuning beside sentence-transformers. Prints tables. Needs a GPU with 16 GB, and the network.
 #
 #   ./scripts/bench/cuda.sh [MODEL]      # default: bert-base-uncased, from the hub
 #
-#   PROVIDER=cpu   tries the same way without a GPU, less the fixtures, which test.sh checks there
-#   PYTHON         a Python that has scripts/fixtures/requirements.txt, instead of one that is made here
+#   PROVIDER=cpu   does the same on the CPU, without the fixtures, which test.sh checks there
+#   PYTHON         a Python that has scripts/fixtures/requirements.txt; default: one is set up here
 #   BENCH_PRECISIONS "bf16 fp16 no"   BENCH_LENGTHS 128,256,512   BENCH_BATCH 64   BENCH_STEPS 60   BENCH_RUNS 3
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Checks on a machine without a GPU what CUDA's execution provider would do: where each node of the training and scoring
-# graphs runs, what is copied between host and device, and how memory of a device is bound. It downloads ONNX Runtime's
-# CUDA build (260 MB) and NVIDIA's headers, and loads the provider against fake/fake.c, a CUDA runtime without a device. No
-# number is checked: nothing is computed. Linux x86-64 with gcc.
+# Checks without a GPU what CUDA's execution provider would do: where each node of the training and scoring graphs runs, what
+# is copied between host and device, and how device memory is bound. It downloads ONNX Runtime's CUDA build (260 MB) and
+# NVIDIA's headers, and loads the provider against fake/fake.c, a CUDA runtime without a device. That runtime computes nothing,
+# so no number is checked. Linux x86-64 with gcc.
 #
 #   ./scripts/cuda/fake.sh [COMMAND ...]      # default: the tests; or a command, such as bin/rag-retrieval train …
 #
-#   FAKE_CUDA_VERSION  12 or 13 (default), the builds that setup.sh --cuda installs
-#   FAKE_CUDA_MEMORY   bytes of memory that the device has (default: no end)
+#   FAKE_CUDA_VERSION  12 or 13 (default): which of the builds that setup.sh --cuda installs
+#   FAKE_CUDA_MEMORY   bytes of memory that the device has (default: unlimited)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/setup/home.sh
@@ -28,7 +28,7 @@ fi
 include=()
 for d in "$fake"/nvidia/*/include; do include+=(-I"$d"); done
 gcc -O1 -Wall -Wextra -fPIC "${include[@]}" -c scripts/cuda/fake/fake.c -o "$fake/fake.o"
-# Every further symbol that the provider is linked with or looks up by name: a function that succeeds.
+# Every other symbol that the provider needs becomes a function that does nothing and reports success.
 {
   readelf -Ws --dyn-syms "$provider" | awk '$7 == "UND" {print $8}' | sed 's/@.*//' | grep -E '^(cu|__cuda|nv)'
   strings -n 6 "$provider" | grep -E '^(cudnn|cufft)[A-Z][A-Za-z0-9_]*$'

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Puts ONNX Runtime's CUDA build and the NVIDIA libraries that it loads into the cache folder, without root, and prints
-# the library's path. setup.sh --cuda calls it. Linux x86-64.
+# Downloads ONNX Runtime's CUDA build, and the NVIDIA libraries that it loads, into the cache folder, without root. Prints the
+# path of ONNX Runtime's library. setup.sh --cuda calls it. Linux x86-64.
 #
 #   ./scripts/cuda/fetch.sh [12|13] [--no-nvidia] [--dry-run]
 #
-# Without a number, the driver says which CUDA: 13 where it can, else 12.
+# Without a number, the driver decides: CUDA 13 where it supports that, else 12.
 #   --no-nvidia   the machine has CUDA's and cuDNN's libraries where the loader finds them
 #   --dry-run     say what would be downloaded, and where to
 set -euo pipefail
@@ -52,7 +52,7 @@ fetch() {
     die "the download failed; run it again"
   for w in "$work"/wheels/*.whl; do python3 -m zipfile -e "$w" "$2" && rm "$w"; done
 }
-# part NAME LINES TARGET: whether a part is to be fetched now; says so.
+# part NAME LINES TARGET: succeeds if the part is missing and must be fetched now, and prints that.
 missing() {
   [ -e "$3" ] && return 1
   say "$([ $dry = yes ] && echo 'would download' || echo downloading) $1 to $3:"

@@ -241,3 +241,25 @@ func TestQuotedCode(t *testing.T) {
 		t.Errorf("%d quoted blocks, want at least 5", quoted)
 	}
 }
+
+// The fixtures that the table of architectures names are there.
+func TestNamedFixtures(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "models", "README.md"))
+	check(t, err)
+	_, table, _ := strings.Cut(string(b), "| architecture |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	names := regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(table, -1)
+	if len(names) < 20 {
+		t.Fatalf("%d fixtures in the table of models/README.md, want at least 20", len(names))
+	}
+	for _, name := range names {
+		found := false
+		for _, path := range []string{"models/finetune/testdata/" + name[1] + ".json", "models/encoder/testdata/" + name[1]} {
+			_, err := os.Stat(filepath.Join(root, path))
+			found = found || err == nil
+		}
+		if !found {
+			t.Errorf("models/README.md names the fixture %s, which is in neither folder of fixtures", name[1])
+		}
+	}
+}

@@ -1,5 +1,6 @@
-# Sourced by a script that has just gone to a folder of the checkout: RAG_RETRIEVAL_HOME is then the cache folder's absolute
-# path, by the program's own rule (runtime.Home). A relative one counts from where the script was called.
+# Sourced by scripts, right after they have changed to a folder of the checkout. Sets RAG_RETRIEVAL_HOME to the absolute path of
+# the cache folder, by the program's own rule (runtime.Home). A relative path counts from where the script was called.
+# shellcheck shell=bash
 case ${RAG_RETRIEVAL_HOME:-} in
   /*) ;;
   ?*) RAG_RETRIEVAL_HOME=$OLDPWD/$RAG_RETRIEVAL_HOME ;;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command with its output in a file. Where it fails, says the last line that tells why, and the file's path.
+# Runs a command and writes its output to a file. If the command fails, prints the last line that says why, and the file's path.
 #
 #   ./scripts/setup/logged.sh LOG "what failed" COMMAND ...
 set -uo pipefail
@@ -11,7 +11,7 @@ if "$@" >"$log" 2>&1; then
 else
   code=$?
 fi
-# The last line that speaks of an error, but for those that only count errors or say that one has been.
+# The last line about an error, without lines that only count errors or say that one occurred.
 reason=$(grep -iE "error|fatal|fail|could ?n.t|cannot|can't|unable|undefined reference|not found|denied|no space|unmatched" "$log" |
   grep -viE 'could not compile|aborting due|waiting for other jobs|RUST_BACKTRACE|previous error|returned 1 exit status' | tail -1)
 [ -n "$reason" ] || reason=$(grep -v '^[[:space:]]*$' "$log" | tail -1)

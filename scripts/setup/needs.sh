@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Sees to what setup.sh needs from the machine: names everything that is missing or too old in one message, then installs it
-# (as root, with apt, dnf or apk), or fetches Go and names the one command for the rest. Prints the folder of the Go that it
-# fetched; nothing where the machine's own is new enough. setup.sh calls it.
+# Checks what setup.sh needs from the machine. Names everything that is missing or too old in one message. As root with apt, dnf or
+# apk it then installs that; otherwise it fetches Go and prints the one command for the rest. Prints the folder of the Go that
+# it fetched, or nothing where the machine's own is new enough. setup.sh calls it.
 #
 #   ./scripts/setup/needs.sh [--no-install] [--check] [cc] [cargo] [pip]     # Go is always needed
 #
-#   --no-install   say what is missing and stop: no packages, no Go
-#   --check        say what is missing; exit status 1 where something is
+#   --no-install   only say what is missing: install no packages, fetch no Go
+#   --check        say what is missing; the exit status is 1 if something is
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./home.sh
@@ -35,7 +35,7 @@ case $os-$(uname -m) in
 esac
 go_dir=$RAG_RETRIEVAL_HOME/go-$go_fetched-$platform
 
-# at_least HAVE WANT: whether version HAVE is WANT or newer.
+# at_least HAVE WANT: succeeds if version HAVE is WANT or newer.
 at_least() {
   local have=$1 want=$2 h w
   while [ -n "$want" ]; do
@@ -47,9 +47,9 @@ at_least() {
   done
 }
 
-# The checks. Each adds what is wrong to the message, and to the parts that packages bring.
+# The checks. Each adds what is missing to the message, and to the parts for which packages are installed.
 lack() { missing="$missing"$'\n'"  $2" lacking="$lacking$1 "; }
-# compiles COMMAND ...: a compiler without the C library's headers, as Debian's gcc alone, is no use.
+# compiles COMMAND ...: succeeds if the compiler works. Debian's gcc without the C library's headers does not.
 compiles() {
   local file works=yes
   file=$(mktemp)
@@ -83,14 +83,14 @@ need_pip() {
   [ -n "$version" ] || { lack pip "pip $PIP_WANTED or newer for $(command -v python3): there is none"; return; }
   at_least "$version" "$PIP_WANTED" || lack pip "pip $PIP_WANTED or newer for $(command -v python3), which has $version"
 }
-# need_go says what Go there is where it is not new enough; use_go is then the one fetched, now or before.
+# need_go checks the version of Go. If it is too old, use_go is the Go that was fetched, now or earlier.
 need_go() {
   local version=''
   old_go='' use_go=''
   if command -v go >/dev/null 2>&1; then
     version=$(GOTOOLCHAIN=local go version 2>/dev/null | sed -nE 's/^go version go([0-9.]+).*/\1/p') || true
     if at_least "${version:-0}" "$go_wanted"; then
-      # A script that had Go fetched has put it first in PATH and runs setup.sh again: it stays the one to use.
+      # A script that put a fetched Go first in PATH runs setup.sh again: that Go stays in use.
       [ ! "$(command -v go)" -ef ../../.rag-retrieval/go/bin/go ] || use_go=$(readlink ../../.rag-retrieval/go)
       return
     fi
@@ -112,7 +112,7 @@ look() {
   fi
 }
 
-# packages MANAGER: the packages that bring what is lacking.
+# packages MANAGER: prints the packages that contain the missing parts.
 packages() {
   local p list='' codename
   codename=$(sed -nE 's/^VERSION_CODENAME="?([a-z]+)"?$/\1/p' "${OS_RELEASE:-/etc/os-release}" 2>/dev/null) || true
@@ -133,7 +133,7 @@ packages() {
   done
   printf %s "${list# }"
 }
-# command_for: the one command that installs what is lacking; nothing where no manager is known.
+# command_for: prints the one command that installs the missing parts, or nothing if no package manager is known.
 command_for() {
   local m
   for m in apt-get dnf apk brew; do
