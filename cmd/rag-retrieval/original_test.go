@@ -43,6 +43,32 @@ func originalFolder(t *testing.T, kind string) string {
 	return filepath.Join(root, "rag_retrieval/train", kind)
 }
 
+// longDecoder is a small Qwen3 for texts as long as those of Qwen's own files.
+func longDecoder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../../models/encoder/testdata/qwen3")); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, filepath.Join(dir, "config.json"), func(config string) string {
+		return strings.Replace(config, `"max_position_embeddings": 64`, `"max_position_embeddings": 32768`, 1)
+	})
+	return dir
+}
+
+// fixture is the whole path of a small model.
+func fixture(t *testing.T, name string) string {
+	t.Helper()
+	if filepath.IsAbs(name) {
+		return name
+	}
+	path, err := filepath.Abs(fixtures + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // callIn runs the program in a folder.
 func callIn(t *testing.T, dir string, args ...string) output {
 	t.Helper()
@@ -85,17 +111,21 @@ func TestOriginalFiles(t *testing.T) {
 			once: []string{"log_with: "},
 			keys: []string{"loss_type: pointwise_bce", "train_dataset_type: pointwise", "max_label: 2"},
 		},
+		{
+			name: "decoder", kind: "reranker", file: "config/training_llm.yaml", model: longDecoder(t), // max_len is the file's
+			once: []string{"log_with: ", "model_type: ", "num_labels: ", "mixed_precision: a CPU trains in fp32", "the base model has no score yet"},
+			keys: []string{
+				"loss_type: pairwise_ranknet", "train_dataset_type: grouped", "train_group_size: 10", "max_len: 512", "stable_proportion: 0.5", "lr: 1e-05", "save_on_epoch_end: 0",
+				`query_format: "query: {}"`, `document_format: "document: {}"`, `seq: "\n"`, `special_token: "\nrelevance"`,
+			},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := originalFolder(t, c.kind)
 			if c.edit != nil {
 				edit(t, filepath.Join(dir, c.file), c.edit)
 			}
-			model, err := filepath.Abs(fixtures + c.model)
-			if err != nil {
-				t.Fatal(err)
-			}
-			args := append([]string{"train", c.kind, "--config", c.file, "--model", model, "--max-steps", "3", "--threads", "2"}, c.args...)
+			args := append([]string{"train", c.kind, "--config", c.file, "--model", fixture(t, c.model), "--max-steps", "3", "--threads", "2"}, c.args...)
 			o := callIn(t, dir, args...).ok(t)
 			out := strings.TrimSuffix(strings.TrimSpace(o.stdout), "/model")
 			if !strings.HasPrefix(out, "output/") {
@@ -123,10 +153,15 @@ func TestOriginalFiles(t *testing.T) {
 					t.Errorf("step %d has the loss %g", i+1, loss)
 				}
 			}
+			if metrics, err := os.ReadFile(filepath.Join(dir, out, "metrics.jsonl")); err != nil || strings.Contains(string(metrics), `"grad_norm":0,`) {
+				t.Errorf("steps without a gradient: %s, %v", metrics, err)
+			}
 		})
 	}
-	o := callIn(t, originalFolder(t, "reranker"), "train", "reranker", "--config", "config/training_llm.yaml")
-	o.fails(t, 1, `config/training_llm.yaml:3: model_type is "llm_decoder"`, "decoder models")
+	o := callIn(t, originalFolder(t, "reranker"), "train", "reranker", "--config", "config/training_llm.yaml", "--model", fixture(t, "bert-reranker"), "--max-len", "20")
+	if o.code == 0 || !strings.Contains(o.stderr, "seq and special_token stand in the pairs of decoders") || !strings.Contains(o.stderr, "not of BertForSequenceClassification") {
+		t.Errorf("an encoder with a decoder's settings: %+v", o)
+	}
 }
 
 // pointwise takes the comment signs of the reranker's point-wise keys away, and the grouped keys out.
@@ -152,11 +187,7 @@ func edit(t *testing.T, path string, change func(string) string) {
 // RAG-Retrieval's command line for ColBERT, which has no file, as its script has it.
 func TestOriginalCommandLine(t *testing.T) {
 	dir := originalFolder(t, "embedding")
-	model, err := filepath.Abs(fixtures + "bert")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := callIn(t, dir, "train", "colbert", "--model_name_or_path", model, "--dataset", "../../../example_data/t2rank_100.jsonl",
+	o := callIn(t, dir, "train", "colbert", "--model_name_or_path", fixture(t, "bert"), "--dataset", "../../../example_data/t2rank_100.jsonl",
 		"--output_dir", "./output/t2ranking_100_example", "--batch_size", "4", "--lr", "5e-6", "--epochs", "2", "--save_on_epoch_end", "1",
 		"--gradient_accumulation_steps", "12", "--temperature", "0.02", "--query_max_len=12", "--passage_max_len", "16",
 		"--colbert_dim", "12", "--neg_nums", "15", "--log_with", "wandb", "--warmup_proportion", "0.1").ok(t)
@@ -168,7 +199,7 @@ func TestOriginalCommandLine(t *testing.T) {
 		t.Errorf("checkpoints %v: want one of each epoch", checkpoints)
 	}
 	for want, args := range map[string][]string{
-		`model_type is "llm_decoder"`:           {"reranker", "--model_type", "llm_decoder"},
+		`model_type is "decoder"`:               {"reranker", "--model_type", "decoder"},
 		`num_labels is "3"`:                     {"reranker", "--num_labels", "3"},
 		"flag provided but not defined: -lr_up": {"embedding", "--lr_up", "1"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -34,6 +35,8 @@ type Train struct {
 	MaxLen         int    `yaml:"max_len" json:"max_len" kinds:"reranker" usage:"tokens of a pair, special ones included; the passage is cut"`
 	QueryFormat    string `yaml:"query_format" json:"query_format" usage:"what stands around a query, a Python format string with one {}, such as \"query: {}\"; a row's own prompt stands in place of what is before the {}; default: the model's own prompt"`
 	DocumentFormat string `yaml:"document_format" json:"document_format" usage:"the same for a passage"`
+	Seq            string `yaml:"seq" json:"seq" kinds:"reranker" usage:"of a decoder: the text between query and passage; where seq or special_token is set, each part of a pair is tokenized by itself, as RAG-Retrieval's llm_decoder has it"`
+	SpecialToken   string `yaml:"special_token" json:"special_token" kinds:"reranker" usage:"of a decoder: the text at the end of a pair, where the score is read"`
 
 	NegNums    int   `yaml:"neg_nums" json:"neg_nums" kinds:"embedding colbert" usage:"hard negatives per query, drawn anew each epoch from \"neg\""`
 	GroupSize  int   `yaml:"train_group_size" json:"train_group_size" kinds:"reranker colbert" usage:"passages of a query that a group-wise loss sees at most, drawn anew each epoch"`
@@ -133,7 +136,14 @@ func DefaultTrain(kind modelcard.Kind) Train {
 }
 
 // YAML is the whole configuration as a file.
-func (c Train) YAML() ([]byte, error) { return yaml.Marshal(c) }
+func (c Train) YAML() ([]byte, error) {
+	return yaml.MarshalWithOptions(c, yaml.CustomMarshaler[string](func(s string) ([]byte, error) {
+		if s == strings.TrimSpace(s) && !strings.ContainsAny(s, "\r\n") {
+			return yaml.Marshal(s)
+		}
+		return []byte(strconv.Quote(s)), nil // as a block, which the library makes of it, it would lose white space
+	}))
+}
 
 // Validate checks what can be checked without opening anything.
 func (c Train) Validate() error {
@@ -255,6 +265,9 @@ func (c Train) Formats(own prompt.Formats) (prompt.Formats, error) {
 			return own, fmt.Errorf("%s: %w", k.key, err)
 		}
 		*k.to = f
+	}
+	if c.Seq != "" || c.SpecialToken != "" {
+		own.Seq, own.SpecialToken = c.Seq, c.SpecialToken
 	}
 	return own, nil
 }

@@ -41,15 +41,13 @@ var foreigns = map[string]foreign{
 		means: map[string]Setting{"distill": {"loss_type", "stella"}}, other: "want train or distill",
 	},
 	"model_type": {
-		why: "the model's config.json says it", may: []string{"bert_encoder"},
-		other: "want bert_encoder: decoder models (LLM rerankers) cannot be trained here",
+		why: "the model's config.json says it", may: []string{"bert_encoder", "llm_decoder"},
+		other: "want bert_encoder or llm_decoder",
 	},
 	"num_labels": {
 		why: "a reranker has one score", may: []string{"1"}, other: "want 1: a reranker has one score",
 	},
 	"save_strategy": {why: "save_steps and save_on_epoch_end say it"},
-	"seq":           {why: "it stands in the pairs of an llm_decoder only"},
-	"special_token": {why: "it stands in the pairs of an llm_decoder only"},
 	"all_gather":    {why: "one process computes"},
 	"log_with":      {why: "metrics.jsonl, report.html and TensorBoard's files are always written"},
 	"num_workers":   {why: "tokens are prepared while training"},

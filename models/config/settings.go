@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"rag-retrieval-go/models/modelcard"
@@ -19,6 +20,9 @@ func (c Train) Settings() []Setting {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
 		value := fmt.Sprint(v.Field(i).Interface())
+		if strings.ContainsAny(value, "\r\n") {
+			value = strconv.Quote(value)
+		}
 		if HasKind(field, c.Kind) && value != "" && value != "[]" {
 			out = append(out, Setting{field.Tag.Get("yaml"), value})
 		}

@@ -1,6 +1,7 @@
 package hf
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -26,6 +27,24 @@ func CopyFiles(from, to string) error {
 		}
 	}
 	return nil
+}
+
+// SayFloat32 writes into a folder's config.json that its weights are float32, where it names another type: transformers
+// rounds them to the type that stands there when it loads them.
+func SayFloat32(dir string) error {
+	path, c, changed := filepath.Join(dir, "config.json"), map[string]json.RawMessage{}, false
+	if err := ReadJSON(path, &c); err != nil {
+		return err
+	}
+	for _, key := range []string{"dtype", "torch_dtype"} {
+		if raw, ok := c[key]; ok && string(raw) != `"float32"` && string(raw) != "null" {
+			c[key], changed = json.RawMessage(`"float32"`), true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return WriteJSON(path, c)
 }
 
 // CopyFile copies one file.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -55,5 +56,25 @@ func TestFiles(t *testing.T) {
 	write(t, dir, "modules.json", `[`)
 	if _, err := Files(dir); err == nil {
 		t.Error("modules.json is broken, and nobody says so")
+	}
+}
+
+// A saved folder has weights of float32, whatever the base model's were; else its config stays as it was.
+func TestSayFloat32(t *testing.T) {
+	for was, want := range map[string]string{
+		`{"torch_dtype": "bfloat16", "a": 2.0}`: `"torch_dtype": "float32"`, `{"dtype": "float16", "a": 2.0}`: `"dtype": "float32"`,
+		`{"dtype":null, "a":  2.0}`: `{"dtype":null, "a":  2.0}`, `{"a":  2.0}`: `{"a":  2.0}`, `{"dtype":  "float32", "a": 2.0}`: `{"dtype":  "float32", "a": 2.0}`,
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "config.json")
+		if err := os.WriteFile(path, []byte(was), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := SayFloat32(dir); err != nil {
+			t.Fatal(err)
+		}
+		if is, err := os.ReadFile(path); err != nil || !strings.Contains(string(is), want) || !strings.Contains(string(is), "2.0") {
+			t.Errorf("%s became %s, %v", was, is, err)
+		}
 	}
 }

@@ -25,7 +25,7 @@ func Formats(dir string, k Kind) (prompt.Formats, error) {
 	if err != nil {
 		return prompt.Formats{}, err
 	}
-	if c.QueryFormat != "" || c.DocumentFormat != "" {
+	if c.QueryFormat != "" || c.DocumentFormat != "" || c.Seq != "" || c.SpecialToken != "" {
 		return c.formats(filepath.Join(dir, File))
 	}
 	var file struct {
@@ -55,6 +55,7 @@ func Formats(dir string, k Kind) (prompt.Formats, error) {
 
 // formats reads the card's own.
 func (c Card) formats(path string) (f prompt.Formats, err error) {
+	f.Seq, f.SpecialToken = c.Seq, c.SpecialToken
 	for _, k := range []struct {
 		key, value string
 		to         *prompt.Format
@@ -72,7 +73,7 @@ func (c Card) formats(path string) (f prompt.Formats, err error) {
 // SaveFormats writes what stands around a model's texts into a folder: as sentence-transformers' prompts where those can
 // tell it, so that the model's Python peer gives the same scores, else into the card too.
 func (c *Card) SaveFormats(dir string, f prompt.Formats) error {
-	c.QueryFormat, c.DocumentFormat = "", ""
+	c.QueryFormat, c.DocumentFormat, c.Seq, c.SpecialToken = "", "", "", ""
 	if err := c.renounce(dir); err != nil {
 		return err
 	}
@@ -80,6 +81,7 @@ func (c *Card) SaveFormats(dir string, f prompt.Formats) error {
 		return err
 	}
 	config := map[string]any{}
+	c.Seq, c.SpecialToken = f.Seq, f.SpecialToken
 	if c.QueryFormat, c.DocumentFormat = f.Query.String(), f.Document.String(); c.Kind == Reranker {
 		return nil // of a folder without modules.json CrossEncoder reads no prompts
 	}

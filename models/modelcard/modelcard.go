@@ -46,8 +46,11 @@ type Card struct {
 	// QueryFormat and DocumentFormat are there where sentence-transformers' prompts cannot tell them.
 	QueryFormat    string `json:"query_format,omitempty"`
 	DocumentFormat string `json:"document_format,omitempty"`
-	Steps          int    `json:"steps"`
-	Version        string `json:"version"`
+	// Seq and SpecialToken stand in the pairs of a decoder, see prompt.Formats.
+	Seq          string `json:"seq,omitempty"`
+	SpecialToken string `json:"special_token,omitempty"`
+	Steps        int    `json:"steps"`
+	Version      string `json:"version"`
 
 	Data       []string    `json:"train_dataset,omitempty"`
 	Examples   int         `json:"examples,omitempty"`

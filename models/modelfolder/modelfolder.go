@@ -44,6 +44,9 @@ func (m Model) Save(dir string) error {
 		if err := m.Write(tmp); err != nil {
 			return err
 		}
+		if err := hf.SayFloat32(tmp); err != nil {
+			return err
+		}
 		g := onnx.NewGraph(string(m.Card.Kind))
 		m.Export(g, scoring.Constants(g, m.Layout, m.Parameters))
 		if err := g.Save(filepath.Join(tmp, ExportFile)); err != nil {

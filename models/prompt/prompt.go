@@ -52,7 +52,16 @@ func (f Format) String() string {
 }
 
 // Formats are a model's; the zero value leaves texts as they are.
-type Formats struct{ Query, Document Format }
+type Formats struct {
+	Query, Document Format
+	// Seq and SpecialToken are texts of a reranker that is a decoder: a pair is the query, Seq, the passage, SpecialToken, each
+	// tokenized by itself. Where both are empty the tokenizer says how a pair is laid out.
+	// Source of the names: RAG-Retrieval's model_type llm_decoder.
+	Seq, SpecialToken string
+}
+
+// Joined says that Seq and SpecialToken lay out a pair.
+func (f Formats) Joined() bool { return f.Seq != "" || f.SpecialToken != "" }
 
 // Text is a text as data have it.
 type Text struct {

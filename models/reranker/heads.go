@@ -118,22 +118,23 @@ func qwen3Head(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, erro
 	}
 	err = hf.ReadJSON(filepath.Join(dir, "config.json"), &x)
 	if h.pad = x.Pad; err == nil && h.pad == nil && !slices.Contains(x.Architectures, h.class) {
-		h.pad, err = padOf(dir, t) // a new head gets one, since transformers scores no batches without
+		h.pad, err = tokenOf(dir, "pad_token", t) // a new head gets one, since transformers scores no batches without
 	}
 	return h, err
 }
 
-// padOf is the id of the tokenizer's padding token; nil where tokenizer_config.json names none.
-func padOf(dir string, t *tokenizer.Tokenizer) (*int64, error) {
-	var c struct {
-		Pad json.RawMessage `json:"pad_token"`
-	}
+// endOfText is the key of the token that ends a text.
+const endOfText = "eos_token"
+
+// tokenOf is the id of a special token that tokenizer_config.json names; nil where it names none.
+func tokenOf(dir, key string, t *tokenizer.Tokenizer) (*int64, error) {
+	var c map[string]json.RawMessage
 	if err := hf.ReadJSON(filepath.Join(dir, "tokenizer_config.json"), &c); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var token string
 	var long struct{ Content string }
-	if json.Unmarshal(c.Pad, &token) != nil && json.Unmarshal(c.Pad, &long) == nil {
+	if json.Unmarshal(c[key], &token) != nil && json.Unmarshal(c[key], &long) == nil {
 		token = long.Content
 	}
 	if token == "" {

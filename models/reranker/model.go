@@ -86,7 +86,11 @@ func OpenBase(dir string) (*Model, error) {
 	}
 	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: own, head: h}
 	if kind, err := modelcard.Detect(dir); err == nil && kind == modelcard.Reranker { // formats of another kind say nothing of this one
-		if m.Formats, err = modelcard.Formats(dir, modelcard.Reranker); err != nil {
+		f, err := modelcard.Formats(dir, modelcard.Reranker)
+		if err == nil {
+			err = m.setFormats(f)
+		}
+		if err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
 	}
@@ -96,6 +100,22 @@ func OpenBase(dir string) (*Model, error) {
 		}
 	}
 	return m, nil
+}
+
+// setFormats puts what f says around texts. Where f joins pairs, the model must be a decoder with a head of its own.
+func (m *Model) setFormats(f prompt.Formats) error {
+	if m.Formats = f; !f.Joined() {
+		return nil
+	}
+	if m.head.pool != lastToken || m.head.tokens != nil {
+		return fmt.Errorf("%s: seq and special_token stand in the pairs of decoders with a head over the last token, such as Qwen3ForSequenceClassification, not of %s", m.Dir, m.head.class)
+	}
+	m.Tokenizer.JoinPairs(f.Seq, f.SpecialToken)
+	end, err := tokenOf(m.Dir, endOfText, m.Tokenizer)
+	if end != nil {
+		m.head.pad = end // RAG-Retrieval pads with it; a head reads no padding, see head.last
+	}
+	return err
 }
 
 // Close frees the tokenizer.
@@ -117,9 +137,10 @@ const leastWindow = 101
 
 // rows makes a pair's tokens, see scoring.PairRows: every path to the model goes through it. A head that reads the last
 // token needs what stands after the passage: of a passage that is too long, its first window then is read, which has it.
+// Joined pairs end with their special token anyway.
 func (m *Model) rows(p scoring.Pair, maxLen, least int, windows bool) ([]encoder.Row, error) {
 	p.Own = m.ownPrompt(p.Own)
-	if !windows && m.head.pool == lastToken {
+	if !windows && m.head.pool == lastToken && !m.Formats.Joined() {
 		rows, err := scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, 1, true)
 		return rows[:min(1, len(rows))], err
 	}

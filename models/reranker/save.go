@@ -2,6 +2,8 @@ package reranker
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"rag-retrieval-go/models/hf"
@@ -26,6 +28,11 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 					return err
 				}
 			}
+			if m.Formats.Joined() {
+				if err := padWithEnd(tmp); err != nil {
+					return err
+				}
+			}
 			tensors, err := hf.FromLayout(l, parameters, m.Params(), m.names(m.Encoder.ModelPrefix()))
 			if err != nil {
 				return err
@@ -33,6 +40,18 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 			return hf.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), nil, tensors)
 		},
 	}.Save(dir)
+}
+
+// padWithEnd makes the end of a text the padding token, as config.json has it then: see setFormats.
+func padWithEnd(dir string) error {
+	path, c := filepath.Join(dir, "tokenizer_config.json"), map[string]json.RawMessage{}
+	if err := hf.ReadJSON(path, &c); errors.Is(err, fs.ErrNotExist) || err == nil && c[endOfText] == nil {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	c["pad_token"], c["padding_side"] = c[endOfText], json.RawMessage(`"right"`)
+	return hf.WriteJSON(path, c)
 }
 
 // writeConfig writes config.json, with one label where the head has labels. What it does not change stays as it is written:

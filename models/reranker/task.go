@@ -37,7 +37,10 @@ func NewTask(c config.Train) (finetune.Task, error) {
 		m.Encoder.SetDropout(c.Dropout)
 	}
 	m.Encoder.FusedAttention = c.FusedAttention
-	m.Formats, err = c.Formats(m.Formats)
+	f, err := c.Formats(m.Formats)
+	if err == nil {
+		err = m.setFormats(f)
+	}
 	if err := errors.Join(err, c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}

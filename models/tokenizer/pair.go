@@ -113,6 +113,12 @@ func cutWindows(tokens []uint32, window int, overlap func(window int) int) (out 
 	}
 }
 
+// JoinPairs lays out pairs from now on as first + between + second + end, each tokenized by itself and without the special
+// tokens of the post-processor. EncodePair and PairWindows never cut between and end.
+func (t *Tokenizer) JoinPairs(between, end string) {
+	t.pair = template{{text: 'A'}, {ids: t.IDs(between)}, {text: 'B'}, {ids: t.IDs(end)}}
+}
+
 // HasPairs says whether the tokenizer knows how two texts lie in one sequence.
 func (t *Tokenizer) HasPairs() bool {
 	return slices.ContainsFunc(t.pair, func(p piece) bool { return p.text == 'B' })
