@@ -254,12 +254,14 @@ func TestNamedFixtures(t *testing.T) {
 	}
 	for _, name := range names {
 		found := false
-		for _, path := range []string{"models/finetune/testdata/" + name[1] + ".json", "models/encoder/testdata/" + name[1]} {
+		for _, path := range []string{
+			"models/finetune/testdata/" + name[1] + ".json", "models/encoder/testdata/" + name[1], "models/reranker/testdata/" + name[1] + ".json",
+		} {
 			_, err := os.Stat(filepath.Join(root, path))
 			found = found || err == nil
 		}
 		if !found {
-			t.Errorf("models/README.md names the fixture %s, which is in neither folder of fixtures", name[1])
+			t.Errorf("models/README.md names the fixture %s, which is in no folder of fixtures", name[1])
 		}
 	}
 }
