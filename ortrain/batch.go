@@ -2,30 +2,32 @@ package ortrain
 
 import "rag-retrieval-go/ortrain/runtime"
 
-// Array is a tensor on its way to a graph input.
+// Array holds the values and the shape of one graph input.
 type Array[T runtime.Element] struct {
 	Data []T
 	Dims []int64
 }
 
-// Batch is everything a graph reads besides its parameters: one micro-batch, ready to bind.
+// Batch is one micro-batch: every graph input except the parameters.
 type Batch struct {
 	Ints   map[string]Array[int64]
 	Floats map[string]Array[float32]
-	// Dims are the sizes of the graph's named dimensions, for dropout.
+	// Dims holds the sizes of the graph's named dimensions. Dropout needs them.
 	Dims map[string]int64
-	// Rows weighs the batch's loss among the micro-batches of a step. It is 0 where no row counts: its loss is zero.
+	// Rows is the weight of the batch's loss in the mean over the micro-batches of a step. If no row counts, it is 0 and
+	// the loss is zero.
 	Rows int
-	// Idle says that the loss has nothing to tell apart in this batch: it does not depend on the model.
-	Idle bool
-	// Tokens counts real tokens, for the throughput that is shown.
+	// ConstantLoss says that the loss of this batch does not depend on the model, for example because a query has no
+	// negatives. The batch then teaches nothing.
+	ConstantLoss bool
+	// Tokens is the number of tokens without padding, for the throughput shown to the user.
 	Tokens int
-	// Lengths are the real tokens of each text, for statistics.
+	// Lengths is the number of tokens of each text without padding, for statistics.
 	Lengths []int
-	// Chunks are the texts of a batch that is encoded piece by piece; its other inputs are then the loss's alone, and
-	// read the encoded rows of the chunks laid end to end.
+	// Chunks holds the texts of a batch that is encoded chunk by chunk. The inputs of the batch itself are then only the
+	// inputs of the loss, which reads the encoded rows of all chunks in order.
 	Chunks []*Batch
-	// Origin says where the rows come from, such as "pairs.jsonl:7", for messages; nil: not known.
+	// Origin names the source of each row, such as "pairs.jsonl:7", for messages. It is nil if the sources are not known.
 	Origin func() []string
 }
 
@@ -44,7 +46,7 @@ func (b *Batch) Float(name string, data []float32, dims ...int64) {
 	b.Floats[name] = Array[float32]{data, dims}
 }
 
-// Bind binds every input of the batch.
+// Bind binds every input of the batch to the binding.
 func (b *Batch) Bind(to *runtime.Binding) error {
 	for name, a := range b.Ints {
 		if err := to.Ints(name, a.Data, a.Dims...); err != nil {

@@ -7,7 +7,7 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// bindViews binds every tensor of a flat block under its name and suffix.
+// bindViews binds every tensor of a flat block under the parameter's name followed by suffix.
 func (t *Trainer) bindViews(b *runtime.Binding, block *runtime.Block, suffix string,
 	bind func(*runtime.Binding, string, *runtime.Tensor) error) error {
 	l := t.set.Layout
@@ -24,26 +24,26 @@ func (t *Trainer) bindViews(b *runtime.Binding, block *runtime.Block, suffix str
 	return nil
 }
 
-// table holds the dropout factors of a rate.
-func (t *Trainer) table(plan *dropout.Plan, rate float64) (*runtime.Block, error) {
-	if t.tables[rate] == nil {
+// dropoutTable returns the table of dropout factors for a rate, and makes it at the first call.
+func (t *Trainer) dropoutTable(plan *dropout.Plan, rate float64) (*runtime.Block, error) {
+	if t.dropoutTables[rate] == nil {
 		table, err := t.device().NewBlock(plan.TableSize)
 		if err != nil {
 			return nil, err
 		}
-		t.tables[rate] = table
-		if err := write(table, func(factors []float32) error {
+		t.dropoutTables[rate] = table
+		if err := fillBlock(table, func(factors []float32) error {
 			plan.FillTable(factors, t.cfg.Seed, rate)
 			return nil
 		}); err != nil {
 			return nil, err
 		}
 	}
-	return t.tables[rate], nil
+	return t.dropoutTables[rate], nil
 }
 
-// write fills a block from the host: in place where it lies there.
-func write(to *runtime.Block, fill func(values []float32) error) error {
+// fillBlock sets the values of a block. A block in host memory is filled in place.
+func fillBlock(to *runtime.Block, fill func(values []float32) error) error {
 	if host := to.Host(); host != nil {
 		return fill(host)
 	}
@@ -54,8 +54,8 @@ func write(to *runtime.Block, fill func(values []float32) error) error {
 	return to.Upload(0, values)
 }
 
-// read gives a block's values: the block itself where it lies on the host.
-func read(from *runtime.Block) ([]float32, error) {
+// blockValues returns the values of a block. For a block in host memory this is the block itself, not a copy.
+func blockValues(from *runtime.Block) ([]float32, error) {
 	if host := from.Host(); host != nil {
 		return host, nil
 	}
@@ -63,12 +63,12 @@ func read(from *runtime.Block) ([]float32, error) {
 	return values, from.Download(0, values)
 }
 
-// bindDropout binds every site's factors for one pass, or ones where nothing is to be dropped.
-func (t *Trainer) bindDropout(to *runtime.Binding, plan *dropout.Plan, stream int, dims map[string]int64, drop bool) error {
+// bindDropout binds the dropout factors of every site for one forward pass. If drop is false, all factors are 1.
+func (t *Trainer) bindDropout(to *runtime.Binding, plan *dropout.Plan, pass int, dims map[string]int64, drop bool) error {
 	if plan == nil {
 		return nil
 	}
-	views, err := plan.Views(t.cfg.Seed, t.step, stream, dims)
+	views, err := plan.Views(t.cfg.Seed, t.step, pass, dims)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (t *Trainer) bindDropout(to *runtime.Binding, plan *dropout.Plan, stream in
 		if !drop {
 			rate = 0
 		}
-		table, err := t.table(plan, rate)
+		table, err := t.dropoutTable(plan, rate)
 		if err != nil {
 			return err
 		}

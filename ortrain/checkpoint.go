@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,23 +27,23 @@ type state struct {
 	Step   int    `json:"step"`
 	Seed   uint64 `json:"seed"`
 	SHA256 string `json:"state_safetensors_sha256"`
-	// LossScale is that of float16 training.
+	// LossScale is the state of the loss scaler in float16 training.
 	LossScale *optim.LossScaler `json:"loss_scale,omitempty"`
-	Host      json.RawMessage   `json:"host"` // what the caller adds, such as its config
+	Host      json.RawMessage   `json:"host"` // data of the caller, such as its config
 }
 
-// momentPrefixes tell the moments' tensors from the parameters' in a checkpoint, in PyTorch's names.
+// momentPrefixes start the names of the moments' tensors in a checkpoint. The names are PyTorch's.
 var momentPrefixes = [2]string{"exp_avg/", "exp_avg_sq/"}
 
-// blocks gives the flat blocks that a checkpoint holds with the prefixes of their tensors.
+// blocks returns the flat blocks that a checkpoint holds, by the prefix of their tensors' names.
 func (t *Trainer) blocks() map[string]*runtime.Block {
 	return map[string]*runtime.Block{
 		"": t.parameters, momentPrefixes[0]: t.moments[0], momentPrefixes[1]: t.moments[1],
 	}
 }
 
-// saveCheckpoint writes the whole state of the run into dir, which appears whole or not at all. host is kept as JSON for
-// the caller.
+// saveCheckpoint writes the whole state of the run into dir. A crash leaves no half-written dir. host is saved as JSON
+// for the caller.
 func (t *Trainer) saveCheckpoint(dir string, host any) error {
 	return atomicdir.Write(dir, func(tmp string) error { return t.fillCheckpoint(tmp, host) })
 }
@@ -52,12 +51,12 @@ func (t *Trainer) saveCheckpoint(dir string, host any) error {
 func (t *Trainer) fillCheckpoint(tmp string, host any) error {
 	var tensors []safetensors.Tensor
 	for _, prefix := range []string{"", momentPrefixes[0], momentPrefixes[1]} {
-		tensors = append(tensors, t.tensorsOf(t.blocks()[prefix], prefix)...)
+		tensors = append(tensors, t.blockTensors(t.blocks()[prefix], prefix)...)
 	}
 	if err := safetensors.Write(filepath.Join(tmp, tensorsFile), nil, tensors); err != nil {
 		return err
 	}
-	sum, err := fileSum(filepath.Join(tmp, tensorsFile))
+	sum, err := fileSHA256(filepath.Join(tmp, tensorsFile))
 	if err != nil {
 		return err
 	}
@@ -65,15 +64,15 @@ func (t *Trainer) fillCheckpoint(tmp string, host any) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(state{t.step, t.cfg.Seed, sum, t.scale, extra}, "", "  ")
+	b, err := json.MarshalIndent(state{t.step, t.cfg.Seed, sum, t.lossScaler, extra}, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(tmp, stateFile), b, 0o644)
 }
 
-// tensorsOf sees a block as tensors to be written. One that lies on a device comes to the host tensor by tensor.
-func (t *Trainer) tensorsOf(block *runtime.Block, prefix string) (tensors []safetensors.Tensor) {
+// blockTensors returns the tensors of a block for writing. A block in device memory is downloaded one tensor at a time.
+func (t *Trainer) blockTensors(block *runtime.Block, prefix string) (tensors []safetensors.Tensor) {
 	l, host := t.set.Layout, block.Host()
 	for i, p := range l.Params {
 		x := safetensors.Tensor{Name: prefix + p.Name, DType: "F32", Shape: p.Dims}
@@ -91,7 +90,7 @@ func (t *Trainer) tensorsOf(block *runtime.Block, prefix string) (tensors []safe
 	return tensors
 }
 
-func fileSum(path string) (string, error) {
+func fileSHA256(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -104,7 +103,7 @@ func fileSum(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// openCheckpoint reads a checkpoint's state and opens its tensors, if it is whole.
+// openCheckpoint reads a checkpoint's state and opens its tensors, after it compared their checksum.
 func openCheckpoint(dir string) (s state, f *safetensors.File, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if err != nil {
@@ -114,35 +113,42 @@ func openCheckpoint(dir string) (s state, f *safetensors.File, err error) {
 		return s, nil, fmt.Errorf("%s: %w", filepath.Join(dir, stateFile), err)
 	}
 	path := filepath.Join(dir, tensorsFile)
-	sum, err := fileSum(path)
+	sum, err := fileSHA256(path)
 	if err != nil {
 		return s, nil, err
 	}
 	if sum != s.SHA256 {
-		return s, nil, fmt.Errorf("%s: checksum %s, %s says %s", path, sum, stateFile, s.SHA256)
+		return s, nil, fmt.Errorf("%s: SHA-256 is %s, want %s as in %s", path, sum, s.SHA256, stateFile)
 	}
 	f, err = safetensors.Open(path)
 	return s, f, err
 }
 
-// load takes parameters, moments and step from a checkpoint's tensors.
+// load sets parameters, moments, step and loss scale from a checkpoint.
 func (t *Trainer) load(s state, f *safetensors.File) error {
 	for prefix, block := range t.blocks() {
-		if err := write(block, func(all []float32) error { return t.loadTensors(f, prefix, all) }); err != nil {
+		if err := fillBlock(block, func(all []float32) error { return t.loadTensors(f, prefix, all) }); err != nil {
 			return err
 		}
 	}
 	if s.Seed != t.cfg.Seed {
-		return fmt.Errorf("seed %d, this run has %d", s.Seed, t.cfg.Seed)
+		return fmt.Errorf("the checkpoint's seed is %d, the seed of this run is %d", s.Seed, t.cfg.Seed)
 	}
-	if (s.LossScale == nil) != (t.scale == nil) {
-		return errors.New("the loss was scaled in one of this run and the checkpoint's, and not in the other")
+	if (s.LossScale == nil) != (t.lossScaler == nil) {
+		return fmt.Errorf("loss scaling is %s in the checkpoint's run and %s in this run", onOff(s.LossScale != nil), onOff(t.lossScaler != nil))
 	}
-	t.step, t.scale = s.Step, s.LossScale
+	t.step, t.lossScaler = s.Step, s.LossScale
 	return nil
 }
 
-// loadTensors fills a flat buffer with the tensors whose names have the prefix.
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// loadTensors fills a flat buffer with the tensors whose names start with the prefix.
 func (t *Trainer) loadTensors(f *safetensors.File, prefix string, all []float32) error {
 	return t.set.Layout.Each(all, func(p flat.Param, values []float32) error {
 		saved, ok := f.Tensor(prefix + p.Name)

@@ -13,23 +13,23 @@ import (
 	"rag-retrieval-go/internal/atomicdir"
 )
 
-// Checkpoints is a folder of checkpoints, one per step that was saved.
+// Checkpoints is a folder with one checkpoint for each saved step.
 type Checkpoints struct {
 	Dir  string
-	Keep int // of the newest; those before are removed
+	Keep int // how many of the newest checkpoints are kept; older ones are removed
 }
 
-// stepPrefix starts the name of a checkpoint's folder; the step follows, in digits that sort as numbers.
+// stepPrefix starts the name of a checkpoint's folder. The step follows with leading zeros, so that names sort by step.
 const stepPrefix = "step-"
 
 func (c Checkpoints) path(step int) string {
 	return filepath.Join(c.Dir, fmt.Sprintf("%s%08d", stepPrefix, step))
 }
 
-// Save writes the whole state of the run as a checkpoint of its own, then removes what Keep does not cover. host is kept
-// as JSON for the caller. Where the state is that of the last checkpoint saved or loaded, nothing is written.
+// Save writes the whole state of the run as a new checkpoint, then removes all but the newest Keep checkpoints. host is
+// saved as JSON for the caller. If no step was done since the last Save or Load, Save writes nothing.
 func (c Checkpoints) Save(t *Trainer, host any) error {
-	if t.saved == t.step {
+	if t.savedStep == t.step {
 		return nil
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
@@ -38,31 +38,31 @@ func (c Checkpoints) Save(t *Trainer, host any) error {
 	if err := t.saveCheckpoint(c.path(t.step), host); err != nil {
 		return err
 	}
-	t.saved = t.step
+	t.savedStep = t.step
 	return c.prune(c.path(t.step))
 }
 
-// prune removes old checkpoints, damaged ones that came after the newest, and what a killed run left half-written.
+// prune removes old checkpoints, damaged ones of later steps than the newest, and temporary folders of a killed run.
 func (c Checkpoints) prune(newest string) error {
-	found, stray, err := c.list()
+	checkpoints, remove, err := c.list()
 	if err != nil {
 		return err
 	}
-	for len(found) > 0 && found[0] > newest {
-		stray, found = append(stray, found[0]), found[1:]
+	for len(checkpoints) > 0 && checkpoints[0] > newest {
+		remove, checkpoints = append(remove, checkpoints[0]), checkpoints[1:]
 	}
-	if len(found) > c.Keep {
-		stray = append(stray, found[c.Keep:]...)
+	if len(checkpoints) > c.Keep {
+		remove = append(remove, checkpoints[c.Keep:]...)
 	}
 	var errs []error
-	for _, path := range stray {
+	for _, path := range remove {
 		errs = append(errs, os.RemoveAll(path))
 	}
 	return errors.Join(errs...)
 }
 
-// list gives the checkpoints, newest first, and the temporary folders beside them.
-func (c Checkpoints) list() (found, stray []string, err error) {
+// list returns the checkpoints, newest first, and the temporary folders beside them.
+func (c Checkpoints) list() (checkpoints, temporary []string, err error) {
 	entries, err := os.ReadDir(c.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
@@ -72,54 +72,54 @@ func (c Checkpoints) list() (found, stray []string, err error) {
 		path := filepath.Join(c.Dir, e.Name())
 		switch {
 		case ok && strings.Trim(digits, "0123456789") == "":
-			found = append(found, path)
+			checkpoints = append(checkpoints, path)
 		case ok:
-			stray = append(stray, path)
+			temporary = append(temporary, path)
 		}
 	}
-	sort.Sort(sort.Reverse(sort.StringSlice(found)))
-	return found, stray, nil
+	sort.Sort(sort.Reverse(sort.StringSlice(checkpoints)))
+	return checkpoints, temporary, nil
 }
 
-// recovered gives the checkpoints, newest first, with those that a killed run was replacing put back.
-func (c Checkpoints) recovered() (found []string, err error) {
-	_, stray, err := c.list()
+// recoverAndList returns the checkpoints, newest first. It first restores a checkpoint that a killed run was replacing.
+func (c Checkpoints) recoverAndList() (checkpoints []string, err error) {
+	_, temporary, err := c.list()
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range stray {
+	for _, path := range temporary {
 		if dir, ok := strings.CutSuffix(path, ".old"); ok {
 			if err := atomicdir.Recover(dir); err != nil {
 				return nil, err
 			}
 		}
 	}
-	found, _, err = c.list()
-	return found, err
+	checkpoints, _, err = c.list()
+	return checkpoints, err
 }
 
-// unreadable says that an error is not of a damaged checkpoint but of one that cannot be opened now: too many open files,
-// no permission. To leave that one out would lose its steps, and the next save would remove it.
-func unreadable(err error) bool {
+// cannotOpen tells a checkpoint that cannot be opened now (too many open files, no permission) from a damaged one. Load
+// must not skip it: its steps would be lost, and the next Save would remove it.
+func cannotOpen(err error) bool {
 	var opening *fs.PathError
 	return errors.As(err, &opening) && opening.Op == "open" && !errors.Is(err, fs.ErrNotExist)
 }
 
-// Load continues from the newest checkpoint that is whole: parameters, moments, step and seed are those that were saved.
-// skipped is told of each damaged one; one that cannot be opened is an error. check sees what the caller of Save added
-// before anything changes; its error is given back.
+// Load sets the trainer to the state of the newest undamaged checkpoint: parameters, moments, step and loss scale. It
+// calls skipped for each damaged checkpoint; one that cannot be opened is an error. Before anything changes, it calls
+// check with the data that the caller of Save added, and returns the error of check. The seed must be the trainer's.
 func (c Checkpoints) Load(t *Trainer, check func(host json.RawMessage) error, skipped func(err error)) error {
-	found, err := c.recovered()
+	checkpoints, err := c.recoverAndList()
 	if err != nil {
 		return err
 	}
-	for _, dir := range found {
+	for _, dir := range checkpoints {
 		s, f, err := openCheckpoint(dir)
-		if unreadable(err) {
+		if cannotOpen(err) {
 			return err
 		}
 		if err != nil {
-			skipped(fmt.Errorf("the checkpoint %s is damaged and left out: %w", dir, err))
+			skipped(fmt.Errorf("the checkpoint %s is damaged and skipped: %w", dir, err))
 			continue
 		}
 		defer f.Close()
@@ -129,11 +129,11 @@ func (c Checkpoints) Load(t *Trainer, check func(host json.RawMessage) error, sk
 		if err := t.load(s, f); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
-		t.saved = t.step
+		t.savedStep = t.step
 		return nil
 	}
-	if len(found) > 0 {
-		return fmt.Errorf("no whole checkpoint in %s", c.Dir)
+	if len(checkpoints) > 0 {
+		return fmt.Errorf("all checkpoints in %s are damaged", c.Dir)
 	}
-	return fmt.Errorf("no checkpoint in %s to go on from: start anew, in a new folder", c.Dir)
+	return fmt.Errorf("no checkpoint in %s to resume from: start a new run, in a new folder", c.Dir)
 }

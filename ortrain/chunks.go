@@ -9,16 +9,17 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// chunks trains batches larger than memory, see artifact.Chunks. It holds what all chunks of a batch encode to.
+// chunks trains batches that are too large to encode at once; see artifact.Chunks. It holds the encoded rows of all chunks
+// of a batch, and their gradients.
 type chunks struct {
-	set                               *artifact.Chunks
-	encode, compare, backwards        *runtime.Session
-	encoding, comparing, backwardPass *runtime.Binding
-	encoded, gradients                *runtime.Block // of at least a batch's rows
+	graphs                                      *artifact.Chunks
+	encodeSession, lossSession, backwardSession *runtime.Session
+	encodeBinding, lossBinding, backwardBinding *runtime.Binding
+	encoded, encodedGradients                   *runtime.Block // with room for the rows of one batch or more
 }
 
 func openChunks(t *Trainer) (*chunks, error) {
-	c := &chunks{set: t.set.Chunks}
+	c := &chunks{graphs: t.set.Chunks}
 	if err := c.open(t); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -26,100 +27,106 @@ func openChunks(t *Trainer) (*chunks, error) {
 }
 
 func (c *chunks) open(t *Trainer) (err error) {
-	if c.encode, c.encoding, err = t.session(c.set.Encode, t.options()); err != nil {
+	if c.encodeSession, c.encodeBinding, err = t.openSession(c.graphs.Encode, t.trainingOptions()); err != nil {
 		return err
 	}
-	o := t.options()
+	o := t.trainingOptions()
 	o.Profile = t.cfg.Profile
-	if c.backwards, c.backwardPass, err = t.session(c.set.Backward, o); err != nil {
+	if c.backwardSession, c.backwardBinding, err = t.openSession(c.graphs.Backward, o); err != nil {
 		return err
 	}
-	if err = t.bindGradients(c.backwardPass); err != nil {
+	if err = t.bindGradients(c.backwardBinding); err != nil {
 		return err
 	}
-	if c.compare, err = runtime.NewSession(c.set.Loss, t.options()); err != nil {
+	if c.lossSession, err = runtime.NewSession(c.graphs.Loss, t.trainingOptions()); err != nil {
 		return err
 	}
-	if c.comparing, err = c.compare.NewBinding(); err != nil {
+	if c.lossBinding, err = c.lossSession.NewBinding(); err != nil {
 		return err
 	}
-	return c.comparing.Output(artifact.LossOutput, &t.loss.Tensor)
+	return c.lossBinding.Output(artifact.LossOutput, &t.loss.Tensor)
 }
 
-// maxMicroBatches bounds the micro-batches of a step, so that the random maxMicroBatches of (micro-batch, chunk) pairs never collide.
+// maxMicroBatches is more than the micro-batches of any step.
 const maxMicroBatches = 1 << 20
 
-// loss encodes the chunks of micro-batch number stream and compares them; the gradients of the encoded rows are filled.
-func (c *chunks) loss(t *Trainer, b *Batch, stream int, drop bool) (float64, error) {
-	rows, width := c.rows(b), onnx.Elements(c.set.Width)
-	if err := errors.Join(c.reserve(t, &c.encoded, rows*width), c.reserve(t, &c.gradients, rows*width)); err != nil {
+// passNumber numbers the forward passes of a step: each chunk of each micro-batch has its own, and so its own dropout mask.
+// The backward pass of a chunk uses the number of its forward pass, which gives it the same mask.
+func passNumber(microBatch, chunk int) int { return microBatch + chunk*maxMicroBatches }
+
+// forward encodes the chunks of a micro-batch, then computes the loss and its gradient with respect to the encoded rows.
+func (c *chunks) forward(t *Trainer, b *Batch, microBatch int, drop bool) (float64, error) {
+	rows, width := c.encodedRows(b), onnx.Elements(c.graphs.Width)
+	if err := errors.Join(c.reserve(t, &c.encoded, rows*width), c.reserve(t, &c.encodedGradients, rows*width)); err != nil {
 		return 0, err
 	}
-	err := c.each(b, func(k int, chunk *Batch, dims []int64, at int64) error {
-		if err := c.bind(t, c.encoding, chunk, stream+k*maxMicroBatches, drop); err != nil {
+	err := c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) error {
+		if err := c.bind(t, c.encodeBinding, chunk, passNumber(microBatch, k), drop); err != nil {
 			return err
 		}
-		if err := c.encoding.OutputView(artifact.EncodedValue, c.encoded, at, dims...); err != nil {
+		if err := c.encodeBinding.OutputView(artifact.EncodedValue, c.encoded, at, dims...); err != nil {
 			return err
 		}
-		return c.encoding.Run()
+		return c.encodeBinding.Run()
 	})
 	if err != nil {
 		return 0, err
 	}
-	all := append([]int64{rows}, c.set.Width...)
-	if err := errors.Join(b.Bind(c.comparing), t.bindScale(c.comparing)); err != nil {
+	all := append([]int64{rows}, c.graphs.Width...)
+	if err := errors.Join(b.Bind(c.lossBinding), t.bindScale(c.lossBinding)); err != nil {
 		return 0, err
 	}
-	if err := c.comparing.View(artifact.EncodedValue, c.encoded, 0, all...); err != nil {
+	if err := c.lossBinding.View(artifact.EncodedValue, c.encoded, 0, all...); err != nil {
 		return 0, err
 	}
-	if err := c.comparing.OutputView(artifact.EncodedValue+artifact.GradientSuffix, c.gradients, 0, all...); err != nil {
+	if err := c.lossBinding.OutputView(artifact.EncodedValue+artifact.GradientSuffix, c.encodedGradients, 0, all...); err != nil {
 		return 0, err
 	}
-	if err := c.comparing.Run(); err != nil {
+	if err := c.lossBinding.Run(); err != nil {
 		return 0, fmt.Errorf("the loss of %d rows: %w", rows, err)
 	}
 	return float64(t.loss.Value()), nil
 }
 
-// rows counts what a batch's chunks encode to.
-func (c *chunks) rows(b *Batch) int64 {
+// encodedRows is the number of encoded rows of all chunks of a batch.
+func (c *chunks) encodedRows(b *Batch) int64 {
 	n := int64(0)
 	for _, chunk := range b.Chunks {
-		n += chunk.Dims[c.set.Rows]
+		n += chunk.Dims[c.graphs.Rows]
 	}
 	return n
 }
 
-// backward adds the gradients of one micro-batch, times its share of the step, to the step's and gives its loss.
-func (c *chunks) backward(t *Trainer, b *Batch, stream int, share float64) (float64, error) {
-	loss, err := c.loss(t, b, stream, true)
+// backward adds the parameters' gradients of one micro-batch, times its share of the step, to the step's sum. It returns
+// the loss of the micro-batch.
+func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, share float64) (float64, error) {
+	loss, err := c.forward(t, b, microBatch, true)
 	if err != nil {
 		return 0, err
 	}
-	return loss, c.each(b, func(k int, chunk *Batch, dims []int64, at int64) error {
-		if err := c.bind(t, c.backwardPass, chunk, stream+k*maxMicroBatches, true); err != nil {
+	return loss, c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) error {
+		if err := c.bind(t, c.backwardBinding, chunk, passNumber(microBatch, k), true); err != nil {
 			return err
 		}
 		name := artifact.EncodedValue + artifact.GradientSuffix
-		if err := c.backwardPass.View(name, c.gradients, at, dims...); err != nil {
+		if err := c.backwardBinding.View(name, c.encodedGradients, at, dims...); err != nil {
 			return err
 		}
-		if err := c.backwardPass.Run(); err != nil {
+		if err := c.backwardBinding.Run(); err != nil {
 			return err
 		}
-		return t.optimizer.accumulate(t, stream == 0 && k == 0, share)
+		return t.optimizer.accumulate(t, microBatch == 0 && k == 0, share)
 	})
 }
 
-// each visits the chunks with the shape of what they encode to and its place among all.
-func (c *chunks) each(b *Batch, f func(k int, chunk *Batch, dims []int64, at int64) error) error {
-	width := onnx.Elements(c.set.Width)
+// eachChunk calls f for each chunk k of a batch. dims is the shape of the chunk's encoded rows; at is their offset, in
+// elements, among the encoded rows of the batch.
+func (c *chunks) eachChunk(b *Batch, f func(k int, chunk *Batch, dims []int64, at int64) error) error {
+	width := onnx.Elements(c.graphs.Width)
 	at := int64(0)
 	for k, chunk := range b.Chunks {
-		rows := chunk.Dims[c.set.Rows]
-		if err := f(k, chunk, append([]int64{rows}, c.set.Width...), at); err != nil {
+		rows := chunk.Dims[c.graphs.Rows]
+		if err := f(k, chunk, append([]int64{rows}, c.graphs.Width...), at); err != nil {
 			return fmt.Errorf("chunk %d of %d: %w", k+1, len(b.Chunks), err)
 		}
 		at += rows * width
@@ -127,15 +134,15 @@ func (c *chunks) each(b *Batch, f func(k int, chunk *Batch, dims []int64, at int
 	return nil
 }
 
-// bind binds a chunk's texts. Both passes of a chunk are given the same stream, and so the same dropout factors.
-func (c *chunks) bind(t *Trainer, to *runtime.Binding, chunk *Batch, stream int, drop bool) error {
-	if err := t.bindDropout(to, c.set.Dropout, stream, chunk.Dims, drop); err != nil {
+// bind binds the inputs of a chunk and its dropout factors.
+func (c *chunks) bind(t *Trainer, to *runtime.Binding, chunk *Batch, pass int, drop bool) error {
+	if err := t.bindDropout(to, c.graphs.Dropout, pass, chunk.Dims, drop); err != nil {
 		return err
 	}
 	return chunk.Bind(to)
 }
 
-// reserve makes a block hold n elements at least. What it held is lost.
+// reserve replaces a block of fewer than n elements by a larger one. Its values are lost.
 func (c *chunks) reserve(t *Trainer, b **runtime.Block, n int64) error {
 	if *b != nil && int64((*b).Len()) >= n {
 		return nil
@@ -154,6 +161,6 @@ func (c *chunks) Close() error {
 	if c == nil {
 		return nil
 	}
-	return errors.Join(c.encoding.Close(), c.comparing.Close(), c.backwardPass.Close(),
-		c.encode.Close(), c.compare.Close(), c.backwards.Close(), c.encoded.Close(), c.gradients.Close())
+	return errors.Join(c.encodeBinding.Close(), c.lossBinding.Close(), c.backwardBinding.Close(),
+		c.encodeSession.Close(), c.lossSession.Close(), c.backwardSession.Close(), c.encoded.Close(), c.encodedGradients.Close())
 }

@@ -1,5 +1,6 @@
-// Package ortrain is the training engine: artifact directories, the optimizer, and the loop that runs them on ONNX
-// Runtime. It knows nothing of text or retrieval; models hand it a graph of their loss and batches to feed it.
+// Package ortrain is the training engine. It runs training graphs on ONNX Runtime: forward and backward pass, gradient
+// accumulation, clipping, AdamW, checkpoints and resuming. A model gives it the graphs (see package artifact) and a Source
+// of batches. The package knows nothing of text or retrieval.
 //
-// See Trainer for how a run looks.
+// The example at Trainer shows a whole run.
 package ortrain

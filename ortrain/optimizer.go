@@ -12,43 +12,43 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// How many elements one run of an optimizer graph works on. Where the host computes, at 256 Ki all intermediates stay in
-// the cache, which makes a step three times faster than one run over the whole block. On a device, they bound the memory
-// that the intermediates take.
+// The number of elements that one run of an optimizer graph works on. On the CPU, 256 Ki elements keep all intermediates in
+// the cache, which makes a step three times faster than one run over the whole block. On a device, the size bounds the
+// memory of the intermediates.
 const (
-	hostView   = 256 << 10
-	deviceView = 16 << 20
+	hostViewSize   = 256 << 10
+	deviceViewSize = 16 << 20
 )
 
-// optimizer runs the optimizer's graphs over views of the trainer's flat blocks, on the host several views at a time.
+// optimizer runs the optimizer's graphs over views of the trainer's flat blocks. On the CPU, several views run at a time.
 type optimizer struct {
-	workers            int
-	adamw, norms, adds *runtime.Session
-	views              []*view
-	scalars            *scalars
-	sums               *runtime.Block // of the squares of each view's gradients
-	tensors            []*runtime.Tensor
-	adding             bool // the views have bindings for accumulation
+	workers                                      int
+	adamwSession, normSession, accumulateSession *runtime.Session
+	views                                        []*view
+	scalars                                      *scalars
+	sums                                         *runtime.Block // of the squares of each view's gradients
+	tensors                                      []*runtime.Tensor
+	accumulationBound                            bool // the views have bindings for accumulation
 }
 
-// view is one stretch of the flat blocks with its bindings.
+// view is one range of elements of the flat blocks, with its bindings.
 type view struct {
 	start, end int64
 	decay      bool
 	adamw      *runtime.Binding
 	norm       *runtime.Binding
 	add        *runtime.Binding
-	gradients  *runtime.Block // what adamw and norm read now
+	gradients  *runtime.Block // the block that adamw and norm are bound to
 	tensors    map[*runtime.Block]*runtime.Tensor
 }
 
-// noDecay is the decay factor of the parameters that have no weight decay: always 1.
+// noDecay names the decay factor of parameters without weight decay. It is always 1.
 const noDecay = "no decay"
 
-// scalarNames are the optimizer graphs' scalar inputs, each an element of a block.
+// scalarNames are the scalar inputs of the optimizer's graphs, in the order of the block that holds them.
 var scalarNames = []string{optim.GradientScale, optim.StepSize, optim.Epsilon, optim.DecayFactor, noDecay, optim.Weight, optim.Keep}
 
-// scalars are the values that the host gives the optimizer's graphs, where these read them.
+// scalars holds the values of the scalar inputs, on the host and in the block that the graphs read.
 type scalars struct {
 	block  *runtime.Block
 	values []float32
@@ -63,12 +63,12 @@ func newScalars(d *runtime.Device) (*scalars, error) {
 	return s, err
 }
 
-func (s *scalars) at(name string) int64 { return int64(slices.Index(scalarNames, name)) }
+func (s *scalars) index(name string) int64 { return int64(slices.Index(scalarNames, name)) }
 
-// set changes scalars for the next runs.
+// set changes the named scalars and uploads them.
 func (s *scalars) set(values map[string]float64) error {
 	for name, x := range values {
-		s.values[s.at(name)] = float32(x)
+		s.values[s.index(name)] = float32(x)
 	}
 	return s.block.Upload(0, s.values)
 }
@@ -89,11 +89,11 @@ func newOptimizer(t *Trainer) (*optimizer, error) {
 
 func (o *optimizer) open(t *Trainer) (err error) {
 	single := t.cfg.Session
-	single.Threads = 1 // views run side by side instead
+	single.Threads = 1 // several views run in parallel instead
 	for _, s := range []struct {
 		to    **runtime.Session
 		model []byte
-	}{{&o.adamw, t.set.Optimizer}, {&o.norms, t.set.Norm}, {&o.adds, t.set.Accumulation}} {
+	}{{&o.adamwSession, t.set.Optimizer}, {&o.normSession, t.set.Norm}, {&o.accumulateSession, t.set.Accumulation}} {
 		if *s.to, err = runtime.NewSession(s.model, single); err != nil {
 			return err
 		}
@@ -101,23 +101,23 @@ func (o *optimizer) open(t *Trainer) (err error) {
 	if o.scalars, err = newScalars(t.device()); err != nil {
 		return err
 	}
-	o.cut(t)
+	o.makeViews(t)
 	if o.sums, err = t.device().NewBlock(len(o.views)); err != nil {
 		return err
 	}
 	for i, v := range o.views {
-		if err := o.bind(t, i, v); err != nil {
+		if err := o.bindView(t, i, v); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cut makes the views.
-func (o *optimizer) cut(t *Trainer) {
-	l, size := t.set.Layout, int64(hostView)
+// makeViews cuts the flat blocks into views. No view has both elements with weight decay and elements without.
+func (o *optimizer) makeViews(t *Trainer) {
+	l, size := t.set.Layout, int64(hostViewSize)
 	if t.device() != nil {
-		size = deviceView
+		size = deviceViewSize
 	}
 	for _, part := range [][2]int64{{0, l.Decayed}, {l.Decayed, l.Total}} {
 		for start := part[0]; start < part[1]; start += size {
@@ -128,17 +128,17 @@ func (o *optimizer) cut(t *Trainer) {
 	}
 }
 
-func (o *optimizer) bind(t *Trainer, i int, v *view) (err error) {
-	if v.adamw, err = o.adamw.NewBinding(); err != nil {
+func (o *optimizer) bindView(t *Trainer, i int, v *view) (err error) {
+	if v.adamw, err = o.adamwSession.NewBinding(); err != nil {
 		return err
 	}
-	if v.norm, err = o.norms.NewBinding(); err != nil {
+	if v.norm, err = o.normSession.NewBinding(); err != nil {
 		return err
 	}
 	for name, block := range map[string]*runtime.Block{
 		optim.Parameter: t.parameters, optim.FirstMoment: t.moments[0], optim.SecondMoment: t.moments[1],
 	} {
-		x, err := o.tensor(block, v.start, v.end)
+		x, err := o.newTensor(block, v.start, v.end)
 		if err != nil {
 			return err
 		}
@@ -158,25 +158,25 @@ func (o *optimizer) bind(t *Trainer, i int, v *view) (err error) {
 			return err
 		}
 	}
-	x, err := o.tensor(o.sums, int64(i), int64(i)+1)
+	x, err := o.newTensor(o.sums, int64(i), int64(i)+1)
 	if err != nil {
 		return err
 	}
 	return v.norm.Output(optim.SumOfSquares, x)
 }
 
-// bindScalar binds a named scalar, whose value the host changes between runs.
+// bindScalar binds a named scalar as a graph input.
 func (o *optimizer) bindScalar(b *runtime.Binding, input, name string) error {
-	at := o.scalars.at(name)
-	x, err := o.tensor(o.scalars.block, at, at+1)
+	at := o.scalars.index(name)
+	x, err := o.newTensor(o.scalars.block, at, at+1)
 	if err != nil {
 		return err
 	}
 	return b.Input(input, x)
 }
 
-// tensor makes a 1-D tensor over elements of a block that lives as long as the optimizer.
-func (o *optimizer) tensor(block *runtime.Block, start, end int64) (*runtime.Tensor, error) {
+// newTensor makes a 1-D tensor over elements of a block. The optimizer closes it.
+func (o *optimizer) newTensor(block *runtime.Block, start, end int64) (*runtime.Tensor, error) {
 	x, err := block.View(start, end-start)
 	if err == nil {
 		o.tensors = append(o.tensors, x)
@@ -184,8 +184,8 @@ func (o *optimizer) tensor(block *runtime.Block, start, end int64) (*runtime.Ten
 	return x, err
 }
 
-// each runs f on all views, several at a time.
-func (o *optimizer) each(f func(*view) error) error {
+// eachView runs f on all views, o.workers at a time.
+func (o *optimizer) eachView(f func(*view) error) error {
 	errs := make([]error, o.workers)
 	var wg sync.WaitGroup
 	for w := 0; w < o.workers; w++ {
@@ -201,13 +201,13 @@ func (o *optimizer) each(f func(*view) error) error {
 	return errors.Join(errs...)
 }
 
-// read makes the views read this block's gradients.
-func (o *optimizer) read(gradients *runtime.Block) error {
+// bindGradients binds a block of gradients as the input of every view.
+func (o *optimizer) bindGradients(gradients *runtime.Block) error {
 	for _, v := range o.views {
 		if v.gradients == gradients {
 			continue
 		}
-		x, err := o.gradient(v, gradients)
+		x, err := o.gradientTensor(v, gradients)
 		if err != nil {
 			return err
 		}
@@ -219,28 +219,28 @@ func (o *optimizer) read(gradients *runtime.Block) error {
 	return nil
 }
 
-// gradient is the view's tensor over a block of gradients, made once for each of the two: those of one micro-batch and
-// the step's sum, between which steps may change for the whole run.
-func (o *optimizer) gradient(v *view, gradients *runtime.Block) (*runtime.Tensor, error) {
+// gradientTensor returns the view's tensor over a block of gradients. It is made once for each of the two blocks (the
+// gradients of one micro-batch, the step's sum), because the steps of a run may alternate between them.
+func (o *optimizer) gradientTensor(v *view, gradients *runtime.Block) (*runtime.Tensor, error) {
 	if x := v.tensors[gradients]; x != nil {
 		return x, nil
 	}
-	x, err := o.tensor(gradients, v.start, v.end)
+	x, err := o.newTensor(gradients, v.start, v.end)
 	if err == nil {
 		v.tensors[gradients] = x
 	}
 	return x, err
 }
 
-// norm is the global norm of the gradients.
+// norm returns the global L2 norm of the gradients.
 func (o *optimizer) norm(gradients *runtime.Block) (float64, error) {
-	if err := o.read(gradients); err != nil {
+	if err := o.bindGradients(gradients); err != nil {
 		return 0, err
 	}
-	if err := o.each(func(v *view) error { return v.norm.Run() }); err != nil {
+	if err := o.eachView(func(v *view) error { return v.norm.Run() }); err != nil {
 		return 0, fmt.Errorf("gradient norm: %w", err)
 	}
-	sums, err := read(o.sums)
+	sums, err := blockValues(o.sums)
 	if err != nil {
 		return 0, err
 	}
@@ -253,7 +253,7 @@ func (o *optimizer) norm(gradients *runtime.Block) (float64, error) {
 
 // apply does one AdamW step in place.
 func (o *optimizer) apply(gradients *runtime.Block, s optim.Scalars) error {
-	if err := o.read(gradients); err != nil {
+	if err := o.bindGradients(gradients); err != nil {
 		return err
 	}
 	if err := o.scalars.set(map[string]float64{
@@ -261,15 +261,15 @@ func (o *optimizer) apply(gradients *runtime.Block, s optim.Scalars) error {
 	}); err != nil {
 		return err
 	}
-	if err := o.each(func(v *view) error { return v.adamw.Run() }); err != nil {
+	if err := o.eachView(func(v *view) error { return v.adamw.Run() }); err != nil {
 		return fmt.Errorf("optimizer step: %w", err)
 	}
 	return nil
 }
 
-// accumulate adds the gradients, times a weight, to the step's; first starts the sum.
+// accumulate adds the gradients, times a weight, to the step's sum. If first is true, it starts a new sum.
 func (o *optimizer) accumulate(t *Trainer, first bool, weight float64) error {
-	if !o.adding {
+	if !o.accumulationBound {
 		if err := o.bindAccumulation(t); err != nil {
 			return fmt.Errorf("gradient accumulation: %w", err)
 		}
@@ -281,26 +281,26 @@ func (o *optimizer) accumulate(t *Trainer, first bool, weight float64) error {
 	if err := o.scalars.set(map[string]float64{optim.Weight: weight, optim.Keep: keep}); err != nil {
 		return err
 	}
-	if err := o.each(func(v *view) error { return v.add.Run() }); err != nil {
+	if err := o.eachView(func(v *view) error { return v.add.Run() }); err != nil {
 		return fmt.Errorf("gradient accumulation: %w", err)
 	}
 	return nil
 }
 
-// bindAccumulation allocates the step's gradients when the first step with several micro-batches comes.
+// bindAccumulation allocates the step's sum of gradients. Only runs whose steps have several micro-batches need it.
 func (o *optimizer) bindAccumulation(t *Trainer) (err error) {
 	if t.accumulated, err = t.device().NewBlock(int(t.set.Layout.Total)); err != nil {
 		return err
 	}
 	for _, v := range o.views {
-		if v.add, err = o.adds.NewBinding(); err != nil {
+		if v.add, err = o.accumulateSession.NewBinding(); err != nil {
 			return err
 		}
-		sum, err := o.tensor(t.accumulated, v.start, v.end)
+		sum, err := o.newTensor(t.accumulated, v.start, v.end)
 		if err != nil {
 			return err
 		}
-		x, err := o.tensor(t.gradients, v.start, v.end)
+		x, err := o.newTensor(t.gradients, v.start, v.end)
 		if err != nil {
 			return err
 		}
@@ -310,7 +310,7 @@ func (o *optimizer) bindAccumulation(t *Trainer) (err error) {
 			return err
 		}
 	}
-	o.adding = true
+	o.accumulationBound = true
 	return nil
 }
 
@@ -326,7 +326,7 @@ func (o *optimizer) Close() error {
 	for _, x := range o.tensors {
 		errs = append(errs, x.Close())
 	}
-	errs = append(errs, o.adamw.Close(), o.norms.Close(), o.adds.Close(), o.sums.Close())
+	errs = append(errs, o.adamwSession.Close(), o.normSession.Close(), o.accumulateSession.Close(), o.sums.Close())
 	if o.scalars != nil {
 		errs = append(errs, o.scalars.block.Close())
 	}

@@ -10,12 +10,12 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// namedRows is how many of a batch's rows an error names.
-const namedRows = 64
+// maxRowsInError is the most rows of a batch that an error names.
+const maxRowsInError = 64
 
-// overflow is the error of a step whose loss or gradient is not finite: it computes the step again to find the first
-// tensor that is not, and names the batch's rows.
-func (t *Trainer) overflow(s Step, batches []*Batch) error {
+// overflowError makes the error of a step whose loss or gradient is not finite. It computes the step again to find the
+// first tensor with a value that is not finite, and names it with the rows of the batch.
+func (t *Trainer) overflowError(s Step, batches []*Batch) error {
 	about := fmt.Sprintf("step %d: the loss is %g and the gradient's norm %g; no parameter was changed", s.Step, s.Loss, s.GradNorm)
 	for i, b := range batches {
 		node, err := t.firstOverflow(b, i)
@@ -24,43 +24,43 @@ func (t *Trainer) overflow(s Step, batches []*Batch) error {
 		}
 		if node != "" {
 			return fmt.Errorf("%s; the first tensor that overflowed is %s, in a batch of the rows %s (a lower lr may help)",
-				about, node, b.rows())
+				about, node, b.originsText())
 		}
 	}
 	return fmt.Errorf("%s; every tensor is finite, only the norm overflows (a lower lr may help)", about)
 }
 
-// rows names where the batch's rows come from.
-func (b *Batch) rows() string {
+// originsText lists the sources of the batch's rows.
+func (b *Batch) originsText() string {
 	if b.Origin == nil {
 		return "(unknown)"
 	}
 	all := b.Origin()
-	if more := len(all) - namedRows; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(all[:namedRows], ", "), more)
+	if more := len(all) - maxRowsInError; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(all[:maxRowsInError], ", "), more)
 	}
 	return strings.Join(all, ", ")
 }
 
-// firstOverflow names the node that computes the first value of a micro-batch that is not finite; empty: there is none.
-func (t *Trainer) firstOverflow(b *Batch, stream int) (string, error) {
+// firstOverflow names the first node whose value is not finite when a micro-batch is computed. It is "" if there is none.
+func (t *Trainer) firstOverflow(b *Batch, microBatch int) (string, error) {
 	if t.chunks == nil {
 		return t.probe(artifact.TrainingFile, func(to *runtime.Binding) error {
-			return errors.Join(t.bindDropout(to, t.set.Dropout, stream, b.Dims, true), b.Bind(to), t.bindScale(to))
+			return errors.Join(t.bindDropout(to, t.set.Dropout, microBatch, b.Dims, true), b.Bind(to), t.bindScale(to))
 		})
 	}
 	c := t.chunks
-	if _, err := c.loss(t, b, stream, true); err != nil {
+	if _, err := c.forward(t, b, microBatch, true); err != nil {
 		return "", err
 	}
 	var node string
 	pass := func(file string, bind func(to *runtime.Binding, dims []int64, at int64) error) error {
-		return c.each(b, func(k int, chunk *Batch, dims []int64, at int64) (err error) {
+		return c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) (err error) {
 			if node != "" {
 				return nil
 			}
 			node, err = t.probe(file, func(to *runtime.Binding) error {
-				return errors.Join(c.bind(t, to, chunk, stream+k*maxMicroBatches, true), bind(to, dims, at))
+				return errors.Join(c.bind(t, to, chunk, passNumber(microBatch, k), true), bind(to, dims, at))
 			})
 			return err
 		})
@@ -69,25 +69,26 @@ func (t *Trainer) firstOverflow(b *Batch, stream int) (string, error) {
 		return node, err
 	}
 	node, err := t.probe(artifact.LossFile, func(to *runtime.Binding) error {
-		all := append([]int64{c.rows(b)}, c.set.Width...)
+		all := append([]int64{c.encodedRows(b)}, c.graphs.Width...)
 		return errors.Join(b.Bind(to), t.bindScale(to), to.View(artifact.EncodedValue, c.encoded, 0, all...))
 	})
 	if err != nil || node != "" {
 		return node, err
 	}
 	err = pass(artifact.BackwardFile, func(to *runtime.Binding, dims []int64, at int64) error {
-		return to.View(artifact.EncodedValue+artifact.GradientSuffix, c.gradients, at, dims...)
+		return to.View(artifact.EncodedValue+artifact.GradientSuffix, c.encodedGradients, at, dims...)
 	})
 	return node, err
 }
 
-// probe runs the probe of a graph on what bind binds, and gives the first node whose value is not finite.
+// probe runs the probe of a graph (see artifact.Probe) on the inputs that bind binds. It returns the first node whose
+// value is not finite, or "".
 func (t *Trainer) probe(file string, bind func(*runtime.Binding) error) (node string, err error) {
 	p, err := t.set.Probe(file)
 	if err != nil {
 		return "", err
 	}
-	s, err := runtime.NewSession(p.Model, t.options())
+	s, err := runtime.NewSession(p.Model, t.trainingOptions())
 	if err != nil {
 		return "", err
 	}

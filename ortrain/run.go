@@ -5,24 +5,24 @@ import (
 	"errors"
 )
 
-// Source gives the micro-batches of a step, counted from 0. It must be a pure function of the step, and is called
-// by one goroutine at a time, with rising steps.
+// Source returns the micro-batches of a step, counted from 0. Its result must depend only on the step, so that a resumed
+// run sees the same batches. It is called with increasing steps, by one goroutine at a time.
 type Source func(step int) ([]*Batch, error)
 
-// Hook watches a run. An error from one ends it.
+// Hook is called at the start of a run, after each step and at the end. An error from OnStart or OnStep ends the run.
 type Hook interface {
-	// OnStart is called once before the first step; t.StepsDone tells a resumed run.
+	// OnStart is called once before the first step. In a resumed run, t.StepsDone is greater than 0.
 	OnStart(t *Trainer) error
 	// OnStep is called after each step.
 	OnStep(t *Trainer, s Step) error
-	// OnEnd is called once at the end, with the error that ended the run or nil, where OnStart gave no error.
+	// OnEnd is called once at the end with the error that ended the run, or nil. It is not called if OnStart failed.
 	OnEnd(t *Trainer, err error) error
 }
 
-// ErrInterrupted says that the context ended the run after a whole step.
+// ErrInterrupted is the error of a run that its context ended. The last step is complete.
 var ErrInterrupted = errors.New("interrupted")
 
-// prefetch is how many steps' batches are prepared ahead, while the current one trains.
+// prefetch is the number of steps whose batches are prepared while the current step trains.
 const prefetch = 2
 
 type prepared struct {
@@ -30,11 +30,11 @@ type prepared struct {
 	err     error
 }
 
-// Run trains until the schedule's last step. When the context ends, the current step is finished first, and the
-// error is ErrInterrupted. Batches of the next steps are prepared meanwhile.
+// Run trains until the schedule's last step. Another goroutine prepares the batches of the next steps meanwhile. When the
+// context ends, Run finishes the current step and returns ErrInterrupted.
 func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err error) {
 	started := 0
-	defer func() { // of the hooks that started alone
+	defer func() { // only hooks that started are ended
 		for _, h := range hooks[:started] {
 			err = errors.Join(err, h.OnEnd(t, err))
 		}
@@ -73,7 +73,8 @@ func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err er
 	return nil
 }
 
-// prepare fills a queue with the batches of the coming steps. The queue is closed when the goroutine has ended.
+// prepare starts a goroutine that fills a queue with the batches of the next steps. The goroutine closes the queue when it
+// ends.
 func (t *Trainer) prepare(source Source, quit <-chan struct{}) <-chan prepared {
 	queue := make(chan prepared, prefetch-1)
 	first, total := t.step, t.cfg.Schedule.Total

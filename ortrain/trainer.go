@@ -12,18 +12,19 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// Config is how a Trainer trains.
+// Config holds the settings of a Trainer.
 type Config struct {
 	Schedule    optim.Schedule
 	AdamW       optim.AdamW
 	MaxGradNorm float64 // gradients are scaled down to this global norm; 0 means no clipping
 	Seed        uint64  // of dropout
-	Profile     string  // prefix of ONNX Runtime's profile of the training graph; empty: none
-	// Session says where and how the sessions run; the trainer sets Training, and Profile of the training graph's.
+	Profile     string  // file prefix of ONNX Runtime's profile of the training graph; "" means no profile
+	// Session holds the device, threads and so on of the sessions. The trainer sets Training, and Profile of the training
+	// graph's session.
 	Session runtime.Options
 }
 
-// Trainer holds a model in training: its sessions and its flat blocks of parameters, gradients and both moments.
+// Trainer trains one model. It holds the sessions and the flat blocks of parameters, gradients and both moments.
 //
 //	t, err := ortrain.NewTrainer(set, cfg)
 //	defer t.Close()
@@ -33,27 +34,27 @@ type Config struct {
 //
 // It is used by one goroutine at a time.
 type Trainer struct {
-	cfg   Config
-	set   *artifact.Set
-	step  int               // steps done
-	scale *optim.LossScaler // nil where the loss is not scaled
-	saved int               // the step of the newest checkpoint; -1: none
-	// fitted is the most tokens that were computed at once.
-	fitted int
+	cfg        Config
+	set        *artifact.Set
+	step       int               // steps done
+	lossScaler *optim.LossScaler // nil where the loss is not scaled
+	savedStep  int               // the step of the newest checkpoint; -1 if there is none
+	// mostTokens is the largest number of tokens that one pass has computed so far.
+	mostTokens int
 
-	// The memory that the sessions compute in holds all of these.
+	// All blocks lie in the memory of the sessions' device.
 	parameters, gradients *runtime.Block
 	moments               [2]*runtime.Block
-	accumulated           *runtime.Block             // of the micro-batches of a step; nil until a step has two
-	tables                map[float64]*runtime.Block // dropout factors by rate
+	accumulated           *runtime.Block             // the step's sum of gradients; nil until a step has two micro-batches
+	dropoutTables         map[float64]*runtime.Block // dropout factors by rate
 
-	training, eval *runtime.Session // nil where batches are chunked
-	trainBinding   *runtime.Binding
-	evalBinding    *runtime.Binding
-	chunks         *chunks // nil where batches are encoded whole
-	loss           *runtime.Scalar[float32]
-	optimizer      *optimizer
-	tensors        []*runtime.Tensor // views that the bindings read
+	trainSession, evalSession *runtime.Session // nil where batches are chunked
+	trainBinding              *runtime.Binding
+	evalBinding               *runtime.Binding
+	chunks                    *chunks // nil where batches are encoded whole
+	loss                      *runtime.Scalar[float32]
+	optimizer                 *optimizer
+	tensors                   []*runtime.Tensor // views that the bindings read
 }
 
 // Step is what one optimizer step reports.
@@ -64,22 +65,23 @@ type Step struct {
 	GradNorm     float64 // before clipping; 0 of a skipped step
 	LearningRate float64
 	Rows, Tokens int
-	// LossScale is what the loss was multiplied by; 0 where it was not. Skipped counts the steps of the run so far, this
-	// one included, that overflowed and changed no parameter.
+	// LossScale is the factor that the loss was multiplied by, or 0 if the loss is not scaled.
 	LossScale float64
-	Skipped   int
-	// Idle is the place of a row in a micro-batch in which the loss had nothing to tell apart; empty: there was none.
-	Idle string
+	// Skipped counts the steps of the run so far, including this one, that overflowed and changed no parameter.
+	Skipped int
+	// ConstantLossRow is the source of a row in a micro-batch whose loss does not depend on the model (see
+	// Batch.ConstantLoss). It is "" if there is none.
+	ConstantLossRow string
 }
 
-// NewTrainer makes the sessions and blocks. All parameters are zero until the caller fills them.
+// NewTrainer opens the sessions and allocates the blocks. All parameters are zero until the caller calls Fill.
 func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if err := cfg.Schedule.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{cfg: cfg, set: set, saved: -1, tables: map[float64]*runtime.Block{}}
+	t := &Trainer{cfg: cfg, set: set, savedStep: -1, dropoutTables: map[float64]*runtime.Block{}}
 	if set.Scaled {
-		t.scale = optim.NewLossScaler()
+		t.lossScaler = optim.NewLossScaler()
 	}
 	if err := t.open(); err != nil {
 		return nil, errors.Join(err, t.Close())
@@ -108,20 +110,20 @@ func (t *Trainer) open() (err error) {
 	return err
 }
 
-// options are those of the sessions of a step.
-func (t *Trainer) options() runtime.Options {
+// trainingOptions are the options of the sessions that a step runs.
+func (t *Trainer) trainingOptions() runtime.Options {
 	o := t.cfg.Session
 	o.Training = true
 	return o
 }
 
-// device is where the trainer's blocks lie.
+// device is the device whose memory holds the trainer's blocks.
 func (t *Trainer) device() *runtime.Device { return t.cfg.Session.Device }
 
 func (t *Trainer) openTraining() (err error) {
-	o := t.options()
+	o := t.trainingOptions()
 	o.Profile = t.cfg.Profile
-	if t.training, t.trainBinding, err = t.session(t.set.Training, o); err != nil {
+	if t.trainSession, t.trainBinding, err = t.openSession(t.set.Training, o); err != nil {
 		return err
 	}
 	if err = t.trainBinding.Output(artifact.LossOutput, &t.loss.Tensor); err != nil {
@@ -130,8 +132,8 @@ func (t *Trainer) openTraining() (err error) {
 	return t.bindGradients(t.trainBinding)
 }
 
-// session opens a graph that reads the parameters.
-func (t *Trainer) session(model []byte, o runtime.Options) (s *runtime.Session, b *runtime.Binding, err error) {
+// openSession opens a session for a graph and binds the parameters as its inputs.
+func (t *Trainer) openSession(model []byte, o runtime.Options) (s *runtime.Session, b *runtime.Binding, err error) {
 	if s, err = runtime.NewSession(model, o); err != nil {
 		return nil, nil, err
 	}
@@ -141,16 +143,16 @@ func (t *Trainer) session(model []byte, o runtime.Options) (s *runtime.Session, 
 	return s, b, t.bindViews(b, t.parameters, "", (*runtime.Binding).Input)
 }
 
-// bindGradients makes a graph write the parameters' gradients.
+// bindGradients binds the outputs of a graph that are the parameters' gradients.
 func (t *Trainer) bindGradients(b *runtime.Binding) error {
 	return t.bindViews(b, t.gradients, artifact.GradientSuffix, (*runtime.Binding).Output)
 }
 
-// Parameters gives the parameters, laid out as the artifact's Layout says. They may share the trainer's memory: they are
-// read only, and valid until the next step.
-func (t *Trainer) Parameters() ([]float32, error) { return read(t.parameters) }
+// Parameters returns the parameters in the order of Layout. The slice may share the trainer's memory: the caller must not
+// change it, and it is valid until the next step.
+func (t *Trainer) Parameters() ([]float32, error) { return blockValues(t.parameters) }
 
-// BindParameter makes a graph read a parameter, by its name, where the trainer has it.
+// BindParameter binds a parameter as the graph input of the same name, without a copy.
 func (t *Trainer) BindParameter(b *runtime.Binding, name string) error {
 	offset, dims, err := t.set.Layout.Find(name)
 	if err != nil {
@@ -159,48 +161,49 @@ func (t *Trainer) BindParameter(b *runtime.Binding, name string) error {
 	return b.View(name, t.parameters, offset, dims...)
 }
 
-// Session are the options that the trainer's sessions run with, its device's memory among them.
-func (t *Trainer) Session() runtime.Options { return t.cfg.Session }
+// SessionOptions returns the options of the trainer's sessions. With them, a session of the caller computes on the same
+// device and can read the parameters there.
+func (t *Trainer) SessionOptions() runtime.Options { return t.cfg.Session }
 
-// Fill sets the parameters to what fill writes into a buffer of the layout, which it must write whole.
+// Fill sets the parameters. The function fill must write every element of the buffer, in the order of the layout.
 func (t *Trainer) Fill(fill func(l *flat.Layout, parameters []float32) error) error {
-	return write(t.parameters, func(values []float32) error { return fill(t.set.Layout, values) })
+	return fillBlock(t.parameters, func(values []float32) error { return fill(t.set.Layout, values) })
 }
 
-// Layout says where each parameter lies in Parameters.
+// Layout returns the position of each parameter in Parameters.
 func (t *Trainer) Layout() *flat.Layout { return t.set.Layout }
 
-// StepsDone counts the optimizer steps so far, those of a resumed run included.
+// StepsDone is the number of optimizer steps so far, including the steps before a resume.
 func (t *Trainer) StepsDone() int { return t.step }
 
-// Total is the length of the run in steps.
-func (t *Trainer) Total() int { return t.cfg.Schedule.Total }
+// TotalSteps is the number of steps of the whole run.
+func (t *Trainer) TotalSteps() int { return t.cfg.Schedule.Total }
 
-// Step does one optimizer step on the micro-batches of one batch. Their gradients add up to that of the row-weighted
-// mean of their losses. Where no row counts, loss and gradient are zero, and AdamW goes on by its momentum, as PyTorch's.
+// Step does one optimizer step on the micro-batches of one batch. The loss is the mean of their losses, weighted by rows.
+// If no row counts, loss and gradient are zero, and AdamW still moves the parameters by its momentum, as PyTorch does.
 func (t *Trainer) Step(batches []*Batch) (Step, error) {
-	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.applied())}
+	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.appliedSteps())}
 	for _, b := range batches {
 		s.Rows += b.Rows
 		s.Tokens += b.Tokens
-		if b.Idle && s.Idle == "" && b.Origin != nil {
-			s.Idle = b.Origin()[0]
+		if b.ConstantLoss && s.ConstantLossRow == "" && b.Origin != nil {
+			s.ConstantLossRow = b.Origin()[0]
 		}
 	}
 	if len(batches) == 0 {
 		return s, fmt.Errorf("step %d has no batch", s.Step)
 	}
-	if t.scale != nil {
-		s.LossScale = t.scale.Factor()
+	if t.lossScaler != nil {
+		s.LossScale = t.lossScaler.Factor()
 	}
 	gradients, err := t.backward(batches, &s)
 	if errors.Is(err, runtime.ErrMemory) {
-		return s, t.outOfMemory(s, batches, err)
+		return s, t.outOfMemoryError(s, batches, err)
 	}
 	if err != nil {
 		return s, fmt.Errorf("step %d: %w", s.Step, err)
 	}
-	t.fitted = max(t.fitted, largest(batches).Tokens)
+	t.mostTokens = max(t.mostTokens, largestPass(batches).Tokens)
 	if err := t.update(gradients, &s, batches); err != nil {
 		return s, err
 	}
@@ -208,40 +211,40 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	return s, nil
 }
 
-// update applies a step's gradients, or skips the step where scaling them was too much.
+// update applies the gradients of a step. If they overflowed because the loss scale is too large, it skips the step.
 func (t *Trainer) update(gradients *runtime.Block, s *Step, batches []*Batch) (err error) {
-	unscale := 1 / t.scale.Factor()
+	unscale := 1 / t.lossScaler.Factor()
 	norm, err := t.optimizer.norm(gradients)
 	if err != nil {
 		return err
 	}
 	s.GradNorm = norm * unscale
-	defer func() { s.Skipped = t.scale.SkippedSteps() }()
+	defer func() { s.Skipped = t.lossScaler.SkippedSteps() }()
 	if !finite(s.Loss + s.GradNorm) {
-		// The scale is of the gradients alone: a loss that overflows would do so at any.
-		if finite(s.Loss) && t.scale.Overflowed() {
+		// Only gradients are scaled, not the loss: a smaller scale does not help a loss that overflows.
+		if finite(s.Loss) && t.lossScaler.Overflowed() {
 			s.GradNorm = 0
 			return nil
 		}
-		return t.overflow(*s, batches)
+		return t.overflowError(*s, batches)
 	}
 	scale := unscale
 	if limit := t.cfg.MaxGradNorm; limit > 0 {
 		scale *= min(1, limit/(s.GradNorm+1e-6)) // torch.nn.utils.clip_grad_norm_
 	}
-	t.scale.Stepped()
-	return t.optimizer.apply(gradients, t.cfg.AdamW.At(t.applied()+1, s.LearningRate, scale))
+	t.lossScaler.Stepped()
+	return t.optimizer.apply(gradients, t.cfg.AdamW.At(t.appliedSteps()+1, s.LearningRate, scale))
 }
 
-// applied counts the steps that changed the parameters: those that the moments and the schedule have seen.
-func (t *Trainer) applied() int { return t.step - t.scale.SkippedSteps() }
+// appliedSteps is the number of steps that changed the parameters. Moments and learning-rate schedule count only these.
+func (t *Trainer) appliedSteps() int { return t.step - t.lossScaler.SkippedSteps() }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
-// backward gives the gradients of a step's micro-batches and adds up their loss.
+// backward computes the gradients of a step's micro-batches and adds their loss to s.Loss.
 func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
 	for i, b := range batches {
-		share := 1 / float64(len(batches)) // of losses that are all zero
+		share := 1 / float64(len(batches)) // if no row counts: all losses are zero
 		if s.Rows > 0 {
 			share = float64(b.Rows) / float64(s.Rows)
 		}
@@ -253,7 +256,7 @@ func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
 			s.Loss += loss * share
 			continue
 		}
-		loss, err := t.whole(b, i)
+		loss, err := t.runTraining(b, i)
 		if err != nil {
 			return nil, err
 		}
@@ -268,9 +271,9 @@ func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
 	return t.accumulated, nil
 }
 
-// whole runs the training graph on one micro-batch, which fills the gradients, and gives its loss.
-func (t *Trainer) whole(b *Batch, stream int) (float64, error) {
-	if err := t.bindDropout(t.trainBinding, t.set.Dropout, stream, b.Dims, true); err != nil {
+// runTraining runs the training graph on one micro-batch. It fills the gradients and returns the loss.
+func (t *Trainer) runTraining(b *Batch, microBatch int) (float64, error) {
+	if err := t.bindDropout(t.trainBinding, t.set.Dropout, microBatch, b.Dims, true); err != nil {
 		return 0, err
 	}
 	if err := errors.Join(b.Bind(t.trainBinding), t.bindScale(t.trainBinding)); err != nil {
@@ -282,16 +285,16 @@ func (t *Trainer) whole(b *Batch, stream int) (float64, error) {
 	return float64(t.loss.Value()), nil
 }
 
-// bindScale binds what the loss is multiplied by, where the graph reads it.
+// bindScale binds the loss scale, if the graph has that input.
 func (t *Trainer) bindScale(to *runtime.Binding) error {
-	if t.scale == nil {
+	if t.lossScaler == nil {
 		return nil
 	}
-	return to.Floats(artifact.LossScale, []float32{float32(t.scale.Factor())}, 1)
+	return to.Floats(artifact.LossScale, []float32{float32(t.lossScaler.Factor())}, 1)
 }
 
-// Gradients runs forward and backward pass on the micro-batches of a batch without a step: for tests and tools. The
-// result is valid until the next call, and laid out as Parameters.
+// Gradients runs the forward and backward pass on the micro-batches of a batch, without an optimizer step. It serves tests
+// and tools. The gradients are in the order of Layout and valid until the next call.
 func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float32, err error) {
 	var s Step
 	for _, b := range batches {
@@ -301,22 +304,22 @@ func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float3
 	if err != nil {
 		return 0, nil, err
 	}
-	if gradients, err = read(block); err != nil || t.scale == nil {
+	if gradients, err = blockValues(block); err != nil || t.lossScaler == nil {
 		return s.Loss, gradients, err
 	}
 	gradients = slices.Clone(gradients)
 	for i := range gradients {
-		gradients[i] /= float32(t.scale.Factor())
+		gradients[i] /= float32(t.lossScaler.Factor())
 	}
 	return s.Loss, gradients, nil
 }
 
-// EvalLoss is the loss of one batch without dropout.
+// EvalLoss returns the loss of one batch, without dropout.
 func (t *Trainer) EvalLoss(b *Batch) (float64, error) {
 	if t.chunks != nil {
-		return t.chunks.loss(t, b, 0, false)
+		return t.chunks.forward(t, b, 0, false)
 	}
-	if t.eval == nil {
+	if t.evalSession == nil {
 		if err := t.openEval(); err != nil {
 			return 0, err
 		}
@@ -331,7 +334,7 @@ func (t *Trainer) EvalLoss(b *Batch) (float64, error) {
 }
 
 func (t *Trainer) openEval() (err error) {
-	if t.eval, t.evalBinding, err = t.session(t.set.Eval, t.options()); err != nil {
+	if t.evalSession, t.evalBinding, err = t.openSession(t.set.Eval, t.trainingOptions()); err != nil {
 		return err
 	}
 	return t.evalBinding.Output(artifact.LossOutput, &t.loss.Tensor)
@@ -346,9 +349,9 @@ func (t *Trainer) Close() error {
 	if t.loss != nil {
 		errs = append(errs, t.loss.Close())
 	}
-	errs = append(errs, t.training.Close(), t.eval.Close())
+	errs = append(errs, t.trainSession.Close(), t.evalSession.Close())
 	blocks := []*runtime.Block{t.parameters, t.gradients, t.moments[0], t.moments[1], t.accumulated}
-	for _, table := range t.tables {
+	for _, table := range t.dropoutTables {
 		blocks = append(blocks, table)
 	}
 	for _, b := range blocks {

@@ -41,7 +41,7 @@ func TestOutOfMemoryOnCUDA(t *testing.T) {
 	train := []string{"train", "embedding", "--model", tiny, "--train-dataset", write(t, "long.jsonl", rows.String()), "--output-dir", out,
 		"--query-max-len", "20", "--passage-max-len", "20", "--batch-size", "128", "--max-steps", "1", "--provider", "cuda", "--gpu-mem-limit", "0.02"}
 	o := call(t, "", train...)
-	want := "where 5120 tokens are computed at once, the longest text of 20: ONNX Runtime: out of memory: "
+	want := "which computes 5120 tokens at once, the longest text with 20: ONNX Runtime: out of memory: "
 	if o.code != 1 || !strings.Contains(o.stderr, want) || !strings.Contains(o.stderr, "go on with: ") {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}

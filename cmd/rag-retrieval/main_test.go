@@ -525,7 +525,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 	}
 	o := call(t, "", trainRun(data, stopped, append(one, "--resume")...)...).ok(t)
 	for _, path := range found[1:] {
-		if !strings.Contains(o.stderr, "the checkpoint "+path+" is damaged and left out: ") {
+		if !strings.Contains(o.stderr, "the checkpoint "+path+" is damaged and skipped: ") {
 			t.Errorf("stderr does not name %s: %s", path, o.stderr)
 		}
 	}
@@ -534,7 +534,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	o = call(t, "", trainRun(data, stopped, append(more, "--resume")...)...)
-	if o.code != 1 || !strings.Contains(o.stderr, "no whole checkpoint in") {
+	if o.code != 1 || !strings.Contains(o.stderr, "all checkpoints in") {
 		t.Errorf("without a whole checkpoint: exit %d: %s", o.code, o.stderr)
 	}
 }

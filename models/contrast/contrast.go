@@ -90,7 +90,7 @@ func (d Denominator) Bind(b *ortrain.Batch, queries, passages []string, known []
 		}
 		row[i], target[i*p+i] = 0, 1
 	}
-	b.Idle = idle(bias, passages, n)
+	b.ConstantLoss = idle(bias, passages, n)
 	b.Float(targetsInput, target, int64(n), int64(p))
 	b.Float(scoreBiasInput, bias, int64(n), int64(p))
 }
@@ -133,10 +133,10 @@ func BindKL(b *ortrain.Batch, groups [][]float64, passages []string) {
 	members, bias := make([]int64, n), make([]float32, n)
 	t, logT := make([]float32, n), make([]float32, n)
 	first := 0
-	b.Idle = true
+	b.ConstantLoss = true
 	for i, group := range groups {
 		own := passages[first : first+len(group)]
-		b.Idle = b.Idle && slices.Min(own) == slices.Max(own)
+		b.ConstantLoss = b.ConstantLoss && slices.Min(own) == slices.Max(own)
 		p, logP := Softmax(group, 1)
 		for j := range most {
 			at := i*most + j

@@ -25,15 +25,15 @@ func TestIdle(t *testing.T) {
 		{hard, []string{"q", "r"}, []string{"a", "b", "b", "b"}, false},
 	} {
 		b := ortrain.NewBatch()
-		if c.d.Bind(b, c.queries, c.passages, nil); b.Idle != c.want {
-			t.Errorf("%+v: idle is %v", c, b.Idle)
+		if c.d.Bind(b, c.queries, c.passages, nil); b.ConstantLoss != c.want {
+			t.Errorf("%+v: idle is %v", c, b.ConstantLoss)
 		}
 	}
 	b := ortrain.NewBatch()
-	if BindKL(b, [][]float64{{1, 0}, {1, 0}}, []string{"a", "a", "b", "b"}); !b.Idle {
+	if BindKL(b, [][]float64{{1, 0}, {1, 0}}, []string{"a", "a", "b", "b"}); !b.ConstantLoss {
 		t.Error("groups of equal passages are not idle")
 	}
-	if BindKL(b, [][]float64{{1, 0}, {1, 0}}, []string{"a", "a", "b", "c"}); b.Idle {
+	if BindKL(b, [][]float64{{1, 0}, {1, 0}}, []string{"a", "a", "b", "c"}); b.ConstantLoss {
 		t.Error("groups of different passages are idle")
 	}
 }

@@ -59,7 +59,7 @@ func dot(a, b []float32) float32 {
 
 // Score scores samples with the parameters that a trainer has now, where it computes.
 func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, samples []mteb.Sample) (scores [][]float32, err error) {
-	e, err := newEncoder(t.m, run, scoring.Options{Options: run.Session()})
+	e, err := newEncoder(t.m, run, scoring.Options{Options: run.SessionOptions()})
 	if err != nil {
 		return nil, err
 	}

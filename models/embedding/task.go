@@ -272,7 +272,7 @@ func (t *Task) layOut(rows []encoder.Row, queries, passages []string, known [][]
 	bindParts(out, t.pack(out, rows), len(queries))
 	if t.scored() {
 		bindScores(out, t.c.LossType, scores, t.c.Temperature)
-		out.Idle = idle(t.c.LossType, queries, passages, scores)
+		out.ConstantLoss = idle(t.c.LossType, queries, passages, scores)
 	} else {
 		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(out, queries, passages, known)
 	}

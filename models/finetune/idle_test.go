@@ -45,8 +45,8 @@ func TestGroupsWithoutADifference(t *testing.T) {
 				task, tr := f.trainer(t, v)
 				same, err := task.Collate(0, equalLabels(f))
 				check(t, err)
-				if !same[0].Idle || same[0].Rows != 0 {
-					t.Errorf("idle %v, %d rows", same[0].Idle, same[0].Rows)
+				if !same[0].ConstantLoss || same[0].Rows != 0 {
+					t.Errorf("idle %v, %d rows", same[0].ConstantLoss, same[0].Rows)
 				}
 				loss, grads, err := tr.Gradients(same...)
 				check(t, err)
@@ -63,7 +63,7 @@ func TestGroupsWithoutADifference(t *testing.T) {
 				same[0].Origin = func() []string { return []string{"x:1"} }
 				s, err := tr.Step(same)
 				check(t, err)
-				if s.Loss != 0 || s.GradNorm != 0 || s.Idle != "x:1" {
+				if s.Loss != 0 || s.GradNorm != 0 || s.ConstantLossRow != "x:1" {
 					t.Errorf("%+v", s)
 				}
 				loss, _, err = tr.Gradients(f.batch(t, task, -1)...)

@@ -177,7 +177,7 @@ func (v *validator) OnStart(t *ortrain.Trainer) error {
 	if err != nil {
 		return err
 	}
-	if v.due(step, t.Total()) && (len(kept) == 0 || kept[len(kept)-1].Step != step) {
+	if v.due(step, t.TotalSteps()) && (len(kept) == 0 || kept[len(kept)-1].Step != step) {
 		return v.validate(t, step)
 	}
 	return v.stop()

@@ -26,7 +26,7 @@ func (r SampleScorer) Score(ctx context.Context, samples []mteb.Sample, from int
 
 // Score scores samples with the parameters that a trainer has now, where it computes.
 func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, samples []mteb.Sample) (scores [][]float32, err error) {
-	s, err := newScorer(t.m, run, scoring.Options{Options: run.Session()})
+	s, err := newScorer(t.m, run, scoring.Options{Options: run.SessionOptions()})
 	if err != nil {
 		return nil, err
 	}

@@ -179,7 +179,7 @@ func (t *Task) passages(e data.Example, epoch int) (texts []string, labels []flo
 func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 	b := ortrain.NewBatch()
 	b.Rows = counting(groups)
-	b.Idle = b.Rows == 0
+	b.ConstantLoss = b.Rows == 0
 	places, next := make([]int64, len(rows)), int64(0)
 	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.Chunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		t.m.head.bind(chunk, encoder.Pick(rows, members), starts)

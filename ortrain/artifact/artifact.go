@@ -1,6 +1,9 @@
-// Package artifact builds and writes the artifact directory: training_model.onnx, eval_model.onnx,
-// optimizer_model.onnx and two small graphs over gradients, as ordinary ONNX files. The checkpoint folder beside them
-// is the trainer's.
+// Package artifact builds the graphs of a training run from a model's forward pass and loss, and writes them as ordinary
+// ONNX files into an artifact directory: training_model.onnx, eval_model.onnx, optimizer_model.onnx and two small graphs
+// over gradients. It runs no graph; package ortrain does, and also writes the checkpoint folder beside these files.
+//
+//	set, err := artifact.Build(artifact.Model{Name: "m", Params: params, Encode: encode, Loss: loss}, optim.DefaultAdamW)
+//	err = set.Write("artifacts")
 package artifact
 
 import (
@@ -27,48 +30,47 @@ const (
 	CheckpointDir    = "checkpoint"
 )
 
-// LossOutput is the name of the loss in the training and eval graphs; GradientSuffix makes a parameter's name its
-// gradient's.
+// Names of graph inputs and outputs.
 const (
-	LossOutput     = "loss"
-	GradientSuffix = ".grad"
-	// LossScale is an input of graphs of a Scaled model: [1], what their gradients are multiplied by.
-	LossScale = "loss_scale"
+	LossOutput     = "loss"       // the scalar loss, in the training and eval graphs
+	GradientSuffix = ".grad"      // a parameter's name with this suffix is its gradient
+	LossScale      = "loss_scale" // input [1] of the graphs of a Scaled model: the factor of all gradients
 )
 
-// Model is what a model hands over to be trained: the loss is Loss of Encode.
+// Model describes a model to train. Its loss is Loss(Encode(batch)).
 type Model struct {
 	Name   string
 	Params []flat.Param
-	// Encode adds a batch's texts and the forward pass to g and gives what the loss compares: rows that do not depend
-	// on each other, such as the texts' vectors. drop is nil for evaluation.
+	// Encode adds the inputs for a batch's texts and the forward pass to g. It returns the encoded rows that the loss
+	// reads, such as one vector for each text. A row must not depend on other texts. drop is nil for evaluation.
 	Encode func(g *onnx.Graph, param func(name string) *onnx.Value, drop *dropout.Graph) *onnx.Value
-	// Loss adds the loss's own inputs and gives the scalar loss of encoded rows. It reads no parameter.
+	// Loss adds the inputs of the loss, such as labels, and returns the scalar loss of the encoded rows. It reads no
+	// parameter.
 	Loss func(g *onnx.Graph, encoded *onnx.Value) *onnx.Value
-	// Bounds are the largest sizes of the named dimensions that dropout sites have.
+	// Bounds are the largest sizes of the named dimensions of values with dropout.
 	Bounds map[string]int64
-	// Scaled multiplies the loss's gradient by an input, LossScale, as float16 needs it.
+	// Scaled makes the gradients a multiple of the loss's, by the input LossScale. Training in float16 needs it.
 	Scaled bool
-	// Chunked adds the graphs by which a batch is encoded piece by piece.
+	// Chunked adds the graphs that encode a batch chunk by chunk; see Chunks.
 	Chunked bool
 }
 
 // Set is an artifact directory in memory.
 type Set struct {
 	Layout   *flat.Layout
-	Dropout  *dropout.Plan // nil where nothing is dropped
+	Dropout  *dropout.Plan // nil if the model has no dropout
 	Training []byte
 	Eval     []byte
-	// Optimizer, Norm and Accumulation work on views of the flat buffers.
+	// Optimizer, Norm and Accumulation work on views of the flat buffers of all parameters and gradients.
 	Optimizer, Norm, Accumulation []byte
-	Chunks                        *Chunks // nil where batches are encoded whole
-	// Scaled says that the graph that has the loss reads LossScale.
+	Chunks                        *Chunks // nil if batches are encoded whole
+	// Scaled says that the graph with the loss has the input LossScale.
 	Scaled bool
 
 	model Model // for Probe
 }
 
-// Build makes the graphs of a model and its optimizer.
+// Build makes the graphs of a model and its optimizer. The same model always gives the same bytes.
 func Build(m Model, adamw optim.AdamW) (*Set, error) {
 	layout, err := flat.NewLayout(m.Params)
 	if err != nil {
@@ -97,10 +99,10 @@ func Build(m Model, adamw optim.AdamW) (*Set, error) {
 	return s, nil
 }
 
-// builder makes one of a model's graphs; the plan is of its dropout.
+// builder makes one of a model's graphs and the plan of its dropout.
 type builder func(m Model) (*onnx.Graph, *dropout.Plan, error)
 
-// build is a graph's file.
+// build makes a graph and returns it as the bytes of an ONNX file.
 func build(f builder, m Model) ([]byte, *dropout.Plan, error) {
 	g, plan, err := f(m)
 	if err == nil {
@@ -120,7 +122,7 @@ func training(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	drop := dropout.NewGraph(g, m.Bounds)
 	encoded := m.Encode(g, find, drop)
 	if err := g.Err(); err != nil {
-		return nil, nil, err // Loss relies on the shape
+		return nil, nil, err // Loss needs the shape of the encoded rows
 	}
 	loss := m.Loss(g, encoded)
 	grads, err := m.gradients(g, loss, values)
@@ -131,7 +133,7 @@ func training(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	return g, drop.Plan(), outputGradients(g, m, grads)
 }
 
-// gradients are those of the loss, scaled where the model wants it.
+// gradients returns the gradients of the loss, times LossScale if the model is Scaled.
 func (m Model) gradients(g *onnx.Graph, loss *onnx.Value, wrt []*onnx.Value) ([]*onnx.Value, error) {
 	if !m.Scaled {
 		return grad.Gradients(g, loss, wrt)
@@ -140,7 +142,7 @@ func (m Model) gradients(g *onnx.Graph, loss *onnx.Value, wrt []*onnx.Value) ([]
 	return grad.Backward(g, []grad.Seed{{Value: loss, Gradient: scale}}, wrt)
 }
 
-// outputGradients makes a graph give the parameters' gradients.
+// outputGradients adds the parameters' gradients to the outputs of a graph.
 func outputGradients(g *onnx.Graph, m Model, grads []*onnx.Value) error {
 	for i, d := range grads {
 		if d == nil {
@@ -162,7 +164,7 @@ func evaluation(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	return g, nil, nil
 }
 
-// inputs makes every parameter a graph input: as constants they would be folded and packed.
+// inputs makes every parameter a graph input. ONNX Runtime would fold and pre-pack constants, and then they could not change.
 func inputs(g *onnx.Graph, params []flat.Param) (find func(string) *onnx.Value, values []*onnx.Value) {
 	byName := map[string]*onnx.Value{}
 	for _, p := range params {
@@ -178,7 +180,7 @@ func inputs(g *onnx.Graph, params []flat.Param) (find func(string) *onnx.Value, 
 	}, values
 }
 
-// Write writes the graphs into dir, which it creates; each file is there whole or not at all.
+// Write writes the graphs into dir, and creates it if needed. A crash leaves no half-written file.
 func (s *Set) Write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -16,19 +16,21 @@ const (
 	BackwardFile = "encode_backward_model.onnx"
 )
 
-// EncodedValue names the encoded rows in the graphs of Chunks, and with GradientSuffix their gradient.
+// EncodedValue names the encoded rows in the graphs of Chunks. With GradientSuffix it names their gradient.
 const EncodedValue = "encoded"
 
-// Chunks are the graphs by which a batch larger than memory trains: its texts are encoded chunk by chunk and only the
-// encoded rows are kept; the loss and its gradient with respect to them is computed for the whole batch; then each
-// chunk is encoded again and its gradient taken back to the parameters. Source: Gao et al. 2021 (GradCache).
+// Chunks holds the graphs that train a batch whose activations do not fit into memory (GradCache, Gao et al. 2021):
+//
+//  1. Encode encodes the texts chunk by chunk. Only the encoded rows are kept.
+//  2. Loss computes the loss of the whole batch and its gradient with respect to the encoded rows.
+//  3. Backward encodes each chunk again and continues the gradient to the parameters.
 type Chunks struct {
 	Encode   []byte // batch, parameters, dropout factors -> encoded
 	Loss     []byte // encoded, the loss's inputs -> loss, encoded.grad
 	Backward []byte // what Encode reads, encoded.grad -> a gradient of every parameter
-	// Dropout are the sites of Encode and of Backward: both draw the same factors in a chunk's two passes.
+	// Dropout is the plan of both Encode and Backward: they must use the same factors for the same chunk.
 	Dropout *dropout.Plan
-	// Rows is the dimension that counts encoded rows, Width what each one holds.
+	// The encoded rows have the shape [Rows, Width...]: Rows is the name of a dimension, Width are sizes.
 	Rows  string
 	Width []int64
 }
@@ -46,13 +48,13 @@ func buildChunks(m Model) (c *Chunks, err error) {
 		case i > 0 && d.Fixed():
 			c.Width = append(c.Width, d.Size)
 		default:
-			return nil, fmt.Errorf("encoded rows of shape %v", shape)
+			return nil, fmt.Errorf("encoded rows of shape %v, want a first dimension with a name and then sizes", shape)
 		}
 	}
 	if c.Encode, c.Dropout, err = build(encoding, m); err != nil {
 		return nil, err
 	}
-	if c.Loss, _, err = build(comparing, m); err != nil {
+	if c.Loss, _, err = build(lossOfRows, m); err != nil {
 		return nil, err
 	}
 	c.Backward, _, err = build(encodingBackward, m)
@@ -75,8 +77,8 @@ func encodedShape(m Model) (onnx.Shape, error) {
 	return g.Outputs[0].Shape, nil
 }
 
-// comparing is the loss of encoded rows with its gradient.
-func comparing(m Model) (*onnx.Graph, *dropout.Plan, error) {
+// lossOfRows makes the graph of the loss of encoded rows and its gradient with respect to them.
+func lossOfRows(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	shape, err := encodedShape(m)
 	if err != nil {
 		return nil, nil, err
@@ -93,7 +95,7 @@ func comparing(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	return g, nil, nil
 }
 
-// encodingBackward takes the gradient of encoded rows back to the parameters.
+// encodingBackward makes the graph that continues the gradient of the encoded rows to the parameters.
 func encodingBackward(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " encode backward")
 	find, values := inputs(g, m.Params)

@@ -6,21 +6,21 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Probe is a graph that tells which of another graph's values are not finite.
+// Probe is a graph that computes which values of another graph are not finite, to find the cause of an overflow.
 type Probe struct {
 	Model []byte
-	// Nodes are the nodes whose values are probed, in the order of their computation. FiniteOutput [nodes] has 0 for
-	// each whose value is finite, NaN for the others.
+	// Nodes names the nodes whose values are probed, in the order of computation. The output FiniteOutput, of shape
+	// [len(Nodes)], is 0 for a node whose value is finite and NaN for the others.
 	Nodes []string
 }
 
 // FiniteOutput is a probe's output.
 const FiniteOutput = "finite"
 
-// Probe makes the probe of the graph with this file name. It reads what that graph reads.
+// Probe makes the probe of the graph with this file name. It has the same inputs as that graph.
 func (s *Set) Probe(file string) (*Probe, error) {
 	f, ok := map[string]builder{
-		TrainingFile: training, EncodeFile: encoding, LossFile: comparing, BackwardFile: encodingBackward,
+		TrainingFile: training, EncodeFile: encoding, LossFile: lossOfRows, BackwardFile: encodingBackward,
 	}[file]
 	if !ok {
 		return nil, fmt.Errorf("%s has no probe", file)
@@ -40,7 +40,7 @@ func (s *Set) Probe(file string) (*Probe, error) {
 		if v.DType != onnx.Float32 {
 			v = g.Cast(v, onnx.Float32)
 		}
-		// x · 0 is 0, or NaN where x is infinite or NaN.
+		// x · 0 is NaN if x is infinite or NaN, and 0 for every other x.
 		flags = append(flags, g.Unsqueeze(g.ReduceSum(g.Mul(v, g.Scalar(v, 0)), false), 0))
 	}
 	g.Output(FiniteOutput, g.Concat(0, flags...))

@@ -1,9 +1,17 @@
-// Package dropout makes dropout a pure function of (seed, step, micro-batch, site, piece, element): the mask is made
-// again in the backward pass instead of kept, and a resumed run is the same run on any provider.
+// Package dropout adds dropout to training graphs. The mask depends only on (seed, step, forward pass, site, piece,
+// element). A graph therefore need not keep it for the backward pass, and a resumed run repeats the same masks on every
+// execution provider.
 //
-// A table of pre-drawn keep/drop factors is read at offsets that the host draws from a counter-based generator, as
-// evolution strategies share one noise table. Each site is a graph input, bound to a view of the table: no factor is
-// ever copied. A site too large for the table is cut into pieces, each at an offset of its own.
+// The factors, 0 or 1/(1-rate), are drawn once into a table. Each dropout site is a graph input that is bound to a view of
+// the table, at an offset that a counter-based random generator draws for each step. No factor is copied. Evolution
+// strategies share one noise table in the same way. A site too large for the table is cut into pieces, each with its own
+// offset.
+//
+//	d := dropout.NewGraph(g, map[string]int64{"tokens": 4096})
+//	y := d.Apply("attention", x, 0.1) // for each site
+//	plan := d.Plan()
+//	plan.FillTable(table, seed, 0.1)
+//	views, err := plan.Views(seed, step, 0, map[string]int64{"tokens": 1000}) // bind each view before the run
 package dropout
 
 import (
@@ -14,24 +22,24 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// maxTable is 32 Mi factors, 128 MiB: joining pieces costs more time than larger tables cost memory.
+// maxTable is 32 Mi factors, or 128 MiB. A smaller table would cut more sites into pieces, and joining pieces takes time.
 const maxTable = 32 << 20
 
-// maxPiece leaves a quarter of the table for offsets that differ.
+// maxPiece leaves a quarter of the table free, so that there are many possible offsets.
 const maxPiece = maxTable / 4 * 3
 
-// alignment of offsets, in factors: 64 bytes.
+// alignment of offsets, in factors. 16 factors are 64 bytes.
 const alignment = 16
 
 // Site is one place in a graph where elements are dropped.
 type Site struct {
 	Name   string
-	Rate   float64
-	Shape  onnx.Shape // of the value; named dimensions are sizes of the batch
+	Rate   float64    // probability that an element is dropped
+	Shape  onnx.Shape // of the value; the sizes of its named dimensions differ by batch
 	Pieces int
 }
 
-// input is the graph input of a piece.
+// input is the name of the graph input of a piece.
 func (s Site) input(piece int) string {
 	if s.Pieces == 1 {
 		return s.Name + "/factors"
@@ -51,14 +59,14 @@ func NewGraph(g *onnx.Graph, bounds map[string]int64) *Graph {
 	return &Graph{g: g, bounds: bounds}
 }
 
-// Apply drops elements of x at the given rate and scales the others by 1/(1-rate). A rate of zero, or a nil
-// receiver (evaluation), gives x itself.
+// Apply drops elements of x with probability rate and scales the others by 1/(1-rate). If the rate is zero or the receiver
+// is nil (evaluation), it returns x.
 func (d *Graph) Apply(name string, x *onnx.Value, rate float64) *onnx.Value {
 	if d == nil || rate == 0 {
 		return x
 	}
 	defer d.g.Scope(name)()
-	most, err := size(x.Shape, d.bounds)
+	most, err := elements(x.Shape, d.bounds)
 	if err != nil {
 		d.g.Fail("dropout %s: %w", name, err)
 		return x
@@ -68,7 +76,8 @@ func (d *Graph) Apply(name string, x *onnx.Value, rate float64) *onnx.Value {
 	return d.g.Mul(x, d.factors(site, x))
 }
 
-// factors are the site's: an input of its shape, or the pieces joined, again in the backward pass.
+// factors returns the factors of a site: one input of its shape, or its pieces joined. The backward pass joins the pieces
+// again, so that the joined factors need not be kept.
 func (d *Graph) factors(s Site, x *onnx.Value) *onnx.Value {
 	g := d.g
 	if s.Pieces == 1 {
@@ -82,14 +91,14 @@ func (d *Graph) factors(s Site, x *onnx.Value) *onnx.Value {
 	return grad.Recompute(g, g.Reshape(all, g.Shape(x)))
 }
 
-// Plan is what the host needs to bind a graph's dropout inputs.
+// Plan lists the dropout sites of a finished graph. With it the host binds their inputs.
 type Plan struct {
 	Sites []Site
-	// TableSize is the number of factors in each table.
+	// TableSize is the number of factors in a table. There is one table for each rate.
 	TableSize int
 }
 
-// Plan ends the collection. It is nil where no site drops anything.
+// Plan returns the plan of all sites, or nil if there are none.
 func (d *Graph) Plan() *Plan {
 	if d == nil || len(d.sites) == 0 {
 		return nil
@@ -97,17 +106,17 @@ func (d *Graph) Plan() *Plan {
 	p := &Plan{Sites: d.sites}
 	largest := int64(1)
 	for _, s := range d.sites {
-		n, err := size(s.Shape, d.bounds)
+		n, err := elements(s.Shape, d.bounds)
 		if err == nil {
 			largest = max(largest, n)
 		}
 	}
-	// Half as much again as the largest site leaves room for offsets that differ.
+	// A table of 1.5 times the largest site has many possible offsets.
 	p.TableSize = int(min(maxTable, max(1<<16, largest+largest/2)))
 	return p
 }
 
-// FillTable draws the factors for one rate, 0 or 1/(1-rate), into p.TableSize elements.
+// FillTable draws the factors for one rate into a table of p.TableSize elements. Each is 0 or 1/(1-rate).
 func (p *Plan) FillTable(factors []float32, seed uint64, rate float64) {
 	threshold := uint64(rate * (1 << 53))
 	scale := float32(1 / (1 - rate))
@@ -120,7 +129,7 @@ func (p *Plan) FillTable(factors []float32, seed uint64, rate float64) {
 	}
 }
 
-// View is the part of a rate's table that one graph input reads.
+// View is the range of a table that one graph input reads.
 type View struct {
 	Input  string
 	Rate   float64
@@ -128,13 +137,14 @@ type View struct {
 	Dims   []int64 // the view's shape
 }
 
-// Views draws where every piece of every site starts for one forward and backward pass. dims are the sizes of the
-// batch's named dimensions; stream tells passes of one step apart (micro-batches, chunks).
-func (p *Plan) Views(seed uint64, step, stream int, dims map[string]int64) ([]View, error) {
+// Views draws the offset of every piece of every site for one forward pass and its backward pass. pass is a number that
+// differs for each forward pass of a step (micro-batches, chunks). dims are the sizes of the batch's named dimensions.
+// A batch larger than the bounds given to NewGraph is an error.
+func (p *Plan) Views(seed uint64, step, pass int, dims map[string]int64) ([]View, error) {
 	var out []View
-	counter := splitmix.Mix(splitmix.Mix(splitmix.Mix(seed)+uint64(step)) + uint64(stream))
+	counter := splitmix.Mix(splitmix.Mix(splitmix.Mix(seed)+uint64(step)) + uint64(pass))
 	for i, s := range p.Sites {
-		shape, err := sizes(s.Shape, dims)
+		shape, err := fixedShape(s.Shape, dims)
 		if err != nil {
 			return nil, fmt.Errorf("dropout %s: %w", s.Name, err)
 		}
@@ -162,14 +172,14 @@ func (p *Plan) Views(seed uint64, step, stream int, dims map[string]int64) ([]Vi
 	return out, nil
 }
 
-// size is the number of elements of a shape with these sizes for its named dimensions.
-func size(shape onnx.Shape, dims map[string]int64) (int64, error) {
-	d, err := sizes(shape, dims)
+// elements is the number of elements of a shape whose named dimensions have the sizes in dims.
+func elements(shape onnx.Shape, dims map[string]int64) (int64, error) {
+	d, err := fixedShape(shape, dims)
 	return onnx.Elements(d), err
 }
 
-// sizes is a shape with numbers for its named dimensions.
-func sizes(shape onnx.Shape, dims map[string]int64) ([]int64, error) {
+// fixedShape replaces the named dimensions of a shape by the sizes in dims.
+func fixedShape(shape onnx.Shape, dims map[string]int64) ([]int64, error) {
 	out := make([]int64, len(shape))
 	for i, d := range shape {
 		if d.Fixed() {

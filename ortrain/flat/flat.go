@@ -1,5 +1,9 @@
-// Package flat lays named tensors out in one buffer, so that clipping, the optimizer, checkpoints and all-reduce are
-// each one pass over it. Tensors with weight decay come first.
+// Package flat lays out named tensors in one buffer. Clipping, the optimizer and checkpoints are then each one pass over
+// the buffer. Tensors with weight decay come first, so that they are one range.
+//
+//	layout, err := flat.NewLayout(params)
+//	buffer := make([]float32, layout.Total)
+//	bias, err := layout.View(buffer, "dense.bias") // shares memory with buffer
 package flat
 
 import (
@@ -12,10 +16,11 @@ import (
 type Param struct {
 	Name string
 	Dims []int64
-	// Decay says whether the optimizer's weight decay applies: to matrices, not to biases and LayerNorm.
+	// Decay says whether the optimizer applies weight decay. It does for matrices, not for biases and LayerNorm.
 	Decay bool
-	// Table marks a lookup table. Its graph input has a first dimension with a name instead of a size: the zeros
-	// that its gradient starts from are then made when the graph runs, not folded into a constant for its life.
+	// Table marks an embedding table. Its gradient starts from zeros of its shape. With a fixed shape, ONNX Runtime would
+	// fold these zeros into a constant that stays in memory; so the first dimension of its graph input has a name instead
+	// of a size.
 	Table bool
 }
 
@@ -31,20 +36,22 @@ func (p Param) Input(g *onnx.Graph) *onnx.Value {
 	return g.Input(p.Name, onnx.Float32, shape...)
 }
 
-// alignment is 256 bytes of float32: a cache line on every CPU, and what CUDA's allocators give.
+// alignment of a tensor in the buffer, in elements. 64 elements are 256 bytes: a multiple of every CPU's cache line, and the
+// alignment of CUDA's allocators.
 const alignment = 64
 
-// Layout says where each tensor lies.
+// Layout holds the position of each tensor in the buffer.
 type Layout struct {
 	Params  []Param // in the order of the buffer
-	Offsets []int64
-	Decayed int64 // tensors below this offset have weight decay
-	Total   int64 // elements in all, with the gaps
+	Offsets []int64 // of each of Params, in elements
+	Decayed int64   // tensors below this offset have weight decay
+	Total   int64   // elements of the buffer, including gaps for alignment
 
 	index map[string]int
 }
 
-// NewLayout places tensors: decayed ones first, each group in the order given, each tensor at a 256-byte boundary.
+// NewLayout places the tensors with weight decay first, then the others, both in the order given. Each tensor starts at a
+// multiple of 256 bytes. Two parameters of one name are an error.
 func NewLayout(params []Param) (*Layout, error) {
 	l := &Layout{index: map[string]int{}}
 	for _, decay := range []bool{true, false} {
@@ -67,7 +74,7 @@ func NewLayout(params []Param) (*Layout, error) {
 	return l, nil
 }
 
-// View is the tensor called name within a buffer of this layout.
+// View returns the elements of the tensor called name within a buffer of this layout.
 func (l *Layout) View(buffer []float32, name string) ([]float32, error) {
 	i, ok := l.index[name]
 	if !ok {
@@ -76,7 +83,7 @@ func (l *Layout) View(buffer []float32, name string) ([]float32, error) {
 	return l.at(buffer, i), nil
 }
 
-// Find gives where the tensor called name begins, and its dimensions.
+// Find returns the offset, in elements, and the dimensions of the tensor called name.
 func (l *Layout) Find(name string) (offset int64, dims []int64, err error) {
 	i, ok := l.index[name]
 	if !ok {
@@ -85,7 +92,7 @@ func (l *Layout) Find(name string) (offset int64, dims []int64, err error) {
 	return l.Offsets[i], l.Params[i].Dims, nil
 }
 
-// Dims are the dimensions of the tensor called name; nil if there is none.
+// Dims returns the dimensions of the tensor called name, or nil if there is none.
 func (l *Layout) Dims(name string) []int64 {
 	i, ok := l.index[name]
 	if !ok {

@@ -1,4 +1,6 @@
-// Package optim writes the optimizer as ONNX graphs over views of flat buffers, and runs the learning-rate schedule.
+// Package optim has the AdamW optimizer as an ONNX graph, the graphs for gradient norm and gradient accumulation, the
+// learning-rate schedule and the loss scaler. The graphs work on a view of n elements of a flat buffer; package ortrain
+// runs them.
 package optim
 
 import (
@@ -7,7 +9,7 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// AdamW are the optimizer's settings. The zero value is not useful; start from DefaultAdamW.
+// AdamW holds the settings of the optimizer. The zero value is not useful; start from DefaultAdamW.
 type AdamW struct {
 	Beta1, Beta2 float64
 	Epsilon      float64
@@ -17,7 +19,7 @@ type AdamW struct {
 // DefaultAdamW has PyTorch's betas and epsilon, and RAG-Retrieval's weight decay.
 var DefaultAdamW = AdamW{Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8, WeightDecay: 0.01}
 
-// The optimizer graph's inputs; Parameter, FirstMoment and SecondMoment are outputs too, with OutSuffix.
+// Inputs of the optimizer graph. Parameter, FirstMoment and SecondMoment are also outputs, with the suffix OutSuffix.
 const (
 	Parameter    = "parameter"
 	FirstMoment  = "exp_avg"
@@ -31,12 +33,13 @@ const (
 	Epsilon       = "epsilon"        // ε · √(1 - β2^t)
 )
 
-// Scalars are what the schedule and the step number make of the graph's scalar inputs.
+// Scalars holds the values of the scalar inputs of the optimizer graph for one step.
 type Scalars struct {
 	GradientScale, DecayFactor, StepSize, Epsilon float64
 }
 
-// At gives the scalars of step t (from 1) at a learning rate, for gradients that are multiplied by scale.
+// At returns the scalars of step t, counted from 1. lr is the step's learning rate; scale is the factor that clipping and
+// loss scaling apply to the gradients.
 func (a AdamW) At(t int, lr, scale float64) Scalars {
 	correction := math.Sqrt(1 - math.Pow(a.Beta2, float64(t)))
 	return Scalars{
@@ -47,8 +50,9 @@ func (a AdamW) At(t int, lr, scale float64) Scalars {
 	}
 }
 
-// Graph is one AdamW step on a view of n elements (torch.optim.AdamW; Loshchilov and Hutter 2017). The bias corrections
-// are folded into two scalars, and every operator is elementwise, so outputs may share their inputs' memory:
+// Graph makes the graph of one AdamW step on a view of n elements. It equals torch.optim.AdamW (Loshchilov and Hutter
+// 2017). The bias corrections are folded into two scalars. Every operator is elementwise, so outputs may share the memory
+// of their inputs:
 //
 //	h ← gradient · gradient_scale,   gradient_scale = (1-β1) · clipping
 //	m ← β1·m + h        v ← β2·v + (1-β2)/(1-β1)²·h²
@@ -72,10 +76,11 @@ func (a AdamW) Graph() *onnx.Graph {
 	return g
 }
 
-// SumOfSquares is the norm graph's output.
+// SumOfSquares is the output of NormGraph.
 const SumOfSquares = "sum_of_squares"
 
-// NormGraph adds up the squares of a view of the gradient, for clipping by the global norm.
+// NormGraph makes a graph that sums the squares of a view of the gradient: [elements] -> [1]. Clipping by the global norm
+// needs it.
 func NormGraph() *onnx.Graph {
 	g := onnx.NewGraph("gradient_norm")
 	x := g.Input(Gradient, onnx.Float32, onnx.N("elements"))
@@ -83,15 +88,16 @@ func NormGraph() *onnx.Graph {
 	return g
 }
 
-// The accumulation graph's further inputs and its output.
+// Further inputs of AccumulateGraph. Accumulated is also its output, with OutSuffix.
 const (
 	Accumulated = "accumulated"
 	Weight      = "weight" // the micro-batch's share of the step's rows
 	Keep        = "keep"   // 0 for the first micro-batch of a step, 1 after it
 )
 
-// AccumulateGraph adds a micro-batch's weighted gradient to the step's: accumulated + gradient·weight, or where keep is 0
-// the latter alone, whatever the sum held: an overflow of the step before is not to stay.
+// AccumulateGraph makes a graph that adds the gradient of a micro-batch to the step's sum: accumulated + gradient·weight.
+// Keep = 0 starts a new sum. A NaN or Inf of the previous step must not survive in it, so the old sum is selected away, not
+// multiplied by 0.
 func AccumulateGraph() *onnx.Graph {
 	g := onnx.NewGraph("gradient_accumulation")
 	n := onnx.N("elements")

@@ -1,12 +1,12 @@
 package optim
 
-// LossScaler chooses the factor of a float16 step's loss, large enough that small gradients do not vanish: it grows after
-// GrowthInterval steps without overflow, and shrinks at each one, whose step is skipped. A nil scaler scales by 1.
-// Source: Micikevicius et al. 2017; the constants are those of PyTorch's GradScaler.
+// LossScaler chooses the loss scale of float16 training: a factor that keeps small gradients from vanishing. The scale
+// doubles after 2,000 steps without overflow. A step whose gradients overflow is skipped and halves the scale. A nil
+// *LossScaler scales by 1. Source: Micikevicius et al. 2017; the constants equal those of PyTorch's GradScaler.
 type LossScaler struct {
 	Scale   float64 `json:"scale"`
-	Good    int     `json:"good"`    // steps since the scale last changed
-	Skipped int     `json:"skipped"` // steps in all
+	Good    int     `json:"good"`    // steps without overflow since the scale last changed
+	Skipped int     `json:"skipped"` // skipped steps of the whole run
 }
 
 const (
@@ -14,10 +14,10 @@ const (
 	growthInterval = 2000
 )
 
-// NewLossScaler starts at PyTorch's first scale.
+// NewLossScaler returns a scaler that starts at 65,536, as PyTorch does.
 func NewLossScaler() *LossScaler { return &LossScaler{Scale: firstScale} }
 
-// Factor is what the loss is multiplied by.
+// Factor returns the current loss scale.
 func (s *LossScaler) Factor() float64 {
 	if s == nil {
 		return 1
@@ -25,7 +25,8 @@ func (s *LossScaler) Factor() float64 {
 	return s.Scale
 }
 
-// Overflowed takes note of a step whose gradients are not finite, and says whether a smaller scale may help.
+// Overflowed records a step whose gradients are not finite, and halves the scale. It returns false if the scale is 1
+// already: a smaller scale does not help then.
 func (s *LossScaler) Overflowed() bool {
 	if s == nil || s.Scale <= 1 {
 		return false
@@ -35,7 +36,7 @@ func (s *LossScaler) Overflowed() bool {
 	return true
 }
 
-// Stepped takes note of a step that was done.
+// Stepped records a step without overflow.
 func (s *LossScaler) Stepped() {
 	if s == nil {
 		return
@@ -45,7 +46,7 @@ func (s *LossScaler) Stepped() {
 	}
 }
 
-// SkippedSteps counts the steps that changed no parameter.
+// SkippedSteps returns the number of steps that overflowed and so changed no parameter.
 func (s *LossScaler) SkippedSteps() int {
 	if s == nil {
 		return 0

@@ -5,19 +5,19 @@ import (
 	"math"
 )
 
-// Schedule is a learning rate over a run of Total steps: a linear warm-up, a stretch at the peak, then a decay to zero.
+// Schedule is the learning-rate schedule of a run: a linear warm-up, some steps at the peak, then a decay to zero.
 type Schedule struct {
-	Kind   string // of the decay: "cosine", "linear" or "constant"
-	Peak   float64
-	Warmup int // steps
-	Stable int // steps at the peak
-	Total  int
+	Kind   string  // of the decay: one of Kinds
+	Peak   float64 // the highest learning rate
+	Warmup int     // steps of the warm-up
+	Stable int     // steps at the peak
+	Total  int     // steps of the whole run
 }
 
-// Kinds of decay.
+// Kinds lists the kinds of decay. "constant" does not decay.
 var Kinds = []string{"cosine", "linear", "constant"}
 
-// Validate checks the settings.
+// Validate checks kind and peak.
 func (s Schedule) Validate() error {
 	switch s.Kind {
 	case "cosine", "linear", "constant":
@@ -30,7 +30,7 @@ func (s Schedule) Validate() error {
 	return nil
 }
 
-// At is the learning rate of step t, counted from 0, as transformers' schedules give it.
+// At returns the learning rate of step t, counted from 0. It equals the schedules of Hugging Face transformers.
 func (s Schedule) At(t int) float64 {
 	if t < s.Warmup {
 		return s.Peak * float64(t) / float64(max(1, s.Warmup))

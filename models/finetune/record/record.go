@@ -77,7 +77,7 @@ func NewLog(dir string, interval int) *Log { return &Log{dir: dir, interval: int
 func (l *Log) OnStart(t *ortrain.Trainer) (err error) {
 	l.first, l.begun = t.StepsDone(), time.Now()
 	l.ended = l.begun // a finished run that is resumed has no further step
-	l.bar = progress.New("training", t.Total(), l.interval)
+	l.bar = progress.New("training", t.TotalSteps(), l.interval)
 	l.bar.Start(l.first)
 	path := filepath.Join(l.dir, MetricsFile)
 	if err := keepSteps(path, l.first); err != nil {
@@ -110,9 +110,9 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	if s.Step == l.first+1 {
 		l.smooth = s.Loss
 	}
-	if s.Idle != "" && !l.idle {
+	if s.ConstantLossRow != "" && !l.idle {
 		l.idle = true
-		l.bar.Say(fmt.Sprintf("step %d: the loss of the batch with %s taught nothing: no passages of it are to be told apart (said once)", s.Step, s.Idle))
+		l.bar.Say(fmt.Sprintf("step %d: the loss of the batch with %s taught nothing: no passages of it are to be told apart (said once)", s.Step, s.ConstantLossRow))
 	}
 	seconds := time.Since(l.ended).Seconds()
 	l.tokens, l.rows, l.last, l.ended = l.tokens+s.Tokens, l.rows+s.Rows, s, time.Now()
