@@ -197,7 +197,7 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 		s.LossScale = t.lossScaler.Factor()
 	}
 	gradients, err := t.backward(batches, &s)
-	if errors.Is(err, runtime.ErrMemory) {
+	if errors.Is(err, runtime.ErrOutOfMemory) {
 		return s, t.outOfMemoryError(s, batches, err)
 	}
 	if err != nil {

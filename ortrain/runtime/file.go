@@ -10,13 +10,13 @@ import (
 // Port is an input or output of an ONNX file.
 type Port struct {
 	Name  string
-	Dims  []int64 // -1: known only when the graph runs
+	Dims  []int64 // -1 for a size that is known only when the graph runs
 	Float bool    // float32
 	Int   bool    // int64
 }
 
-// File is an ONNX file of another maker, whose outputs' sizes are known only after it ran. It is used by one goroutine at
-// a time.
+// File is a session for an ONNX file that another program exported. The shape of its output need not be known before a run.
+// It is used by one goroutine at a time.
 type File struct {
 	path   string
 	s      *ort.DynamicAdvancedSession
@@ -24,7 +24,7 @@ type File struct {
 	output string
 }
 
-// OpenFile loads an ONNX file. choose says which inputs will be given, and which output is wanted.
+// OpenFile loads an ONNX file. The function choose selects the inputs that Run will set and the output that Run returns.
 func OpenFile(path string, o Options, choose func(inputs, outputs []Port) (in []string, out string, err error)) (*File, error) {
 	if err := Load(""); err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func OpenFile(path string, o Options, choose func(inputs, outputs []Port) (in []
 	if f.inputs, f.output, err = choose(ports(ins), ports(outs)); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	so, err := o.build()
+	so, err := o.sessionOptions()
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime session options: %w", err)
 	}
@@ -62,7 +62,8 @@ func ports(infos []ort.InputOutputInfo) []Port {
 	return out
 }
 
-// Run runs the graph on int64 inputs of one shape, in the order that choose gave, and copies the output.
+// Run runs the graph. The inputs are int64, all of shape dims, in the order that choose returned. Run returns a copy of the
+// output's float32 values and its shape.
 func (f *File) Run(inputs [][]int64, dims ...int64) (values []float32, shape []int64, err error) {
 	in := make([]ort.Value, len(inputs))
 	defer func() {
@@ -81,7 +82,7 @@ func (f *File) Run(inputs [][]int64, dims ...int64) (values []float32, shape []i
 	}
 	out := []ort.Value{nil}
 	if err := f.s.Run(in, out); err != nil {
-		return nil, nil, fmt.Errorf("%s: ONNX Runtime: %w", f.path, explain(err))
+		return nil, nil, fmt.Errorf("%s: ONNX Runtime: %w", f.path, explainError(err))
 	}
 	defer func() { err = errors.Join(err, out[0].Destroy()) }()
 	t, ok := out[0].(*ort.Tensor[float32])

@@ -1,13 +1,12 @@
-// Package runtime is the only place that touches ONNX Runtime: it finds and loads the library, makes sessions, and
-// binds buffers of this process to a graph's inputs and outputs. It knows nothing of models or training.
+// Package runtime is the only package that calls ONNX Runtime. It finds and loads the library, opens sessions, and binds
+// buffers of this process to a graph's inputs and outputs. It knows nothing of models or training.
 //
-//	if err := runtime.Load(""); err != nil { … }
-//	s, err := runtime.NewSession(model, runtime.Options{Threads: 2})
+//	s, err := runtime.NewSession(model, runtime.Options{Threads: 2}) // loads the library at the first call
 //	defer s.Close()
 //	b, err := s.NewBinding()
 //	defer b.Close()
 //	err = b.Ints("input_ids", ids, int64(len(ids)))
-//	…
+//	err = b.OutputFloats("scores", scores, int64(len(scores)))
 //	err = b.Run()
 package runtime
 
@@ -23,25 +22,25 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 )
 
-// LibraryVariable is the environment variable that names another ONNX Runtime library than the installed one.
+// LibraryVariable is the environment variable with the path of an ONNX Runtime library to use instead of the installed one.
 const LibraryVariable = "RAG_RETRIEVAL_ORT_LIB"
 
-// HomeVariable is the environment variable that names the cache folder.
+// HomeVariable is the environment variable with the path of the cache folder.
 const HomeVariable = "RAG_RETRIEVAL_HOME"
 
-// ErrNoLibrary says that no ONNX Runtime library was found.
+// ErrNoLibrary is the error of FindLibrary if it finds no library.
 var ErrNoLibrary = errors.New("no ONNX Runtime library found")
 
-var loading struct {
+var library struct {
 	sync.Mutex
 	path string
 }
 
-// Load loads the library at path, or where path is empty the one that FindLibrary finds. The library stays loaded
-// for the life of the process; later calls do nothing.
+// Load loads the ONNX Runtime library at path. If path is "", it loads the one that FindLibrary returns. The library stays
+// loaded until the process ends; later calls do nothing.
 func Load(path string) error {
-	loading.Lock()
-	defer loading.Unlock()
+	library.Lock()
+	defer library.Unlock()
 	if ort.IsInitialized() {
 		return nil
 	}
@@ -53,22 +52,23 @@ func Load(path string) error {
 		path = found
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real // the library looks for its providers beside itself
+		path = real // the library looks for its execution providers in its own folder
 	}
 	ort.SetSharedLibraryPath(path)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
 		return fmt.Errorf("loading ONNX Runtime from %s: %w (run scripts/setup.sh, or set %s to a library of version 1.24.1 to 1.32)",
 			path, err, LibraryVariable)
 	}
-	loading.path = path
+	library.path = path
 	return nil
 }
 
-// Version is the loaded library's version and path.
-func Version() (version, path string) { return ort.GetVersion(), loading.path }
+// Version returns the version and the path of the loaded library.
+func Version() (version, path string) { return ort.GetVersion(), library.path }
 
-// FindLibrary looks for the ONNX Runtime library: the environment variable, beside the program, in the checkout that
-// the program was built from, and where the system's loader looks. What others could have put there is not taken.
+// FindLibrary returns the path of the ONNX Runtime library. It looks in this order: LibraryVariable, the program's folder,
+// the source folder that the program was built from, the cache folder, /usr/local/lib and /usr/lib. It skips a library that
+// another user could have put there.
 func FindLibrary() (string, error) {
 	if p := os.Getenv(LibraryVariable); p != "" {
 		if _, err := os.Stat(p); err != nil {
@@ -90,7 +90,7 @@ func FindLibrary() (string, error) {
 	return findLibrary(name, libraryDirs(program, source))
 }
 
-// findLibrary takes the first library in dirs that only root, this user or the program's owner could have put there.
+// findLibrary returns the first library in dirs that only root, this user or the program's owner can change.
 func findLibrary(name string, dirs []string) (string, error) {
 	var refused []error
 	for _, d := range dirs {
@@ -98,18 +98,18 @@ func findLibrary(name string, dirs []string) (string, error) {
 		if _, err := os.Stat(p); err != nil {
 			continue
 		}
-		if err := trusted(p); err != nil {
+		if err := checkTrusted(p); err != nil {
 			refused = append(refused, fmt.Errorf("%s: %w", p, err))
 			continue
 		}
 		return p, nil
 	}
 	return "", fmt.Errorf("%w: looked for %s in %s%s; run scripts/setup.sh, or set %s",
-		ErrNoLibrary, name, strings.Join(dirs, ", "), refusals(refused), LibraryVariable)
+		ErrNoLibrary, name, strings.Join(dirs, ", "), refusalText(refused), LibraryVariable)
 }
 
-// libraryDirs lists the folders that may have the library, absolute paths only: program is the running one's file, source
-// this file's as the compiler saw it. With -trimpath that is no place on a disk.
+// libraryDirs lists the folders to search, all absolute paths. program is the path of the running program; source is the
+// path of this source file when it was compiled, which is not absolute if it was compiled with -trimpath.
 func libraryDirs(program, source string) []string {
 	var dirs []string
 	if filepath.IsAbs(program) {

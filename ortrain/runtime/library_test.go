@@ -61,7 +61,7 @@ func TestTrusted(t *testing.T) {
 		"nothing":                     {filepath.Join(dir, "none.so"), "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := trusted(c.path)
+			err := checkTrusted(c.path)
 			if c.want == "" && err != nil {
 				t.Error(err)
 			}
@@ -77,7 +77,7 @@ func TestTrusted(t *testing.T) {
 	if err := os.Chown(theirs, 12345, 12345); err != nil {
 		t.Fatal(err)
 	}
-	if err := trusted(theirs); err == nil || !strings.Contains(err.Error(), "belongs to another user (12345)") {
+	if err := checkTrusted(theirs); err == nil || !strings.Contains(err.Error(), "belongs to another user (12345)") {
 		t.Errorf("another user's library: %v", err)
 	}
 }

@@ -3,8 +3,8 @@
 #include <dlfcn.h>
 #include <string.h>
 
-// told turns a status into a message of our own.
-static char *told(const OrtApi *api, OrtStatus *status) {
+// message_of copies the message of a status and releases the status. A null status gives NULL.
+static char *message_of(const OrtApi *api, OrtStatus *status) {
   if (!status) return NULL;
   char *text = strdup(api->GetErrorMessage(status));
   api->ReleaseStatus(status);
@@ -22,36 +22,36 @@ char *rr_open(rr_device *d, const char *path, const char *name) {
   if (!base) return strdup("the library has no OrtGetApiBase");
   d->api = base()->GetApi(ORT_API_VERSION);
   if (!d->api) return strdup("the library is older than the interface of this program");
-  char *e = told(d->api, d->api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "device memory", &d->env)); // the one that is there
+  char *e = message_of(d->api, d->api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "device memory", &d->env)); // returns the process's only environment
   if (e) return e;
-  return told(d->api, d->api->CreateMemoryInfo(name, OrtDeviceAllocator, 0, OrtMemTypeDefault, &d->info));
+  return message_of(d->api, d->api->CreateMemoryInfo(name, OrtDeviceAllocator, 0, OrtMemTypeDefault, &d->info));
 }
 
 char *rr_share(rr_device *d, const char *provider, const char *limit) {
   const char *keys[] = {"max_mem"};
   size_t bytes = strtoull(limit, NULL, 10);
   OrtArenaCfg *arena = NULL;
-  char *e = told(d->api, d->api->CreateArenaCfgV2(keys, &bytes, 1, &arena));
+  char *e = message_of(d->api, d->api->CreateArenaCfgV2(keys, &bytes, 1, &arena));
   if (e) return e;
   const char *option_keys[] = {"gpu_mem_limit"};
   const char *option_values[] = {limit};
-  e = told(d->api, d->api->CreateAndRegisterAllocatorV2(d->env, provider, d->info, arena, option_keys, option_values, bytes ? 1 : 0));
+  e = message_of(d->api, d->api->CreateAndRegisterAllocatorV2(d->env, provider, d->info, arena, option_keys, option_values, bytes ? 1 : 0));
   d->api->ReleaseArenaCfg(arena);
   return e;
 }
 
 char *rr_use(rr_device *d, void *session) {
-  return told(d->api, d->api->CreateAllocator((const OrtSession *)session, d->info, &d->allocator));
+  return message_of(d->api, d->api->CreateAllocator((const OrtSession *)session, d->info, &d->allocator));
 }
 
 char *rr_alloc(rr_device *d, size_t bytes, void **out) {
-  return told(d->api, d->api->AllocatorAlloc(d->allocator, bytes, out));
+  return message_of(d->api, d->api->AllocatorAlloc(d->allocator, bytes, out));
 }
 
-char *rr_free(rr_device *d, void *p) { return told(d->api, d->api->AllocatorFree(d->allocator, p)); }
+char *rr_free(rr_device *d, void *p) { return message_of(d->api, d->api->AllocatorFree(d->allocator, p)); }
 
 char *rr_tensor(rr_device *d, void *p, size_t bytes, const int64_t *dims, size_t rank, int type, OrtValue **out) {
-  return told(d->api, d->api->CreateTensorWithDataAsOrtValue(d->info, p, bytes, dims, rank, (ONNXTensorElementDataType)type, out));
+  return message_of(d->api, d->api->CreateTensorWithDataAsOrtValue(d->info, p, bytes, dims, rank, (ONNXTensorElementDataType)type, out));
 }
 
 void rr_release(rr_device *d, OrtValue *v) { d->api->ReleaseValue(v); }
@@ -60,18 +60,18 @@ char *rr_weight(rr_device *d, void *options, const char *name, void *p, size_t b
   OrtValue *value = NULL;
   char *e = rr_tensor(d, p, bytes, dims, rank, type, &value);
   if (e) return e;
-  e = told(d->api, d->api->AddExternalInitializers((OrtSessionOptions *)options, &name, (const OrtValue *const *)&value, 1));
+  e = message_of(d->api, d->api->AddExternalInitializers((OrtSessionOptions *)options, &name, (const OrtValue *const *)&value, 1));
   d->api->ReleaseValue(value); // the options keep a reference
   return e;
 }
 
-char *rr_wait(rr_device *d, void *binding) { return told(d->api, d->api->SynchronizeBoundInputs((OrtIoBinding *)binding)); }
+char *rr_wait(rr_device *d, void *binding) { return message_of(d->api, d->api->SynchronizeBoundInputs((OrtIoBinding *)binding)); }
 
 char *rr_close(rr_device *d, int shared) {
   char *e = NULL;
   if (!d->api) return NULL;
   if (d->allocator) d->api->ReleaseAllocator(d->allocator);
-  if (shared) e = told(d->api, d->api->UnregisterAllocator(d->env, d->info));
+  if (shared) e = message_of(d->api, d->api->UnregisterAllocator(d->env, d->info));
   if (d->info) d->api->ReleaseMemoryInfo(d->info);
   if (d->env) d->api->ReleaseEnv(d->env);
   memset(d, 0, sizeof *d);

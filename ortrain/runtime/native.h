@@ -1,6 +1,6 @@
-// The calls of ONNX Runtime's C interface that onnxruntime_go lacks: memory of a device, tensors over it, one arena
-// for all sessions, weights outside of a graph's file, waiting for copies of inputs, and libraries loaded by path. Each
-// gives NULL, or a message to be freed with free().
+// Functions of ONNX Runtime's C interface that onnxruntime_go lacks: device memory, tensors in it, one arena for all
+// sessions, weights outside of a graph's file, waiting for copies of inputs, and loading libraries by path. Each function
+// returns NULL, or an error message that the caller frees with free().
 #include <stdlib.h>
 
 #include "onnxruntime_c_api.h"
@@ -12,22 +12,23 @@ typedef struct {
   OrtAllocator *allocator; // of a session
 } rr_device;
 
-// rr_load loads a library for others to find by its name.
+// rr_load loads a shared library. Libraries loaded later find it by its name.
 char *rr_load(const char *path);
-// rr_open finds the library that is loaded from path, and describes the memory called name ("Cuda", "Cpu").
+// rr_open fills d for the ONNX Runtime library that is loaded from path, and for the memory called name ("Cuda", "Cpu").
 char *rr_open(rr_device *d, const char *path, const char *name);
-// rr_share makes one arena of at most limit bytes (0: all) for the sessions of provider that say so.
+// rr_share makes an arena of at most limit bytes (0 means no limit). The provider's sessions with the entry
+// session.use_env_allocators share it.
 char *rr_share(rr_device *d, const char *provider, const char *limit);
-// rr_use takes memory from a session's allocator.
+// rr_use makes rr_alloc use the allocator of a session.
 char *rr_use(rr_device *d, void *session);
 char *rr_alloc(rr_device *d, size_t bytes, void **out);
 char *rr_free(rr_device *d, void *p);
-// rr_tensor makes a value over memory of the device, which it does not own.
+// rr_tensor makes a tensor over device memory, which it does not own.
 char *rr_tensor(rr_device *d, void *p, size_t bytes, const int64_t *dims, size_t rank, int type, OrtValue **out);
 void rr_release(rr_device *d, OrtValue *v);
-// rr_weight gives the session that is made with these options an initializer whose data lie outside of the graph's file. The
-// session copies them while it is made.
+// rr_weight adds an initializer to the options of a session. Its data are not in the graph's file; the session copies them
+// when it is opened.
 char *rr_weight(rr_device *d, void *options, const char *name, void *p, size_t bytes, const int64_t *dims, size_t rank, int type);
-// rr_wait waits until the inputs of a binding are where the session reads them.
+// rr_wait waits until the inputs of a binding have been copied to the device.
 char *rr_wait(rr_device *d, void *binding);
 char *rr_close(rr_device *d, int shared);

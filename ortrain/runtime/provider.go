@@ -18,17 +18,17 @@ import (
 const (
 	CPU  = "cpu"
 	CUDA = "cuda"
-	Auto = "auto" // CUDA where it works
+	Auto = "auto" // CUDA if it works, otherwise CPU
 )
 
-// Providers lists what Resolve takes.
+// Providers lists the valid arguments of Resolve.
 var Providers = []string{CPU, CUDA, Auto}
 
-// ErrNoCUDA says that CUDA's execution provider does not work here; what wraps it says why and what to do.
+// ErrNoCUDA says that the CUDA execution provider does not work here. The error that wraps it says why and what to do.
 var ErrNoCUDA = errors.New("CUDA does not work here")
 
-// Resolve gives the provider to run on. For Auto it tries CUDA; where that fails, it gives CPU and the reason. Asked for
-// CUDA itself, it fails.
+// Resolve returns the provider to use, CPU or CUDA. For Auto it tries CUDA; if that fails, it returns CPU and the reason.
+// For CUDA it returns an error if CUDA does not work. "" means CPU.
 func Resolve(provider string) (use string, reason, err error) {
 	if provider == CPU || provider == "" {
 		return CPU, nil, nil
@@ -43,7 +43,7 @@ func Resolve(provider string) (use string, reason, err error) {
 	return "", nil, err
 }
 
-// tryCUDA makes a session on CUDA, which loads the libraries and takes the device.
+// tryCUDA opens a small session on CUDA. This loads the libraries and finds out whether there is a GPU.
 func tryCUDA() error {
 	g := onnx.NewGraph("try")
 	g.Output("y", g.Neg(g.Input("x", onnx.Float32, onnx.D(1))))
@@ -58,19 +58,19 @@ func tryCUDA() error {
 	return s.Close()
 }
 
-// nvidiaDir is the folder beside ONNX Runtime's library where scripts/setup.sh puts NVIDIA's.
+// nvidiaDir is the folder, beside ONNX Runtime's library, into which scripts/setup.sh puts NVIDIA's libraries.
 const nvidiaDir = "nvidia"
 
-// nvidiaLibraries are those that the provider is linked with or looks up, each after what it needs.
+// nvidiaLibraries are the libraries that the CUDA provider needs. Each comes after the ones that it needs itself.
 var nvidiaLibraries = []string{
 	"libcudart.so.*", "libnvrtc.so.*", "libcublasLt.so.*", "libcublas.so.*", "libcurand.so.*", "libcufft.so.*", "libcudnn.so.*",
 }
 
-// loadNVIDIA loads NVIDIA's libraries from beside ONNX Runtime's, where they are: the loader then finds them by name, with
-// no environment variable.
+// loadNVIDIA loads NVIDIA's libraries from nvidiaDir, if it is there. Once loaded, the system's loader finds them by name,
+// and no environment variable is needed.
 var loadNVIDIA = sync.OnceValue(func() error {
 	for _, pattern := range nvidiaLibraries {
-		paths, err := filepath.Glob(filepath.Join(filepath.Dir(loading.path), nvidiaDir, pattern))
+		paths, err := filepath.Glob(filepath.Join(filepath.Dir(library.path), nvidiaDir, pattern))
 		if err != nil {
 			return err
 		}
@@ -83,7 +83,7 @@ var loadNVIDIA = sync.OnceValue(func() error {
 	return nil
 })
 
-// appendCUDA makes a session run on CUDA.
+// appendCUDA adds the CUDA provider to a session's options.
 func appendCUDA(so *ort.SessionOptions, o Options) error {
 	if err := checkDriver(); err != nil {
 		return err
@@ -110,42 +110,43 @@ func appendCUDA(so *ort.SessionOptions, o Options) error {
 	return explainCUDA(errors.Join(append(errs, so.AppendExecutionProviderCUDA(options))...))
 }
 
-// cudaProvider is the file beside ONNX Runtime's library that a CUDA build has.
+// cudaProvider is the file, beside ONNX Runtime's library, that only a CUDA build has.
 const cudaProvider = "libonnxruntime_providers_cuda.so"
 
-// checkDriver fails where the provider is there and the driver that it needs is not: the library would complain at length.
+// checkDriver returns an error if the CUDA provider is installed but NVIDIA's driver is not. ONNX Runtime's own message
+// would be long and unclear.
 func checkDriver() error {
-	if _, err := os.Stat(filepath.Join(filepath.Dir(loading.path), cudaProvider)); err != nil {
+	if _, err := os.Stat(filepath.Join(filepath.Dir(library.path), cudaProvider)); err != nil {
 		return nil
 	}
 	if err := loadLibrary("libcuda.so.1"); err != nil {
-		return fmt.Errorf("%w: no NVIDIA driver is here: %w (install it; nvidia-smi then shows the GPU)", ErrNoCUDA, err)
+		return fmt.Errorf("%w: the NVIDIA driver is not installed: %w (once it is, nvidia-smi shows the GPU)", ErrNoCUDA, err)
 	}
 	return nil
 }
 
-// explainCUDA adds what to do.
+// explainCUDA shortens an error of ONNX Runtime and adds what the user can do.
 func explainCUDA(err error) error {
 	if err == nil || errors.Is(err, ErrNoCUDA) {
 		return err
 	}
 	text := strings.TrimSpace(err.Error())
-	what := "see the message"
+	advice := "see the message"
 	switch {
 	case strings.Contains(text, "not enabled in this build"):
-		text, what = "this ONNX Runtime is built for the CPU", "run scripts/setup.sh --cuda, or set "+LibraryVariable+" to the library of onnxruntime-gpu"
+		text, advice = "this ONNX Runtime is built for the CPU", "run scripts/setup.sh --cuda, or set "+LibraryVariable+" to the library of onnxruntime-gpu"
 	case strings.Contains(text, "no CUDA-capable device"):
-		what = "the driver finds no GPU: see nvidia-smi, and CUDA_VISIBLE_DEVICES"
+		advice = "the driver finds no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES"
 	case strings.Contains(text, "driver version is insufficient"):
-		what = "the driver is older than the libraries: run scripts/setup.sh --cuda=12, or update it"
+		advice = "the driver is older than the libraries: run scripts/setup.sh --cuda=12, or update the driver"
 	case strings.Contains(text, ".so"), strings.Contains(text, "shared library"):
-		what = "one of NVIDIA's libraries is missing: run scripts/setup.sh --cuda, or put CUDA's and cuDNN's libraries into LD_LIBRARY_PATH"
+		advice = "one of NVIDIA's libraries is missing: run scripts/setup.sh --cuda, or put CUDA's and cuDNN's libraries into LD_LIBRARY_PATH"
 	}
-	for _, mark := range []string{" : FAIL : ", "CUDA failure "} { // what stands before are the library's source files
+	for _, mark := range []string{" : FAIL : ", "CUDA failure "} { // the text before it names the library's source files
 		if _, after, found := strings.Cut(text, mark); found {
 			text, _, _ = strings.Cut(after, " ; GPU=")
 		}
 	}
 	first, _, _ := strings.Cut(text, "\n")
-	return fmt.Errorf("%w: %s (%s)", ErrNoCUDA, first, what)
+	return fmt.Errorf("%w: %s (%s)", ErrNoCUDA, first, advice)
 }

@@ -11,37 +11,38 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 )
 
-// Options say how a session runs. The zero value is one thread per core on the CPU with ONNX Runtime's defaults.
+// Options holds the settings of a session. The zero value means the CPU, one thread per core and ONNX Runtime's defaults.
 type Options struct {
-	// Provider is CPU or CUDA; empty means CPU. See Resolve.
+	// Provider is CPU or CUDA; "" means CPU. See Resolve.
 	Provider string
-	// Device is the memory that the session shares with others; nil: it has its own.
+	// Device is the memory that the session shares with other sessions. With nil, the session has its own memory.
 	Device *Device
-	// MemoryLimit bounds the memory that CUDA takes, in bytes; 0: all that there is.
+	// MemoryLimit is the most memory that CUDA may take, in bytes. 0 means all.
 	MemoryLimit int64
-	// TF32 lets CUDA round the factors of fp32 matrix products to 10 bits of mantissa.
+	// TF32 lets CUDA round the inputs of float32 matrix products to 10 bits of mantissa, which is faster.
 	TF32 bool
 	// Threads is the number of threads within an operator; 0 means one per core.
 	Threads int
-	// Training tunes the session for graphs whose weights are inputs and whose shapes vary: no memory pattern
-	// (it keeps a plan for every shape seen), no merging of equal nodes (it would undo recomputation), and threads
-	// that stop spinning after a run (the optimizer's sessions need the cores then).
+	// Training tunes the session for training graphs, whose shapes vary. It switches off the memory pattern, which keeps
+	// a plan for every shape, and the merging of equal nodes, which would undo recomputation. Threads stop spinning after
+	// a run, because the optimizer's sessions need the cores then.
 	Training bool
-	// Profile is a prefix for ONNX Runtime's profile; empty means none.
+	// Profile is the file prefix of ONNX Runtime's profile; "" means no profile.
 	Profile string
-	// Unoptimized runs the graph's own nodes, without ONNX Runtime's fusions: slower, and profiles name them.
+	// Unoptimized switches off ONNX Runtime's graph optimizations. Runs are slower, and a profile shows the graph's own
+	// nodes.
 	Unoptimized bool
-	// Config are further session config entries, by ONNX Runtime's names.
+	// Config holds further session config entries, by ONNX Runtime's names.
 	Config map[string]string
 }
 
-// profiles counts the profiles of this process.
+// profiles counts the profiles of this process. The count makes their file names differ.
 var profiles atomic.Int64
 
 // Session is a loaded graph.
 type Session struct {
-	s      *ort.DynamicAdvancedSession
-	copies bool // inputs that the host binds
+	s            *ort.DynamicAdvancedSession
+	copiesInputs bool // inputs bound from host memory are copied to a device
 }
 
 // NewSession loads a graph from an ONNX file's bytes.
@@ -62,7 +63,7 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 	if err := Load(""); err != nil {
 		return nil, err
 	}
-	so, err := o.build()
+	so, err := o.sessionOptions()
 	if errors.Is(err, ErrNoCUDA) {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 	defer so.Destroy()
 	s, err := load(so)
 	if err != nil {
-		return nil, fmt.Errorf("ONNX Runtime session: %w", explain(err))
+		return nil, fmt.Errorf("ONNX Runtime session: %w", explainError(err))
 	}
 	return &Session{s, o.Provider == CUDA}, nil
 }
@@ -84,12 +85,12 @@ func (o Options) provider() string {
 	return o.Provider
 }
 
-func (o Options) build() (*ort.SessionOptions, error) {
+func (o Options) sessionOptions() (*ort.SessionOptions, error) {
 	so, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, err
 	}
-	errs := []error{so.SetLogSeverityLevel(ort.LoggingLevelFatal)} // errors are returned, and need not be printed too
+	errs := []error{so.SetLogSeverityLevel(ort.LoggingLevelFatal)} // errors are returned; ONNX Runtime need not print them too
 	if o.Threads > 0 {
 		errs = append(errs, so.SetIntraOpNumThreads(o.Threads))
 	}
@@ -102,7 +103,7 @@ func (o Options) build() (*ort.SessionOptions, error) {
 		errs = append(errs, so.SetGraphOptimizationLevel(ort.GraphOptimizationLevelDisableAll))
 	}
 	if o.Profile != "" {
-		// The library adds the time in seconds, which sessions may share.
+		// ONNX Runtime adds the time in seconds to the file name, and two sessions may start in the same second.
 		errs = append(errs, so.EnableProfiling(fmt.Sprintf("%s_%d", o.Profile, profiles.Add(1))))
 	}
 	if o.Provider == CUDA {
@@ -127,7 +128,7 @@ func (s *Session) Close() error {
 	return err
 }
 
-// NewBinding makes a set of bound inputs and outputs.
+// NewBinding makes a binding without any inputs and outputs.
 func (s *Session) NewBinding() (*Binding, error) {
 	b, err := s.s.CreateIoBinding()
 	if err != nil {
@@ -140,49 +141,49 @@ func (s *Session) NewBinding() (*Binding, error) {
 type Binding struct {
 	session *Session
 	b       *ort.IoBinding
-	owned   map[string]*Tensor // made by Ints and Floats, freed when replaced
-	bound   map[string]*Tensor // kept reachable: ONNX Runtime reads their memory
+	owned   map[string]*Tensor // made by the binding itself, closed when replaced
+	bound   map[string]*Tensor // keeps all tensors from the garbage collector, because ONNX Runtime uses their memory
 }
 
-// Input binds a tensor that the caller owns and keeps open until the binding is closed.
+// Input binds a tensor to an input. The caller owns the tensor and keeps it open until the binding is closed.
 func (b *Binding) Input(name string, t *Tensor) error {
 	if err := b.b.BindInput(name, t.v); err != nil {
-		return fmt.Errorf("binding input %q: %w", name, explain(err))
+		return fmt.Errorf("binding input %q: %w", name, explainError(err))
 	}
 	b.bound[name] = t
 	return nil
 }
 
-// Output binds the tensor that an output is written to; the caller owns it.
+// Output binds a tensor to an output, which each run writes into it. The caller owns the tensor.
 func (b *Binding) Output(name string, t *Tensor) error {
 	if err := b.b.BindOutput(name, t.v); err != nil {
-		return fmt.Errorf("binding output %q: %w", name, explain(err))
+		return fmt.Errorf("binding output %q: %w", name, explainError(err))
 	}
 	b.bound["output "+name] = t
 	return nil
 }
 
-// Ints binds int64 values to an input for the next runs; the binding owns the tensor, data must stay unchanged.
+// Ints binds int64 values of shape dims to an input. The runs read data itself, not a copy.
 func (b *Binding) Ints(name string, data []int64, dims ...int64) error {
 	return bindOwned(b, b.Input, name, data, dims)
 }
 
-// Floats binds float32 values to an input for the next runs; the binding owns the tensor.
+// Floats binds float32 values of shape dims to an input. The runs read data itself, not a copy.
 func (b *Binding) Floats(name string, data []float32, dims ...int64) error {
 	return bindOwned(b, b.Input, name, data, dims)
 }
 
-// OutputFloats binds the values that an output of the next runs is written to; the binding owns the tensor.
+// OutputFloats binds a slice of shape dims to an output, which each run writes into it.
 func (b *Binding) OutputFloats(name string, data []float32, dims ...int64) error {
 	return bindOwned(b, b.Output, name, data, dims)
 }
 
-// View binds elements of a block to an input for the next runs; the binding owns the view, not the block.
+// View binds elements of a block to an input. The caller keeps the block open until the binding is closed.
 func (b *Binding) View(name string, block *Block, offset int64, dims ...int64) error {
 	return b.bindView(b.Input, name, block, offset, dims)
 }
 
-// OutputView binds the elements of a block that an output of the next runs is written to.
+// OutputView binds elements of a block to an output, which each run writes into them.
 func (b *Binding) OutputView(name string, block *Block, offset int64, dims ...int64) error {
 	return b.bindView(b.Output, name, block, offset, dims)
 }
@@ -203,7 +204,7 @@ func bindOwned[T Element](b *Binding, bind func(string, *Tensor) error, name str
 	return b.own(bind, name, t)
 }
 
-// own binds a tensor in place of the one that the binding has under this name.
+// own binds a tensor that the binding closes later, and closes the tensor that it replaces.
 func (b *Binding) own(bind func(string, *Tensor) error, name string, t *Tensor) error {
 	if err := bind(name, t); err != nil {
 		return errors.Join(err, t.Close())
@@ -213,13 +214,13 @@ func (b *Binding) own(bind func(string, *Tensor) error, name string, t *Tensor) 
 	return old.Close()
 }
 
-// Run runs the graph on what is bound.
+// Run runs the graph on the bound inputs. If memory runs out, the error wraps ErrOutOfMemory.
 func (b *Binding) Run() error {
-	if err := b.wait(); err != nil {
-		return fmt.Errorf("ONNX Runtime: %w", explain(err))
+	if err := b.waitForInputs(); err != nil {
+		return fmt.Errorf("ONNX Runtime: %w", explainError(err))
 	}
 	if err := b.session.s.RunWithBinding(b.b); err != nil {
-		return fmt.Errorf("ONNX Runtime: %w", explain(err))
+		return fmt.Errorf("ONNX Runtime: %w", explainError(err))
 	}
 	return nil
 }
@@ -237,23 +238,23 @@ func (b *Binding) Close() error {
 	return errors.Join(errs...)
 }
 
-// ErrMemory says that there was not enough memory.
-var ErrMemory = errors.New("out of memory")
+// ErrOutOfMemory says that a run or a session needed more memory than there is.
+var ErrOutOfMemory = errors.New("out of memory")
 
 var requested = regexp.MustCompile(`requested (?:buffer of size|bytes of) (\d+)`)
 
-// explain names errors that users meet, without the library's source files.
-func explain(err error) error {
+// explainError turns ONNX Runtime's various messages about memory into ErrOutOfMemory. Other errors stay as they are.
+func explainError(err error) error {
 	text := err.Error()
 	for _, mark := range []string{"Failed to allocate memory", "is smaller than requested bytes", "bad_alloc", "out of memory", "ALLOC_FAILED"} {
 		if !strings.Contains(text, mark) {
 			continue
 		}
 		if m := requested.FindStringSubmatch(text); m != nil {
-			bytes, _ := strconv.ParseFloat(m[1], 64) // digits: it is one
-			return fmt.Errorf("%w: %.0f MB more were not to be had", ErrMemory, bytes/1e6)
+			bytes, _ := strconv.ParseFloat(m[1], 64) // cannot fail: the pattern matches only digits
+			return fmt.Errorf("%w: %.0f MB more could not be allocated", ErrOutOfMemory, bytes/1e6)
 		}
-		return fmt.Errorf("%w: %w", ErrMemory, err)
+		return fmt.Errorf("%w: %w", ErrOutOfMemory, err)
 	}
 	return err
 }

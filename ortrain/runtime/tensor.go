@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Element is a type of tensor element that hosts exchange with graphs.
+// Element is the Go type of a tensor's elements.
 type Element interface{ float32 | float64 | int64 }
 
-// Tensor is memory of this process seen by ONNX Runtime as a tensor. It must be closed.
+// Tensor is a tensor of ONNX Runtime over memory that it does not own. It must be closed.
 type Tensor struct {
 	v ort.Value
 }
@@ -20,8 +20,8 @@ type Tensor struct {
 // openTensors counts the tensors that are not closed yet.
 var openTensors atomic.Int64
 
-// OpenTensors is how many tensors of this process are not closed: ONNX Runtime's memory, which no collector frees. Tests
-// hold it constant over many steps.
+// OpenTensors returns the number of tensors that are not closed. The garbage collector does not free them. Tests check that
+// the number stays constant over many steps.
 func OpenTensors() int64 { return openTensors.Load() }
 
 func newTensor(v ort.Value) *Tensor {
@@ -29,7 +29,7 @@ func newTensor(v ort.Value) *Tensor {
 	return &Tensor{v}
 }
 
-// NewTensor makes a tensor over data, which it neither copies nor owns. It has at least one dimension; see NewScalar.
+// NewTensor makes a tensor of shape dims over data, without a copy. There must be at least one dimension; see NewScalar.
 func NewTensor[T Element](data []T, dims ...int64) (*Tensor, error) {
 	count := int64(1)
 	for _, d := range dims {
@@ -45,13 +45,13 @@ func NewTensor[T Element](data []T, dims ...int64) (*Tensor, error) {
 	return newTensor(v), nil
 }
 
-// Scalar is a tensor without dimensions, such as a loss. The binding library keeps its memory.
+// Scalar is a tensor without dimensions, such as a loss. onnxruntime_go holds its memory.
 type Scalar[T Element] struct {
 	Tensor
 	s *ort.Scalar[T]
 }
 
-// NewScalar makes a scalar of value zero.
+// NewScalar makes a scalar with the value zero.
 func NewScalar[T Element]() (*Scalar[T], error) {
 	if err := Load(""); err != nil {
 		return nil, err
@@ -63,10 +63,10 @@ func NewScalar[T Element]() (*Scalar[T], error) {
 	return &Scalar[T]{*newTensor(s), s}, nil
 }
 
-// Value is what the last run wrote.
+// Value returns the value that the last run wrote.
 func (s *Scalar[T]) Value() T { return s.s.GetData() }
 
-// Close frees the tensor, not its memory.
+// Close frees the tensor, but not the memory of its elements.
 func (t *Tensor) Close() error {
 	if t == nil || t.v == nil {
 		return nil
@@ -77,14 +77,13 @@ func (t *Tensor) Close() error {
 	return err
 }
 
-// Buffer is a long-lived block of float32 outside Go's heap: page-aligned, zeroed, and free of the garbage
-// collector's attention.
+// Buffer is a long-lived array of float32 outside Go's heap. It is page-aligned, and the garbage collector ignores it.
 type Buffer struct {
 	Data []float32
 	raw  []byte
 }
 
-// NewBuffer allocates n zeros. Pages that are never written take no memory.
+// NewBuffer allocates n zeros. A page takes up memory only once it is written.
 func NewBuffer(n int) (*Buffer, error) {
 	if n <= 0 {
 		return &Buffer{}, nil
@@ -96,7 +95,7 @@ func NewBuffer(n int) (*Buffer, error) {
 	return &Buffer{Data: unsafe.Slice((*float32)(unsafe.Pointer(&raw[0])), n), raw: raw}, nil
 }
 
-// Close frees the memory; no tensor over it may be used afterwards.
+// Close frees the memory. Tensors over it must not be used afterwards.
 func (b *Buffer) Close() error {
 	if b == nil || b.raw == nil {
 		return nil

@@ -8,12 +8,13 @@ import (
 	"syscall"
 )
 
-// trusted tells, as an error, why somebody else than root, this user or the program's own owner could put a file at path, or
-// put another in its place: no library is loaded from such a path. Groups count as trusted, an administrator fills them.
-func trusted(path string) error {
+// checkTrusted returns an error if another user could have put the file at path there or could replace it. A library is
+// not loaded from such a path. Trusted are root, this user, the owner of the program, and all groups, because an
+// administrator chooses their members.
+func checkTrusted(path string) error {
 	owners := map[uint32]bool{0: true, uint32(os.Geteuid()): true}
 	program, _ := os.Executable()
-	for _, p := range []string{"/", program} { // in a user's name space root has another number
+	for _, p := range []string{"/", program} { // the owner of "/": in a user namespace, root has another number
 		if st, err := os.Stat(p); err == nil {
 			owners[owner(st)] = true
 		}
@@ -22,20 +23,20 @@ func trusted(path string) error {
 	if err != nil {
 		return err
 	}
-	folder, err := filepath.EvalSymlinks(filepath.Dir(path)) // a link's own folder counts as its target's does
+	folder, err := filepath.EvalSymlinks(filepath.Dir(path)) // if path is a link, its own folder must be safe too
 	if err != nil {
 		return err
 	}
 	for _, p := range []string{real, filepath.Dir(real), folder} {
-		if err := trustedUp(p, owners); err != nil {
+		if err := checkFolders(p, owners); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// trustedUp looks at a path without links and at every folder above it.
-func trustedUp(path string, owners map[uint32]bool) error {
+// checkFolders checks the owner and the mode of a path without links, and of every folder above it.
+func checkFolders(path string, owners map[uint32]bool) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return err
@@ -49,8 +50,8 @@ func trustedUp(path string, owners map[uint32]bool) error {
 		if !owners[owner(st)] {
 			return fmt.Errorf("%s belongs to another user (%d)", path, owner(st))
 		}
-		// What others can write to is safe only as a folder further up, with the sticky bit: there they cannot replace what is
-		// not theirs. In the library's own folder they could add the providers that it loads.
+		// A folder that everybody can write to is safe only with the sticky bit, because others cannot replace files there
+		// that are not theirs. The library's own folder is not safe even then: others could add providers that it loads.
 		if st.Mode().Perm()&0o002 != 0 && (file || st.Mode()&os.ModeSticky == 0) {
 			return fmt.Errorf("%s can be written to by everybody", path)
 		}
@@ -62,7 +63,7 @@ func trustedUp(path string, owners map[uint32]bool) error {
 	}
 }
 
-// owner is the user number that a file belongs to.
+// owner returns the user ID of a file's owner.
 func owner(st os.FileInfo) uint32 {
 	if s, ok := st.Sys().(*syscall.Stat_t); ok {
 		return s.Uid
@@ -70,13 +71,13 @@ func owner(st os.FileInfo) uint32 {
 	return 0
 }
 
-// Home is the cache folder, an absolute path: the environment variable, or rag-retrieval in the user's cache. Without any
-// of the variables that name a user's folders there is none: a folder that everybody may write to would not be the user's.
+// Home returns the absolute path of the cache folder: HomeVariable, or the folder rag-retrieval in the user's cache. It is
+// an error if HOME and XDG_CACHE_HOME are not set either. A shared folder such as /tmp would not be safe.
 func Home() (string, error) {
 	if p := os.Getenv(HomeVariable); p != "" {
 		return filepath.Abs(p)
 	}
-	// As the XDG specification has it, relative paths count as not set.
+	// The XDG specification says to ignore relative paths.
 	if p := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(p) {
 		return filepath.Join(p, "rag-retrieval"), nil
 	}
@@ -86,7 +87,7 @@ func Home() (string, error) {
 	return "", fmt.Errorf("no folder for the cache: HOME is not set; set %s to a folder of yours", HomeVariable)
 }
 
-// InHome gives the path of a part of the cache folder.
+// InHome returns the path of a file or folder in the cache folder.
 func InHome(parts ...string) (string, error) {
 	home, err := Home()
 	if err != nil {
@@ -95,8 +96,8 @@ func InHome(parts ...string) (string, error) {
 	return filepath.Join(append([]string{home}, parts...)...), nil
 }
 
-// refusals says where a library lies that is not loaded, and why.
-func refusals(all []error) string {
+// refusalText lists the libraries that were found but not loaded, and why.
+func refusalText(all []error) string {
 	if len(all) == 0 {
 		return ""
 	}

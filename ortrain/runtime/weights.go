@@ -18,9 +18,9 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// NewSessionWithWeights loads a graph from an ONNX file's bytes and the constants that lie outside of them, as
-// onnx.Graph.Detached gives both. ONNX Runtime maps the constants that lie in files, and gives their pages back as it packs
-// them, so that a model takes little more memory than its packed layers. It copies the others.
+// NewSessionWithWeights opens a session for a graph whose weights are not in the bytes of its ONNX file; see
+// onnx.Graph.Detached. ONNX Runtime maps weights that are in files and releases their pages after packing them, so that a
+// model takes little more memory than its packed layers. It copies the weights given here in memory.
 func NewSessionWithWeights(model []byte, weights []*onnx.Value, o Options) (*Session, error) {
 	config := map[string]string{
 		externalFolder: onnx.Root,
@@ -42,24 +42,24 @@ func NewSessionWithWeights(model []byte, weights []*onnx.Value, o Options) (*Ses
 
 // Session config entries of NewSessionWithWeights.
 const (
-	// externalFolder is where the paths of external data begin.
+	// externalFolder is the folder that the paths of external data are relative to.
 	externalFolder = "session.model_external_initializers_file_folder_path"
-	// foldingLimit is the size of a folded constant: weights that a file has in parts, or in 16 bits, are joined and
-	// widened once, when the session is made.
+	// foldingLimit is the largest constant that is folded. Weights that a file holds in parts or in 16 bits are joined
+	// and widened only once, when the session is opened.
 	foldingLimit = "optimization.constant_folding_max_output_size_in_bytes"
 )
 
-// addWeight hands one constant to a session's options.
+// addWeight adds one weight to a session's options.
 func addWeight(so *ort.SessionOptions, name string, t *onnx.Tensor) error {
 	if int64(len(t.Raw)) != onnx.Elements(t.Dims)*int64(t.DType.Size()) || len(t.Raw) == 0 {
 		return fmt.Errorf("%d bytes for %v of shape %v", len(t.Raw), t.DType, t.Dims)
 	}
-	d, err := interfaceOnly()
+	d, err := libraryInterface()
 	if err != nil {
 		return err
 	}
 	n := C.CString(name)
 	defer C.free(unsafe.Pointer(n))
-	return native(C.rr_weight(d, first(unsafe.Pointer(so)), n, unsafe.Pointer(unsafe.SliceData(t.Raw)), C.size_t(len(t.Raw)),
+	return nativeError(C.rr_weight(d, firstPointer(unsafe.Pointer(so)), n, unsafe.Pointer(unsafe.SliceData(t.Raw)), C.size_t(len(t.Raw)),
 		(*C.int64_t)(unsafe.SliceData(t.Dims)), C.size_t(len(t.Dims)), C.int(t.DType)))
 }

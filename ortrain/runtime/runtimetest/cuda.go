@@ -1,4 +1,4 @@
-// Package runtimetest says which provider tests run on.
+// Package runtimetest decides whether tests run on CUDA. Only tests import it.
 package runtimetest
 
 import (
@@ -9,14 +9,14 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// Variable is the environment variable that has tests run on CUDA too, where it is "cuda"; or, where it is "fake", those
-// that hold without a GPU, on the provider that scripts/cuda/fake.sh loads: nothing is computed there.
+// Variable is the environment variable that enables tests on CUDA. With "cuda" they run on a GPU. With "fake" only the tests
+// run that need no GPU, on the provider that scripts/cuda/fake.sh loads, which computes nothing.
 const Variable = "RAG_RETRIEVAL_TEST_PROVIDER"
 
 const fake = "fake"
 
-// NeedCUDA skips a test of numbers unless Variable asks for CUDA: a GPU that is found by chance must not change what a
-// run of the tests means. Where it is asked for and does not work, the test fails.
+// NeedCUDA skips a test of computed numbers unless Variable is "cuda". A GPU that happens to be there does not count, so
+// that the same command always runs the same tests. If Variable is "cuda" and CUDA does not work, the test fails.
 func NeedCUDA(t *testing.T) {
 	t.Helper()
 	if os.Getenv(Variable) != runtime.CUDA {
@@ -25,7 +25,7 @@ func NeedCUDA(t *testing.T) {
 	NeedProvider(t)
 }
 
-// NeedProvider skips a test of what needs CUDA's provider but no GPU, such as placement and copies.
+// NeedProvider skips a test that needs the CUDA provider but no GPU, such as a test of placement or copies.
 func NeedProvider(t *testing.T) {
 	t.Helper()
 	if !HasProvider() {
@@ -36,10 +36,10 @@ func NeedProvider(t *testing.T) {
 	}
 }
 
-// HasProvider says whether CUDA's provider is asked for, on a GPU or without one.
+// HasProvider says whether Variable is "cuda" or "fake".
 func HasProvider() bool { return slices.Contains([]string{runtime.CUDA, fake}, os.Getenv(Variable)) }
 
-// Computes says whether a provider computes: CUDA's does on a GPU alone.
+// Computes says whether a provider computes anything. The fake CUDA provider does not.
 func Computes(provider string) bool {
 	return provider == runtime.CPU || os.Getenv(Variable) == runtime.CUDA
 }
