@@ -331,9 +331,9 @@ func (e *evaluation) measure(p pending) (err error) {
 
 // score scores a task, from where the journal ends.
 func (e *evaluation) score(t mteb.Task, j *eval.Journal) (eval.Outcome, error) {
-	bar := progress.New(t.Name, 0, 0)
+	bar := progress.New(os.Stderr, t.Name, 0, 0)
 	out, err := eval.Run(e.c.Context, e.source.of(t.Name), t, e.rule, j, func(done, total int) {
-		bar.Total(total)
+		bar.SetTotal(total)
 		bar.Set(done, "texts")
 	})
 	bar.Done()

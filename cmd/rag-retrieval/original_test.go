@@ -18,7 +18,7 @@ func TestIdleBatchesAreNamedOnce(t *testing.T) {
 		fmt.Fprintf(&b, `{"query": "the %c", "pos": "the er"}`+"\n", 'a'+i)
 	}
 	o := call(t, "", trainRun(write(t, "same.jsonl", b.String()), filepath.Join(t.TempDir(), "out"))...).ok(t)
-	if strings.Count(o.stderr, "taught nothing") != 1 || !strings.Contains(o.stderr, "step 1: the loss of the batch with ") || !strings.Contains(o.stderr, "same.jsonl:") {
+	if strings.Count(o.stderr, "taught nothing") != 1 || !strings.Contains(o.stderr, "step 1: the batch with ") || !strings.Contains(o.stderr, "same.jsonl:") {
 		t.Errorf("stderr: %s", o.stderr)
 	}
 }

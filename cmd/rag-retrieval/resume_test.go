@@ -98,7 +98,7 @@ func TestResumeOldCheckpoint(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if o := call(t, "", trainRun(data, out, "--resume")...).ok(t); !strings.Contains(o.stderr, "is of an earlier version") {
+	if o := call(t, "", trainRun(data, out, "--resume")...).ok(t); !strings.Contains(o.stderr, "was made by an earlier version") {
 		t.Errorf("no warning: %s", o.stderr)
 	}
 }

@@ -89,7 +89,7 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if err != nil {
 		return err
 	}
-	log := record.NewLog(cfg.OutputDir, cfg.LogInterval)
+	log := record.NewLog(cfg.OutputDir, cfg.LogInterval, os.Stderr)
 	err = run.Train(c.Context, log.Validated, log)
 	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, ortrain.ErrUnchanged) {
 		fmt.Fprintf(os.Stderr, "stopped after step %d; go on with: %s --resume\n", run.Trainer.StepsDone(), commandLine())

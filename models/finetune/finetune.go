@@ -1,10 +1,11 @@
-// Package finetune runs the fine-tuning of a model of any kind: it checks everything before it writes anything, trains,
-// keeps the state that a run goes on from, and saves the model.
+// Package finetune runs the fine-tuning of a model of any kind. It checks model, data and settings before it writes
+// anything, trains, validates, saves checkpoints and saves the model. It prints nothing: warnings and validations go to
+// functions of the caller.
 //
 //	run, err := finetune.Prepare(ctx, cfg, embedding.NewTask, version)
 //	defer run.Close()
-//	err = run.Start(say)              // or run.Resume(say)
-//	err = run.Train(ctx, hooks...)
+//	err = run.Start(warn) // or run.Resume(warn)
+//	err = run.Train(ctx, onValidation, hooks...)
 package finetune
 
 import (
@@ -30,29 +31,29 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// Task is a model of some kind with its loss: what tells one fine-tuning from another.
+// Task is a model of one kind with its loss. Everything else of a run is the same for all kinds.
 type Task interface {
-	// Encoder is the model's encoder.
+	// Encoder returns the configuration of the model's encoder.
 	Encoder() encoder.Config
 	// Model describes the training graph.
 	Model() artifact.Model
-	// Fill puts the parameters that training starts from into a flat buffer.
+	// Fill writes the initial parameters into a flat buffer.
 	Fill(l *flat.Layout, parameters []float32) error
-	// Examples says how many training examples a row makes, or what is wrong with it.
+	// Examples returns how many training examples a row makes, or an error that says what is wrong with the row.
 	Examples(r data.Row) (int, error)
-	// MinBatch is how many examples a batch needs.
+	// MinBatch returns how many examples a batch needs at least.
 	MinBatch() int
-	// Collate makes the micro-batches of a batch of examples, one unless chunk_tokens can split it without loss. It is
-	// called by one goroutine at a time, which is not always the same one.
+	// Collate makes the micro-batches of a batch of examples. It makes one, unless chunk_tokens splits the batch and the
+	// loss allows that. It is called by one goroutine at a time, but not always by the same one.
 	Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error)
-	// Score scores each sample's candidates with the parameters that the trainer has now.
+	// Score scores each sample's candidates with the trainer's current parameters.
 	Score(ctx context.Context, t *ortrain.Trainer, samples []mteb.Sample) ([][]float32, error)
-	// Save writes the model with these parameters as a folder; the card's fields of the run are filled in.
+	// Save writes the model with these parameters as a folder. The card has the fields of the run; Save adds the model's.
 	Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error
 	Close() error
 }
 
-// Checker is a Task that holds the training data against something else before a run starts.
+// Checker is a Task that also checks the data set as a whole before a run starts.
 type Checker interface{ Check(d *data.Dataset) error }
 
 // NewTask opens the base model of a configuration.
@@ -63,30 +64,31 @@ const (
 	ModelDir     = "model"
 	ArtifactsDir = "artifacts"
 	ConfigFile   = "config.yaml"
-	LockFile     = ".lock" // while a run uses the folder
+	LockFile     = ".lock" // locked while a run uses the folder
 )
 
-// Run is a fine-tuning run, opened: everything that can fail for a wrong input has been checked.
+// Run is a prepared fine-tuning run. Model, data and settings have been checked.
 type Run struct {
 	Config  config.Train
 	Data    *data.Dataset
 	Trainer *ortrain.Trainer
 	Steps   int // of the whole run
 	Set     *artifact.Set
-	Notes   []string // what of the configuration does not hold here, and why
+	Notes   []string // which settings have no effect here, and why
 
-	device     *runtime.Device // nil where the host computes
-	task       Task
-	collating  sync.Mutex // while task.Collate runs
-	source     ortrain.Source
-	perEpoch   int        // steps
-	files      []trained  // what a checkpoint keeps of the files
-	validation *validator // nil without val_dataset
-	version    string
-	lock       *filelock.Lock // of the output folder, while the run uses it
+	device        *runtime.Device // nil on the CPU
+	task          Task
+	collateMutex  sync.Mutex // held while task.Collate runs
+	source        ortrain.Source
+	stepsPerEpoch int         // steps
+	inputFiles    []inputFile // names and checksums of the files, for checkpoints
+	validation    *validator  // nil without val_dataset
+	version       string
+	lock          *filelock.Lock // of the output folder, while the run uses it
 }
 
-// Prepare opens model and data and builds the graphs. It writes nothing. version goes into the saved folder.
+// Prepare opens model and data and builds the graphs. It writes nothing. version is the program's version, for the model
+// card.
 func Prepare(ctx context.Context, c config.Train, open NewTask, version string) (*Run, error) {
 	return prepare(ctx, c, open, version, true)
 }
@@ -148,16 +150,17 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	return r.Trainer.Fill(r.task.Fill)
 }
 
-// indexKey tells what decides how many examples a row makes.
+// indexKey names the settings that decide how many examples a row makes. An index of a file is valid for one such key.
 func indexKey(c config.Train) string {
 	return fmt.Sprint(c.Kind, c.LossType, c.NegNums > 0, c.MinLabel, c.MaxLabel, c.GroupSize)
 }
 
-// forms are the rows that the values of train_dataset_type and val_dataset_type stand for.
-var forms = map[string]data.Form{config.Pointwise: data.Labeled, config.Grouped: data.Grouped}
+// rowForms maps values of train_dataset_type and val_dataset_type to formats of rows.
+var rowForms = map[string]data.Form{config.Pointwise: data.Labeled, config.Grouped: data.Grouped}
 
-// indices is the cache's folder of what is known of files; empty, so that nothing is kept, where there is no cache folder.
-func indices() string {
+// indexFolder returns the folder, in the cache, for indices and checksums of data files. It is "" if there is no cache
+// folder; then none are kept.
+func indexFolder() string {
 	folder, err := runtime.InHome("indices")
 	if err != nil {
 		return ""
@@ -165,16 +168,16 @@ func indices() string {
 	return folder
 }
 
-// rowOptions say how rows are read.
+// rowOptions returns the options for reading training rows.
 func (r *Run) rowOptions() data.Options {
 	c := r.Config
 	return data.Options{
-		LabelKey: c.TrainLabelKey, Form: forms[c.TrainDatasetType], FormKey: "train_dataset_type", SkipBad: c.SkipBadRows, Examples: r.task.Examples,
-		Cache: indices(), Key: indexKey(c),
+		LabelKey: c.TrainLabelKey, Form: rowForms[c.TrainDatasetType], FormKey: "train_dataset_type", SkipBad: c.SkipBadRows, Examples: r.task.Examples,
+		Cache: indexFolder(), Key: indexKey(c),
 	}
 }
 
-// openRows opens files of rows, fetched if they have to be.
+// openRows opens files of rows. Files on the hub are fetched first.
 func (r *Run) openRows(ctx context.Context, from config.List, o data.Options) (*data.Dataset, error) {
 	paths := make([]string, len(from))
 	for i, ref := range from {
@@ -206,42 +209,43 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.Notes = append(r.Notes, unread(c, first.Row)...)
+	r.Notes = append(r.Notes, ignoredFields(c, first.Row)...)
 	if t, ok := r.task.(Checker); ok {
 		if err := t.Check(r.Data); err != nil {
 			return err
 		}
 	}
 	r.source = r.Data.Source(b, r.collate)
-	r.perEpoch = b.StepsPerEpoch(r.Data.EpochLen())
-	r.Steps = c.Steps(r.perEpoch)
+	r.stepsPerEpoch = b.StepsPerEpoch(r.Data.EpochLen())
+	r.Steps = c.Steps(r.stepsPerEpoch)
 	if err := r.openValidation(ctx); err != nil {
 		return err
 	}
-	r.files, err = r.sumFiles(ctx)
+	r.inputFiles, err = r.hashFiles(ctx)
 	return err
 }
 
-// unread says what of a row the loss does not read, and RAG-Retrieval would: there the rows choose the loss.
-func unread(c config.Train, r data.Row) []string {
+// ignoredFields says which fields of a row the loss ignores although RAG-Retrieval would use them. In RAG-Retrieval, the
+// fields of the rows choose the loss.
+func ignoredFields(c config.Train, r data.Row) []string {
 	if c.LossType != "infonce" && c.LossType != "contrastive" {
 		return nil
 	}
 	var out []string
 	if r.Form() == data.Scored {
-		out = append(out, fmt.Sprintf("loss_type: %s does not read the scores of the rows; other losses do", c.LossType))
+		out = append(out, fmt.Sprintf("loss_type: %s ignores the rows' \"scores\"; other losses use them", c.LossType))
 	}
 	if len(r.Neg) > 0 && c.NegNums == 0 {
-		out = append(out, `neg_nums: with 0 the rows' "neg" is not read`)
+		out = append(out, `neg_nums: with 0 the rows' "neg" is ignored`)
 	}
 	return out
 }
 
-// collate is the task's Collate for training, which prepares batches ahead, and for validation, which does not wait for it:
-// one at a time.
+// collate calls the task's Collate, from one goroutine at a time: one prepares the next training batches while another
+// makes the batches of a validation.
 func (r *Run) collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
-	r.collating.Lock()
-	defer r.collating.Unlock()
+	r.collateMutex.Lock()
+	defer r.collateMutex.Unlock()
 	return r.task.Collate(epoch, examples)
 }
 
@@ -262,17 +266,17 @@ func (r *Run) Close() error {
 	return errors.Join(append(errs, r.lock.Close())...)
 }
 
-// claim locks an output folder until Close: two runs in one would remove each other's checkpoints. say is told where the
-// file system cannot.
-func (r *Run) claim(dir string, say func(error)) error {
+// lockOutput locks an output folder until Close. Two runs in one folder would remove each other's checkpoints. If the file
+// system has no locks, it calls warn and goes on.
+func (r *Run) lockOutput(dir string, warn func(error)) error {
 	l, err := filelock.Try(filepath.Join(dir, LockFile))
 	r.lock = l
 	var held *filelock.Held
 	switch {
 	case errors.As(err, &held):
-		return fmt.Errorf("output_dir %s is in use by %v: wait for its end, or name another folder", dir, held.Holder)
+		return fmt.Errorf("output_dir %s is in use by %v: wait until it ends, or name another folder", dir, held.Holder)
 	case errors.Is(err, filelock.ErrNoLocks):
-		say(fmt.Errorf("nothing keeps a second run out of output_dir: %w", err))
+		warn(fmt.Errorf("output_dir is not locked against a second run: %w", err))
 		return nil
 	case err != nil:
 		return fmt.Errorf("output_dir: %w", err)
@@ -280,27 +284,27 @@ func (r *Run) claim(dir string, say func(error)) error {
 	return nil
 }
 
-// Start makes the output folder, which must be new or empty, with the graphs and the resolved configuration. say is told
-// what the user should know.
-func (r *Run) Start(say func(error)) error {
+// Start writes the graphs and the resolved configuration into the output folder, which must be new or empty. It calls warn
+// for problems that do not stop the run.
+func (r *Run) Start(warn func(error)) error {
 	dir := r.Config.OutputDir
 	_, statErr := os.Stat(dir)
-	made := errors.Is(statErr, fs.ErrNotExist)
-	if err := r.claimNew(dir, say); err != nil {
-		if made {
-			_ = os.Remove(dir) // only where it is empty
+	isNew := errors.Is(statErr, fs.ErrNotExist)
+	if err := r.lockNewFolder(dir, warn); err != nil {
+		if isNew {
+			_ = os.Remove(dir) // fails if it is not empty
 		}
 		return err
 	}
-	return r.writeStart(made)
+	return r.writeInitialFiles(isNew)
 }
 
-// claimNew makes and locks a folder, which must have nothing in it.
-func (r *Run) claimNew(dir string, say func(error)) error {
+// lockNewFolder makes a folder if needed and locks it. The folder must be empty.
+func (r *Run) lockNewFolder(dir string, warn func(error)) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("output_dir: %w", err)
 	}
-	if err := r.claim(dir, say); err != nil {
+	if err := r.lockOutput(dir, warn); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
@@ -309,14 +313,15 @@ func (r *Run) claimNew(dir string, say func(error)) error {
 	}
 	for _, e := range entries {
 		if e.Name() != LockFile {
-			return fmt.Errorf("output_dir %s is not empty: name a new folder, or go on with --resume", dir)
+			return fmt.Errorf("output_dir %s is not empty: name a new folder, or continue the run in it with --resume", dir)
 		}
 	}
 	return nil
 }
 
-// writeStart writes what a run starts with, or nothing: made says that the folder is to go too.
-func (r *Run) writeStart(made bool) error {
+// writeInitialFiles writes the graphs and the configuration. If that fails, it removes them again, and the folder too if
+// isNew says that this run made it.
+func (r *Run) writeInitialFiles(isNew bool) error {
 	dir := r.Config.OutputDir
 	err := func() error {
 		if err := r.Set.Write(filepath.Join(dir, ArtifactsDir)); err != nil {
@@ -330,7 +335,7 @@ func (r *Run) writeStart(made bool) error {
 	}()
 	if err != nil {
 		undo := []string{filepath.Join(dir, ArtifactsDir), filepath.Join(dir, ConfigFile)}
-		if made {
+		if isNew {
 			undo = []string{dir}
 		}
 		for _, p := range undo {
@@ -341,31 +346,33 @@ func (r *Run) writeStart(made bool) error {
 	return nil
 }
 
-// Train runs to the last step and saves the model: the last one, or with a validation file the best one. When ctx ends,
-// it saves a checkpoint after the current step and gives ortrain.ErrInterrupted. tell is told of each validation.
-func (r *Run) Train(ctx context.Context, tell func(Validation) error, hooks ...ortrain.Hook) error {
+// Train trains to the last step and saves the model: the last one, or the best one if there is validation data. When ctx
+// ends, it finishes the current step, saves a checkpoint and returns ortrain.ErrInterrupted. It calls onValidation after
+// each validation.
+func (r *Run) Train(ctx context.Context, onValidation func(Validation) error, hooks ...ortrain.Hook) error {
 	if r.validation != nil {
-		r.validation.ctx, r.validation.tell = ctx, tell
+		r.validation.ctx, r.validation.onValidation = ctx, onValidation
 		hooks = append(hooks, r.validation)
 	}
-	hooks = append(hooks, &saver{r})
+	hooks = append(hooks, &checkpointHook{r})
 	err := r.Trainer.Run(ctx, r.source, hooks...)
-	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, context.Canceled) { // the latter: in a validation
+	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, context.Canceled) { // Canceled: during a validation
 		return errors.Join(ortrain.ErrInterrupted, r.SaveCheckpoint())
 	}
 	if errors.Is(err, ortrain.ErrUnchanged) {
 		return errors.Join(err, r.SaveCheckpoint())
 	}
-	if err != nil && !errors.Is(err, errStopped) {
+	if err != nil && !errors.Is(err, errEarlyStop) {
 		return err
 	}
 	if err := r.SaveCheckpoint(); err != nil || r.validation != nil {
-		return err // the best model was saved when it was found
+		return err // the validator has saved the best model
 	}
 	return r.saveModel(nil, nil)
 }
 
-// saveModel writes the model as it is; before and now are its validations, if there are any.
+// saveModel writes the model with the current parameters. before and now are the validations of the base model and of this
+// model, or nil.
 func (r *Run) saveModel(before, now *Validation) error {
 	c := modelcard.Card{
 		BaseModel: r.Config.Model, Steps: r.Trainer.StepsDone(), Version: r.version,
@@ -387,29 +394,29 @@ func (r *Run) saveModel(before, now *Validation) error {
 // ModelPath is the folder of the fine-tuned model.
 func (r *Run) ModelPath() string { return filepath.Join(r.Config.OutputDir, ModelDir) }
 
-// WriteArtifacts writes the artifact directory, a checkpoint of the untrained model included, into dir.
-func (r *Run) WriteArtifacts(dir string, say func(error)) error {
-	if err := r.claimNew(dir, say); err != nil {
+// WriteArtifacts writes the artifact directory into dir, including a checkpoint of the untrained model.
+func (r *Run) WriteArtifacts(dir string, warn func(error)) error {
+	if err := r.lockNewFolder(dir, warn); err != nil {
 		return err
 	}
 	if err := r.Set.Write(dir); err != nil {
 		return err
 	}
-	return r.checkpoints(dir).Save(r.Trainer, r.kept())
+	return r.checkpoints(dir).Save(r.Trainer, r.state())
 }
 
-// saver saves the state every save_steps and, with save_on_epoch_end, after every epoch.
-type saver struct{ r *Run }
+// checkpointHook saves a checkpoint every save_steps and, with save_on_epoch_end, after every epoch.
+type checkpointHook struct{ r *Run }
 
-func (c *saver) OnStart(*ortrain.Trainer) error { return nil }
+func (c *checkpointHook) OnStart(*ortrain.Trainer) error { return nil }
 
-func (c *saver) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
+func (c *checkpointHook) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	n := c.r.Config.SaveSteps
-	due := n > 0 && s.Step%n == 0 || c.r.Config.SaveOnEpochEnd == 1 && s.Step%c.r.perEpoch == 0
+	due := n > 0 && s.Step%n == 0 || c.r.Config.SaveOnEpochEnd == 1 && s.Step%c.r.stepsPerEpoch == 0
 	if due && s.Step < s.Total {
 		return c.r.SaveCheckpoint()
 	}
 	return nil
 }
 
-func (c *saver) OnEnd(*ortrain.Trainer, error) error { return nil }
+func (c *checkpointHook) OnEnd(*ortrain.Trainer, error) error { return nil }

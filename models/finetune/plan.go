@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// planned is how many steps' batches are looked at for a plan.
-const planned = 4
+// plannedSteps is the number of steps whose batches Plan makes.
+const plannedSteps = 4
 
-// activations are the values that a token keeps in each layer for the backward pass, in units of the hidden size, as
-// measured on all-MiniLM-L6-v2; attention's own are not among them.
-const activations = 33
+// activationsPerToken is the number of values kept for each token and layer until the backward pass, as a multiple of the
+// hidden size. It was measured on all-MiniLM-L6-v2, without the attention scores.
+const activationsPerToken = 33
 
-// Plan says what the run would do: rows, steps, tokens and about how much memory.
+// Plan describes the run in a few lines: examples, steps, tokens and an estimate of memory.
 func (r *Run) Plan() (string, error) {
 	var b strings.Builder
 	tokens, longest, batches := 0, 0, 0
-	for step := range min(planned, r.Steps) {
+	for step := range min(plannedSteps, r.Steps) {
 		micro, err := r.source(step)
 		if err != nil {
 			return "", err
@@ -27,7 +27,7 @@ func (r *Run) Plan() (string, error) {
 	}
 	parameters := r.Set.Layout.Total
 	enc := r.task.Encoder()
-	memory := 16*parameters + 4*activations*enc.HiddenSize*int64(enc.NumHiddenLayers)*int64(longest)
+	memory := 16*parameters + 4*activationsPerToken*enc.HiddenSize*int64(enc.NumHiddenLayers)*int64(longest)
 	fmt.Fprintf(&b, "%d examples, %d steps of %d × %d, %.1f M parameters\n", r.Data.Len(), r.Steps, r.Config.GradientAccumulationSteps,
 		r.Config.BatchSize, float64(parameters)/1e6)
 	fmt.Fprintf(&b, "%d tokens in a micro-batch on average, %d at most, of the first %d\n", tokens/batches, longest, batches)

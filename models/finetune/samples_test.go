@@ -9,8 +9,8 @@ import (
 	"rag-retrieval-go/models/data"
 )
 
-// A validation row's own prompt stays apart from its query, so that scoring puts it in place of the model's, not behind it;
-// equal queries with other prompts are other samples.
+// A row's own prompt stays apart from its query, because scoring uses it instead of the model's prompt. Equal queries with
+// different prompts are different samples.
 func TestValidationKeepsPromptsApart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "val.jsonl")
 	rows := `{"query": "a", "prompt_for_query": "own ", "content": "b", "label": 1}
@@ -26,7 +26,7 @@ func TestValidationKeepsPromptsApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	got, err := samples(d, 0)
+	got, err := rerankingSamples(d, 0)
 	if err != nil || len(got) != 2 {
 		t.Fatal(got, err)
 	}

@@ -2,26 +2,27 @@ package finetune
 
 import "rag-retrieval-go/ortrain"
 
-// sampled is how many texts the statistics look at.
-const sampled = 2000
+// maxSampledTexts is about how many texts the statistics are made of.
+const maxSampledTexts = 2000
 
-// Statistics says what a run's data are like.
+// Statistics describes the data of a run.
 type Statistics struct {
 	Files    []string
 	Examples int
-	Skipped  int // bad rows that were left out
-	// Lengths are the numbers of tokens, cut as in training, of the texts (a reranker's pairs) of the first batches.
+	Skipped  int // bad rows, which are not trained on
+	// Lengths holds the number of tokens, after truncation, of each text in the first batches. For a reranker, a text is
+	// a pair of query and passage.
 	Lengths []int
-	Queries int // for validation
+	Queries int // in the validation data
 }
 
-// Statistics looks at the first batches.
+// Statistics computes the statistics from the first batches.
 func (r *Run) Statistics() (Statistics, error) {
 	s := Statistics{Files: r.Config.TrainDataset, Examples: r.Data.Len(), Skipped: r.Data.Skipped}
 	if r.validation != nil {
 		s.Queries = len(r.validation.samples)
 	}
-	for step := 0; step < r.Steps && len(s.Lengths) < sampled; step++ {
+	for step := 0; step < r.Steps && len(s.Lengths) < maxSampledTexts; step++ {
 		batches, err := r.source(step)
 		if err != nil {
 			return s, err

@@ -16,26 +16,26 @@ import (
 	"rag-retrieval-go/ortrain"
 )
 
-// ValidationFile has a row for each validation of a run.
+// ValidationFile has one row for each validation of a run.
 const ValidationFile = "validation.jsonl"
 
-// Validation is one measurement on the validation file.
+// Validation is the result of one validation.
 type Validation struct {
 	Step int     `json:"step"`
 	Loss float64 `json:"loss"`
-	// NoLoss says that the loss cannot be told: a teacher has vectors of the training rows only.
+	// NoLoss says that the loss is not known: a teacher has vectors only for the training rows.
 	NoLoss bool    `json:"no_loss,omitempty"`
-	MAP    float64 `json:"map"`
-	MRR    float64 `json:"mrr"`
-	Best   bool    `json:"best"` // by MAP, by loss where it is equal; its model was saved
+	MAP    float64 `json:"map"`  // as a fraction
+	MRR    float64 `json:"mrr"`  // MRR@10, as a fraction
+	Best   bool    `json:"best"` // the best so far by MAP, then by loss; its model was saved
 }
 
-// better says whether v is to be preferred to the best one so far.
+// better says whether v is better than the best validation so far.
 func (v Validation) better(best Validation) bool {
 	return best.Step == 0 || v.MAP > best.MAP || v.MAP == best.MAP && v.Loss < best.Loss
 }
 
-// LossText is the loss for showing.
+// LossText returns the loss as text, or "unknown".
 func (v Validation) LossText() string {
 	if v.NoLoss {
 		return "unknown"
@@ -43,19 +43,19 @@ func (v Validation) LossText() string {
 	return fmt.Sprintf("%.4f", v.Loss)
 }
 
-// errStopped ends a run early.
-var errStopped = errors.New("no better validation for early_stop times")
+// errEarlyStop ends a run early, without being an error of Train.
+var errEarlyStop = errors.New("the last early_stop validations were not better")
 
-// validator measures every eval_steps, keeps the best model, and stops a run that gets no better.
+// validator is a hook that validates every eval_steps, saves the best model, and stops the run by early_stop.
 type validator struct {
-	r       *Run
-	ctx     context.Context
-	data    *data.Dataset
-	samples []mteb.Sample
-	before  *Validation // of the base model
-	best    Validation
-	stale   int // validations since the best one
-	tell    func(Validation) error
+	r            *Run
+	ctx          context.Context
+	data         *data.Dataset
+	samples      []mteb.Sample
+	before       *Validation // of the base model
+	best         Validation
+	sinceBest    int // number of validations since the best one
+	onValidation func(Validation) error
 }
 
 // openValidation reads the validation file, if there is one.
@@ -65,7 +65,7 @@ func (r *Run) openValidation(ctx context.Context) error {
 		return nil
 	}
 	o := r.rowOptions()
-	o.Form, o.FormKey = forms[c.ValDatasetType], "val_dataset_type"
+	o.Form, o.FormKey = rowForms[c.ValDatasetType], "val_dataset_type"
 	if c.ValLabelKey != "" {
 		o.LabelKey = c.ValLabelKey
 	}
@@ -74,25 +74,26 @@ func (r *Run) openValidation(ctx context.Context) error {
 		return fmt.Errorf("val_dataset: %w", err)
 	}
 	r.validation = &validator{r: r, ctx: ctx, data: d}
-	r.validation.samples, err = samples(d, c.MinLabel)
+	r.validation.samples, err = rerankingSamples(d, c.MinLabel)
 	if err != nil {
 		return fmt.Errorf("val_dataset: %w", err)
 	}
 	return nil
 }
 
-// others is how many other rows' positives stand in for negatives where a row has none.
-const others = 19
+// maxBorrowedNegatives is how many positives of other rows serve as negatives of a row, if the data has no negatives.
+const maxBorrowedNegatives = 19
 
-// samples makes reranking samples of training rows: positives are "pos", or passages with a label above low; negatives
-// "neg", or the other passages. Passages of rows with the same query belong together. Where no row has negatives, the
-// positives of other rows are.
-func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
+// rerankingSamples makes reranking samples from rows in the training formats, one for each query. Positives are "pos", or
+// the passages with a label above minLabel. Negatives are "neg", or the other labelled passages. If no row has negatives,
+// positives of other rows serve as negatives. Queries without a positive or a negative are dropped; if none remains, that
+// is an error.
+func rerankingSamples(d *data.Dataset, minLabel float64) ([]mteb.Sample, error) {
 	var out []mteb.Sample
 	index := map[prompt.Text]int{}
 	for i := range d.Len() {
 		if d.Item(i) > 0 {
-			continue // of a row that was read
+			continue // another example of a row that was read
 		}
 		e, err := d.Example(i)
 		if err != nil {
@@ -105,7 +106,7 @@ func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
 			index[text] = k
 			out = append(out, mteb.Sample{ID: fmt.Sprint(k), Query: []string{text.Text}, Prompt: text.Own, From: d.Place(i)})
 		}
-		addPassages(&out[k], e.Row, low)
+		addPassages(&out[k], e.Row, minLabel)
 	}
 	if !slices.ContainsFunc(out, func(s mteb.Sample) bool { return len(s.Negative) > 0 }) {
 		borrowNegatives(out)
@@ -122,11 +123,11 @@ func samples(d *data.Dataset, low float64) ([]mteb.Sample, error) {
 	return kept, nil
 }
 
-// borrowNegatives gives each sample the first positives of the samples behind it.
+// borrowNegatives gives each sample the first positive of each of the following samples as negatives.
 func borrowNegatives(samples []mteb.Sample) {
 	for i := range samples {
 		s := &samples[i]
-		for j := 1; j <= min(others, len(samples)-1); j++ {
+		for j := 1; j <= min(maxBorrowedNegatives, len(samples)-1); j++ {
 			other := samples[(i+j)%len(samples)].Positive
 			if len(other) > 0 && !slices.Contains(s.Positive, other[0]) {
 				s.Negative = append(s.Negative, other[0])
@@ -135,9 +136,10 @@ func borrowNegatives(samples []mteb.Sample) {
 	}
 }
 
-func addPassages(s *mteb.Sample, r data.Row, low float64) {
+// addPassages adds the passages of a row to a sample.
+func addPassages(s *mteb.Sample, r data.Row, minLabel float64) {
 	add := func(text string, label float64) {
-		if label > low {
+		if label > minLabel {
 			s.Positive = append(s.Positive, text)
 		} else {
 			s.Negative = append(s.Negative, text)
@@ -150,7 +152,7 @@ func addPassages(s *mteb.Sample, r data.Row, low float64) {
 		for _, h := range r.Hits {
 			add(*h.Content, *h.Label)
 		}
-	case data.Scored: // a teacher's best passage counts as the positive one
+	case data.Scored: // only the passage with the teacher's best score is positive
 		best := 0
 		for i, x := range r.Scores {
 			if x > r.Scores[best] {
@@ -158,7 +160,11 @@ func addPassages(s *mteb.Sample, r data.Row, low float64) {
 			}
 		}
 		for i, text := range r.Pos {
-			add(text, map[bool]float64{true: low + 1, false: low}[i == best])
+			if i == best {
+				s.Positive = append(s.Positive, text)
+			} else {
+				s.Negative = append(s.Negative, text)
+			}
 		}
 	default:
 		s.Positive = append(s.Positive, r.Pos...)
@@ -166,26 +172,26 @@ func addPassages(s *mteb.Sample, r data.Row, low float64) {
 	}
 }
 
-// OnStart validates the base model, or takes up what an earlier run found and validates where that was stopped before
-// it could.
+// OnStart validates the base model. In a resumed run it reads the earlier validations instead, and validates only if the
+// run was stopped between the last step and its validation.
 func (v *validator) OnStart(t *ortrain.Trainer) error {
 	step := t.StepsDone()
 	if step == 0 {
 		return v.validate(t, 0)
 	}
-	kept, err := v.restore(step)
+	earlier, err := v.restore(step)
 	if err != nil {
 		return err
 	}
-	if v.due(step, t.TotalSteps()) && (len(kept) == 0 || kept[len(kept)-1].Step != step) {
+	if v.due(step, t.TotalSteps()) && (len(earlier) == 0 || earlier[len(earlier)-1].Step != step) {
 		return v.validate(t, step)
 	}
-	return v.stop()
+	return v.checkEarlyStop()
 }
 
-// restore reads the validations up to a step, and drops later ones from the log: those of a run that went further than
-// its checkpoint.
-func (v *validator) restore(step int) (kept []Validation, err error) {
+// restore reads the validations up to a step. It drops later ones from the file: the stopped run went further than its
+// last checkpoint.
+func (v *validator) restore(step int) (earlier []Validation, err error) {
 	path := filepath.Join(v.r.Config.OutputDir, ValidationFile)
 	rows, err := jsonl.ReadLog[Validation](path)
 	if err != nil || rows == nil { // nil: the run was stopped before the first validation
@@ -195,28 +201,29 @@ func (v *validator) restore(step int) (kept []Validation, err error) {
 		if x.Step > step {
 			break
 		}
-		v.count(&x)
-		kept = append(kept, x)
+		v.remember(&x)
+		earlier = append(earlier, x)
 	}
-	return kept, jsonl.Write(path, kept)
+	return earlier, jsonl.Write(path, earlier)
 }
 
-// count remembers a validation. The base model's is there to compare with.
-func (v *validator) count(x *Validation) {
+// remember updates the best validation. The base model, at step 0, is not a candidate for the best model.
+func (v *validator) remember(x *Validation) {
 	if x.Step == 0 {
 		v.before = x
 		return
 	}
 	if x.Best = x.better(v.best); x.Best {
-		v.best, v.stale = *x, 0
+		v.best, v.sinceBest = *x, 0
 	} else {
-		v.stale++
+		v.sinceBest++
 	}
 }
 
-func (v *validator) stop() error {
-	if n := v.r.Config.EarlyStop; n > 0 && v.stale >= n {
-		return errStopped
+// checkEarlyStop returns errEarlyStop if the last early_stop validations were not better.
+func (v *validator) checkEarlyStop() error {
+	if n := v.r.Config.EarlyStop; n > 0 && v.sinceBest >= n {
+		return errEarlyStop
 	}
 	return nil
 }
@@ -229,39 +236,39 @@ func (v *validator) OnStep(t *ortrain.Trainer, s ortrain.Step) error {
 	return v.validate(t, s.Step)
 }
 
-// due says whether a step is followed by a validation.
+// due says whether there is a validation after a step.
 func (v *validator) due(step, total int) bool {
 	every := v.r.Config.EvalSteps
 	return step == total || every > 0 && step%every == 0
 }
 
-// validate measures the model after a step, and keeps it if it is the best one.
+// validate measures the model after a step, and saves the model if it is the best one.
 func (v *validator) validate(t *ortrain.Trainer, step int) error {
 	x, err := v.measure(t)
 	if err != nil {
 		return fmt.Errorf("validation at step %d: %w", step, err)
 	}
 	x.Step = step
-	if v.count(&x); x.Best {
+	if v.remember(&x); x.Best {
 		if err := v.r.saveModel(v.before, &x); err != nil {
 			return err
 		}
 	}
-	if err := v.log(x); err != nil {
+	if err := v.appendRow(x); err != nil {
 		return err
 	}
-	if v.tell != nil {
-		if err := v.tell(x); err != nil {
+	if v.onValidation != nil {
+		if err := v.onValidation(x); err != nil {
 			return err
 		}
 	}
-	return v.stop()
+	return v.checkEarlyStop()
 }
 
-// OnEnd has nothing to do.
+// OnEnd does nothing.
 func (v *validator) OnEnd(*ortrain.Trainer, error) error { return nil }
 
-func (v *validator) log(x Validation) (err error) {
+func (v *validator) appendRow(x Validation) (err error) {
 	f, err := os.OpenFile(filepath.Join(v.r.Config.OutputDir, ValidationFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -274,10 +281,10 @@ func (v *validator) log(x Validation) (err error) {
 	if _, err = f.Write(append(b, '\n')); err != nil {
 		return err
 	}
-	return f.Sync() // a checkpoint that lasts through a power cut must find its best validation
+	return f.Sync() // after a power cut, a checkpoint must still find its validations
 }
 
-// measure gives the loss and the metrics of the model as it is.
+// measure computes loss and metrics with the current parameters.
 func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
 	if x.NoLoss = v.r.Config.LossType == "stella"; !x.NoLoss {
 		if x.Loss, err = v.loss(t); err != nil {
@@ -293,7 +300,7 @@ func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
 	return x, err
 }
 
-// loss is the mean loss without dropout over the file's rows in order.
+// loss computes the mean loss over all validation rows, in order and without dropout.
 func (v *validator) loss(t *ortrain.Trainer) (float64, error) {
 	sum, rows := 0.0, 0
 	inOrder := data.Batching{BatchSize: v.r.Config.BatchSize, Accumulation: 1, MinBatch: v.r.task.MinBatch()}
@@ -312,5 +319,5 @@ func (v *validator) loss(t *ortrain.Trainer) (float64, error) {
 			rows += b.Rows
 		}
 	}
-	return sum / float64(max(1, rows)), nil // groups without a difference do not count
+	return sum / float64(max(1, rows)), nil // rows with a constant loss do not count
 }

@@ -131,7 +131,7 @@ func client() (c *hub.Client, done func(), err error) {
 		}
 		if name != file {
 			end()
-			bar, file = progress.New("fetching "+path.Base(name), int(total>>10), 0), name
+			bar, file = progress.New(os.Stderr, "fetching "+path.Base(name), int(total>>10), 0), name
 		}
 		bar.Set(int(n>>10), "KiB")
 	}

@@ -7,27 +7,27 @@ import (
 	"rag-retrieval-go/models/finetune"
 )
 
-// points is how many points a curve has at most; longer runs are averaged.
-const points = 500
+// maxPoints is the most points of a curve. Longer curves are averaged.
+const maxPoints = 500
 
-// charts draws the run's curves.
+// charts draws the curves of a run and the histogram of text lengths.
 func charts(rows []Row, validations []finetune.Validation, lengths []int) ([]page.Chart, error) {
-	of := func(f func(i int) float64) plotter.XYs {
+	stepCurve := func(f func(i int) float64) plotter.XYs {
 		var out plotter.XYs
 		for i, r := range rows {
 			out = append(out, plotter.XY{X: float64(r.Step), Y: f(i)})
 		}
-		return thinned(out)
+		return averagedPoints(out)
 	}
-	checked := func(f func(v finetune.Validation) float64) plotter.XYs {
+	validationCurve := func(f func(v finetune.Validation) float64) plotter.XYs {
 		var out plotter.XYs
 		for _, v := range validations {
 			out = append(out, plotter.XY{X: float64(v.Step), Y: f(v)})
 		}
 		return out
 	}
-	one := func(f func(i int) float64) []page.Curve { return []page.Curve{{At: of(f), Color: page.Blue}} }
-	loss := of(func(i int) float64 { return rows[i].Loss })
+	singleCurve := func(f func(i int) float64) []page.Curve { return []page.Curve{{At: stepCurve(f), Color: page.Blue}} }
+	loss := stepCurve(func(i int) float64 { return rows[i].Loss })
 	losses := []page.Curve{{Name: "step", At: loss, Color: page.Pale}, {Name: "smoothed", At: smoothed(loss), Color: page.Blue}}
 	type want struct {
 		title  string
@@ -36,19 +36,19 @@ func charts(rows []Row, validations []finetune.Validation, lengths []int) ([]pag
 	var wants []want
 	if len(validations) > 0 {
 		wants = append(wants, want{"MAP and MRR@10 on the validation data, points", []page.Curve{
-			{Name: "MAP", At: checked(func(v finetune.Validation) float64 { return 100 * v.MAP }), Color: page.Blue, Dotted: true},
-			{Name: "MRR@10", At: checked(func(v finetune.Validation) float64 { return 100 * v.MRR }), Color: page.Orange, Dotted: true},
+			{Name: "MAP", At: validationCurve(func(v finetune.Validation) float64 { return 100 * v.MAP }), Color: page.Blue, Dotted: true},
+			{Name: "MRR@10", At: validationCurve(func(v finetune.Validation) float64 { return 100 * v.MRR }), Color: page.Orange, Dotted: true},
 		}})
 	}
 	if len(validations) > 0 && !validations[0].NoLoss {
 		losses = append(losses, page.Curve{
-			Name: "validation", At: checked(func(v finetune.Validation) float64 { return v.Loss }), Color: page.Orange, Dotted: true})
+			Name: "validation", At: validationCurve(func(v finetune.Validation) float64 { return v.Loss }), Color: page.Orange, Dotted: true})
 	}
 	wants = append(wants, want{"Loss", losses},
-		want{"Learning rate", one(func(i int) float64 { return rows[i].LR })},
-		want{"Gradient norm, before clipping", one(func(i int) float64 { return rows[i].GradNorm })},
-		want{"Tokens per second", one(func(i int) float64 { return float64(rows[i].Tokens) / took(rows, i) })},
-		want{"Memory, MB", one(func(i int) float64 { return rows[i].MemoryMB })})
+		want{"Learning rate", singleCurve(func(i int) float64 { return rows[i].LR })},
+		want{"Gradient norm, before clipping", singleCurve(func(i int) float64 { return rows[i].GradNorm })},
+		want{"Tokens per second", singleCurve(func(i int) float64 { return float64(rows[i].Tokens) / stepSeconds(rows, i) })},
+		want{"Memory, MB", singleCurve(func(i int) float64 { return rows[i].MemoryMB })})
 	var out []page.Chart
 	for _, w := range wants {
 		c, err := page.Curves(w.title, "step", w.curves...)
@@ -71,9 +71,9 @@ func charts(rows []Row, validations []finetune.Validation, lengths []int) ([]pag
 	return out, nil
 }
 
-// thinned averages neighbours, so that a curve has at most so many points.
-func thinned(all plotter.XYs) plotter.XYs {
-	per := (len(all) + points - 1) / points
+// averagedPoints averages neighbouring points, so that a curve has at most maxPoints.
+func averagedPoints(all plotter.XYs) plotter.XYs {
+	per := (len(all) + maxPoints - 1) / maxPoints
 	if per <= 1 {
 		return all
 	}
@@ -90,7 +90,7 @@ func thinned(all plotter.XYs) plotter.XYs {
 	return out
 }
 
-// smoothed is the exponential moving average over about a twentieth of the curve.
+// smoothed returns the exponential moving average over about a twentieth of the curve.
 func smoothed(all plotter.XYs) plotter.XYs {
 	out := append(plotter.XYs{}, all...)
 	weight := 1 / (1 + float64(len(all))/20)

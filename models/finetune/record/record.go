@@ -1,11 +1,16 @@
-// Package record shows a run while it trains and keeps what was measured: metrics.jsonl, TensorBoard's event files,
-// train.json and report.html.
+// Package record shows the progress of a training run and writes its measurements: metrics.jsonl, TensorBoard's event
+// files, train.json and report.html. It shows progress only on the writer that the caller gives.
+//
+//	log := record.NewLog(outputDir, 10, os.Stderr)
+//	err = run.Train(ctx, log.Validated, log)
+//	err = log.Finish(run)
 package record
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -26,7 +31,7 @@ const (
 	TensorBoardDir = "tensorboard"
 )
 
-// Row is a line of metrics.jsonl: one step.
+// Row is a line of metrics.jsonl. There is one for each step.
 type Row struct {
 	Step     int     `json:"step"`
 	Loss     float64 `json:"loss"`
@@ -34,64 +39,69 @@ type Row struct {
 	LR       float64 `json:"lr"`
 	Rows     int     `json:"rows"`
 	Tokens   int     `json:"tokens"`
-	Seconds  float64 `json:"seconds"`   // since the process began to train, validations not counted
-	MemoryMB float64 `json:"memory_mb"` // resident after the step
-	// Of float16 training: the scale, and how many steps of the run have overflowed so far and changed nothing.
+	Seconds  float64 `json:"seconds"`   // of training in this process so far, without validations
+	MemoryMB float64 `json:"memory_mb"` // resident memory after the step
+	// LossScale and Skipped are set in float16 training. Skipped counts the steps that overflowed so far.
 	LossScale float64 `json:"loss_scale,omitempty"`
 	Skipped   int     `json:"skipped_steps,omitempty"`
 }
 
-// Summary is train.json: the run as a whole, or since it was resumed.
+// Summary is the content of train.json. It covers the run since it was started or last resumed.
 type Summary struct {
 	Model           string  `json:"model"`
 	Steps           int     `json:"steps"`
-	Loss            float64 `json:"loss"` // smoothed
+	Loss            float64 `json:"loss"` // smoothed over the last steps
 	Seconds         float64 `json:"seconds"`
 	Tokens          int     `json:"tokens"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	PeakMemoryMB    float64 `json:"peak_memory_mb"`
 }
 
-// Log is a hook that shows and keeps every step.
+// Log is a hook that shows and records every step.
 type Log struct {
 	dir      string
 	interval int
+	out      io.Writer
 
-	bar    *progress.Bar
-	file   *os.File
-	events *tfevents.Writer
-	begun  time.Time
-	ended  time.Time // of the last step: what follows is saving
-	first  int       // steps done before this run
-	tokens int
-	rows   int
-	smooth float64 // the loss, smoothed for showing
-	last   ortrain.Step
-	idle   bool // a batch in which there was nothing to tell apart was spoken of
+	bar                  *progress.Bar
+	file                 *os.File
+	events               *tfevents.Writer
+	started              time.Time
+	lastStepEnd          time.Time // the time since then went into saving
+	stepsBefore          int       // steps done before a resume
+	tokens               int
+	rows                 int
+	smoothedLoss         float64 // an exponential moving average
+	last                 ortrain.Step
+	constantLossReported bool // the message about a batch with a constant loss is shown only once
 }
 
-// NewLog keeps a run in its output folder. Without a terminal it writes a line every interval steps.
-func NewLog(dir string, interval int) *Log { return &Log{dir: dir, interval: interval} }
+// NewLog records a run in its output folder dir, and shows progress and messages on out. On a terminal, progress is a bar;
+// otherwise it is one line every interval steps.
+func NewLog(dir string, interval int, out io.Writer) *Log {
+	return &Log{dir: dir, interval: interval, out: out}
+}
 
-// OnStart opens the files; of a resumed run, steps after its checkpoint are dropped from them.
+// OnStart opens the files. In a resumed run it first removes the steps after the checkpoint from them.
 func (l *Log) OnStart(t *ortrain.Trainer) (err error) {
-	l.first, l.begun = t.StepsDone(), time.Now()
-	l.ended = l.begun // a finished run that is resumed has no further step
-	l.bar = progress.New("training", t.TotalSteps(), l.interval)
-	l.bar.Start(l.first)
+	l.stepsBefore, l.started = t.StepsDone(), time.Now()
+	l.lastStepEnd = l.started // a finished run that is resumed has no further step
+	l.bar = progress.New(l.out, "training", t.TotalSteps(), l.interval)
+	l.bar.Start(l.stepsBefore)
 	path := filepath.Join(l.dir, MetricsFile)
-	if err := keepSteps(path, l.first); err != nil {
+	if err := dropLaterSteps(path, l.stepsBefore); err != nil {
 		return err
 	}
 	if l.file, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
 		return err
 	}
-	l.events, err = tfevents.Create(filepath.Join(l.dir, TensorBoardDir), l.first)
+	l.events, err = tfevents.Create(filepath.Join(l.dir, TensorBoardDir), l.stepsBefore)
 	return err
 }
 
-// keepSteps leaves the rows of the first steps in a log: a run that was killed had gone on after its last checkpoint.
-func keepSteps(path string, steps int) error {
+// dropLaterSteps removes the rows after a step from a metrics file. A killed run may have gone further than its last
+// checkpoint.
+func dropLaterSteps(path string, steps int) error {
 	rows, err := jsonl.ReadLog[Row](path)
 	if err != nil {
 		return err
@@ -105,21 +115,21 @@ func keepSteps(path string, steps int) error {
 	return jsonl.Write(path, rows)
 }
 
-// OnStep shows and keeps a step.
+// OnStep shows and records a step.
 func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
-	if s.Step == l.first+1 {
-		l.smooth = s.Loss
+	if s.Step == l.stepsBefore+1 {
+		l.smoothedLoss = s.Loss
 	}
-	if s.ConstantLossRow != "" && !l.idle {
-		l.idle = true
-		l.bar.Say(fmt.Sprintf("step %d: the loss of the batch with %s taught nothing: no passages of it are to be told apart (said once)", s.Step, s.ConstantLossRow))
+	if s.ConstantLossRow != "" && !l.constantLossReported {
+		l.constantLossReported = true
+		l.bar.Print(fmt.Sprintf("step %d: the batch with %s taught nothing: its passages do not differ for the loss (reported once)", s.Step, s.ConstantLossRow))
 	}
-	seconds := time.Since(l.ended).Seconds()
-	l.tokens, l.rows, l.last, l.ended = l.tokens+s.Tokens, l.rows+s.Rows, s, time.Now()
-	l.smooth += 0.1 * (s.Loss - l.smooth)
-	spent, held := l.ended.Sub(l.begun).Seconds(), float64(memory.Resident())/1e6
+	seconds := time.Since(l.lastStepEnd).Seconds()
+	l.tokens, l.rows, l.last, l.lastStepEnd = l.tokens+s.Tokens, l.rows+s.Rows, s, time.Now()
+	l.smoothedLoss += 0.1 * (s.Loss - l.smoothedLoss)
+	spent, held := l.lastStepEnd.Sub(l.started).Seconds(), float64(memory.Resident())/1e6
 	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  norm %.3g  %.0f tokens/s  %.2f GB",
-		l.smooth, s.LearningRate, s.GradNorm, float64(l.tokens)/spent, held/1e3)+skipped(s))
+		l.smoothedLoss, s.LearningRate, s.GradNorm, float64(l.tokens)/spent, held/1e3)+skippedText(s))
 	b, err := json.Marshal(Row{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Rows, s.Tokens, spent, held, s.LossScale, s.Skipped})
 	if err != nil {
 		return err
@@ -134,25 +144,25 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 		tfevents.Scalar{Tag: "train/memory_mb", Value: held})
 }
 
-// skipped tells of steps that changed nothing.
-func skipped(s ortrain.Step) string {
+// skippedText says how many steps overflowed and so changed nothing.
+func skippedText(s ortrain.Step) string {
 	if s.Skipped == 0 {
 		return ""
 	}
 	return fmt.Sprintf("  %d skipped, scale %g", s.Skipped, s.LossScale)
 }
 
-// Validated shows a validation.
+// Validated shows and records a validation. Its time does not count as training time.
 func (l *Log) Validated(v finetune.Validation) error {
-	now := time.Now() // a validation is no training
-	spent := now.Sub(l.ended)
-	l.begun, l.ended = l.begun.Add(spent), now
+	now := time.Now()
+	spent := now.Sub(l.lastStepEnd)
+	l.started, l.lastStepEnd = l.started.Add(spent), now
 	l.bar.Skip(spent)
 	best := ""
 	if v.Best {
 		best = "  (best so far)"
 	}
-	l.bar.Say(fmt.Sprintf("validation at step %d: loss %s  MAP %.2f  MRR@10 %.2f%s", v.Step, v.LossText(), 100*v.MAP, 100*v.MRR, best))
+	l.bar.Print(fmt.Sprintf("validation at step %d: loss %s  MAP %.2f  MRR@10 %.2f%s", v.Step, v.LossText(), 100*v.MAP, 100*v.MRR, best))
 	scalars := []tfevents.Scalar{{Tag: "validation/map", Value: v.MAP}, {Tag: "validation/mrr", Value: v.MRR}}
 	if !v.NoLoss {
 		scalars = append(scalars, tfevents.Scalar{Tag: "validation/loss", Value: v.Loss})
@@ -175,30 +185,30 @@ func (l *Log) OnEnd(_ *ortrain.Trainer, _ error) error {
 	return errors.Join(errs...)
 }
 
-// Finish writes train.json and report.html of a run that is done, and says on stderr how it went.
+// Finish writes train.json and report.html after the last step, and shows a summary.
 func (l *Log) Finish(run *finetune.Run) error {
 	if l.tokens == 0 {
-		fmt.Fprintln(os.Stderr, "all steps were done before")
+		fmt.Fprintln(l.out, "all steps were done before")
 	} else if err := l.summarize(run.ModelPath()); err != nil {
 		return err
 	}
 	if err := WriteReport(run); err != nil {
 		return fmt.Errorf("%s: %w", ReportFile, err)
 	}
-	fmt.Fprintf(os.Stderr, "report: %s\n", filepath.Join(l.dir, ReportFile))
+	fmt.Fprintf(l.out, "report: %s\n", filepath.Join(l.dir, ReportFile))
 	return nil
 }
 
 func (l *Log) summarize(model string) error {
-	seconds := l.ended.Sub(l.begun).Seconds()
+	seconds := l.lastStepEnd.Sub(l.started).Seconds()
 	err := atomicdir.WriteJSON(filepath.Join(l.dir, SummaryFile), Summary{
-		Model: model, Steps: l.last.Step, Loss: l.smooth, Seconds: seconds, Tokens: l.tokens,
+		Model: model, Steps: l.last.Step, Loss: l.smoothedLoss, Seconds: seconds, Tokens: l.tokens,
 		TokensPerSecond: float64(l.tokens) / seconds, PeakMemoryMB: float64(memory.Peak()) / 1e6,
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%d examples in %.0f s, %.0f tokens/s, loss %.4f, at most %.2f GB\n",
-		l.rows, seconds, float64(l.tokens)/seconds, l.smooth, float64(memory.Peak())/1e9)
+	fmt.Fprintf(l.out, "%d examples in %.0f s, %.0f tokens/s, loss %.4f, at most %.2f GB\n",
+		l.rows, seconds, float64(l.tokens)/seconds, l.smoothedLoss, float64(memory.Peak())/1e9)
 	return nil
 }

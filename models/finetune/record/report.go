@@ -16,7 +16,7 @@ import (
 	"rag-retrieval-go/models/finetune"
 )
 
-// ReportFile is a page about a run that needs nothing but itself.
+// ReportFile is an HTML page about a run. It needs no network and no other file.
 const ReportFile = "report.html"
 
 //go:embed report.html.tmpl
@@ -28,7 +28,7 @@ var reportPage = template.Must(template.New(ReportFile).Funcs(template.FuncMap{
 	"base":    filepath.Base,
 }).Parse(reportText))
 
-// report is what the page shows.
+// report is the data of the page.
 type report struct {
 	Style   template.CSS
 	Title   string
@@ -73,7 +73,7 @@ func WriteReport(run *finetune.Run) error {
 	if p.Charts, err = charts(rows, validations, p.Data.Lengths); err != nil {
 		return err
 	}
-	p.Lengths, p.Config = describe(p.Data.Lengths), run.Config.Settings()
+	p.Lengths, p.Config = lengthsText(p.Data.Lengths), run.Config.Settings()
 	var b bytes.Buffer
 	if err := reportPage.Execute(&b, p); err != nil {
 		return err
@@ -81,16 +81,16 @@ func WriteReport(run *finetune.Run) error {
 	return atomicdir.WriteFile(filepath.Join(dir, ReportFile), b.Bytes())
 }
 
-// tiles are the run in a few numbers. Seconds begin anew where the run was resumed.
+// tiles summarizes a run in a few numbers. The rows' seconds start at 0 again after a resume.
 func tiles(rows []Row) []tile {
 	if len(rows) == 0 {
 		return nil
 	}
 	var examples, tokens int
-	var seconds, held float64
+	var seconds, peakMB float64
 	for i, r := range rows {
-		examples, tokens, held = examples+r.Rows, tokens+r.Tokens, max(held, r.MemoryMB)
-		seconds += took(rows, i)
+		examples, tokens, peakMB = examples+r.Rows, tokens+r.Tokens, max(peakMB, r.MemoryMB)
+		seconds += stepSeconds(rows, i)
 	}
 	tail := rows[max(0, len(rows)-max(1, len(rows)/20)):]
 	loss := 0.0
@@ -101,20 +101,20 @@ func tiles(rows []Row) []tile {
 		{"steps", fmt.Sprint(rows[len(rows)-1].Step)}, {"examples", fmt.Sprint(examples)},
 		{"time", time.Duration(seconds * float64(time.Second)).Round(time.Second).String()},
 		{"tokens/s", fmt.Sprintf("%.0f", float64(tokens)/seconds)},
-		{"loss at the end", fmt.Sprintf("%.4f", loss)}, {"memory", fmt.Sprintf("%.2f GB", held/1e3)},
+		{"loss at the end", fmt.Sprintf("%.4f", loss)}, {"memory", fmt.Sprintf("%.2f GB", peakMB/1e3)},
 	}
 }
 
-// took is how long a step took.
-func took(rows []Row, i int) float64 {
+// stepSeconds returns how long step i took.
+func stepSeconds(rows []Row, i int) float64 {
 	if i == 0 || rows[i].Seconds < rows[i-1].Seconds {
 		return rows[i].Seconds
 	}
 	return rows[i].Seconds - rows[i-1].Seconds
 }
 
-// describe sums up lengths.
-func describe(lengths []int) string {
+// lengthsText summarizes text lengths in one line.
+func lengthsText(lengths []int) string {
 	if len(lengths) == 0 {
 		return ""
 	}

@@ -105,7 +105,7 @@ func openRun(t *testing.T, kind modelcard.Kind, model, rows string, set func(c *
 }
 
 // Settings and rows under which a loss has nothing to tell apart are refused at the start, for every loss that compares.
-func TestNothingToTellApart(t *testing.T) {
+func TestConstantLossIsRefused(t *testing.T) {
 	pair := `{"query":"a","pos":"b"}` + "\n" + `{"query":"c","pos":"d"}` + "\n"
 	scored := `{"query":"a","pos":["b"],"scores":[1]}` + "\n" + `{"query":"c","pos":["d"],"scores":[0]}` + "\n"
 	for _, c := range []struct {
@@ -155,10 +155,10 @@ func TestDatasetTypes(t *testing.T) {
 }
 
 // What the rows have and the loss does not read is said.
-func TestUnreadIsSaid(t *testing.T) {
+func TestIgnoredFieldsAreReported(t *testing.T) {
 	scored := `{"query":"a","pos":["b"],"neg":["x"],"scores":[1]}` + "\n" + `{"query":"c","pos":["d"],"scores":[0]}` + "\n"
 	for want, set := range map[string]func(c *config.Train){
-		"loss_type: infonce does not read the scores of the rows; other losses do|neg_nums: with 0 the rows' \"neg\" is not read": func(*config.Train) {},
+		"loss_type: infonce ignores the rows' \"scores\"; other losses use them|neg_nums: with 0 the rows' \"neg\" is ignored": func(*config.Train) {},
 		"": func(c *config.Train) { c.LossType = "pair_kl" },
 	} {
 		r, err := prepare(t, modelcard.Embedding, "bert", scored, set)
