@@ -143,9 +143,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// needWorkshop skips the test where the model is missing.
+// needWorkshop skips the test with -short, and where the model is missing.
 func needWorkshop(t *testing.T) *workshop {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("the commands of the documents take about a minute")
+	}
 	if shared != nil {
 		return shared
 	}
