@@ -2,7 +2,6 @@ package docs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -31,7 +30,7 @@ var languages = []string{"sh", "go", "json", "yaml", "text", "mermaid"}
 
 // What is shortened, and how. The commands of a document run one after the other in a folder that looks like the checkout:
 // its entries are links to the checkout's, and what the commands write stays in the folder. In it
-//   - .rag-retrieval/models/all-MiniLM-L6-v2 has only the first of the model's six layers;
+//   - .rag-retrieval/models/all-MiniLM-L6-v2 is the real model cut to its first layer and its first 4,000 tokens;
 //   - scripts/godocpairs reads only the packages below net, and writes 16 training rows and 6 test queries;
 //   - scripts/demo.sh is the demo without its set-up, on as few rows;
 //   - scripts/setup.sh, which has run, and scripts/test.sh, inside which this test runs, do nothing;
@@ -174,7 +173,7 @@ func (w *workshop) fill(t *testing.T, model string) {
 	out, err := exec.Command(realGo, "env", "GOROOT").Output()
 	check(t, err)
 	few := fewRows + " --src '" + filepath.Join(strings.TrimSpace(string(out)), "src", "net") + "'"
-	w.cutModel(t, model)
+	cutModel(t, model, filepath.Join(w.dir, "models", "all-MiniLM-L6-v2"))
 	w.program(t, "path/go", `
 if [ "${1:-}" = run ]; then
   package=$2
@@ -204,22 +203,6 @@ func (w *workshop) program(t *testing.T, name, script string) {
 	path := filepath.Join(w.dir, name)
 	check(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	check(t, os.WriteFile(path, []byte("#!/bin/sh\nset -eu\n"+script+"\n"), 0o755))
-}
-
-// cutModel makes the model of one layer: the weights of the others are in its file, but not read.
-func (w *workshop) cutModel(t *testing.T, from string) {
-	t.Helper()
-	to := filepath.Join(w.dir, "models", "all-MiniLM-L6-v2")
-	check(t, os.MkdirAll(to, 0o755))
-	linkAll(t, from, to, "config.json")
-	b, err := os.ReadFile(filepath.Join(from, "config.json"))
-	check(t, err)
-	config := map[string]any{}
-	check(t, json.Unmarshal(b, &config))
-	config["num_hidden_layers"] = 1
-	b, err = json.Marshal(config)
-	check(t, err)
-	check(t, os.WriteFile(filepath.Join(to, "config.json"), b, 0o644))
 }
 
 // linkAll makes a link in a folder for each entry of another, less those named.
