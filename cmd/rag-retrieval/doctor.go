@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	goruntime "runtime"
@@ -9,6 +10,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/eval"
+	"rag-retrieval-go/models/colbert"
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/reranker"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -38,15 +46,64 @@ func versionCommand() *cli.Command {
 
 func doctorCommand() *cli.Command {
 	return &cli.Command{
-		Name: "doctor", Usage: "check that everything the program needs is there",
-		Description: "Example:\n  rag-retrieval doctor",
+		Name: "doctor", Usage: "check that everything the program needs is there, and say what it understands of a model",
+		Description: "Examples:\n  rag-retrieval doctor\n  rag-retrieval doctor --model MODEL",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "model", Usage: "folder or hub id (org/name) of a model: its architecture, and what of its config.json is understood and ignored"},
+			&cli.StringFlag{Name: "kind", Usage: kindNames() + "; default: what the folder says of itself"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			return doctor()
+			if c.IsSet("kind") && !c.IsSet("model") {
+				return usagef("--kind is of --model, which is missing")
+			}
+			if err := doctor(); err != nil || !c.IsSet("model") {
+				return err
+			}
+			return explain(c.Context, c.String("model"), c.String("kind"))
 		},
 	}
+}
+
+// explain says what the program understands of a model's folder, without reading its weights.
+func explain(ctx context.Context, ref, kind string) (err error) {
+	dir, err := resolve.Model(ctx, ref)
+	if err != nil {
+		return err
+	}
+	k, err := kindOf(kind, dir)
+	if err != nil {
+		return err
+	}
+	var m interface {
+		Describe() string
+		Close() error
+	}
+	var enc encoder.Config
+	switch k {
+	case modelcard.Reranker:
+		x, err := reranker.OpenBase(dir)
+		if err != nil {
+			return err
+		}
+		m, enc = x, x.Encoder
+	case modelcard.ColBERT:
+		x, err := colbert.OpenBase(dir, config.DefaultTrain(k).ColBERTDim, 0)
+		if err != nil {
+			return err
+		}
+		m, enc = x, x.Encoder
+	default:
+		x, err := embedding.OpenBase(dir)
+		if err != nil {
+			return err
+		}
+		m, enc = x, x.Encoder
+	}
+	fmt.Printf("%s%s: %s\n", enc.Explain(), k, m.Describe())
+	return m.Close()
 }
 
 func doctor() error {

@@ -800,8 +800,13 @@ func TestNoLibrary(t *testing.T) {
 func TestDryRunAndArtifacts(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	o := call(t, "", trainRun(pairs(t, 40), out, "--dry-run")...).ok(t)
-	if !strings.Contains(o.stdout, "40 examples, 10 steps") {
-		t.Errorf("dry run: %s", o.stdout)
+	for _, want := range []string{
+		"architecture: bert: 2 layers, ", "config.json, understood: ", "config.json, ignored: use_cache=true: ",
+		"embedding: the mean of the tokens' states, normalized; 36 numbers\n", "40 examples, 10 steps",
+	} {
+		if !strings.Contains(o.stdout, want) {
+			t.Errorf("dry run: %q is not in %s", want, o.stdout)
+		}
 	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("a dry run made the output folder")
@@ -814,6 +819,35 @@ func TestDryRunAndArtifacts(t *testing.T) {
 		}
 	}
 	call(t, "", args...).fails(t, 1, "is not empty")
+}
+
+// doctor says what is understood of a model, of the kind that it says itself to be or that is asked for.
+func TestDoctorOfAModel(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{tiny}, "\nembedding: the mean of the tokens' states, normalized; 36 numbers\n"},
+		{[]string{tiny, "--kind", "colbert"}, "\ncolbert: each token's state projected to "},
+		{[]string{fixtures + "bert-reranker"}, "\nreranker: BertForSequenceClassification: the first token's state through pooler.dense, classifier\n"},
+		{[]string{"../../models/encoder/testdata/qwen3-reranker"}, "\nreranker: Qwen3ForSequenceClassification: the last token's state through score\n"},
+		{[]string{"../../models/encoder/testdata/modernbert"}, "rotary positions of base 160 in 2 of 4 layers"},
+	} {
+		o := call(t, "", append([]string{"doctor", "--model"}, c.args...)...).ok(t)
+		for _, want := range []string{c.want, "a session", "architecture: ", "config.json, understood: ", "config.json, ignored: transformers_version="} {
+			if !strings.Contains(o.stdout, want) {
+				t.Errorf("%v: %q is not in %s", c.args, want, o.stdout)
+			}
+		}
+	}
+	dir := t.TempDir()
+	for text, want := range map[string]string{`{"model_type": "gpt2"}`: `config.json: model_type is "gpt2", want one of: bert, `, `{"model_type": `: "config.json: unexpected end of JSON input"} {
+		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		call(t, "", "doctor", "--model", dir).fails(t, 1, want)
+	}
+	call(t, "", "doctor", "--kind", "reranker").fails(t, 2, "--kind is of --model")
 }
 
 func TestHelpAtEachLevel(t *testing.T) {

@@ -8,8 +8,10 @@ import (
 // architecture is what one file of this package says of a family of models: how its config.json is read, which blocks it
 // is made of, and what its tensors are called. Adding one touches its own file and the list below.
 type architecture struct {
-	// read fills a Config from the whole of a config.json, with transformers' defaults for the keys that are absent.
-	read func(b []byte, c *Config) error
+	// read fills a Config from the keys of a config.json, with transformers' defaults for those that are absent.
+	read func(k *Keys, c *Config) error
+	// ignores are keys of the family's files that change nothing here, with the reason; others say ignores of keys.go.
+	ignores map[string]string
 	// prefix stands before the encoder's tensors inside a whole model.
 	prefix string
 	// offset says that positions count from the padding token's id plus one (fairseq's way).

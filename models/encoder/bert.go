@@ -1,16 +1,19 @@
 package encoder
 
 import (
-	"encoding/json"
+	"fmt"
 	"strings"
 )
 
 // BERT and the models that share its blocks: post-norm, learned positions, GELU, biases everywhere.
 // Source: Devlin et al. 2018; RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA as transformers computes them.
 var (
-	bert    = architecture{read: readBert, prefix: "bert.", names: bertNames, sources: bertSources}
-	roberta = architecture{read: readRoberta, prefix: "roberta.", offset: true, names: bertNames, sources: bertSources}
-	electra = architecture{read: readElectra, prefix: "electra.", names: bertNames, sources: bertSources}
+	bert    = architecture{read: readBert, prefix: "bert.", names: bertNames, sources: bertSources, ignores: bertIgnores}
+	roberta = architecture{read: readRoberta, prefix: "roberta.", offset: true, names: bertNames, sources: bertSources, ignores: bertIgnores}
+	electra = architecture{read: readElectra, prefix: "electra.", names: bertNames, sources: bertSources, ignores: map[string]string{
+		"summary_activation": "for transformers' summaries only", "summary_last_dropout": "for transformers' summaries only", "summary_type": "for transformers' summaries only",
+		"summary_use_proj": "for transformers' summaries only",
+	}}
 )
 
 func bertNames() names {
@@ -39,17 +42,52 @@ func bertSources(param string) []string {
 	return out
 }
 
-func readBert(b []byte, c *Config) error {
-	*c = Config{
+// bertConfig has the keys of config.json.
+type bertConfig struct {
+	VocabSize             int64    `json:"vocab_size"`
+	HiddenSize            int64    `json:"hidden_size"`
+	NumHiddenLayers       int      `json:"num_hidden_layers"`
+	NumAttentionHeads     int64    `json:"num_attention_heads"`
+	IntermediateSize      int64    `json:"intermediate_size"`
+	HiddenAct             string   `json:"hidden_act"`
+	HiddenDropout         float64  `json:"hidden_dropout_prob"`
+	AttentionDropout      float64  `json:"attention_probs_dropout_prob"`
+	MaxPositionEmbeddings int64    `json:"max_position_embeddings"`
+	TypeVocabSize         int64    `json:"type_vocab_size"`
+	LayerNormEps          float64  `json:"layer_norm_eps"`
+	PadTokenID            int64    `json:"pad_token_id"`
+	PositionEmbeddingType string   `json:"position_embedding_type"`
+	ClassifierDropout     *float64 `json:"classifier_dropout"`
+	InitializerRange      float64  `json:"initializer_range"`
+	IsDecoder             bool     `json:"is_decoder"`
+}
+
+func readBert(k *Keys, c *Config) error {
+	x := bertConfig{
 		HiddenAct: "gelu", HiddenDropout: 0.1, AttentionDropout: 0.1, MaxPositionEmbeddings: 512,
 		TypeVocabSize: 2, LayerNormEps: 1e-12, PositionEmbeddingType: "absolute", InitializerRange: 0.02,
 	}
-	if err := json.Unmarshal(b, c); err != nil {
+	if err := k.Read(&x); err != nil {
 		return err
 	}
-	c.EmbeddingSize = c.HiddenSize
-	c.Blocks = bertBlocks()
+	if x.IsDecoder {
+		return fmt.Errorf("is_decoder is true: want false, since causal attention is not computed for this architecture")
+	}
+	*c = Config{
+		VocabSize: x.VocabSize, EmbeddingSize: x.HiddenSize, HiddenSize: x.HiddenSize, NumHiddenLayers: x.NumHiddenLayers,
+		NumAttentionHeads: x.NumAttentionHeads, IntermediateSize: x.IntermediateSize, HiddenAct: x.HiddenAct, HiddenDropout: x.HiddenDropout,
+		AttentionDropout: x.AttentionDropout, MaxPositionEmbeddings: x.MaxPositionEmbeddings, TypeVocabSize: x.TypeVocabSize,
+		LayerNormEps: x.LayerNormEps, PadTokenID: x.PadTokenID, PositionEmbeddingType: x.PositionEmbeddingType,
+		ClassifierDropout: x.ClassifierDropout, InitializerRange: x.InitializerRange, Blocks: bertBlocks(),
+	}
 	return nil
+}
+
+// bertIgnores are keys of BERT's first code, which wrote Chinese models.
+var bertIgnores = map[string]string{
+	"directionality": "for the first BERT's code only", "pooler_fc_size": "for the first BERT's code only", "pooler_num_attention_heads": "for the first BERT's code only",
+	"pooler_num_fc_layers": "for the first BERT's code only", "pooler_size_per_head": "for the first BERT's code only", "pooler_type": "for the first BERT's code only",
+	"output_past": "for generating text only",
 }
 
 func bertBlocks() Blocks {
@@ -58,14 +96,14 @@ func bertBlocks() Blocks {
 	}
 }
 
-func readRoberta(b []byte, c *Config) error {
-	if err := readBert(b, c); err != nil {
+func readRoberta(k *Keys, c *Config) error {
+	if err := readBert(k, c); err != nil {
 		return err
 	}
 	var x struct {
 		PadTokenID *int64 `json:"pad_token_id"`
 	}
-	if err := json.Unmarshal(b, &x); err != nil {
+	if err := k.Read(&x); err != nil {
 		return err
 	}
 	if c.PadTokenID = 1; x.PadTokenID != nil {
@@ -75,14 +113,14 @@ func readRoberta(b []byte, c *Config) error {
 }
 
 // readElectra keeps the width of the tables, which a projection widens to the hidden size.
-func readElectra(b []byte, c *Config) error {
-	if err := readBert(b, c); err != nil {
+func readElectra(k *Keys, c *Config) error {
+	if err := readBert(k, c); err != nil {
 		return err
 	}
 	var x struct {
 		EmbeddingSize int64 `json:"embedding_size"`
 	}
-	if err := json.Unmarshal(b, &x); err != nil {
+	if err := k.Read(&x); err != nil {
 		return err
 	}
 	if x.EmbeddingSize != 0 {

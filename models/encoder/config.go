@@ -3,7 +3,6 @@
 package encoder
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,31 +10,33 @@ import (
 	"strings"
 )
 
-// Config is what the encoder reads of a Hugging Face config.json.
+// Config is what the encoder takes from a Hugging Face config.json: each architecture's file says from which keys.
 type Config struct {
-	ModelType             string  `json:"model_type"`
-	VocabSize             int64   `json:"vocab_size"`
-	EmbeddingSize         int64   `json:"embedding_size"` // ELECTRA: width of the tables; otherwise hidden_size
-	HiddenSize            int64   `json:"hidden_size"`
-	NumHiddenLayers       int     `json:"num_hidden_layers"`
-	NumAttentionHeads     int64   `json:"num_attention_heads"`
-	IntermediateSize      int64   `json:"intermediate_size"`
-	HiddenAct             string  `json:"hidden_act"`
-	HiddenDropout         float64 `json:"hidden_dropout_prob"`
-	AttentionDropout      float64 `json:"attention_probs_dropout_prob"`
-	ActivationDropout     float64 `json:"-"` // of the feed-forward's activation
-	MaxPositionEmbeddings int64   `json:"max_position_embeddings"`
-	TypeVocabSize         int64   `json:"type_vocab_size"` // 0: no token types
-	LayerNormEps          float64 `json:"layer_norm_eps"`
-	PadTokenID            int64   `json:"pad_token_id"`
-	PositionEmbeddingType string  `json:"position_embedding_type"`
+	ModelType             string
+	VocabSize             int64
+	EmbeddingSize         int64 // ELECTRA: width of the tables; otherwise hidden_size
+	HiddenSize            int64
+	NumHiddenLayers       int
+	NumAttentionHeads     int64
+	IntermediateSize      int64
+	HiddenAct             string
+	HiddenDropout         float64
+	AttentionDropout      float64
+	ActivationDropout     float64 // of the feed-forward's activation
+	MaxPositionEmbeddings int64
+	TypeVocabSize         int64 // 0: no token types
+	LayerNormEps          float64
+	PadTokenID            int64
+	PositionEmbeddingType string
 	// ClassifierDropout is that of a classification head; nil: HiddenDropout.
-	ClassifierDropout *float64 `json:"classifier_dropout"`
-	InitializerRange  float64  `json:"initializer_range"`
-	Blocks            Blocks   `json:"-"`
+	ClassifierDropout *float64
+	InitializerRange  float64
+	// Keys are the file's entries; nil in a Config that was not loaded.
+	Keys   *Keys
+	Blocks Blocks
 	// FusedAttention computes attention on CUDA by a kernel that never holds all probabilities. It drops none, and attends
 	// to all of a row: AttentionDropout is to be 0, and no token Unattended.
-	FusedAttention bool `json:"-"`
+	FusedAttention bool
 }
 
 // Blocks say which blocks the layers are made of. Each architecture's file fills it.
@@ -83,19 +84,26 @@ func LoadConfig(dir string) (Config, error) {
 
 func parseConfig(b []byte) (Config, error) {
 	var c Config
-	var kind struct {
-		ModelType string `json:"model_type"`
+	keys, err := parseKeys(b)
+	if err != nil {
+		return c, err
 	}
-	if err := json.Unmarshal(b, &kind); err != nil {
+	var kind struct {
+		ModelType     string   `json:"model_type"`
+		Architectures []string `json:"architectures"` // tells kinds of models apart: modelcard
+	}
+	if err := keys.Read(&kind); err != nil {
 		return c, err
 	}
 	a, ok := architectures[kind.ModelType]
 	if !ok {
 		return c, fmt.Errorf("model_type is %q, want one of: %s", kind.ModelType, strings.Join(Architectures, ", "))
 	}
-	if err := a.read(b, &c); err != nil {
+	keys.ignores = a.ignores
+	if err := a.read(keys, &c); err != nil {
 		return c, err
 	}
+	c.ModelType, c.Keys = kind.ModelType, keys
 	return c, c.Validate()
 }
 

@@ -1,14 +1,13 @@
 package encoder
 
-import (
-	"encoding/json"
-	"strings"
-)
+import "strings"
 
 // distilbert is BERT without token types, under other names. Source: Sanh et al. 2019, as transformers computes it.
-var distilbert = architecture{read: readDistilbert, prefix: "distilbert.", names: bertNames, sources: distilbertSources}
+var distilbert = architecture{read: readDistilbert, prefix: "distilbert.", names: bertNames, sources: distilbertSources, ignores: map[string]string{
+	"qa_dropout": "for question answering only", "sinusoidal_pos_embds": "positions are read from the weights", "tie_weights_": "for a language model's head only",
+}}
 
-func readDistilbert(b []byte, c *Config) error {
+func readDistilbert(k *Keys, c *Config) error {
 	d := struct {
 		VocabSize    int64   `json:"vocab_size"`
 		Dim          int64   `json:"dim"`
@@ -23,7 +22,7 @@ func readDistilbert(b []byte, c *Config) error {
 		PadTokenID   int64   `json:"pad_token_id"`
 		Range        float64 `json:"initializer_range"`
 	}{30522, 768, 6, 12, 3072, "gelu", 0.1, 0.1, 512, 0.2, 0, 0.02}
-	if err := json.Unmarshal(b, &d); err != nil {
+	if err := k.Read(&d); err != nil {
 		return err
 	}
 	*c = Config{

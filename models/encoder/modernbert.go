@@ -1,13 +1,18 @@
 package encoder
 
-import (
-	"encoding/json"
-	"fmt"
-)
+import "fmt"
 
 // ModernBERT: pre-norm, rotary positions, GeGLU, and attention that sees everything in every third layer and a window in
 // the others. Source: Warner et al. 2024, as transformers' ModernBertModel computes it.
-var modernbert = architecture{read: readModernbert, prefix: "model.", names: modernbertNames}
+var modernbert = architecture{read: readModernbert, prefix: "model.", names: modernbertNames, ignores: map[string]string{
+	"classifier_activation": ofClassifier, "classifier_bias": ofClassifier, "classifier_pooling": ofClassifier, "initializer_cutoff_factor": ofClassifier,
+	"decoder_bias": "for a language model's head only", "sparse_prediction": "for a language model's head only", "sparse_pred_ignore_index": "for a language model's head only",
+	"deterministic_flash_attn": "for a CUDA kernel only", "reference_compile": "for torch only", "repad_logits_with_grad": "for torch only",
+	"layer_norm_eps": "norm_eps says it", "position_embedding_type": "positions are rotary",
+}}
+
+// ofClassifier is why an encoder without a classifier ignores a key.
+const ofClassifier = "for a classifier's head only"
 
 func modernbertNames() names {
 	const layer = "layers.%d."
@@ -53,13 +58,13 @@ type modernbertConfig struct {
 	} `json:"rope_scaling"`
 }
 
-func readModernbert(b []byte, c *Config) error {
+func readModernbert(k *Keys, c *Config) error {
 	m := modernbertConfig{
 		VocabSize: 50368, HiddenSize: 768, IntermediateSize: 1152, NumHiddenLayers: 22, NumAttentionHeads: 12,
 		HiddenActivation: "gelu", MaxPositionEmbeddings: 8192, InitializerRange: 0.02, NormEps: 1e-5, PadTokenID: 50283,
 		GlobalEvery: 3, LocalAttention: 128, GlobalBase: 160000, LocalBase: 10000,
 	}
-	if err := json.Unmarshal(b, &m); err != nil {
+	if err := k.Read(&m); err != nil {
 		return err
 	}
 	*c = Config{

@@ -1,9 +1,6 @@
 package encoder
 
-import (
-	"encoding/json"
-	"strings"
-)
+import "strings"
 
 // Qwen3: a decoder read as an encoder: pre-norm by RMSNorm, rotary positions, SwiGLU, fewer key-value heads than query
 // heads, norms of each head's queries and keys, and attention to what stands before.
@@ -33,7 +30,7 @@ func qwen3Sources(param string) []string {
 	return []string{param}
 }
 
-func readQwen3(b []byte, c *Config) error {
+func readQwen3(k *Keys, c *Config) error {
 	heads := int64(32)
 	q := struct {
 		VocabSize             int64           `json:"vocab_size"`
@@ -64,7 +61,7 @@ func readQwen3(b []byte, c *Config) error {
 		HeadDim: 128, HiddenAct: "silu", MaxPositionEmbeddings: 32768, InitializerRange: 0.02, RMSNormEps: 1e-6, RopeTheta: 10000,
 		SlidingWindow: 4096, MaxWindowLayers: 28,
 	}
-	if err := json.Unmarshal(b, &q); err != nil {
+	if err := k.Read(&q); err != nil {
 		return err
 	}
 	rope := ropeParameters{}

@@ -35,6 +35,8 @@ import (
 type Task interface {
 	// Encoder returns the configuration of the model's encoder.
 	Encoder() encoder.Config
+	// Describe says in a line what the model makes of the encoder's states.
+	Describe() string
 	// Model describes the training graph.
 	Model() artifact.Model
 	// Fill writes the initial parameters into a flat buffer.

@@ -12,7 +12,8 @@ const plannedSteps = 4
 // hidden size. It was measured on all-MiniLM-L6-v2, without the attention scores.
 const activationsPerToken = 33
 
-// Plan describes the run in a few lines: examples, steps, tokens and an estimate of memory.
+// Plan describes the run in a few lines: the model and what of its config.json was understood, examples, steps, tokens and an
+// estimate of memory.
 func (r *Run) Plan() (string, error) {
 	var b strings.Builder
 	tokens, longest, batches := 0, 0, 0
@@ -27,7 +28,13 @@ func (r *Run) Plan() (string, error) {
 	}
 	parameters := r.Set.Layout.Total
 	enc := r.task.Encoder()
-	memory := 16*parameters + 4*activationsPerToken*enc.HiddenSize*int64(enc.NumHiddenLayers)*int64(longest)
+	kept := activationsPerToken * int64(enc.NumHiddenLayers) // hidden sizes of a token
+	if r.Config.GradientCheckpointing {
+		kept = activationsPerToken + int64(enc.NumHiddenLayers) // of one layer, and each layer's input
+	}
+	memory := 16*parameters + 4*enc.HiddenSize*kept*int64(longest)
+	b.WriteString(enc.Explain())
+	fmt.Fprintf(&b, "%s: %s\n", r.Config.Kind, r.task.Describe())
 	fmt.Fprintf(&b, "%d examples, %d steps of %d × %d, %.1f M parameters\n", r.Data.Len(), r.Steps, r.Config.GradientAccumulationSteps,
 		r.Config.BatchSize, float64(parameters)/1e6)
 	fmt.Fprintf(&b, "%d tokens in a micro-batch on average, %d at most, of the first %d\n", tokens/batches, longest, batches)

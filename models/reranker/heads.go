@@ -80,8 +80,8 @@ func modernbertHead(dir string, c encoder.Config, _ *tokenizer.Tokenizer) (head,
 		Activation string  `json:"classifier_activation"`
 		Cutoff     float64 `json:"initializer_cutoff_factor"`
 	}{Pooling: "cls", Activation: "gelu", Cutoff: 2}
-	if err := hf.ReadJSON(path, &x); err != nil {
-		return head{}, err
+	if err := c.Keys.Read(&x); err != nil {
+		return head{}, fmt.Errorf("%s: %w", path, err)
 	}
 	pool, ok := map[string]pooling{"cls": firstToken, "mean": meanToken}[x.Pooling]
 	if !ok {
@@ -105,7 +105,7 @@ func modernbertHead(dir string, c encoder.Config, _ *tokenizer.Tokenizer) (head,
 // qwen3Head is Qwen3ForSequenceClassification's: one product with the last token's state, see head.last; or in a folder with
 // the module LogitScore the language model's own head.
 func qwen3Head(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
-	tokens, err := logitScore(dir, c.VocabSize)
+	tokens, err := logitScore(dir, c)
 	if err != nil || tokens != nil {
 		return head{class: "Qwen3ForCausalLM", pool: lastToken, tokens: tokens}, err
 	}
@@ -116,8 +116,10 @@ func qwen3Head(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, erro
 		Pad           *int64   `json:"pad_token_id"`
 		Architectures []string `json:"architectures"`
 	}
-	err = hf.ReadJSON(filepath.Join(dir, "config.json"), &x)
-	if h.pad = x.Pad; err == nil && h.pad == nil && !slices.Contains(x.Architectures, h.class) {
+	if err := c.Keys.Read(&x); err != nil {
+		return h, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
+	}
+	if h.pad = x.Pad; h.pad == nil && !slices.Contains(x.Architectures, h.class) {
 		h.pad, err = tokenOf(dir, "pad_token", t) // a new head gets one, since transformers scores no batches without
 	}
 	return h, err

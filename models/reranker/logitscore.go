@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
@@ -28,7 +29,7 @@ type logitScoreConfig struct {
 }
 
 // logitScore reads the tokens of a folder's LogitScore module; nil where it has none.
-func logitScore(dir string, vocabulary int64) ([]int64, error) {
+func logitScore(dir string, enc encoder.Config) ([]int64, error) {
 	modules, err := hf.Modules(dir)
 	at := slices.IndexFunc(modules, func(m hf.Module) bool { return m.Name() == logitScoreModule })
 	if err != nil || at < 0 {
@@ -40,8 +41,8 @@ func logitScore(dir string, vocabulary int64) ([]int64, error) {
 	var tied struct {
 		Tied bool `json:"tie_word_embeddings"`
 	}
-	if err := hf.ReadJSON(filepath.Join(dir, "config.json"), &tied); err != nil {
-		return nil, err
+	if err := enc.Keys.Read(&tied); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
 	}
 	if !tied.Tied {
 		return nil, fmt.Errorf("%s: tie_word_embeddings is false: a language model's head of its own is not read; make a Qwen3ForSequenceClassification of it, whose score.weight is the row of lm_head.weight of the true token less that of the false one", filepath.Join(dir, "config.json"))
@@ -59,8 +60,8 @@ func logitScore(dir string, vocabulary int64) ([]int64, error) {
 		tokens = append(tokens, *c.False)
 	}
 	for _, id := range tokens {
-		if id < 0 || id >= vocabulary {
-			return nil, fmt.Errorf("%s: token %d, want 0 to %d", path, id, vocabulary-1)
+		if id < 0 || id >= enc.VocabSize {
+			return nil, fmt.Errorf("%s: token %d, want 0 to %d", path, id, enc.VocabSize-1)
 		}
 	}
 	return tokens, nil
