@@ -3,6 +3,7 @@
 //
 //	go run ./scripts/large                                        # all sizes and kinds, a quarter of an hour, 15 GB of disk
 //	go run ./scripts/large --size xlmr-large --kind embedding
+//	go run ./scripts/large --size qwen3-0.6b --kind embedding     # a decoder that trains in 16 GB
 //
 // A model of XLM-RoBERTa-large's size has 2.2 GB of weights: more than a protobuf holds.
 package main
@@ -39,7 +40,7 @@ func main() {
 	var sizeList, kindList string
 	flag.StringVar(&o.program, "program", "bin/rag-retrieval", "the program to try")
 	flag.StringVar(&o.dir, "dir", "", "folder to work in; default: a temporary one")
-	flag.StringVar(&sizeList, "size", "minilm,bert-base,xlmr-large", "sizes of models")
+	flag.StringVar(&sizeList, "size", "minilm,bert-base,xlmr-large", "sizes of models; qwen3-0.6b too")
 	flag.StringVar(&kindList, "kind", "embedding,colbert,reranker", "kinds of models")
 	flag.BoolVar(&o.keep, "keep", false, "keep the folder")
 	flag.StringVar(&o.make, "make", "", "only make the model folder DIR/SIZE of this size")
@@ -56,8 +57,8 @@ func run(o options) (err error) {
 		return makeModel(filepath.Join(o.dir, o.make), o.make)
 	}
 	for _, s := range o.sizes {
-		if sizes[s] == nil {
-			return fmt.Errorf("no size %q: want minilm, bert-base or xlmr-large", s)
+		if _, ok := sizes[s]; !ok {
+			return unknownSize(s)
 		}
 	}
 	if o.dir == "" {
@@ -89,14 +90,14 @@ type line struct {
 }
 
 // trySize makes a model of a size and tries every kind that starts from it.
-func trySize(o options, size string) (lines []line, err error) {
-	base := filepath.Join(o.dir, size)
+func trySize(o options, name string) (lines []line, err error) {
+	base, size := filepath.Join(o.dir, name), sizes[name]
 	// In a process of its own: the largest memory of a process counts for those that it starts, too.
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	if out, err := exec.Command(self, "--make", size, "--dir", o.dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(self, "--make", name, "--dir", o.dir).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("making the model: %w: %s", err, out)
 	}
 	parameters, err := countParameters(base)
@@ -104,17 +105,17 @@ func trySize(o options, size string) (lines []line, err error) {
 		return nil, err
 	}
 	train, test := filepath.Join(o.dir, "train.jsonl"), filepath.Join(o.dir, "test.jsonl")
-	if err := makeRows(train, test, 16, 100, sizes[size]["vocab_size"].(int)); err != nil {
+	if err := makeRows(train, test, 2*size.batch, max(100, size.length), size.config["vocab_size"].(int)); err != nil {
 		return nil, err
 	}
 	for _, kind := range o.kinds {
-		out := filepath.Join(o.dir, size+"-"+kind)
-		for _, c := range commands(kind, base, out, train, test) {
-			l := line{size: size, kind: kind, command: c.name, weights: 4 * parameters}
+		out := filepath.Join(o.dir, name+"-"+kind)
+		for _, c := range commands(kind, size, base, out, train, test) {
+			l := line{size: name, kind: kind, command: c.name, weights: 4 * parameters}
 			if l.seconds, l.peak, err = measure(o.program, c); err != nil {
-				return lines, fmt.Errorf("%s %s %s: %w", size, kind, c.name, err)
+				return lines, fmt.Errorf("%s %s %s: %w", name, kind, c.name, err)
 			}
-			fmt.Fprintf(os.Stderr, "%s %s %s: %.1f s, %d MiB\n", size, kind, c.name, l.seconds, l.peak>>20)
+			fmt.Fprintf(os.Stderr, "%s %s %s: %.1f s, %d MiB\n", name, kind, c.name, l.seconds, l.peak>>20)
 			lines = append(lines, l)
 		}
 		if !o.keep {
@@ -133,22 +134,28 @@ type command struct {
 }
 
 // commands are those that a kind of model is tried with; the first one trains it from base into out.
-func commands(kind, base, out, train, test string) []command {
+func commands(kind string, size size, base, out, train, test string) []command {
+	length := strconv.Itoa(size.length)
 	flags := []string{"train", kind, "--model", base, "--train-dataset", train, "--val-dataset", train, "--output-dir", out,
-		"--batch-size", "8", "--max-steps", "2", "--lr", "1e-5", "--log-interval", "1"}
+		"--batch-size", strconv.Itoa(size.batch), "--max-steps", "2", "--lr", "1e-5", "--log-interval", "1"}
 	switch kind {
 	case "embedding":
-		flags = append(flags, "--query-max-len", "64", "--passage-max-len", "64")
+		flags = append(flags, "--query-max-len", length, "--passage-max-len", length)
 	case "colbert":
-		flags = append(flags, "--query-max-len", "64", "--passage-max-len", "64", "--colbert-dim", "128")
+		flags = append(flags, "--query-max-len", length, "--passage-max-len", length, "--colbert-dim", "128")
 	case "reranker":
-		flags = append(flags, "--max-len", "64")
+		flags = append(flags, "--max-len", length)
+	}
+	const checkpointing = "--gradient-checkpointing"
+	name := "train"
+	if size.checkpointed {
+		flags, name = append(flags, checkpointing), name+" "+checkpointing
 	}
 	model := filepath.Join(out, "model")
 	pair, _ := json.Marshal(map[string]any{"query": word(10), "documents": []string{word(11), word(12) + " " + word(13)}})
-	list := []command{{name: "train", args: flags}}
-	if kind == "embedding" {
-		list = append(list, command{name: "train --gradient-checkpointing", args: append(slices.Clone(flags), "--gradient-checkpointing",
+	list := []command{{name: name, args: flags}}
+	if kind == "embedding" && !size.checkpointed {
+		list = append(list, command{name: name + " " + checkpointing, args: append(slices.Clone(flags), checkpointing,
 			"--output-dir", out+"-checkpointing")})
 	}
 	for _, int8 := range [][]string{nil, {"--int8"}} {

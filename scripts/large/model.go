@@ -2,10 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"rag-retrieval-go/internal/safetensors"
@@ -14,20 +17,33 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// sizes are the configurations that models are made of.
-var sizes = map[string]map[string]any{
-	"minilm": {
+// A size is a model's config.json and what it is trained with.
+type size struct {
+	config        map[string]any
+	batch, length int  // examples of a step, tokens of a text
+	checkpointed  bool // it trains with layers computed again, and in no other way
+	lastToken     bool // an embedding is the last token's state, as sentence-transformers' module Pooling says
+}
+
+// sizes are the models by name.
+var sizes = map[string]size{
+	"minilm": {batch: 8, length: 64, config: map[string]any{
 		"model_type": "bert", "vocab_size": 30522, "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
 		"intermediate_size": 1536, "max_position_embeddings": 512, "type_vocab_size": 2,
-	},
-	"bert-base": {
+	}},
+	"bert-base": {batch: 8, length: 64, config: map[string]any{
 		"model_type": "bert", "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
 		"intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2,
-	},
-	"xlmr-large": {
+	}},
+	"xlmr-large": {batch: 8, length: 64, config: map[string]any{
 		"model_type": "xlm-roberta", "vocab_size": 250002, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
 		"intermediate_size": 4096, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1,
-	},
+	}},
+	"qwen3-0.6b": {batch: 4, length: 128, checkpointed: true, lastToken: true, config: map[string]any{
+		"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
+		"num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072, "max_position_embeddings": 40960, "rms_norm_eps": 1e-6,
+		"rope_theta": 1000000, "tie_word_embeddings": true, "pad_token_id": 1,
+	}},
 }
 
 // special are the tokens that a vocabulary begins with; their ids are XLM-RoBERTa's.
@@ -35,12 +51,21 @@ var special = []string{"<s>", "<pad>", "</s>", "<unk>"}
 
 // makeModel writes the folder of an encoder of one of the sizes with random weights, and a Unigram tokenizer whose
 // vocabulary is as large as the model's.
-func makeModel(dir, size string) error {
+func makeModel(dir, name string) error {
+	size, ok := sizes[name]
+	if !ok {
+		return unknownSize(name)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := hf.WriteJSON(filepath.Join(dir, "config.json"), sizes[size]); err != nil {
+	if err := hf.WriteJSON(filepath.Join(dir, "config.json"), size.config); err != nil {
 		return err
+	}
+	if size.lastToken {
+		if err := writeModules(dir, size.config["hidden_size"].(int)); err != nil {
+			return err
+		}
 	}
 	c, err := encoder.LoadConfig(dir)
 	if err != nil {
@@ -68,6 +93,25 @@ func makeModel(dir, size string) error {
 	return safetensors.Write(filepath.Join(dir, hf.SafetensorsFile), map[string]string{"format": "pt"}, tensors)
 }
 
+// unknownSize says which names of sizes there are.
+func unknownSize(name string) error {
+	return fmt.Errorf("no size %q: want one of %s", name, strings.Join(slices.Sorted(maps.Keys(sizes)), ", "))
+}
+
+// writeModules writes sentence-transformers' modules of an embedding that is the last token's state.
+func writeModules(dir string, width int) error {
+	const pooling = "1_Pooling"
+	return errors.Join(
+		hf.WriteJSON(filepath.Join(dir, hf.ModulesFile), []map[string]any{
+			{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+			{"idx": 1, "name": "1", "path": pooling, "type": "sentence_transformers.models.Pooling"},
+			{"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+		}),
+		os.MkdirAll(filepath.Join(dir, pooling), 0o755),
+		hf.WriteJSON(filepath.Join(dir, pooling, "config.json"), map[string]any{"word_embedding_dimension": width, "pooling_mode_lasttoken": true}),
+	)
+}
+
 // countParameters counts the numbers of the encoder in a folder.
 func countParameters(dir string) (n int64, err error) {
 	c, err := encoder.LoadConfig(dir)
@@ -77,10 +121,10 @@ func countParameters(dir string) (n int64, err error) {
 	return n, err
 }
 
-// fill draws a parameter as transformers starts one: LayerNorm at 1 and 0, biases at 0, the rest around 0 by 0.02.
+// fill draws a parameter as transformers starts one: norms at 1 and 0, biases at 0, the rest around 0 by 0.02.
 func fill(p flat.Param, values []float32, random *rand.Rand) {
 	start := float32(0)
-	if strings.HasSuffix(p.Name, "LayerNorm.weight") {
+	if !p.Decay && strings.HasSuffix(p.Name, ".weight") {
 		start = 1
 	}
 	for i := range values {
