@@ -139,8 +139,7 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 // exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
 // [batch, sequence] to token_embeddings [batch, sequence, dim], unit vectors of all tokens, [CLS] and padding included.
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
-	g.Opset = encoder.ExportOpset
-	l, _ := encoder.NewPaddedLayout(g, m.Encoder)
-	x := m.project(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
-	g.Output("token_embeddings", encoder.PaddedRows(g, l, x, m.Dim))
+	batch := encoder.NewPadded(g, m.Encoder)
+	x := m.project(g, w, m.Encoder.Build(g, w, batch, encoder.Training{}, nil))
+	g.Output("token_embeddings", batch.Unpack(x, m.Dim))
 }

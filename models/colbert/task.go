@@ -87,7 +87,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 		Scaled: s.Half == onnx.Float16,
 		Name:   "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.Chunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
-			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
+			hidden := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
 			return t.m.project(g, w, hidden)
 		},
 		Loss: func(g *onnx.Graph, vectors *onnx.Value) *onnx.Value {

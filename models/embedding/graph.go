@@ -75,18 +75,17 @@ func normalized(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 // exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
 // [batch, sequence] to token_embeddings [batch, sequence, hidden] and sentence_embedding [batch, width].
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
-	g.Opset = encoder.ExportOpset
-	l, mask := encoder.NewPaddedLayout(g, m.Encoder)
-	states := m.Encoder.Build(g, w, l, encoder.Training{}, nil)
-	hidden := encoder.PaddedHidden(g, l, m.Encoder, states)
+	batch := encoder.NewPadded(g, m.Encoder)
+	states := m.Encoder.Build(g, w, batch, encoder.Training{}, nil)
+	hidden := batch.Unpack(states, m.Encoder.HiddenSize)
 	var x *onnx.Value
 	switch m.Config.Pooling {
 	case CLS:
 		x = g.Gather(hidden, g.IntScalar(0), 1)
 	case Last:
-		x = encoder.PaddedLast(g, states, mask)
+		x = encoder.PaddedLast(g, states, batch.Mask)
 	default:
-		x = encoder.PaddedMean(g, hidden, mask)
+		x = encoder.PaddedMean(g, hidden, batch.Mask)
 	}
 	g.Output("token_embeddings", hidden)
 	g.Output("sentence_embedding", m.Config.finish(g, w, x))

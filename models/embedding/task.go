@@ -51,8 +51,7 @@ func (t *Task) open() (err error) {
 	if t.c.Dropout >= 0 {
 		t.m.Encoder.SetDropout(t.c.Dropout)
 	}
-	t.m.Encoder.FusedAttention = t.c.FusedAttention
-	if err := t.c.CheckFused(t.m.Encoder.AttentionDropout); err != nil {
+	if err := errors.Join(t.m.Encoder.SetFusedAttention(t.c.FusedAttention), t.c.CheckFused(t.m.Encoder.AttentionDropout)); err != nil {
 		return err
 	}
 	if err := t.m.checkLengths("query_max_len", t.c.QueryMaxLen); err != nil {
@@ -135,7 +134,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 		Name:   "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			pooling := t.m.Config.pooling(g)
-			hidden, _ := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))
+			hidden := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))
 			return t.m.Config.pool(g, w, hidden, pooling)
 		},
 		Loss: func(g *onnx.Graph, v *onnx.Value) *onnx.Value {

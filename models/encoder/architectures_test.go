@@ -71,7 +71,7 @@ func fixtureLoss(c encoder.Config, s encoder.Shape) artifact.Model {
 	return artifact.Model{
 		Name: "fixture", Params: c.Params(), Bounds: c.Bounds(s),
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
-			x, _ := c.BuildPacked(g, w, s, drop, nil)
+			x := c.BuildPacked(g, w, s, drop, nil)
 			return x
 		},
 		Loss: func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
@@ -82,16 +82,28 @@ func fixtureLoss(c encoder.Config, s encoder.Shape) artifact.Model {
 }
 
 // Every architecture: hidden states, and the gradient of every parameter, equal transformers', in one attention group and
-// in several, with layers and attention kept and made again.
+// in several, with layers and attention kept and made again, with long texts whole and cut into blocks where a layer has a
+// window.
 func TestArchitecturesEqualTransformers(t *testing.T) {
 	yes, no := true, false
 	for _, name := range folders(t) {
-		for _, s := range []encoder.Shape{
-			{Rows: 5, MaxLength: 16, Groups: 1, Recompute: &no}, {Rows: 5, MaxLength: 16, Groups: 3, Recompute: &yes},
-			{Rows: 5, MaxLength: 16, Groups: 2, Recompute: &no, Layers: true},
+		for _, x := range []struct {
+			encoder.Shape
+			windowBlock int
+		}{
+			{encoder.Shape{Rows: 5, MaxLength: 16, Groups: 1, Recompute: &no}, 0},
+			{encoder.Shape{Rows: 5, MaxLength: 16, Groups: 3, Recompute: &yes}, 0},
+			{encoder.Shape{Rows: 5, MaxLength: 16, Groups: 2, Recompute: &no, Layers: true}, 0},
+			{encoder.Shape{Rows: 5, MaxLength: 16, Groups: 1, Recompute: &no}, 1},
+			{encoder.Shape{Rows: 5, MaxLength: 16, Groups: 3, Recompute: &yes}, 3},
+			{encoder.Shape{Rows: 5, MaxLength: 16, Groups: 6, Recompute: &no, Layers: true}, 4},
 		} {
-			t.Run(fmt.Sprintf("%s, %d groups, layers again %v", name, s.Groups, s.Layers), func(t *testing.T) {
+			s := x.Shape
+			t.Run(fmt.Sprintf("%s, %d groups, layers recomputed %v, blocks of %d", name, s.Groups, s.Layers, x.windowBlock), func(t *testing.T) {
 				c, want, rows := read(t, name)
+				if c.WindowBlock = x.windowBlock; c.WindowBlock > 0 && c.Blocks.Windows == nil {
+					t.Skip("no layer has a window")
+				}
 				set, err := artifact.Build(fixtureLoss(c, s), optim.DefaultAdamW)
 				check(t, err)
 				tr, err := ortrain.NewTrainer(set, ortrain.Config{
@@ -188,7 +200,7 @@ func TestHiddenStates(t *testing.T) {
 			packed := ortrain.NewBatch()
 			c.Pack(packed, rows, 1)
 			got := states(t, func(g *onnx.Graph, w encoder.Weights) *onnx.Value {
-				return c.Build(g, w, encoder.NewPackedLayout(g, c, 1), encoder.Training{}, nil)
+				return c.Build(g, w, encoder.NewPacked(g, c, 1), encoder.Training{}, nil)
 			}, dir, c, packed, packed.Dims[encoder.TokensDim], c.HiddenSize)
 			at := 0
 			for i, h := range want.Hidden {
@@ -208,9 +220,8 @@ func TestHiddenStates(t *testing.T) {
 			padded.Int("input_ids", ids, n, longest)
 			padded.Int("attention_mask", mask, n, longest)
 			got = states(t, func(g *onnx.Graph, w encoder.Weights) *onnx.Value {
-				g.Opset = encoder.ExportOpset
-				l, _ := encoder.NewPaddedLayout(g, c)
-				return encoder.PaddedHidden(g, l, c, c.Build(g, w, l, encoder.Training{}, nil))
+				batch := encoder.NewPadded(g, c)
+				return batch.Unpack(c.Build(g, w, batch, encoder.Training{}, nil), c.HiddenSize)
 			}, dir, c, padded, n, longest, c.HiddenSize)
 			for i, h := range want.Hidden {
 				at := i * longest * int(c.HiddenSize)

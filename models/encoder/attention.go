@@ -14,37 +14,62 @@ import (
 //
 // Source: Vaswani et al. 2017; with fewer key-value heads, Ainslie et al. 2023.
 func (b builder) attention(i int, x *onnx.Value) *onnx.Value {
-	g, name := b.g, b.layerScope(i)
+	g, groups := b.g, b.l.attention(b.c.windowOf(i))
+	if !b.c.jointProjection() {
+		query, key, value := b.project(i, x)
+		return b.attend(i, groups, groups.queries(query), groups.keys(key), groups.keys(value))
+	}
+	qkv := b.linear(b.c.layer(i).queryKeyValue, x, b.c.Blocks.AttentionBias)
 	before := len(g.Nodes)
-	q, k, v, qkv := b.queriesKeysValues(i, x)
-	if qkv != nil {
-		before = len(g.Nodes)
-		q, k, v = b.l.Heads(qkv)
+	q, k, v := groups.all(qkv)
+	out := b.attend(i, groups, q, k, v)
+	nodes := g.Nodes[before:]
+	defer g.Scope(b.layerScope(i) + "/attention")()
+	fused := groups.fused(qkv, out)
+	if fused != out {
+		grad.RecomputeAll(g, nodes)
 	}
-	out := b.attend(i, q, k, v)
-	l, ok := b.l.(*packedLayout)
-	if !ok || !b.c.FusedAttention {
-		return out
-	}
-	grad.RecomputeAll(g, g.Nodes[before:])
-	defer g.Scope(name + "/attention")()
-	return l.Fused(qkv, out)
+	return fused
 }
 
-// queriesKeysValues projects the tokens: into qkv alone where the layer has one product for all three.
-func (b builder) queriesKeysValues(i int, x *onnx.Value) (q, k, v []*onnx.Value, qkv *onnx.Value) {
-	n, bias := b.c.layer(i), b.c.Blocks.AttentionBias
+// project gives queries [tokens, heads·size], and keys and values [tokens, key-value heads·size], as matrix products read
+// them: queries and keys normalized and rotated.
+func (b builder) project(i int, x *onnx.Value) (query, key, value *onnx.Value) {
+	g, n, bias := b.g, b.c.layer(i), b.c.Blocks.AttentionBias
+	queries, keys := b.c.NumAttentionHeads*b.c.HeadSize(), b.c.keyValueHeads()*b.c.HeadSize()
 	if n.queryKeyValue != "" {
-		return nil, nil, nil, b.linear(n.queryKeyValue, x, bias)
+		parts := g.Split(b.linear(n.queryKeyValue, x, bias), 1, queries, keys, keys)
+		query, key, value = parts[0], parts[1], parts[2]
+	} else {
+		query = b.linear(n.query, x, bias)
+		parts := g.Split(b.linear(n.keyValue, x, bias), 1, keys, keys)
+		key, value = parts[0], parts[1]
 	}
-	q = b.l.QueryHeads(b.linear(n.query, x, bias))
-	k, v = b.l.KeyValueHeads(b.linear(n.keyValue, x, bias))
-	return q, k, v, nil
+	defer g.Scope(b.layerScope(i) + "/attention")()
+	return b.place(i, query, n.queryNorm), b.place(i, key, n.keyNorm), value
 }
 
-// attend computes the groups of rows one after the other.
-func (b builder) attend(i int, q, k, v []*onnx.Value) *onnx.Value {
+// place normalizes and rotates the heads of x, [tokens, heads·size]; norm names the norm.
+func (b builder) place(i int, x *onnx.Value, norm string) *onnx.Value {
+	width, blocks := x.Shape[1].Size, b.c.Blocks
+	if !blocks.QueryKeyNorm && blocks.Rotary == nil {
+		return x
+	}
+	y := b.g.ReshapeTo(b.full(x), -1, width/b.c.HeadSize(), b.c.HeadSize())
+	if blocks.QueryKeyNorm {
+		y = b.norm(norm, y)
+	}
+	if blocks.Rotary != nil {
+		y = b.rotate(y, blocks.Rotary[i])
+	}
+	return b.half(b.g.ReshapeTo(y, -1, width))
+}
+
+// attend computes the groups one after the other. Query heads that share keys are laid end to end along the length,
+// [rows, key-value heads, shared·length, size]: one product compares them all, and no key is copied.
+func (b builder) attend(i int, in attentionGroups, q, k, v []*onnx.Value) *onnx.Value {
 	g, name := b.g, b.layerScope(i)
+	masks, scale := b.masks[b.c.windowOf(i)], float32(1/math.Sqrt(float64(b.c.HeadSize())))
 	out := make([]*onnx.Value, len(q))
 	for group := range q {
 		where := fmt.Sprintf("%s/attention/group%d", name, group)
@@ -52,23 +77,26 @@ func (b builder) attend(i int, q, k, v []*onnx.Value) *onnx.Value {
 			where = name + "/attention"
 		}
 		end := g.Scope(where)
-		queries, keys := b.prepare(i, group, q[group], k[group])
-		scores := b.again(b.l.Scores(queries, keys, 1/math.Sqrt(float64(b.c.HeadSize()))))
-		scores = b.again(g.Add(b.again(b.full(scores)), b.mask(i, group)))
-		probs := b.again(g.Softmax(scores, -1))
+		queries := q[group]
+		if b.c.shared() > 1 {
+			queries = g.ReshapeTo(queries, 0, b.c.keyValueHeads(), -1, b.c.HeadSize())
+		}
+		scores := b.recomputed(g.FusedMatMul(queries, k[group], onnx.FusedMatMulAttrs{Alpha: scale, TransB: true}))
+		scores = b.recomputed(g.Add(b.recomputed(b.full(scores)), masks[group]))
+		probs := b.recomputed(g.Softmax(scores, -1))
 		end()
 		if dropped := b.drop.Apply(where+"/dropout", probs, b.c.AttentionDropout); dropped != probs {
-			probs = b.again(dropped)
+			probs = b.recomputed(dropped)
 		}
 		end = g.Scope(where)
-		out[group] = b.l.Values(b.again(b.half(probs)), v[group])
+		out[group] = g.FusedMatMul(b.recomputed(b.half(probs)), v[group], onnx.FusedMatMulAttrs{})
 		end()
 	}
-	return b.l.Merge(out)
+	return in.merge(out)
 }
 
-// again marks an attention value to be recomputed in the backward pass, if that was chosen.
-func (b builder) again(v *onnx.Value) *onnx.Value {
+// recomputed marks a value of attention to be computed again in the backward pass, if that was chosen.
+func (b builder) recomputed(v *onnx.Value) *onnx.Value {
 	if b.recompute {
 		grad.Recompute(b.g, v)
 	}
@@ -78,57 +106,45 @@ func (b builder) again(v *onnx.Value) *onnx.Value {
 // shared is how many query heads share a key-value head.
 func (c Config) shared() int64 { return c.NumAttentionHeads / c.keyValueHeads() }
 
-// prepare normalizes and rotates queries and keys, [rows, heads, length, size]. Query heads that share keys are laid end to
-// end along the length, [rows, key-value heads, shared·length, size]: one product compares them all, and no key is copied.
-func (b builder) prepare(i, group int, q, k *onnx.Value) (queries, keys *onnx.Value) {
-	n, x := b.c.layer(i), b.c.Blocks
-	if x.QueryKeyNorm {
-		q, k = b.norm(n.queryNorm, b.full(q)), b.norm(n.keyNorm, b.full(k))
+// windowOf is how far the tokens of layer i see to either side, or NoWindow.
+func (c Config) windowOf(i int) int64 {
+	if c.Blocks.Windows == nil {
+		return NoWindow
 	}
-	if x.Rotary != nil {
-		q, k = b.rotate(group, b.full(q), x.Rotary[i]), b.rotate(group, b.full(k), x.Rotary[i])
-	}
-	q, k = b.half(q), b.half(k)
-	if b.c.shared() > 1 {
-		q = b.g.ReshapeTo(q, 0, b.c.keyValueHeads(), -1, b.c.HeadSize())
-	}
-	return q, k
+	return c.Blocks.Windows[i]
 }
 
-// NoWindow lets the tokens of a layer see all of their text.
-const NoWindow = -1
+// attentionMasks are what the scores of each group are offset by: very negative at padding and at what a token does not see.
+// A mask is [rows, 1, 1, keys], or [rows, 1, shared·queries, keys] where that depends on the token.
+func (b builder) attentionMasks(window int64) []*onnx.Value {
+	groups := b.l.attention(window).groups()
+	masks := make([]*onnx.Value, len(groups))
+	for k, x := range groups {
+		masks[k] = x.padding
+		if window == NoWindow && !b.c.Blocks.Causal {
+			continue
+		}
+		end := b.g.Scope(fmt.Sprintf("mask/group%d", k))
+		masks[k] = b.maskByPlace(x, window)
+		end()
+	}
+	return masks
+}
 
-// mask is what the scores of a layer and group are offset by: very negative at padding and at what a token does not see.
-// It is [rows, 1, 1, length], or [rows, 1, shared·length, length] where that depends on the token.
-func (b builder) mask(i, group int) *onnx.Value {
-	window := int64(NoWindow)
-	if b.c.Blocks.Windows != nil {
-		window = b.c.Blocks.Windows[i]
-	}
-	padding := b.l.Bias(group)
-	if window == NoWindow && !b.c.Blocks.Causal {
-		return padding
-	}
-	key := fmt.Sprint(group, window)
-	if m, ok := b.masks[key]; ok {
-		return m
-	}
+func (b builder) maskByPlace(x group, window int64) *onnx.Value {
 	g := b.g
-	defer g.Scope(fmt.Sprintf("mask/group%d", group))()
-	at := g.Cast(b.l.RowPositions(group), onnx.Float32)
-	queries := at
+	queries, keys := g.Cast(x.queryPlaces, onnx.Float32), g.Cast(x.keyPlaces, onnx.Float32)
 	if n := b.c.shared(); n > 1 { // the same places again for each head that shares the keys
-		queries = g.ReshapeTo(g.Add(g.Unsqueeze(at, 0), g.Const(onnx.Filled(onnx.Float32, 0, n, 1))), -1)
+		queries = g.ReshapeTo(g.Add(g.Unsqueeze(queries, 1), g.Const(onnx.Filled(onnx.Float32, 0, 1, n, 1))), 0, -1)
 	}
-	ahead := g.Sub(g.Unsqueeze(at, 0), g.Unsqueeze(queries, 1)) // of key j before query i: j - i
-	zero, hidden := g.Scalar(at, 0), g.Scalar(at, PaddingBias)
-	m := padding
+	ahead := g.Sub(g.Unsqueeze(keys, 1, 2), g.Unsqueeze(queries, 1, 3)) // of key j before query i, j - i: [rows, 1, queries, keys]
+	zero, hidden := g.Scalar(keys, 0), g.Scalar(keys, PaddingBias)
+	mask := x.padding
 	if b.c.Blocks.Causal {
-		m = g.Add(m, g.Where(g.Greater(ahead, zero), hidden, zero))
+		mask = g.Add(mask, g.Where(g.Greater(ahead, zero), hidden, zero))
 	}
 	if window != NoWindow {
-		m = g.Add(m, g.Where(g.Greater(g.Abs(ahead), g.Scalar(at, float64(window))), hidden, zero))
+		mask = g.Add(mask, g.Where(g.Greater(g.Abs(ahead), g.Scalar(keys, float64(window))), hidden, zero))
 	}
-	b.masks[key] = m
-	return m
+	return mask
 }

@@ -37,6 +37,8 @@ type Config struct {
 	// FusedAttention computes attention on CUDA by a kernel that never holds all probabilities. It drops none, and attends
 	// to all of a row: AttentionDropout is to be 0, and no token Unattended.
 	FusedAttention bool
+	// WindowBlock is how many queries a block has where long texts are cut for layers with a window; 0: chosen by the window.
+	WindowBlock int
 }
 
 // Blocks say which blocks the layers are made of. Each architecture's file fills it.
@@ -180,6 +182,16 @@ func (c *Config) SetDropout(rate float64) {
 	c.HiddenDropout, c.AttentionDropout, c.ActivationDropout, c.ClassifierDropout = rate, rate, rate, nil
 }
 
+// SetFusedAttention switches the attention kernel on or off. It computes plain attention only: no architecture whose queries
+// and keys are rotated, whose heads share keys, or whose tokens see only a part of their text.
+func (c *Config) SetFusedAttention(on bool) error {
+	if on && (!c.jointProjection() || c.Blocks.Causal || c.window() != NoWindow) {
+		return fmt.Errorf("fused_attention: the kernel cannot compute the attention of model_type %s; leave it out", c.ModelType)
+	}
+	c.FusedAttention = on
+	return nil
+}
+
 // attentionOutputRate is the dropout rate of the attention's output: ModernBERT has one rate for all of the attention.
 func (c Config) attentionOutputRate() float64 {
 	if c.Blocks.PreNorm {
@@ -188,9 +200,13 @@ func (c Config) attentionOutputRate() float64 {
 	return c.HiddenDropout
 }
 
-// needsPositions says whether the places of tokens within their rows decide what attention computes.
-func (c Config) needsPositions() bool {
-	return c.Blocks.Rotary != nil || c.Blocks.Causal || c.Blocks.Windows != nil
+// masksByPlace says whether masks of layers without a window depend on the places of tokens in their texts.
+func (c Config) masksByPlace() bool { return c.Blocks.Causal }
+
+// jointProjection says whether queries, keys and values are one product that is gathered into the groups as it is. Where
+// they are rotated, they are taken apart first.
+func (c Config) jointProjection() bool {
+	return c.layer(0).queryKeyValue != "" && c.Blocks.Rotary == nil
 }
 
 // firstPosition is the index of the first token's position.

@@ -6,12 +6,12 @@ import "rag-retrieval-go/ortrain/onnx"
 // dropout where the architecture has them.
 func (b builder) embed() *onnx.Value {
 	g, n := b.g, b.c.architecture().names()
-	x := b.l.Words(b.w(n.words))
+	x := b.l.embed(byID, b.w(n.words))
 	if b.c.Blocks.Rotary == nil {
-		x = g.Add(x, b.l.Positions(b.w(n.positions)))
+		x = g.Add(x, b.l.embed(byPosition, b.w(n.positions)))
 	}
 	if b.c.TypeVocabSize > 0 {
-		x = g.Add(x, b.l.Types(b.w(n.types)))
+		x = g.Add(x, b.l.embed(byType, b.w(n.types)))
 	}
 	if x.Rank() == 3 { // padded: positions are [length], the others [batch, length]
 		x = g.ReshapeTo(x, -1, b.c.EmbeddingSize)

@@ -53,5 +53,5 @@ func (b builder) act(x *onnx.Value) *onnx.Value {
 		t := g.Tanh(g.Mul(g.Add(x, cube), g.Scalar(x, math.Sqrt(2/math.Pi))))
 		return g.Mul(g.Mul(x, g.Scalar(x, 0.5)), g.Add(t, g.Scalar(x, 1)))
 	}
-	return b.l.Gelu(x)
+	return g.Gelu(x)
 }

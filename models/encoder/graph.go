@@ -82,33 +82,6 @@ func (c Config) layer(i int) layerNames {
 	return n
 }
 
-// Layout is how a batch's tokens lie in a graph: packed, or padded as other runtimes expect it.
-type Layout interface {
-	// Words, Positions and Types look every token up in a table of embeddings; the shapes broadcast to each other.
-	Words(table *onnx.Value) *onnx.Value
-	Positions(table *onnx.Value) *onnx.Value
-	Types(table *onnx.Value) *onnx.Value
-	// Heads cuts [tokens, 3·hidden] into queries, keys and values of one or more padded groups, each
-	// [rows, heads, length, head size].
-	Heads(qkv *onnx.Value) (q, k, v []*onnx.Value)
-	// QueryHeads and KeyValueHeads are Heads where queries [tokens, heads·size] and keys with values
-	// [tokens, 2·key-value heads·size] come apart.
-	QueryHeads(q *onnx.Value) []*onnx.Value
-	KeyValueHeads(kv *onnx.Value) (k, v []*onnx.Value)
-	// RowPositions numbers the tokens of a group's rows from 0: [length].
-	RowPositions(group int) *onnx.Value
-	// Bias is what a group's attention scores are offset by: [rows, 1, 1, length], very negative at padding.
-	Bias(group int) *onnx.Value
-	// Merge puts the groups' [rows, heads, length, head size] back to [tokens, hidden].
-	Merge(groups []*onnx.Value) *onnx.Value
-	// Scores is alpha · q · kᵀ.
-	Scores(q, k *onnx.Value, alpha float64) *onnx.Value
-	// Values is probs · v.
-	Values(probs, v *onnx.Value) *onnx.Value
-	// Gelu is the activation, in operators that the layout's opset has.
-	Gelu(x *onnx.Value) *onnx.Value
-}
-
 // Training are the choices that only a graph with a backward pass has. The zero value is evaluation.
 type Training struct {
 	Dropout *dropout.Graph // nil: nothing is dropped
@@ -126,11 +99,18 @@ type Training struct {
 // keptAttention is how many bytes of attention probabilities a training graph may keep.
 const keptAttention = 3 << 29
 
-// RecomputeAttention says whether the probabilities of batches of these limits are too large to keep. Each layer
-// would keep two values of [rows, heads, length, length]: with and without dropout.
+// RecomputeAttention says whether the probabilities of batches of these limits are too large to keep. A layer would keep two
+// values of [rows, heads, queries, keys]: with and without dropout.
 func (c Config) RecomputeAttention(rows, maxLength int) bool {
-	n := float64(rows) * float64(c.NumAttentionHeads) * float64(maxLength) * float64(maxLength)
-	return 2*4*n*float64(c.NumHiddenLayers) > keptAttention
+	scores := 0.0 // of a text and head
+	for i := range c.NumHiddenLayers {
+		at := cut{block: maxLength, keys: maxLength}
+		if c.windowOf(i) != NoWindow {
+			at = c.cutFor(maxLength)
+		}
+		scores += float64((maxLength+at.block-1)/at.block) * float64(at.block) * float64(at.keys)
+	}
+	return 2*4*float64(rows)*float64(c.NumAttentionHeads)*scores > keptAttention
 }
 
 // Build appends the encoder and gives the last hidden state, [tokens, hidden], or of the tokens with the numbers wanted
@@ -138,9 +118,10 @@ func (c Config) RecomputeAttention(rows, maxLength int) bool {
 func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training, wanted *onnx.Value) *onnx.Value {
 	b := builder{
 		c: c, g: g, w: w, l: l, drop: t.Dropout, recompute: t.RecomputeAttention, kind: t.Half,
-		masks: map[string]*onnx.Value{}, turns: map[string]turn{},
+		masks: map[int64][]*onnx.Value{}, turns: map[Rotation]turn{},
 	}
 	x := b.embed()
+	b.prepare()
 	for i := 0; i < c.NumHiddenLayers; i++ {
 		before := len(g.Nodes)
 		var sums []*onnx.Value
@@ -165,11 +146,26 @@ type builder struct {
 	l    Layout
 	drop *dropout.Graph
 
-	kind      onnx.DType  // of matrix products; zero: float32
-	recompute bool        // attention scores and probabilities
-	wanted    *onnx.Value // in the last layer: the tokens that matter after attention; nil: all
-	masks     map[string]*onnx.Value
-	turns     map[string]turn
+	kind      onnx.DType              // of matrix products; zero: float32
+	recompute bool                    // attention scores and probabilities
+	wanted    *onnx.Value             // in the last layer: the tokens that matter after attention; nil: all
+	masks     map[int64][]*onnx.Value // of a window, for each group
+	turns     map[Rotation]turn
+}
+
+// prepare makes what layers share: made by the first layer that needs it, it would be made again with that layer in the
+// backward pass.
+func (b builder) prepare() {
+	for i := range b.c.NumHiddenLayers {
+		if w := b.c.windowOf(i); b.masks[w] == nil {
+			b.masks[w] = b.attentionMasks(w)
+		}
+		if r := b.c.Blocks.Rotary; r != nil {
+			if _, ok := b.turns[r[i]]; !ok {
+				b.turns[r[i]] = b.turn(r[i])
+			}
+		}
+	}
 }
 
 // layer gives its output and the residual sums, before the norms, of its two halves:

@@ -14,7 +14,7 @@ type Row struct {
 	Unattended int
 }
 
-// Pack lays rows out for a graph made by NewPackedLayout with the same number of groups: their tokens end to end in
+// Pack lays rows out for a graph made by NewPacked with the same number of groups: their tokens end to end in
 // the rows' order, and their attention in groups of rows of like length. It gives each row's first token.
 func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) {
 	total := 0
@@ -43,7 +43,11 @@ func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) 
 	b.Dims[TokensDim] = n
 	b.Tokens += total
 	b.Lengths = Lengths(rows)
-	c.packGroups(b, rows, starts, groups)
+	members := groupByLength(rows, groups)
+	c.packGroups(b, rows, starts, members)
+	if c.window() != NoWindow {
+		c.packWindows(b, rows, starts, members)
+	}
 	if c.FusedAttention {
 		packFused(b, rows)
 	}
@@ -99,16 +103,13 @@ func (c Config) packWords(b *ortrain.Batch, ids []int64) {
 }
 
 // packGroups adds the inputs of the attention groups.
-func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups int) {
+func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups [][]int) {
 	total, heads := b.Dims[TokensDim], c.NumAttentionHeads
 	cell := make([]int64, total) // where a token's row begins among those of all groups, padding counted
 	slot, stride := make([]int64, total), make([]int64, total)
 	before := int64(0) // (head, position) slots in earlier groups
-	for k, members := range groupByLength(rows, groups) {
-		length := 1
-		for _, i := range members {
-			length = max(length, len(rows[i].IDs))
-		}
+	for k, members := range groups {
+		length := max(longest(rows, members), 1)
 		count := len(members)
 		tokens := make([]int64, max(count, 1)*length)
 		bias := make([]float32, len(tokens))
@@ -134,7 +135,7 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 		b.Int(groupTokens(k), tokens, int64(count), int64(length))
 		b.Float(groupBias(k), bias, int64(count), int64(length))
 		b.Dims[groupRows(k)], b.Dims[groupLength(k)] = int64(count), int64(length)
-		if c.needsPositions() {
+		if c.masksByPlace() {
 			b.Int(groupPositions(k), sequence(int64(length)), int64(length))
 		}
 		before += int64(len(tokens)) * heads
@@ -143,15 +144,14 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 	b.Int(slotCount, []int64{before}, 1)
 	b.Int(slotStart, slot, total)
 	b.Int(slotStride, stride, total)
-	if c.layer(0).queryKeyValue != "" {
+	if c.jointProjection() {
 		return
 	}
-	n, keyValue := c.keyValueHeads(), make([]int64, total)
-	for t := range keyValue {
-		keyValue[t] = cell[t]*n + slot[t] - cell[t]*heads
+	n, keySlot := c.keyValueHeads(), make([]int64, total)
+	for t := range keySlot {
+		keySlot[t] = cell[t]*n + slot[t] - cell[t]*heads
 	}
-	b.Int(keyValueSlotStart, keyValue, total)
-	b.Int(keyValueSlotCount, []int64{before / heads * n}, 1)
+	b.Int(keySlotStart, keySlot, total)
 }
 
 // groupByLength cuts the rows, sorted by length, into contiguous groups with the least attention work: the sum of

@@ -33,9 +33,3 @@ func PaddedLast(g *onnx.Graph, states, mask *onnx.Value) *onnx.Value {
 	rows := g.Mul(g.Range(g.IntScalar(0), size(0)), size(1)) // where each row starts
 	return g.Gather(states, g.Add(rows, last), 0)
 }
-
-// PaddedIsNot is a float32 [batch, sequence]: 1 where a padded batch's token has another id.
-func PaddedIsNot(g *onnx.Graph, l Layout, id int64) *onnx.Value {
-	is := g.Cast(g.Equal(l.(*paddedLayout).ids, g.IntScalar(id)), onnx.Float32)
-	return g.Sub(g.Scalar(is, 1), is)
-}

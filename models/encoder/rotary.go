@@ -44,37 +44,29 @@ func (r ropeParameters) rotation(key string, base float64) (Rotation, error) {
 	return out, nil
 }
 
-// turn is by how much the positions of a group turn, each [length, head size / 2].
+// turn has the cosine and sine of the angles by which tokens are rotated, each float32 [tokens, 1, head size / 2].
 type turn struct{ cos, sin *onnx.Value }
 
-// rotate turns the pairs (x[i], x[i + size/2]) of a head, so that the product of a query and a key depends on how far they
-// are apart. x is [rows, heads, length, size].
-// Source: Su et al. 2021 (RoFormer), in the order of halves that transformers has.
-func (b builder) rotate(group int, x *onnx.Value, by Rotation) *onnx.Value {
+// turn makes the angles of a rotation for all tokens.
+func (b builder) turn(by Rotation) turn {
 	g, half := b.g, b.c.HeadSize()/2
-	t := b.turn(group, by)
-	parts := g.Split(x, 3, half, half)
-	first := g.Sub(g.Mul(parts[0], t.cos), g.Mul(parts[1], t.sin))
-	second := g.Add(g.Mul(parts[1], t.cos), g.Mul(parts[0], t.sin))
-	return g.Concat(3, first, second)
-}
-
-// turn makes the turns of a group once for each rotation.
-func (b builder) turn(group int, by Rotation) turn {
-	key := fmt.Sprint(group, by)
-	if t, ok := b.turns[key]; ok {
-		return t
-	}
-	defer b.g.Scope(fmt.Sprintf("rotary/group%d", group))()
-	half := b.c.HeadSize() / 2
+	defer g.Scope("rotary")()
 	speed := make([]float32, half)
 	for i := range speed {
 		speed[i] = float32(1 / math.Pow(by.Base, float64(i)/float64(half)) / by.Factor)
 	}
-	g := b.g
-	at := g.Unsqueeze(g.Cast(b.l.RowPositions(group), onnx.Float32), 1)
-	angle := g.Mul(at, g.Const(onnx.Floats(speed, 1, half)))
-	t := turn{g.Cos(angle), g.Sin(angle)}
-	b.turns[key] = t
-	return t
+	at := g.Unsqueeze(g.Cast(b.l.places(), onnx.Float32), 1, 2)
+	angle := g.Mul(at, g.Const(onnx.Floats(speed, 1, 1, half)))
+	return turn{g.Cos(angle), g.Sin(angle)}
+}
+
+// rotate turns the pairs (x[i], x[i + size/2]) of every head, so that the product of a query and a key depends on how far
+// they are apart. x is [tokens, heads, size].
+// Source: Su et al. 2021 (RoFormer), in the order of halves that transformers has.
+func (b builder) rotate(x *onnx.Value, by Rotation) *onnx.Value {
+	g, half, t := b.g, b.c.HeadSize()/2, b.turns[by]
+	parts := g.Split(x, 2, half, half)
+	first := g.Sub(g.Mul(parts[0], t.cos), g.Mul(parts[1], t.sin))
+	second := g.Add(g.Mul(parts[1], t.cos), g.Mul(parts[0], t.sin))
+	return g.Concat(2, first, second)
 }

@@ -20,20 +20,27 @@ func (c Config) Bounds(s Shape) map[string]int64 {
 	to := map[string]int64{TokensDim: int64(s.Rows * s.MaxLength)}
 	for k := 0; k < s.Groups; k++ {
 		to[groupRows(k)], to[groupLength(k)] = int64(s.Rows), int64(s.MaxLength)
+		if c.window() == NoWindow {
+			continue
+		}
+		at := c.cutFor(s.MaxLength)
+		rows := (s.MaxLength + at.block - 1) / at.block
+		// Shorter texts, below keys + block, may be left whole, see cutFor.
+		length := int64(min(s.MaxLength, at.keys+at.block))
+		to[windowRows(k)], to[windowLength(k)], to[windowKeyLength(k)] = int64(s.Rows*rows), length, length
 	}
 	return to
 }
 
 // BuildPacked appends the inputs of a packed batch and the encoder in training, see Build; drop is nil for evaluation.
-func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph, wanted *onnx.Value) (*onnx.Value, Layout) {
+func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph, wanted *onnx.Value) *onnx.Value {
 	t := Training{Dropout: drop, RecomputeLayers: s.Layers, Half: s.Half}
 	if s.Recompute != nil {
 		t.RecomputeAttention = *s.Recompute
 	} else {
 		t.RecomputeAttention = c.RecomputeAttention(s.Rows, s.MaxLength)
 	}
-	l := NewPackedLayout(g, c, s.Groups)
-	return c.Build(g, w, l, t, wanted), l
+	return c.Build(g, w, NewPacked(g, c, s.Groups), t, wanted)
 }
 
 // Lengths are the rows' numbers of tokens.

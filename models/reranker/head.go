@@ -26,7 +26,7 @@ type head struct {
 	pooler          bool // the dense layer is the encoder's own pooler
 	dropsBefore     bool // dropout stands before the dense layer too
 	dropsNothing    bool // there is no dropout
-	activation      func(g *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value
+	activation      activation
 	denseDeviation  float64 // of the normal distribution that a new dense weight starts from
 	outDeviation    float64 // the same of the last layer
 	cutoffDeviation float64 // both are cut off at so many deviations; 0: they are not
@@ -82,7 +82,7 @@ func (h head) start(p flat.Param, values []float32, seed uint64) {
 }
 
 // apply gives the scores [pairs, 1] of pooled states [pairs, hidden].
-func (h head) apply(g *onnx.Graph, w encoder.Weights, l encoder.Layout, c encoder.Config, x *onnx.Value, drop *dropout.Graph) *onnx.Value {
+func (h head) apply(g *onnx.Graph, w encoder.Weights, c encoder.Config, x *onnx.Value, drop *dropout.Graph) *onnx.Value {
 	linear := func(name string, x *onnx.Value, bias bool) *onnx.Value {
 		defer g.Scope(name)()
 		return encoder.ApplyLinear(g, w, name, x, bias)
@@ -94,7 +94,7 @@ func (h head) apply(g *onnx.Graph, w encoder.Weights, l encoder.Layout, c encode
 		x = drop.Apply("classifier/dropout", x, c.HeadDropout())
 	}
 	if h.dense != "" {
-		x = h.activation(g, l, linear(h.dense, x, h.denseBias))
+		x = h.activation(g, linear(h.dense, x, h.denseBias))
 	}
 	if h.norm != "" {
 		x = c.LayerNorm(g, w, h.norm, x)
@@ -117,15 +117,14 @@ func (h head) tied(g *onnx.Graph, table, x *onnx.Value) *onnx.Value {
 }
 
 // logits are the scores [pairs] of the states of a packed batch's tokens, or of the wanted ones.
-func (m *Model) logits(g *onnx.Graph, w encoder.Weights, l encoder.Layout, states, places *onnx.Value, drop *dropout.Graph) *onnx.Value {
-	return g.Squeeze(m.head.apply(g, w, l, m.Encoder, m.head.pool.apply(g, states, places), drop), 1)
+func (m *Model) logits(g *onnx.Graph, w encoder.Weights, states, places *onnx.Value, drop *dropout.Graph) *onnx.Value {
+	return g.Squeeze(m.head.apply(g, w, m.Encoder, m.head.pool.apply(g, states, places), drop), 1)
 }
 
 // exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
 // [batch, sequence] to logits [batch, 1].
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
-	g.Opset = encoder.ExportOpset
-	l, mask := encoder.NewPaddedLayout(g, m.Encoder)
-	states := m.Encoder.Build(g, w, l, encoder.Training{}, nil)
-	g.Output("logits", m.head.apply(g, w, l, m.Encoder, m.head.padded(g, l, m.Encoder, states, mask), nil))
+	batch := encoder.NewPadded(g, m.Encoder)
+	states := m.Encoder.Build(g, w, batch, encoder.Training{}, nil)
+	g.Output("logits", m.head.apply(g, w, m.Encoder, m.head.padded(g, batch, m.Encoder, states), nil))
 }

@@ -45,12 +45,12 @@ func headOf(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) 
 	return of(dir, c, t)
 }
 
-type activation = func(g *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value
+type activation func(g *onnx.Graph, x *onnx.Value) *onnx.Value
 
-func tanh(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g.Tanh(x) }
-func relu(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g.Relu(x) }
-func gelu(_ *onnx.Graph, l encoder.Layout, x *onnx.Value) *onnx.Value { return l.Gelu(x) }
-func silu(g *onnx.Graph, _ encoder.Layout, x *onnx.Value) *onnx.Value { return g.Mul(x, g.Sigmoid(x)) }
+func tanh(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Tanh(x) }
+func relu(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Relu(x) }
+func gelu(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Gelu(x) }
+func silu(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Mul(x, g.Sigmoid(x)) }
 
 // activations have transformers' names.
 var activations = map[string]activation{"gelu": gelu, "relu": relu, "silu": silu, "tanh": tanh}

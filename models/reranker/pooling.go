@@ -78,17 +78,18 @@ func (h head) last(ids []int64) int {
 }
 
 // padded makes one vector of each pair of a padded batch, [batch, hidden], of its tokens' states [batch·sequence, hidden].
-func (h head) padded(g *onnx.Graph, l encoder.Layout, c encoder.Config, states, mask *onnx.Value) *onnx.Value {
+func (h head) padded(g *onnx.Graph, batch *encoder.Padded, c encoder.Config, states *onnx.Value) *onnx.Value {
+	mask := batch.Mask
 	switch h.pool {
 	case meanToken:
-		return encoder.PaddedMean(g, encoder.PaddedHidden(g, l, c, states), mask)
+		return encoder.PaddedMean(g, batch.Unpack(states, c.HiddenSize), mask)
 	case lastToken:
 		if h.pad != nil { // the mask too, for those who pad with another token
-			mask = g.Mul(mask, encoder.PaddedIsNot(g, l, *h.pad))
+			mask = g.Mul(mask, batch.IsNot(*h.pad))
 		}
 		return encoder.PaddedLast(g, states, mask)
 	}
-	return g.Gather(encoder.PaddedHidden(g, l, c, states), g.IntScalar(0), 1)
+	return g.Gather(batch.Unpack(states, c.HiddenSize), g.IntScalar(0), 1)
 }
 
 // pack lays pairs out.

@@ -26,7 +26,7 @@ func newScorer(m *Model, t *ortrain.Trainer, o scoring.Options) (*Scorer, error)
 		Name: "reranker scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill, Trainer: t,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
 			places := m.head.pool.input(g)
-			return m.logits(g, w, l, m.Encoder.Build(g, w, l, encoder.Training{}, m.head.pool.wanted(places)), places, nil)
+			return m.logits(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, m.head.pool.wanted(places)), places, nil)
 		},
 	}, o)
 	if err != nil {

@@ -36,12 +36,12 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if c.Dropout >= 0 {
 		m.Encoder.SetDropout(c.Dropout)
 	}
-	m.Encoder.FusedAttention = c.FusedAttention
+	fused := m.Encoder.SetFusedAttention(c.FusedAttention)
 	f, err := c.Formats(m.Formats)
 	if err == nil {
 		err = m.setFormats(f)
 	}
-	if err := errors.Join(err, c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
+	if err := errors.Join(err, fused, c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return &Task{m, c, losses[c.LossType]}, nil
@@ -82,8 +82,8 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 		Name:   "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0 && t.loss.grouped,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			places := t.m.head.pool.input(g)
-			states, l := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.head.pool.wanted(places))
-			return t.m.logits(g, w, l, states, places, drop)
+			states := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.head.pool.wanted(places))
+			return t.m.logits(g, w, states, places, drop)
 		},
 		Loss: t.loss.graph,
 	}

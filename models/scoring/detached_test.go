@@ -30,7 +30,7 @@ func TestGraphWithoutWeights(t *testing.T) {
 		check(t, w.Fill(k, c.Params(), c.Names(prefix), nil))
 		check(t, w.Close())
 		g := onnx.NewGraph("test")
-		g.Output(output, c.Build(g, k.weights(g), encoder.NewPackedLayout(g, c, Groups), encoder.Training{}, nil))
+		g.Output(output, c.Build(g, k.weights(g), encoder.NewPacked(g, c, Groups), encoder.Training{}, nil))
 		model, beside, err := g.Detached()
 		check(t, err)
 		inside := 0

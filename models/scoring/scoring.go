@@ -98,7 +98,7 @@ func (x Graph) ofTrainer(o Options) (*Session, error) {
 
 // build makes the graph's output.
 func (x Graph) build(g *onnx.Graph, w encoder.Weights) {
-	g.Output(output, x.Build(g, w, encoder.NewPackedLayout(g, x.Encoder, Groups)))
+	g.Output(output, x.Build(g, w, encoder.NewPacked(g, x.Encoder, Groups)))
 }
 
 // lookup finds the values of parameters.

@@ -64,13 +64,16 @@ const Opset = 18
 // Graph is a graph under construction. Its methods append operators in execution order and infer types and
 // shapes as they go. The first mistake is kept and returned by Err, so that a model reads as a list of operators.
 type Graph struct {
-	Name    string
-	Opset   int64
-	Inputs  []*Value
-	Outputs []*Value
-	Nodes   []*Node
-	Consts  []*Value // constants and weights (initializers)
-	Meta    map[string]string
+	Name  string
+	Opset int64
+	// Standard keeps the graph to the operators of ai.onnx, for other runtimes than ONNX Runtime: Gelu and FusedMatMul are
+	// composed of them.
+	Standard bool
+	Inputs   []*Value
+	Outputs  []*Value
+	Nodes    []*Node
+	Consts   []*Value // constants and weights (initializers)
+	Meta     map[string]string
 
 	scopes      []string
 	names       map[string]int

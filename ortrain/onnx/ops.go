@@ -1,5 +1,7 @@
 package onnx
 
+import "math"
+
 // This file has one method per operator, in ONNX's own names and argument order.
 
 // Microsoft is the domain of ONNX Runtime's own operators.
@@ -65,7 +67,13 @@ func (g *Graph) HardSigmoid(x *Value, alpha, beta float32) *Value {
 func (g *Graph) Relu(x *Value) *Value { return g.op1("Relu", []*Value{x}, nil) }
 
 // Gelu is x · Φ(x), the exact form with erf (com.microsoft: ai.onnx has it from opset 20 on).
-func (g *Graph) Gelu(x *Value) *Value { return g.Op(Microsoft, "Gelu", []*Value{x}, nil, 1)[0] }
+func (g *Graph) Gelu(x *Value) *Value {
+	if g.Standard {
+		phi := g.Add(g.Erf(g.Mul(x, g.Scalar(x, math.Sqrt2/2))), g.Scalar(x, 1))
+		return g.Mul(g.Mul(x, phi), g.Scalar(x, 0.5))
+	}
+	return g.Op(Microsoft, "Gelu", []*Value{x}, nil, 1)[0]
+}
 
 // Identity is x under another name.
 func (g *Graph) Identity(x *Value) *Value { return g.op1("Identity", []*Value{x}, nil) }
@@ -112,10 +120,33 @@ func (g *Graph) FusedMatMul(a, b *Value, at FusedMatMulAttrs) *Value {
 	if at.Alpha == 0 {
 		at.Alpha = 1
 	}
+	if g.Standard {
+		return g.composedMatMul(a, b, at)
+	}
 	return g.Op(Microsoft, "FusedMatMul", []*Value{a, b}, Attrs{
 		"alpha": at.Alpha, "transA": flag(at.TransA), "transB": flag(at.TransB),
 		"transBatchA": int64(0), "transBatchB": int64(0),
 	}, 1)[0]
+}
+
+// composedMatMul is FusedMatMul in operators of ai.onnx.
+func (g *Graph) composedMatMul(a, b *Value, at FusedMatMulAttrs) *Value {
+	transposed := func(x *Value, yes bool) *Value {
+		if !yes {
+			return x
+		}
+		perm := make([]int64, x.Rank())
+		for i := range perm {
+			perm[i] = int64(i)
+		}
+		n := len(perm)
+		perm[n-2], perm[n-1] = perm[n-1], perm[n-2]
+		return g.Transpose(x, perm...)
+	}
+	if at.Alpha != 1 {
+		a = g.Mul(a, g.Scalar(a, float64(at.Alpha)))
+	}
+	return g.MatMul(transposed(a, at.TransA), transposed(b, at.TransB))
 }
 
 // PackedMultiHeadAttention is softmax(scale · q · kᵀ) · v within each row of packed tokens (com.microsoft, CUDA alone): q, k
