@@ -1,5 +1,3 @@
-// Package encoder is the transformer that all three model kinds share: BERT and its relatives as an ONNX graph over
-// packed or padded tokens, read from and written to Hugging Face folders. It knows nothing of losses or retrieval.
 package encoder
 
 import (
