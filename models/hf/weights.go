@@ -146,6 +146,31 @@ func (w *Weights) Tensor(name string) (safetensors.Tensor, bool) {
 	return w.Tensors[i], true
 }
 
+// RowName is the name that AddRows gives row number i of a tensor.
+func RowName(tensor string, i int64) string { return fmt.Sprintf("%s[%d]", tensor, i) }
+
+// AddRows adds some rows of a tensor [rows, columns] as tensors [1, columns], so that a parameter can be made of them without
+// reading the others.
+func (w *Weights) AddRows(name string, rows []int64) error {
+	t, ok := w.Tensor(name)
+	if !ok {
+		return fmt.Errorf("%s: no tensor %q", w.Path, name)
+	}
+	if len(t.Shape) != 2 || t.Shape[0] == 0 {
+		return fmt.Errorf("%s: tensor %q has the shape %v, want [rows, columns]", w.Path, name, t.Shape)
+	}
+	width := int64(len(t.Data)) / t.Shape[0] // bytes
+	for _, i := range rows {
+		if i < 0 || i >= t.Shape[0] {
+			return fmt.Errorf("%s: tensor %q has no row %d", w.Path, name, i)
+		}
+		row := safetensors.Tensor{Name: RowName(name, i), DType: t.DType, Shape: []int64{1, t.Shape[1]}, Data: t.Data[i*width : (i+1)*width], Path: t.Path, Offset: t.Offset + i*width}
+		w.byName[row.Name] = len(w.Tensors)
+		w.Tensors = append(w.Tensors, row)
+	}
+	return nil
+}
+
 // Close closes the files.
 func (w *Weights) Close() error {
 	if w == nil {

@@ -11,11 +11,15 @@ func (m *Model) Describe() string {
 	out := fmt.Sprintf("%s: %s", h.class, map[pooling]string{
 		firstToken: "the first token's state", meanToken: "the mean of the tokens' states", lastToken: "the last token's state",
 	}[h.pool])
+	rows := "the word embeddings"
+	if h.untied {
+		rows = lmHead
+	}
 	switch {
 	case len(h.tokens) == 2:
-		out += fmt.Sprintf("; the logit of token %d less that of token %d, by their rows of the word embeddings", h.tokens[0], h.tokens[1])
+		out += fmt.Sprintf("; the logit of token %d less that of token %d, by their rows of %s", h.tokens[0], h.tokens[1], rows)
 	case len(h.tokens) == 1:
-		out += fmt.Sprintf("; the logit of token %d, by its row of the word embeddings", h.tokens[0])
+		out += fmt.Sprintf("; the logit of token %d, by its row of %s", h.tokens[0], rows)
 	default:
 		var layers []string
 		for _, name := range []string{h.dense, h.norm, h.out} {

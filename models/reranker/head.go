@@ -30,9 +30,10 @@ type head struct {
 	denseDeviation  float64 // of the normal distribution that a new dense weight starts from
 	outDeviation    float64 // the same of the last layer
 	cutoffDeviation float64 // both are cut off at so many deviations; 0: they are not
-	// tokens, of a language model's head that is tied to the word embeddings: the score is the logit of the first, less that
-	// of the second where there are two. There are no layers then.
+	// tokens, of a language model's head: the score is the logit of the first, less that of the second where there are two.
+	// There are no layers then.
 	tokens []int64
+	untied bool // that head is not the word embeddings: see lmHeadRows
 }
 
 // modules are sentence-transformers' modules of a folder with this head.
@@ -45,6 +46,9 @@ func (h head) modules() []string {
 
 // params lists the head's trainable tensors.
 func (h head) params(c encoder.Config) (out []flat.Param) {
+	if h.untied {
+		out = append(out, flat.Param{Name: lmHeadRows, Dims: []int64{int64(len(h.tokens)), c.HiddenSize}, Decay: true})
+	}
 	if h.dense != "" {
 		out = append(out, encoder.Linear(h.dense, c.HiddenSize, c.HiddenSize, h.denseBias)...)
 	}
@@ -87,8 +91,11 @@ func (h head) apply(g *onnx.Graph, w encoder.Weights, c encoder.Config, x *onnx.
 		defer g.Scope(name)()
 		return encoder.ApplyLinear(g, w, name, x, bias)
 	}
+	if h.untied {
+		return h.logit(g, w(lmHeadRows), x)
+	}
 	if h.tokens != nil {
-		return h.tied(g, w(c.WordTable()), x)
+		return h.logit(g, g.Gather(w(c.WordTable()), g.IntVector(h.tokens...), 0), x)
 	}
 	if h.dropsBefore {
 		x = drop.Apply("classifier/dropout", x, c.HeadDropout())
@@ -105,10 +112,11 @@ func (h head) apply(g *onnx.Graph, w encoder.Weights, c encoder.Config, x *onnx.
 	return linear(h.out, x, h.outBias)
 }
 
-// tied gives the scores of a language model's head: of the whole vocabulary only the rows of its tokens are multiplied.
-func (h head) tied(g *onnx.Graph, table, x *onnx.Value) *onnx.Value {
+// logit gives the scores of a language model's head: of the whole vocabulary only the rows of its tokens, [tokens, hidden], are
+// multiplied.
+func (h head) logit(g *onnx.Graph, rows, x *onnx.Value) *onnx.Value {
 	defer g.Scope("lm_head")()
-	logits := g.Gemm(x, g.Gather(table, g.IntVector(h.tokens...), 0), nil, onnx.GemmAttrs{TransB: true})
+	logits := g.Gemm(x, rows, nil, onnx.GemmAttrs{TransB: true})
 	if len(h.tokens) == 1 {
 		return logits
 	}

@@ -105,9 +105,9 @@ func modernbertHead(dir string, c encoder.Config, _ *tokenizer.Tokenizer) (head,
 // qwen3Head is Qwen3ForSequenceClassification's: one product with the last token's state, see head.last; or in a folder with
 // the module LogitScore the language model's own head.
 func qwen3Head(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
-	tokens, err := logitScore(dir, c)
+	tokens, tied, err := logitScore(dir, c)
 	if err != nil || tokens != nil {
-		return head{class: "Qwen3ForCausalLM", pool: lastToken, tokens: tokens}, err
+		return head{class: "Qwen3ForCausalLM", pool: lastToken, tokens: tokens, untied: !tied}, err
 	}
 	h := head{
 		class: "Qwen3ForSequenceClassification", pool: lastToken, out: "score", dropsNothing: true, outDeviation: c.InitializerRange,

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
@@ -28,43 +29,48 @@ type logitScoreConfig struct {
 	False *int64 `json:"false_token_id"` // null: the score is the first one's logit alone
 }
 
-// logitScore reads the tokens of a folder's LogitScore module; nil where it has none.
-func logitScore(dir string, enc encoder.Config) ([]int64, error) {
+// A language model's head [vocab_size, hidden_size] is its word embeddings, or where config.json says that they are not tied
+// the tensor lmHead. Of that one the rows of the tokens are a parameter, [tokens, hidden_size]: only they are read and trained.
+const (
+	lmHead     = "lm_head.weight"
+	lmHeadRows = "lm_head.rows"
+)
+
+// logitScore reads the tokens of a folder's LogitScore module, nil where it has none, and whether the head is tied to the word
+// embeddings.
+func logitScore(dir string, enc encoder.Config) (tokens []int64, isTied bool, err error) {
 	modules, err := hf.Modules(dir)
 	at := slices.IndexFunc(modules, func(m hf.Module) bool { return m.Name() == logitScoreModule })
 	if err != nil || at < 0 {
-		return nil, err
+		return nil, false, err
 	}
 	if !filepath.IsLocal(modules[at].Path) {
-		return nil, fmt.Errorf("%s: the path %q of a module leads out of the folder", filepath.Join(dir, hf.ModulesFile), modules[at].Path)
+		return nil, false, fmt.Errorf("%s: the path %q of a module leads out of the folder", filepath.Join(dir, hf.ModulesFile), modules[at].Path)
 	}
 	var tied struct {
 		Tied bool `json:"tie_word_embeddings"`
 	}
 	if err := enc.Keys.Read(&tied); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
-	}
-	if !tied.Tied {
-		return nil, fmt.Errorf("%s: tie_word_embeddings is false: a language model's head of its own is not read; make a Qwen3ForSequenceClassification of it, whose score.weight is the row of lm_head.weight of the true token less that of the false one", filepath.Join(dir, "config.json"))
+		return nil, false, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
 	}
 	path := filepath.Join(dir, modules[at].Path, "config.json")
 	var c logitScoreConfig
 	if err := hf.ReadJSON(path, &c); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if c.True == nil {
-		return nil, fmt.Errorf("%s: true_token_id is not there", path)
+		return nil, false, fmt.Errorf("%s: true_token_id is not there", path)
 	}
-	tokens := []int64{*c.True}
+	tokens = []int64{*c.True}
 	if c.False != nil {
 		tokens = append(tokens, *c.False)
 	}
 	for _, id := range tokens {
 		if id < 0 || id >= enc.VocabSize {
-			return nil, fmt.Errorf("%s: token %d, want 0 to %d", path, id, enc.VocabSize-1)
+			return nil, false, fmt.Errorf("%s: token %d, want 0 to %d", path, id, enc.VocabSize-1)
 		}
 	}
-	return tokens, nil
+	return tokens, tied.Tied, nil
 }
 
 // writeLogitScore makes the module's files.
@@ -87,6 +93,36 @@ func writeLogitScore(dir string, tokens []int64) error {
 		os.MkdirAll(filepath.Join(dir, logitScoreDir), 0o755),
 		hf.WriteJSON(filepath.Join(dir, logitScoreDir, "config.json"), c),
 	)
+}
+
+// withHead puts the trained rows of a head that is not tied into the whole of it, so that the folder stays a language model.
+func (m *Model) withHead(tensors []safetensors.Tensor) ([]safetensors.Tensor, error) {
+	w, err := hf.OpenWeights(m.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	whole, ok := w.Tensor(lmHead)
+	if !ok {
+		return nil, fmt.Errorf("%s: no tensor %q", w.Path, lmHead)
+	}
+	values, err := whole.Float32()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w.Path, err)
+	}
+	var out []safetensors.Tensor
+	for _, t := range tensors {
+		at := slices.IndexFunc(m.head.tokens, func(id int64) bool { return t.Name == hf.RowName(lmHead, id) })
+		if at < 0 {
+			out = append(out, t)
+			continue
+		}
+		from := m.head.tokens[at] * m.Encoder.HiddenSize
+		if err := t.Read(values[from : from+m.Encoder.HiddenSize]); err != nil {
+			return nil, err
+		}
+	}
+	return append(out, safetensors.FromFloat32(lmHead, values, whole.Shape...)), nil
 }
 
 // The prompt of Qwen3-Reranker, as its model card gives it.

@@ -166,6 +166,12 @@ func (m *Model) names(prefix string) hf.Names {
 	enc := m.Encoder.Names(prefix)
 	return func(param string) []string {
 		switch {
+		case param == lmHeadRows:
+			var rows []string
+			for _, id := range m.head.tokens {
+				rows = append(rows, hf.RowName(lmHead, id))
+			}
+			return rows
 		case !m.head.has(param):
 			return enc(param)
 		case m.head.pooler && strings.HasPrefix(param, m.head.dense+"."):
@@ -205,6 +211,11 @@ func (m *Model) fill(to hf.Target, missing func(p flat.Param, values []float32) 
 	prefix, err := m.Encoder.Prefix(w)
 	if err != nil {
 		return err
+	}
+	if m.head.untied {
+		if err := w.AddRows(lmHead, m.head.tokens); err != nil {
+			return err
+		}
 	}
 	if t, ok := w.Tensor(m.head.out + ".weight"); ok && len(t.Shape) == 2 && t.Shape[0] != 1 {
 		return fmt.Errorf("%s: the classifier has %d labels, want 1", w.Path, t.Shape[0])

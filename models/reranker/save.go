@@ -37,6 +37,11 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 			if err != nil {
 				return err
 			}
+			if m.head.untied {
+				if tensors, err = m.withHead(tensors); err != nil {
+					return err
+				}
+			}
 			return hf.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), nil, tensors)
 		},
 	}.Save(dir)
