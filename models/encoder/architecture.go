@@ -5,24 +5,25 @@ import (
 	"slices"
 )
 
-// architecture is what one file of this package says of a family of models: how its config.json is read, which blocks it
-// is made of, and what its tensors are called. Adding one touches its own file and the list below.
+// architecture is what one file of this package says about a family of models: how its config.json is read, which blocks it
+// is made of, and what its tensors are called. A new one needs its own file and an entry in the list below.
 type architecture struct {
 	// read fills a Config from the keys of a config.json, with transformers' defaults for those that are absent.
 	read func(k *Keys, c *Config) error
-	// ignores are keys of the family's files that change nothing here, with the reason; others say ignores of keys.go.
+	// ignores has the keys of the family's config.json that change nothing here, each with the reason. Those of all families
+	// are in keys.go.
 	ignores map[string]string
-	// prefix stands before the encoder's tensors inside a whole model.
+	// prefix stands before the names of the encoder's tensors in the checkpoint of a whole model.
 	prefix string
-	// offset says that positions count from the padding token's id plus one (fairseq's way).
+	// offset says that positions count from the padding token's id plus one, as fairseq's do.
 	offset bool
-	// names are the parameters' own names.
+	// names gives the names of the parameters.
 	names func() names
-	// sources gives the checkpoint's tensors of a parameter, laid end to end; nil: one of the same name.
+	// sources gives the tensors of a checkpoint that make up a parameter, laid end to end; nil means one of the same name.
 	sources func(param string) []string
 }
 
-// architectures are the families by their model_type.
+// architectures has the families by model_type.
 var architectures = map[string]architecture{
 	"bert": bert, "roberta": roberta, "xlm-roberta": roberta, "camembert": roberta, "electra": electra,
 	"distilbert": distilbert, "modernbert": modernbert, "qwen3": qwen3,
@@ -33,17 +34,17 @@ var Architectures = slices.Sorted(maps.Keys(architectures))
 
 func (c Config) architecture() architecture { return architectures[c.ModelType] }
 
-// names are an encoder's parameters. Those of a layer have its number in place of the %d; a block that an architecture
-// does not have needs no name.
+// names are the names of an encoder's parameters. The layer's number stands in place of %d. A block that an architecture does
+// not have needs no name.
 type names struct {
 	words, positions, types, embeddingNorm, finalNorm string
 	layer                                             layerNames
 }
 
-// layerNames are a layer's parameters: either queryKeyValue, one product for all three, or query and keyValue, where a
-// layer has fewer key-value heads.
+// layerNames are the names of a layer's parameters. A layer has either queryKeyValue, one projection for all three, or query
+// and keyValue, where it has fewer key-value heads.
 type layerNames struct {
 	queryKeyValue, query, keyValue, queryNorm, keyNorm string
 	attentionOutput, attentionNorm                     string
-	up, down, feedForwardNorm                          string // up holds the gate before the value where there is one
+	up, down, feedForwardNorm                          string // a gated block has the gate in the first half of up
 }

@@ -29,7 +29,7 @@ func bertNames() names {
 	}
 }
 
-// bertSources says that a checkpoint has queries, keys and values apart.
+// bertSources: a checkpoint has separate tensors for queries, keys and values.
 func bertSources(param string) []string {
 	before, after, fused := strings.Cut(param, ".self.qkv.")
 	if !fused {

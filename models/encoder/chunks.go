@@ -6,8 +6,7 @@ import (
 	"rag-retrieval-go/ortrain"
 )
 
-// Chunk gives the limits of chunks of at most that many tokens; 0 leaves batches whole. A row longer than that is a
-// chunk of its own.
+// Chunk gives the limits of chunks of at most so many tokens. 0 leaves batches whole. A longer row is a chunk of its own.
 func (s Shape) Chunk(tokens int) Shape {
 	if tokens > 0 {
 		s.Rows = min(s.Rows, (tokens+s.MaxLength-1)/s.MaxLength)
@@ -15,8 +14,8 @@ func (s Shape) Chunk(tokens int) Shape {
 	return s
 }
 
-// Chunks cuts rows into chunks of at most that many tokens, each row counted as long as its chunk's longest, and gives
-// the rows' numbers. Rows of like length go together. With 0 tokens there is one chunk, in the rows' order.
+// Chunks divides rows into chunks of at most so many tokens and returns the numbers of each chunk's rows. Every row counts as
+// long as the longest of its chunk, and rows of like length go together. With 0 tokens there is one chunk, in the rows' order.
 func Chunks(rows []Row, tokens int) [][]int {
 	order := make([]int, len(rows))
 	for i := range order {
@@ -28,7 +27,7 @@ func Chunks(rows []Row, tokens int) [][]int {
 	sort.SliceStable(order, func(i, j int) bool { return len(rows[order[i]].IDs) < len(rows[order[j]].IDs) })
 	var out [][]int
 	start := 0
-	for i, row := range order { // rising lengths: the row that is added is the longest
+	for i, row := range order { // in order of length: the row that is added is the longest
 		if i > start && (i-start+1)*len(rows[row].IDs) > tokens {
 			out, start = append(out, order[start:i]), i
 		}
@@ -36,8 +35,8 @@ func Chunks(rows []Row, tokens int) [][]int {
 	return append(out, order[start:])
 }
 
-// PackChunks packs rows into b, or with tokens above 0 into chunks of b, see Chunks. each is told of every chunk: its
-// batch, the numbers of its rows, and their first tokens.
+// PackChunks packs rows into b or, with tokens above 0, into chunks of b, see Chunks. It calls each with every chunk's batch,
+// the numbers of its rows, and their first tokens.
 func (c Config) PackChunks(b *ortrain.Batch, rows []Row, groups, tokens int, each func(chunk *ortrain.Batch, members []int, starts []int64)) {
 	for _, members := range Chunks(rows, tokens) {
 		chunk := b
@@ -52,7 +51,7 @@ func (c Config) PackChunks(b *ortrain.Batch, rows []Row, groups, tokens int, eac
 	}
 }
 
-// Pick are the members' elements.
+// Pick returns the elements of all with the given numbers.
 func Pick[T any](all []T, members []int) []T {
 	out := make([]T, len(members))
 	for i, m := range members {

@@ -26,14 +26,14 @@ type Config struct {
 	LayerNormEps          float64
 	PadTokenID            int64
 	PositionEmbeddingType string
-	// ClassifierDropout is that of a classification head; nil: HiddenDropout.
+	// ClassifierDropout is the dropout rate of a classification head; nil means HiddenDropout.
 	ClassifierDropout *float64
 	InitializerRange  float64
 	// Keys are the file's entries; nil in a Config that was not loaded.
 	Keys   *Keys
 	Blocks Blocks
-	// FusedAttention computes attention on CUDA by a kernel that never holds all probabilities. It drops none, and attends
-	// to all of a row: AttentionDropout is to be 0, and no token Unattended.
+	// FusedAttention computes attention on CUDA by a kernel that never holds all probabilities. The kernel has no dropout and
+	// no mask: AttentionDropout must be 0, and no row may have Unattended tokens. Set it by SetFusedAttention.
 	FusedAttention bool
 	// WindowBlock is how many queries a block has where long texts are cut for layers with a window; 0: chosen by the window.
 	WindowBlock int
@@ -41,30 +41,34 @@ type Config struct {
 
 // Blocks say which blocks the layers are made of. Each architecture's file fills it.
 type Blocks struct {
-	// PreNorm says that norms stand before attention and feed-forward, with one at the end of all; else after the residual sums.
+	// PreNorm puts norms before attention and feed-forward, and one behind the last layer. Otherwise norms follow the residual
+	// sums (post-norm).
 	PreNorm bool
-	// BareFirst leaves out the norm before the first layer's attention: the embeddings have just been normalized.
-	BareFirst     bool
-	EmbeddingNorm bool // a norm and a dropout behind the embeddings
-	RMS           bool // norms divide by the root mean square alone, without mean and bias
-	NormBias      bool
-	// KeyValueHeads are fewer than the queries' where several of them share keys and values; 0: as many.
+	// NoFirstNorm leaves out the norm before the first layer's attention, where the embeddings have a norm of their own.
+	NoFirstNorm   bool
+	EmbeddingNorm bool // a norm and dropout behind the embeddings
+	RMSNorm       bool // norms are RMSNorm instead of LayerNorm
+	NormBias      bool // of LayerNorm
+	// KeyValueHeads is the number of key-value heads, fewer than the query heads where several of these share keys and values
+	// (grouped-query attention); 0 means as many.
 	KeyValueHeads int64
-	// HeadWidth is a head's width; 0: the hidden size over the number of heads.
+	// HeadWidth is the width of a head; 0 means the hidden size divided by the number of heads.
 	HeadWidth int64
 	// QueryKeyNorm normalizes each head's queries and keys before they are rotated.
 	QueryKeyNorm  bool
 	AttentionBias bool
 	// Rotary has each layer's rotary position embedding; nil: positions are learned.
 	Rotary []Rotation
-	// Windows has for each layer how far a token sees to either side; NoWindow: all of its text. Nil: all layers see all.
+	// Windows says for each layer how many tokens to either side a token attends to; NoWindow means all of its text. Nil means
+	// NoWindow for all layers.
 	Windows []int64
-	// Causal lets a token see itself and what stands before it.
+	// Causal lets a token attend to itself and to the tokens before it only.
 	Causal bool
-	// Gated multiplies the activation of one half of the first product by the other half (GeGLU, SwiGLU).
+	// Gated makes the feed-forward block gated (GeGLU, SwiGLU): see feedForward.
 	Gated           bool
 	FeedForwardBias bool
-	// Dropout, beside that of the attention's probabilities: of its output, of the activation, of the layer's output.
+	// Where dropout is applied besides the attention probabilities: to attention's output, to the activation, and to the layer's
+	// output.
 	AttentionOutputDropout, ActivationDropout, OutputDropout bool
 }
 
@@ -107,7 +111,7 @@ func parseConfig(b []byte) (Config, error) {
 	return c, c.Validate()
 }
 
-// Validate says what in the config this package cannot do.
+// Validate returns an error that names the first key of the config with a value that this package cannot compute.
 func (c Config) Validate() error {
 	switch {
 	case !slices.Contains(Activations, c.HiddenAct):
@@ -175,7 +179,7 @@ func (c Config) HeadDropout() float64 {
 	return c.HiddenDropout
 }
 
-// SetDropout sets every rate.
+// SetDropout sets every dropout rate.
 func (c *Config) SetDropout(rate float64) {
 	c.HiddenDropout, c.AttentionDropout, c.ActivationDropout, c.ClassifierDropout = rate, rate, rate, nil
 }
@@ -190,7 +194,7 @@ func (c *Config) SetFusedAttention(on bool) error {
 	return nil
 }
 
-// attentionOutputRate is the dropout rate of the attention's output: ModernBERT has one rate for all of the attention.
+// attentionOutputRate is the dropout rate of attention's output. ModernBERT has one rate for probabilities and output.
 func (c Config) attentionOutputRate() float64 {
 	if c.Blocks.PreNorm {
 		return c.AttentionDropout
@@ -207,7 +211,7 @@ func (c Config) jointProjection() bool {
 	return c.layer(0).queryKeyValue != "" && c.Blocks.Rotary == nil
 }
 
-// firstPosition is the index of the first token's position.
+// firstPosition is the position of a text's first token.
 func (c Config) firstPosition() int64 {
 	if c.architecture().offset {
 		return c.PadTokenID + 1
@@ -215,9 +219,9 @@ func (c Config) firstPosition() int64 {
 	return 0
 }
 
-// MaxLength is how many tokens the longest text can have.
+// MaxLength is the most tokens that a text can have.
 func (c Config) MaxLength() int { return int(c.MaxPositionEmbeddings - c.firstPosition()) }
 
-// HasTypes says whether texts of a pair differ in their token types; models with a single type do not take them as
-// an input.
+// HasTypes says whether the two texts of a pair differ in their token types. Exported models with a single type do not take
+// token types as an input.
 func (c Config) HasTypes() bool { return c.TypeVocabSize > 1 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Explain says in lines what the encoder computes, which keys of its config.json were understood, and which were ignored.
+// Explain says what the encoder computes, which keys of its config.json were understood, and which were ignored, in lines.
 func (c Config) Explain() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "architecture: %s\n", c.Describe())
@@ -95,7 +95,7 @@ func (c Config) describeAttention() string {
 
 func (c Config) describeNorms() string {
 	name, place := "LayerNorm", "after"
-	if c.Blocks.RMS {
+	if c.Blocks.RMSNorm {
 		name = "RMSNorm"
 	}
 	if c.Blocks.PreNorm {

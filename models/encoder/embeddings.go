@@ -2,8 +2,8 @@ package encoder
 
 import "rag-retrieval-go/ortrain/onnx"
 
-// embed gives the first layer's input, [tokens, hidden]: the sum of a token's word, position and type, with a norm and a
-// dropout where the architecture has them.
+// embed computes the first layer's input, [tokens, hidden]: the sum of each token's word, position and type embeddings, then a
+// norm and dropout where the architecture has them.
 func (b builder) embed() *onnx.Value {
 	g, n := b.g, b.c.architecture().names()
 	x := b.l.embed(byID, b.w(n.words))

@@ -29,10 +29,10 @@ func (b builder) feedForward(n layerNames, name string, x *onnx.Value) *onnx.Val
 	return b.linear(n.down, wide, bias)
 }
 
-// activation computes in float32, from and to what matrix products read; what it computes with is made again in the
-// backward pass.
+// activation applies act in float32 to x in the type of matrix products, and returns that type. The float32 values are
+// recomputed in the backward pass: kept, they would undo what the smaller type saves.
 func (b builder) activation(x *onnx.Value) *onnx.Value {
-	if b.kind == 0 {
+	if b.halfType == 0 {
 		return b.act(x)
 	}
 	return b.half(grad.Recompute(b.g, b.act(grad.Recompute(b.g, b.full(x)))))

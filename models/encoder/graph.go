@@ -11,13 +11,14 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Weights finds a parameter's value in the graph under construction, by the name that Params gives it.
+// Weights returns the graph's value of a parameter, by the name that Params gives it.
 type Weights func(name string) *onnx.Value
 
-const projection = "embeddings_project" // ELECTRA's, from narrow tables to the hidden size
+// projection is ELECTRA's linear layer from the width of its embeddings to the hidden size.
+const projection = "embeddings_project"
 
-// Params lists the encoder's trainable tensors. Query, key and value projections are one tensor where a layer has as many
-// heads of each, so that it has one large product instead of three.
+// Params lists the encoder's trainable tensors. The query, key and value projections of a layer are one tensor where it has as
+// many heads of each: one large product is faster than three.
 func (c Config) Params() []flat.Param {
 	n, h, e := c.architecture().names(), c.HiddenSize, c.EmbeddingSize
 	table := func(name string, rows int64) flat.Param {
@@ -45,7 +46,7 @@ func (c Config) Params() []flat.Param {
 	return params
 }
 
-// layerParams lists those of one layer.
+// layerParams lists the parameters of layer i.
 func (c Config) layerParams(i int) []flat.Param {
 	n, x, h, f := c.layer(i), c.Blocks, c.HiddenSize, c.IntermediateSize
 	heads, keyValues := c.NumAttentionHeads*c.HeadSize(), c.keyValueHeads()*c.HeadSize()
@@ -59,7 +60,7 @@ func (c Config) layerParams(i int) []flat.Param {
 		params = append(append(params, c.Norm(n.queryNorm, c.HeadSize())...), c.Norm(n.keyNorm, c.HeadSize())...)
 	}
 	params = append(params, Linear(n.attentionOutput, h, heads, x.AttentionBias)...)
-	if !x.BareFirst || i > 0 {
+	if !x.NoFirstNorm || i > 0 {
 		params = append(params, c.Norm(n.attentionNorm, h)...)
 	}
 	up := f
@@ -71,7 +72,7 @@ func (c Config) layerParams(i int) []flat.Param {
 	return append(params, c.Norm(n.feedForwardNorm, h)...)
 }
 
-// layer names the parameters of layer number i.
+// layer gives the names of the parameters of layer i.
 func (c Config) layer(i int) layerNames {
 	n := c.architecture().names().layer
 	for _, s := range []*string{
@@ -82,27 +83,27 @@ func (c Config) layer(i int) layerNames {
 	return n
 }
 
-// Training are the choices that only a graph with a backward pass has. The zero value is evaluation.
+// Training has the options of a graph that will be differentiated. The zero value is for evaluation.
 type Training struct {
 	Dropout *dropout.Graph // nil: nothing is dropped
-	// RecomputeAttention makes attention scores and probabilities, quadratic in length, again in the backward pass
-	// instead of keeping them: a few percent slower.
+	// RecomputeAttention computes attention scores and probabilities, whose size is quadratic in the length, again in the
+	// backward pass instead of keeping them. It costs a few percent of speed.
 	RecomputeAttention bool
-	// RecomputeLayers keeps only the two residual sums of each layer and makes the rest again in the backward pass: less
-	// memory for most of a second forward pass (gradient checkpointing, Chen et al. 2016).
+	// RecomputeLayers keeps only the two residual sums of each layer and computes the rest again in the backward pass. It saves
+	// memory and costs most of a second forward pass (gradient checkpointing, Chen et al. 2016).
 	RecomputeLayers bool
-	// Half is the type that matrix products and the activation compute in, onnx.Float16 or onnx.BFloat16; zero: float32,
-	// as everything else does: parameters, the residual stream, LayerNorm and softmax (Micikevicius et al. 2017).
+	// Half is the type of matrix products and of the feed-forward's activations, onnx.Float16 or onnx.BFloat16; zero means
+	// float32. Parameters, the residual stream, norms and softmax are always float32 (Micikevicius et al. 2017).
 	Half onnx.DType
 }
 
-// keptAttention is how many bytes of attention probabilities a training graph may keep.
+// keptAttention is the most bytes of attention scores and probabilities that a training graph keeps.
 const keptAttention = 3 << 29
 
-// RecomputeAttention says whether the probabilities of batches of these limits are too large to keep. A layer would keep two
-// values of [rows, heads, queries, keys]: with and without dropout.
+// RecomputeAttention says whether the attention probabilities of a batch of so many rows, of at most maxLength tokens each, are
+// too large to keep. A layer keeps two tensors of [rows, heads, queries, keys]: with and without dropout.
 func (c Config) RecomputeAttention(rows, maxLength int) bool {
-	scores := 0.0 // of a text and head
+	scores := 0.0 // of one text and head, in all layers
 	for i := range c.NumHiddenLayers {
 		at := cut{block: maxLength, keys: maxLength}
 		if c.windowOf(i) != NoWindow {
@@ -113,12 +114,12 @@ func (c Config) RecomputeAttention(rows, maxLength int) bool {
 	return 2*4*float64(rows)*float64(c.NumAttentionHeads)*scores > keptAttention
 }
 
-// Build appends the encoder and gives the last hidden state, [tokens, hidden], or of the tokens with the numbers wanted
-// alone: the last layer then does most of its work for those only.
+// Build appends the encoder to g and returns the last hidden states, [tokens, hidden]. If wanted is not nil, it has the numbers
+// of the tokens, int64 [n], whose states are returned, [n, hidden]: then the last layer does most of its work for these only.
 func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training, wanted *onnx.Value) *onnx.Value {
 	b := builder{
-		c: c, g: g, w: w, l: l, drop: t.Dropout, recompute: t.RecomputeAttention, kind: t.Half,
-		masks: map[int64][]*onnx.Value{}, turns: map[Rotation]turn{},
+		c: c, g: g, w: w, l: l, drop: t.Dropout, recompute: t.RecomputeAttention, halfType: t.Half,
+		masks: map[int64][]*onnx.Value{}, angles: map[Rotation]angles{},
 	}
 	x := b.embed()
 	b.prepare()
@@ -146,41 +147,41 @@ type builder struct {
 	l    Layout
 	drop *dropout.Graph
 
-	kind      onnx.DType              // of matrix products; zero: float32
-	recompute bool                    // attention scores and probabilities
-	wanted    *onnx.Value             // in the last layer: the tokens that matter after attention; nil: all
-	masks     map[int64][]*onnx.Value // of a window, for each group
-	turns     map[Rotation]turn
+	halfType  onnx.DType              // of matrix products, see Training.Half
+	recompute bool                    // see Training.RecomputeAttention
+	wanted    *onnx.Value             // of the last layer, see Build; nil in the others
+	masks     map[int64][]*onnx.Value // by window: the mask of each attention group
+	angles    map[Rotation]angles     // of the tokens, by rotation
 }
 
-// prepare makes what layers share: made by the first layer that needs it, it would be made again with that layer in the
-// backward pass.
+// prepare computes the masks and angles that layers share. If the first layer that needs one computed it, recomputing that layer
+// would compute it again.
 func (b builder) prepare() {
 	for i := range b.c.NumHiddenLayers {
 		if w := b.c.windowOf(i); b.masks[w] == nil {
 			b.masks[w] = b.attentionMasks(w)
 		}
 		if r := b.c.Blocks.Rotary; r != nil {
-			if _, ok := b.turns[r[i]]; !ok {
-				b.turns[r[i]] = b.turn(r[i])
+			if _, ok := b.angles[r[i]]; !ok {
+				b.angles[r[i]] = b.angle(r[i])
 			}
 		}
 	}
 }
 
-// layer gives its output and the residual sums, before the norms, of its two halves:
+// layer computes layer i of x, [tokens, hidden]. sums are its two residual sums, before their norms:
 //
 //	post-norm:  y = norm(x + attention(x)),  out = norm(y + feedForward(y))
 //	pre-norm:   y = x + attention(norm(x)),  out = y + feedForward(norm(y))
 func (b builder) layer(i int, x *onnx.Value) (out *onnx.Value, sums []*onnx.Value) {
 	g, n, name := b.g, b.c.layer(i), b.layerScope(i)
 	read := x
-	if b.c.Blocks.PreNorm && !(b.c.Blocks.BareFirst && i == 0) {
+	if b.c.Blocks.PreNorm && !(b.c.Blocks.NoFirstNorm && i == 0) {
 		read = b.norm(n.attentionNorm, x)
 	}
 	attended := b.attention(i, read)
 	if b.wanted != nil {
-		// The gradient of a Gather adds up, which float16 has no kernel for.
+		// In float32: the gradient of a Gather is a sum, for which float16 has no kernel.
 		attended, x = g.Gather(b.full(attended), b.wanted, 0), g.Gather(x, b.wanted, 0)
 	}
 	attended = b.full(b.linear(n.attentionOutput, attended, b.c.Blocks.AttentionBias))
@@ -207,5 +208,5 @@ func (b builder) layer(i int, x *onnx.Value) (out *onnx.Value, sums []*onnx.Valu
 	return b.norm(n.feedForwardNorm, second), []*onnx.Value{first, second}
 }
 
-// layerScope names the nodes of layer number i that have no parameter to be named after.
+// layerScope is the name of layer i for nodes that are not named after a parameter.
 func (b builder) layerScope(i int) string { return fmt.Sprintf("encoder.layer.%d", i) }

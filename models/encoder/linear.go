@@ -14,7 +14,7 @@ func Linear(name string, out, in int64, bias bool) []flat.Param {
 	return p
 }
 
-// ApplyLinear is y = x·Wᵀ + b, [rows, in] to [rows, out], or without b where the layer has none.
+// ApplyLinear computes y = x·Wᵀ + b, [rows, in] to [rows, out]; without b where bias is false.
 func ApplyLinear(g *onnx.Graph, w Weights, name string, x *onnx.Value, bias bool) *onnx.Value {
 	weight := w(name + ".weight")
 	var b *onnx.Value
@@ -24,19 +24,19 @@ func ApplyLinear(g *onnx.Graph, w Weights, name string, x *onnx.Value, bias bool
 	return g.Gemm(x, weight, b, onnx.GemmAttrs{TransB: true})
 }
 
-// linear is ApplyLinear, [tokens, in] to [tokens, out], in the type of matrix products.
+// linear is ApplyLinear in the type of matrix products, see Training.Half.
 func (b builder) linear(name string, x *onnx.Value, bias bool) *onnx.Value {
 	defer b.g.Scope(name)()
 	x = b.half(x)
 	return ApplyLinear(b.g, func(param string) *onnx.Value { return b.half(b.w(param)) }, name, x, bias)
 }
 
-// half is x as matrix products read it, full as everything else does.
+// half casts x to the type of matrix products, full to float32.
 func (b builder) half(x *onnx.Value) *onnx.Value {
-	if b.kind == 0 || x.DType == b.kind {
+	if b.halfType == 0 || x.DType == b.halfType {
 		return x
 	}
-	return b.g.Cast(x, b.kind)
+	return b.g.Cast(x, b.halfType)
 }
 
 func (b builder) full(x *onnx.Value) *onnx.Value {

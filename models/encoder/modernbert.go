@@ -74,14 +74,14 @@ func readModernbert(k *Keys, c *Config) error {
 		ActivationDropout: m.MLPDropout, ClassifierDropout: &m.ClassifierDropout, MaxPositionEmbeddings: m.MaxPositionEmbeddings,
 		LayerNormEps: m.NormEps, PadTokenID: m.PadTokenID, InitializerRange: m.InitializerRange,
 		Blocks: Blocks{
-			PreNorm: true, BareFirst: true, EmbeddingNorm: true, NormBias: m.NormBias, AttentionBias: m.AttentionBias,
+			PreNorm: true, NoFirstNorm: true, EmbeddingNorm: true, NormBias: m.NormBias, AttentionBias: m.AttentionBias,
 			Gated: true, FeedForwardBias: m.MLPBias, AttentionOutputDropout: true, ActivationDropout: true,
 		},
 	}
 	return m.layers(c)
 }
 
-// layers says of each layer how far it sees, and how it rotates.
+// layers sets each layer's window and rotation.
 func (m modernbertConfig) layers(c *Config) error {
 	if m.RopeScaling != nil && m.RopeScaling.Type != "" && m.RopeScaling.Type != "default" { // with the older key "type" it has no effect
 		return fmt.Errorf("rope_scaling.rope_type is %q, want default: ModernBERT is not scaled here", m.RopeScaling.Type)
@@ -131,7 +131,7 @@ const (
 	slidingAttention = "sliding_attention"
 )
 
-// windows reads layer_types: how far each layer's tokens see, window where it slides.
+// windows reads layer_types: window for sliding attention, NoWindow for full attention.
 func windows(types []string, layers int, window int64) ([]int64, error) {
 	if len(types) != layers {
 		return nil, fmt.Errorf("layer_types has %d entries for %d layers", len(types), layers)

@@ -5,7 +5,7 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Norm lists the parameters of a norm.
+// Norm lists the parameters of a norm over width numbers.
 func (c Config) Norm(name string, width int64) []flat.Param {
 	p := []flat.Param{{Name: name + ".weight", Dims: []int64{width}}}
 	if c.Blocks.NormBias {
@@ -19,14 +19,15 @@ func (c Config) Norm(name string, width int64) []flat.Param {
 //	LayerNorm (Ba et al. 2016):           y = (x - mean) / √(variance + ε) · weight + bias
 //	RMSNorm (Zhang and Sennrich 2019):    y = x / √(mean of x² + ε) · weight
 func (b builder) norm(name string, x *onnx.Value) *onnx.Value {
-	if !b.c.Blocks.RMS {
+	if !b.c.Blocks.RMSNorm {
 		return b.c.LayerNorm(b.g, b.w, name, x)
 	}
 	defer b.g.Scope(name)()
 	return b.rmsNorm(x, b.w(name+".weight"))
 }
 
-// LayerNorm is the LayerNorm of that name with the config's norm_eps and norm_bias, as an architecture's head has it.
+// LayerNorm applies the LayerNorm of that name with the config's epsilon, and a bias where the config has one. Heads of an
+// architecture use it too.
 func (c Config) LayerNorm(g *onnx.Graph, w Weights, name string, x *onnx.Value) *onnx.Value {
 	defer g.Scope(name)()
 	weight := w(name + ".weight")
@@ -42,7 +43,7 @@ func (c Config) LayerNorm(g *onnx.Graph, w Weights, name string, x *onnx.Value) 
 
 func (b builder) rmsNorm(x, weight *onnx.Value) *onnx.Value {
 	g := b.g
-	// A sum instead of ReduceMean, whose axes are no input in the opset of exported models.
+	// ReduceMean would have its axes as an attribute in ExportOpset and as an input in onnx.Opset; ReduceSum is the same in both.
 	sum := g.ReduceSum(g.Mul(x, x), true, int64(x.Rank()-1))
 	mean := g.Mul(sum, g.Scalar(x, 1/float64(weight.Shape[0].Size)))
 	r := g.Reciprocal(g.Sqrt(g.Add(mean, g.Scalar(x, b.c.LayerNormEps))))

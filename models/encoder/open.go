@@ -29,8 +29,8 @@ func Open(dir string) (Config, *tokenizer.Tokenizer, error) {
 	return c, t, nil
 }
 
-// OwnLength is the length, in tokens, at which a folder's texts are cut where nothing else is said: that of its tokenizer's
-// config, as transformers has it, or the longest that the model can read.
+// OwnLength is the default length, in tokens, at which texts are cut for a folder's model: the model_max_length of its tokenizer,
+// as in transformers, or the most that the model can read.
 func (c Config) OwnLength(dir string) (int, error) {
 	n, err := hf.ModelMaxLength(dir)
 	if n == 0 {
@@ -39,7 +39,7 @@ func (c Config) OwnLength(dir string) (int, error) {
 	return min(n, c.MaxLength()), err
 }
 
-// checkExtras refuses what other programs would do with a folder besides its config and weights.
+// checkExtras returns an error for files of the folder that would change the result in other programs and are not supported.
 func checkExtras(dir string, t *tokenizer.Tokenizer) error {
 	adapter := filepath.Join(dir, "adapter_config.json")
 	if there, err := hf.Exists(adapter); err != nil {

@@ -9,13 +9,13 @@ import (
 // Row is one tokenized text.
 type Row struct {
 	IDs   []int64
-	Types []int64 // nil: all zero
-	// Unattended is how many tokens at the end no token attends to: ColBERT's query expansion.
+	Types []int64 // token types; nil means all zero
+	// Unattended is the number of tokens at the end that no token attends to, such as ColBERT's query expansion.
 	Unattended int
 }
 
-// Pack lays rows out for a graph made by NewPacked with the same number of groups: their tokens end to end in
-// the rows' order, and their attention in groups of rows of like length. It gives each row's first token.
+// Pack adds the inputs of a packed batch to b, for a graph made by NewPacked with the same number of groups: the tokens of all
+// rows end to end, and the attention groups, of rows of like length. starts has the number of each row's first token.
 func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) {
 	total := 0
 	starts = make([]int64, len(rows))
@@ -54,7 +54,7 @@ func (c Config) Pack(b *ortrain.Batch, rows []Row, groups int) (starts []int64) 
 	return starts
 }
 
-// packFused adds the inputs of fused attention.
+// packFused adds the inputs of fused attention, see onnx.Graph.PackedMultiHeadAttention.
 func packFused(b *ortrain.Batch, rows []Row) {
 	length := 1
 	for _, r := range rows {
@@ -75,7 +75,8 @@ func packFused(b *ortrain.Batch, rows []Row) {
 	b.Int(rowStarts, starts, int64(len(starts)))
 }
 
-// packWords adds the distinct ids, where they are in the tokenizer's order, and each token's place among them.
+// packWords adds the batch's vocabulary: its distinct ids, the place of every id of the tokenizer among them, and each token's
+// place. See grad.Lookup.
 func (c Config) packWords(b *ortrain.Batch, ids []int64) {
 	const absent = -1
 	place := make([]int64, c.VocabSize)
@@ -105,7 +106,7 @@ func (c Config) packWords(b *ortrain.Batch, ids []int64) {
 // packGroups adds the inputs of the attention groups.
 func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups [][]int) {
 	total, heads := b.Dims[TokensDim], c.NumAttentionHeads
-	cell := make([]int64, total) // where a token's row begins among those of all groups, padding counted
+	cell := make([]int64, total) // of each token: where its row begins among the (row, position) pairs of all groups
 	slot, stride := make([]int64, total), make([]int64, total)
 	before := int64(0) // (head, position) slots in earlier groups
 	for k, members := range groups {
@@ -154,15 +155,15 @@ func (c Config) packGroups(b *ortrain.Batch, rows []Row, starts []int64, groups 
 	b.Int(keySlotStart, keySlot, total)
 }
 
-// groupByLength cuts the rows, sorted by length, into contiguous groups with the least attention work: the sum of
-// rows · longest². Groups that would not help stay empty.
+// groupByLength divides the rows, sorted by length, into groups with the least work for attention, the sum over groups of
+// rows · longest². It tries all divisions by dynamic programming. Groups that would not help stay empty.
 func groupByLength(rows []Row, groups int) [][]int {
 	order := make([]int, len(rows))
 	for i := range order {
 		order[i] = i
 	}
 	sort.SliceStable(order, func(i, j int) bool { return len(rows[order[i]].IDs) < len(rows[order[j]].IDs) })
-	// Cuts are tried where the length changes, thinned to at most maxCuts places.
+	// A group may end where the length changes, at no more than maxCuts places.
 	cuts := []int{0}
 	for i := 1; i < len(order); i++ {
 		if len(rows[order[i]].IDs) != len(rows[order[i-1]].IDs) {
@@ -172,7 +173,7 @@ func groupByLength(rows []Row, groups int) [][]int {
 	cuts = append(thin(cuts), len(order))
 	longest := func(end int) float64 { return float64(len(rows[order[end-1]].IDs)) }
 	n := len(cuts)
-	best := make([][]float64, groups+1) // best[k][j]: least work for the rows before cuts[j] in k groups
+	best := make([][]float64, groups+1) // best[k][j] is the least work for the rows before cuts[j] in k groups
 	from := make([][]int, groups+1)
 	for k := range best {
 		best[k], from[k] = make([]float64, n), make([]int, n)

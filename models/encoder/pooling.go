@@ -2,8 +2,8 @@ package encoder
 
 import "rag-retrieval-go/ortrain/onnx"
 
-// MeanWeights is the matrix [texts, tokens] whose product with a packed batch's hidden states gives each text's mean: text i
-// has lengths[i] tokens from starts[i] on.
+// MeanWeights is the matrix [texts, tokens] whose product with the hidden states of a packed batch is the mean of each text.
+// Text i has lengths[i] tokens from starts[i] on.
 func MeanWeights(starts []int64, lengths []int, tokens int64) []float32 {
 	weights := make([]float32, int64(len(starts))*tokens)
 	for i, start := range starts {
@@ -26,7 +26,8 @@ func PaddedLast(g *onnx.Graph, states, mask *onnx.Value) *onnx.Value {
 	size := func(axis int64) *onnx.Value {
 		return g.Squeeze(g.Gather(g.Shape(mask), g.IntVector(axis), 0), 0)
 	}
-	// Its number among the tokens of the mask is how many they are; ReduceMax takes its axes another way in this opset.
+	// The last token is the one whose number among the mask's tokens is the count of them. ReduceMax of the positions would need
+	// its axes as an attribute in this opset.
 	is := g.Mul(mask, g.Cast(g.Equal(g.CumSum(mask, 1), g.ReduceSum(mask, true, 1)), onnx.Float32))
 	at := g.Cast(g.Range(g.IntScalar(0), size(1)), onnx.Float32)
 	last := g.Cast(g.ReduceSum(g.Mul(is, at), false, 1), onnx.Int64)

@@ -2,8 +2,8 @@ package encoder
 
 import "strings"
 
-// Qwen3: a decoder read as an encoder: pre-norm by RMSNorm, rotary positions, SwiGLU, fewer key-value heads than query
-// heads, norms of each head's queries and keys, and attention to what stands before.
+// Qwen3 is a decoder that is used as an encoder: RMSNorm before each block, rotary positions, SwiGLU, fewer key-value heads than
+// query heads, norms of each head's queries and keys, and causal attention.
 // Source: Yang et al. 2025, as transformers' Qwen3Model computes it.
 var qwen3 = architecture{read: readQwen3, prefix: "model.", names: qwen3Names, sources: qwen3Sources}
 
@@ -20,7 +20,7 @@ func qwen3Names() names {
 	}
 }
 
-// qwen3Sources says that a checkpoint has keys and values apart, and the gate and what it multiplies.
+// qwen3Sources: a checkpoint has separate tensors for keys and values, and for the gate and what it multiplies.
 func qwen3Sources(param string) []string {
 	for joined, parts := range map[string][]string{".kv_proj.": {".k_proj.", ".v_proj."}, ".gate_up_proj.": {".gate_proj.", ".up_proj."}} {
 		if strings.Contains(param, joined) {
@@ -85,7 +85,7 @@ func readQwen3(k *Keys, c *Config) error {
 			types = append(types, map[bool]string{true: slidingAttention, false: fullAttention}[q.UseSlidingWindow && i >= q.MaxWindowLayers])
 		}
 	}
-	windows, err := windows(types, q.NumHiddenLayers, q.SlidingWindow-1) // a token and those before it: so many in all
+	windows, err := windows(types, q.NumHiddenLayers, q.SlidingWindow-1) // sliding_window counts the token itself
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func readQwen3(k *Keys, c *Config) error {
 		HiddenAct: q.HiddenAct, AttentionDropout: q.AttentionDropout, MaxPositionEmbeddings: q.MaxPositionEmbeddings,
 		LayerNormEps: q.RMSNormEps, InitializerRange: q.InitializerRange,
 		Blocks: Blocks{
-			PreNorm: true, RMS: true, KeyValueHeads: keyValueHeads, HeadWidth: q.HeadDim, QueryKeyNorm: true,
+			PreNorm: true, RMSNorm: true, KeyValueHeads: keyValueHeads, HeadWidth: q.HeadDim, QueryKeyNorm: true,
 			AttentionBias: q.AttentionBias, Gated: true,
 			Causal: !q.Bidirectional && (q.IsCausal == nil || *q.IsCausal), Windows: windows,
 		},

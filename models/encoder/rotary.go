@@ -7,13 +7,14 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Rotation is a rotary position embedding: position p turns pair i of a head's numbers by p / Factor · Base^(-2i/size).
+// Rotation is a rotary position embedding: at position p, pair i of a head's numbers is rotated by the angle
+// p / Factor · Base^(-2i/size).
 type Rotation struct {
 	Base   float64
-	Factor float64 // of linear scaling; 1: none
+	Factor float64 // of linear scaling; 1 is no scaling
 }
 
-// ropeParameters are the keys of a rotary embedding, in config.json's rope_parameters or rope_scaling.
+// ropeParameters has the keys of config.json's rope_parameters, or of rope_scaling in older files.
 type ropeParameters struct {
 	Type    string  `json:"rope_type"`
 	OldType string  `json:"type"`
@@ -21,7 +22,8 @@ type ropeParameters struct {
 	Factor  float64 `json:"factor"`
 }
 
-// rotation refuses what is scaled in another way than linearly. base counts where the keys name none.
+// rotation returns an error that names the key for every scaling other than linear. base is used where the keys have no
+// rope_theta.
 func (r ropeParameters) rotation(key string, base float64) (Rotation, error) {
 	out := Rotation{Base: base, Factor: 1}
 	if r.Base != 0 {
@@ -44,29 +46,29 @@ func (r ropeParameters) rotation(key string, base float64) (Rotation, error) {
 	return out, nil
 }
 
-// turn has the cosine and sine of the angles by which tokens are rotated, each float32 [tokens, 1, head size / 2].
-type turn struct{ cos, sin *onnx.Value }
+// angles has the cosine and sine of the angles by which tokens are rotated, each float32 [tokens, 1, head size / 2].
+type angles struct{ cos, sin *onnx.Value }
 
-// turn makes the angles of a rotation for all tokens.
-func (b builder) turn(by Rotation) turn {
+// angle computes the angles of a rotation for all tokens.
+func (b builder) angle(by Rotation) angles {
 	g, half := b.g, b.c.HeadSize()/2
 	defer g.Scope("rotary")()
-	speed := make([]float32, half)
-	for i := range speed {
-		speed[i] = float32(1 / math.Pow(by.Base, float64(i)/float64(half)) / by.Factor)
+	frequency := make([]float32, half)
+	for i := range frequency {
+		frequency[i] = float32(1 / math.Pow(by.Base, float64(i)/float64(half)) / by.Factor)
 	}
 	at := g.Unsqueeze(g.Cast(b.l.places(), onnx.Float32), 1, 2)
-	angle := g.Mul(at, g.Const(onnx.Floats(speed, 1, 1, half)))
-	return turn{g.Cos(angle), g.Sin(angle)}
+	angle := g.Mul(at, g.Const(onnx.Floats(frequency, 1, 1, half)))
+	return angles{g.Cos(angle), g.Sin(angle)}
 }
 
-// rotate turns the pairs (x[i], x[i + size/2]) of every head, so that the product of a query and a key depends on how far
-// they are apart. x is [tokens, heads, size].
+// rotate rotates the pairs (x[i], x[i + size/2]) of every head, so that the product of a query and a key depends on their
+// distance. x is [tokens, heads, size].
 // Source: Su et al. 2021 (RoFormer), in the order of halves that transformers has.
 func (b builder) rotate(x *onnx.Value, by Rotation) *onnx.Value {
-	g, half, t := b.g, b.c.HeadSize()/2, b.turns[by]
+	g, half, a := b.g, b.c.HeadSize()/2, b.angles[by]
 	parts := g.Split(x, 2, half, half)
-	first := g.Sub(g.Mul(parts[0], t.cos), g.Mul(parts[1], t.sin))
-	second := g.Add(g.Mul(parts[1], t.cos), g.Mul(parts[0], t.sin))
+	first := g.Sub(g.Mul(parts[0], a.cos), g.Mul(parts[1], a.sin))
+	second := g.Add(g.Mul(parts[1], a.cos), g.Mul(parts[0], a.sin))
 	return g.Concat(2, first, second)
 }

@@ -5,17 +5,17 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Shape are the limits of the batches that a training graph is built for.
+// Shape has the limits of the micro-batches that a training graph is built for.
 type Shape struct {
 	Rows      int        // texts of a micro-batch
 	MaxLength int        // tokens of the longest
 	Groups    int        // attention groups
-	Recompute *bool      // attention in the backward pass, see Training; nil: where it is large
-	Layers    bool       // recompute whole layers, see Training
-	Half      onnx.DType // of matrix products, see Training
+	Recompute *bool      // see Training.RecomputeAttention; nil means where the probabilities are large
+	Layers    bool       // see Training.RecomputeLayers
+	Half      onnx.DType // see Training.Half
 }
 
-// Bounds are the largest sizes of the named dimensions of a packed batch of these limits.
+// Bounds gives the largest sizes of the named dimensions of packed batches within the limits. Dropout makes its tables for them.
 func (c Config) Bounds(s Shape) map[string]int64 {
 	to := map[string]int64{TokensDim: int64(s.Rows * s.MaxLength)}
 	for k := 0; k < s.Groups; k++ {
@@ -25,14 +25,14 @@ func (c Config) Bounds(s Shape) map[string]int64 {
 		}
 		at := c.cutFor(s.MaxLength)
 		rows := (s.MaxLength + at.block - 1) / at.block
-		// Shorter texts, below keys + block, may be left whole, see cutFor.
+		// cutFor leaves shorter texts whole up to a length that is always less than keys + block.
 		length := int64(min(s.MaxLength, at.keys+at.block))
 		to[windowRows(k)], to[windowLength(k)], to[windowKeyLength(k)] = int64(s.Rows*rows), length, length
 	}
 	return to
 }
 
-// BuildPacked appends the inputs of a packed batch and the encoder in training, see Build; drop is nil for evaluation.
+// BuildPacked appends the inputs of a packed batch and the encoder for training, see Build. drop is nil for evaluation.
 func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph, wanted *onnx.Value) *onnx.Value {
 	t := Training{Dropout: drop, RecomputeLayers: s.Layers, Half: s.Half}
 	if s.Recompute != nil {

@@ -7,8 +7,8 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// Prefix tells what a checkpoint puts before the encoder's own names: nothing for a bare encoder, the architecture's
-// name inside a whole model.
+// Prefix is what a checkpoint puts before the names of the encoder's tensors: nothing for an encoder, and the architecture's
+// prefix inside a whole model.
 func (c Config) Prefix(w *hf.Weights) (string, error) {
 	probe := c.sources(c.architecture().names().words)[0]
 	for _, p := range []string{"", c.architecture().prefix, "model.", "0.auto_model."} {
@@ -19,13 +19,13 @@ func (c Config) Prefix(w *hf.Weights) (string, error) {
 	return "", fmt.Errorf("%s: no tensor %q: not the weights of a %s encoder", w.Path, probe, c.ModelType)
 }
 
-// WordTable is the parameter with the word embeddings, [vocab_size, embedding_size].
+// WordTable is the name of the word embeddings, [vocab_size, embedding_size].
 func (c Config) WordTable() string { return c.architecture().names().words }
 
-// ModelPrefix is what a whole model of this architecture puts before the encoder's names.
+// ModelPrefix is what a whole model of this architecture puts before the names of the encoder's tensors.
 func (c Config) ModelPrefix() string { return c.architecture().prefix }
 
-// Names gives the tensors of a checkpoint with that prefix that make up a parameter.
+// Names gives for a parameter the tensors that it is made of in a checkpoint with that prefix.
 func (c Config) Names(prefix string) hf.Names {
 	return func(param string) []string {
 		out := c.sources(param)
@@ -36,7 +36,7 @@ func (c Config) Names(prefix string) hf.Names {
 	}
 }
 
-// sources are the checkpoint's tensors of a parameter, laid end to end.
+// sources gives for a parameter the tensors of a checkpoint, without prefix, whose rows laid end to end are the parameter.
 func (c Config) sources(param string) []string {
 	if f := c.architecture().sources; f != nil {
 		return f(param)
@@ -44,7 +44,7 @@ func (c Config) sources(param string) []string {
 	return []string{param}
 }
 
-// ReadWeights fills a flat buffer that holds the encoder's parameters alone from a Hugging Face folder.
+// ReadWeights fills a flat buffer of the encoder's parameters from a Hugging Face folder.
 func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error {
 	w, err := hf.OpenWeights(dir)
 	if err != nil {
@@ -58,8 +58,8 @@ func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error 
 	return w.Fill(hf.Buffer{Layout: l, Data: buffer}, c.Params(), c.Names(prefix), nil)
 }
 
-// WriteWeights writes the folder's own tensors with the encoder's trained ones in their place: those that were not trained
-// (an unused pooler) stay as they are.
+// WriteWeights writes the tensors of the folder from, with the encoder's trained parameters in their places. Tensors that were
+// not trained, such as an unused pooler, stay as they are.
 func (c Config) WriteWeights(path, from string, l *flat.Layout, parameters []float32) error {
 	w, err := hf.OpenWeights(from)
 	if err != nil {

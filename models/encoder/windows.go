@@ -5,20 +5,20 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Layers with a window w compare a token with the w tokens to either side of it. Where a text is much longer, most of the
-// square of all pairs would be computed to be hidden, so the text is cut into blocks of B queries, and a block is compared
-// with the B + 2w keys around it (B + w where attention is causal):
+// A layer with a window w compares a token with the w tokens to either side. In a text that is much longer, the mask would hide
+// most of the pairs. So the text is cut into blocks of B queries, and a block is compared only with the B + 2w keys around it
+// (B + w where attention is causal):
 //
 //	text        0 1 2 3 4 5 6 7 8 9        B = 4, w = 2
 //	block 0     queries 0 1 2 3            keys         0 1 2 3 4 5
 //	block 1     queries 4 5 6 7            keys     2 3 4 5 6 7 8 9
 //	block 2     queries 8 9                keys                     6 7 8 9
 //
-// A block is a row of the group, with queries and keys of different lengths. A key stands in several blocks, and its gradient
-// is the sum over these. Which pairs count is left to the mask, which is made from the tokens' places as in all layers.
+// A block is a row of its attention group, with different lengths of queries and keys. A key stands in several blocks, and its
+// gradient is the sum over these. The mask hides the pairs that are too far apart, as in every layer.
 // Source: the banded attention of Beltagy et al. 2020 (Longformer).
 
-// window is how far the layers with a window see; NoWindow where there are none.
+// window is the window of the layers that have one, the widest where they differ; NoWindow where no layer has one.
 func (c Config) window() int64 {
 	w := int64(NoWindow)
 	for _, x := range c.Blocks.Windows {
@@ -27,7 +27,8 @@ func (c Config) window() int64 {
 	return w
 }
 
-// newWindowGroups adds the inputs of the groups of layers with a window; the token count is one of the full groups' inputs.
+// newWindowGroups adds the inputs of the attention groups of layers with a window. count is the number of tokens, an input that
+// newPackedGroups adds.
 func newWindowGroups(g *onnx.Graph, c Config, count *onnx.Value, groups int) *packedGroups {
 	tokens, blocks, heads := onnx.N(TokensDim), onnx.N("window_blocks"), c.NumAttentionHeads
 	p := &packedGroups{g: g, c: c}
@@ -64,17 +65,18 @@ func blockSlots(g *onnx.Graph, slot, stride *onnx.Value, heads int64) *onnx.Valu
 	return g.Reshape(slots, g.Concat(0, g.IntVector(-1), g.Slice(g.Shape(slot), g.IntVector(1), g.IntVector(2), g.IntVector(0))))
 }
 
-// cut is how the texts of a group are laid out in layers with a window.
+// cut says how the texts of a group are divided for layers with a window.
 type cut struct {
 	block  int // queries of a row
 	keys   int // keys of a row
 	before int // keys before the first query
 }
 
-// minWindowBlock keeps the products of a block large enough to be worth their start.
+// minWindowBlock is the least queries of a block: smaller matrix products are slower than what they save.
 const minWindowBlock = 32
 
-// cutFor chooses between whole texts, the longest of which has so many tokens, and blocks: what computes fewer scores.
+// cutFor chooses between whole texts and blocks for a group whose longest text has so many tokens: whichever has fewer pairs of
+// queries and keys.
 func (c Config) cutFor(longest int) cut {
 	whole := cut{block: longest, keys: longest}
 	w := c.window()
