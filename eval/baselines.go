@@ -9,17 +9,17 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// BM25 scores candidates by their words alone: what a model has to beat. Rarity is that of the task's candidates.
+// BM25 is the lexical baseline. Document frequencies are counted over the task's candidates.
 type BM25 struct{}
 
 // Score implements mteb.Scorer.
 func (BM25) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
-	asked := map[string]bool{}
+	queryTerms := map[string]bool{}
 	number, docs := map[string]int{}, []string(nil)
 	for _, s := range samples {
 		for _, q := range s.Query {
 			for _, t := range bm25.Terms(q) {
-				asked[t] = true
+				queryTerms[t] = true
 			}
 		}
 		for _, d := range s.Candidates() {
@@ -29,7 +29,7 @@ func (BM25) Score(ctx context.Context, samples []mteb.Sample, from int, progress
 			}
 		}
 	}
-	index := bm25.NewIndex(docs, bm25.Terms, func(term string) bool { return asked[term] })
+	index := bm25.NewIndex(docs, bm25.Terms, func(term string) bool { return queryTerms[term] })
 	for i, s := range samples[from:] {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -41,7 +41,7 @@ func (BM25) Score(ctx context.Context, samples []mteb.Sample, from int, progress
 			for _, d := range s.Candidates() {
 				scores = append(scores, float32(all[number[d]]))
 			}
-			best = mteb.Best(best, scores)
+			best = mteb.BestScores(best, scores)
 		}
 		if err := emit(best); err != nil {
 			return err
@@ -51,20 +51,20 @@ func (BM25) Score(ctx context.Context, samples []mteb.Sample, from int, progress
 	return nil
 }
 
-// Recorded are scores that eval --save-scores or another program wrote, by task and query.
-type Recorded struct {
+// SavedScores holds scores from a file that eval --save-scores or another program wrote, by task and query.
+type SavedScores struct {
 	path string
 	rows map[[2]string][]float32
 }
 
-// OpenRecorded reads a file of mteb.ScoreRow. Rows without a task serve any.
-func OpenRecorded(path string) (*Recorded, error) {
+// OpenSavedScores reads a file of mteb.ScoreRow. A row without a task counts for every task.
+func OpenSavedScores(path string) (*SavedScores, error) {
 	f, err := jsonl.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	r := &Recorded{path: path, rows: map[[2]string][]float32{}}
+	r := &SavedScores{path: path, rows: map[[2]string][]float32{}}
 	for i := range f.Len() {
 		var row mteb.ScoreRow
 		if err := f.Row(i, &row); err != nil {
@@ -82,16 +82,16 @@ func OpenRecorded(path string) (*Recorded, error) {
 	return r, nil
 }
 
-// Of are the scores of one task.
-func (r *Recorded) Of(task string) mteb.Scorer { return recordedTask{r, task} }
+// ForTask returns a scorer with the scores of one task.
+func (r *SavedScores) ForTask(task string) mteb.Scorer { return savedTaskScores{r, task} }
 
-type recordedTask struct {
-	r    *Recorded
+type savedTaskScores struct {
+	r    *SavedScores
 	task string
 }
 
 // Score implements mteb.Scorer.
-func (t recordedTask) Score(_ context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
+func (t savedTaskScores) Score(_ context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
 	for _, s := range samples[from:] {
 		scores, ok := t.r.rows[[2]string{t.task, s.ID}]
 		if !ok {

@@ -9,17 +9,17 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// Comparison is what changed from one model to another on a task.
+// Comparison compares two models on a task.
 type Comparison struct {
 	Task    string    `json:"task"`
 	Rule    mteb.Rule `json:"rule"`
 	Queries int       `json:"queries"`
-	From    string    `json:"from"` // the models
-	To      string    `json:"to"`
+	From    string    `json:"from"` // the first model
+	To      string    `json:"to"`   // the second model
 	MAP     Change    `json:"map"`
 	MRR     Change    `json:"mrr"`
-	Won     int       `json:"won"`  // queries whose AP rose
-	Lost    int       `json:"lost"` // and fell
+	Won     int       `json:"won"`  // queries with a higher AP by the second model
+	Lost    int       `json:"lost"` // queries with a lower AP by the second model
 	Gains   []Gain    `json:"gains"`
 }
 
@@ -40,11 +40,11 @@ type Gain struct {
 	To    float64 `json:"to"`
 }
 
-// Difference is the change; negative where the query lost.
+// Difference returns the change of AP. It is negative if the query lost.
 func (g Gain) Difference() float64 { return g.To - g.From }
 
-// Compare compares two reports task by task. Gains are sorted, the greatest loss first. Results on other data are an
-// error; so are reports that share no task.
+// Compare compares two reports task by task. Gains are sorted, the greatest loss first. It is an error if the results of a
+// task are on different data, or if the reports have no task and rule in common.
 func Compare(from, to mteb.Report) ([]Comparison, error) {
 	var out []Comparison
 	for _, a := range from.Results {
@@ -89,11 +89,12 @@ func compare(a, b mteb.Result) (Comparison, error) {
 	return c, nil
 }
 
-// resamples is how often the bootstrap draws.
+// resamples is the number of bootstrap samples.
 const resamples = 10_000
 
-// change adds the percentile interval of the paired bootstrap over queries: differences are drawn with replacement, as
-// many as there are, and averaged (Efron and Tibshirani 1993). It is the same for the same results.
+// change computes the 95 % percentile interval of the paired bootstrap over queries (Efron and Tibshirani 1993): each sample
+// draws as many differences as there are, with replacement, and averages them. The seed is fixed, so that equal results
+// give equal intervals.
 func change(from, to float64, differences []float64) Change {
 	rng := rand.New(rand.NewPCG(1, 2))
 	means := make([]float64, resamples)
@@ -109,5 +110,5 @@ func change(from, to float64, differences []float64) Change {
 	return Change{from, to, to - from, means[resamples/40], means[resamples-1-resamples/40]}
 }
 
-// Certain says whether the interval leaves out zero.
-func (c Change) Certain() bool { return c.Low > 0 || c.High < 0 }
+// Significant says whether the interval excludes zero.
+func (c Change) Significant() bool { return c.Low > 0 || c.High < 0 }

@@ -17,7 +17,7 @@ var comparePage = template.Must(template.New("compare").Funcs(template.FuncMap{
 	"signed":  signed,
 	"good": func(c Change) string {
 		switch {
-		case !c.Certain():
+		case !c.Significant():
 			return ""
 		case c.Low > 0:
 			return "good"
@@ -26,10 +26,11 @@ var comparePage = template.Must(template.New("compare").Funcs(template.FuncMap{
 	},
 }).Parse(compareText))
 
-// signed is a difference in points.
+// signed formats a difference of fractions as points.
 func signed(x float64) string { return fmt.Sprintf("%+.2f", 100*x) }
 
-// WriteComparePage writes comparisons as a page that needs nothing else; it lists the worst and the best queries of each.
+// WriteComparePage writes comparisons as a self-contained HTML page. It lists at most listed of the worst and of the best
+// queries of each.
 func WriteComparePage(w io.Writer, all []Comparison, listed int) error {
 	type section struct {
 		Comparison
@@ -55,7 +56,7 @@ func WriteComparePage(w io.Writer, all []Comparison, listed int) error {
 	}{page.Style, sections})
 }
 
-// Worst are at most n queries that lost, the greatest loss first.
+// Worst returns at most n queries that lost, the greatest loss first.
 func (c Comparison) Worst(n int) []Gain {
 	var out []Gain
 	for _, g := range c.Gains {
@@ -66,7 +67,7 @@ func (c Comparison) Worst(n int) []Gain {
 	return out
 }
 
-// BestQueries are at most n queries that won, the greatest gain first.
+// BestQueries returns at most n queries that won, the greatest gain first.
 func (c Comparison) BestQueries(n int) []Gain {
 	var out []Gain
 	for i := len(c.Gains) - 1; i >= 0; i-- {

@@ -36,7 +36,7 @@ func TestCompare(t *testing.T) {
 		variance += d * d / 8
 	}
 	half := 1.96 * math.Sqrt(variance/8)
-	if math.Abs(c.MAP.Low-(mean-half)) > 0.05 || math.Abs(c.MAP.High-(mean+half)) > 0.05 || c.MAP.Certain() != (c.MAP.Low > 0) {
+	if math.Abs(c.MAP.Low-(mean-half)) > 0.05 || math.Abs(c.MAP.High-(mean+half)) > 0.05 || c.MAP.Significant() != (c.MAP.Low > 0) {
 		t.Errorf("interval %g to %g, want about %g to %g", c.MAP.Low, c.MAP.High, mean-half, mean+half)
 	}
 	if w := c.Worst(3); len(w) != 1 || w[0].ID != "b" {
@@ -47,7 +47,7 @@ func TestCompare(t *testing.T) {
 	}
 	same, err := Compare(a, a)
 	check(t, err)
-	if m := same[0].MAP; m.Low != 0 || m.High != 0 || m.Certain() {
+	if m := same[0].MAP; m.Low != 0 || m.High != 0 || m.Significant() {
 		t.Errorf("a model against itself: %+v", m)
 	}
 	var text, html bytes.Buffer

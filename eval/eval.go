@@ -1,5 +1,8 @@
-// Package eval scores models on reranking tasks and shows the results. Which model it is, it does not ask: anything
-// that scores samples will do.
+// Package eval evaluates scorers on reranking tasks, compares results, checks them against a baseline and prints tables. It
+// knows nothing of models: a model, BM25 and a file of scores are all an mteb.Scorer.
+//
+//	outcome, err := eval.Run(ctx, eval.BM25{}, task, mteb.Rule1, nil, progress)
+//	fmt.Println(outcome.Result.MAP)
 package eval
 
 import (
@@ -16,10 +19,11 @@ type Outcome struct {
 	Scores [][]float32
 }
 
-// Run scores one task. Scores that the journal has from a run that was stopped are taken from it; it may be nil.
+// Run scores and evaluates one task. It takes the scores of a stopped run from the journal and adds the new ones to it. The
+// journal may be nil.
 func Run(ctx context.Context, s mteb.Scorer, t mteb.Task, rule mteb.Rule, j *Journal, progress func(done, total int)) (Outcome, error) {
 	begun := time.Now()
-	scores := j.Done()
+	scores := j.Scores()
 	err := s.Score(ctx, t.Samples, len(scores), progress, func(x []float32) error {
 		scores = append(scores, x)
 		j.Add(x)
@@ -35,8 +39,8 @@ func Run(ctx context.Context, s mteb.Scorer, t mteb.Task, rule mteb.Rule, j *Jou
 	return Outcome{mteb.NewResult(t, rule, m, time.Since(begun).Seconds()), scores}, nil
 }
 
-// Spread picks at most n of a task's samples, evenly over the task: their numbers.
-func Spread(samples, n int) []int {
+// EvenlySpaced returns the indices of at most n of a number of samples, evenly spaced.
+func EvenlySpaced(samples, n int) []int {
 	n = min(n, samples)
 	out := make([]int, n)
 	for i := range out {
@@ -45,8 +49,9 @@ func Spread(samples, n int) []int {
 	return out
 }
 
-// CheckInt8 compares the scores of a fast scorer with those that an exact one gives to some samples.
-func CheckInt8(ctx context.Context, exact mteb.Scorer, t mteb.Task, rule mteb.Rule, scores [][]float32, picked []int) (mteb.Exactness, error) {
+// CheckInt8 compares MAP of int8 scores with MAP of the scores of an exact scorer, on the picked samples. scores are the
+// int8 scores of all samples.
+func CheckInt8(ctx context.Context, exact mteb.Scorer, t mteb.Task, rule mteb.Rule, scores [][]float32, picked []int) (mteb.Int8Check, error) {
 	var some []mteb.Sample
 	var fast [][]float32
 	for _, i := range picked {
@@ -54,12 +59,12 @@ func CheckInt8(ctx context.Context, exact mteb.Scorer, t mteb.Task, rule mteb.Ru
 	}
 	slow, err := mteb.ScoreAll(ctx, exact, some)
 	if err != nil {
-		return mteb.Exactness{}, fmt.Errorf("%s: %w", t.Name, err)
+		return mteb.Int8Check{}, fmt.Errorf("%s: %w", t.Name, err)
 	}
 	a, err := mteb.Evaluate(rule, some, fast)
 	if err != nil {
-		return mteb.Exactness{}, err
+		return mteb.Int8Check{}, err
 	}
 	b, err := mteb.Evaluate(rule, some, slow)
-	return mteb.Exactness{Queries: len(some), MAP: a.AP, Exact: b.AP}, err
+	return mteb.Int8Check{Queries: len(some), MAP: a.AP, MAPFloat32: b.AP}, err
 }

@@ -6,7 +6,7 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// Check is one metric of one task held against a baseline.
+// Check compares one metric of one task with a baseline.
 type Check struct {
 	Task     string    `json:"task"`
 	Rule     mteb.Rule `json:"rule"`
@@ -16,16 +16,16 @@ type Check struct {
 	OK       bool      `json:"ok"`
 }
 
-// Drop is how many points were lost.
+// Drop returns how much the metric fell, in points.
 func (c Check) Drop() float64 { return 100 * (c.Baseline - c.Now) }
 
-// Gate holds every task of a baseline against results: MAP and MRR may fall by at most maxDrop points. A task that was
-// not measured, or on other data, is an error.
+// Gate compares results with every task of a baseline. MAP and MRR may fall by at most maxDrop points. It is an error if a
+// task is missing or was measured on other data.
 func Gate(baseline, now mteb.Report, maxDrop float64) (checks []Check, err error) {
 	for _, b := range baseline.Results {
 		r, ok := now.Find(b.Task, b.Rule)
 		if !ok {
-			return nil, fmt.Errorf("the results have no task %s by rule %s, the baseline has", b.Task, b.Rule)
+			return nil, fmt.Errorf("the results lack task %s by rule %s, which the baseline has", b.Task, b.Rule)
 		}
 		if b.Data == "" || r.Data != b.Data {
 			return nil, fmt.Errorf("%s: the results are on other data (%.12s…) than the baseline (%.12s…)", b.Task, r.Data, b.Data)
@@ -44,7 +44,7 @@ func Gate(baseline, now mteb.Report, maxDrop float64) (checks []Check, err error
 	return checks, nil
 }
 
-// Baseline is a report cut down to what Gate reads.
+// Baseline returns a report without the fields that Gate does not need.
 func Baseline(r mteb.Report) mteb.Report {
 	out := r
 	out.Results = nil

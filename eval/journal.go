@@ -11,10 +11,10 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// Journal keeps a task's scores on disk as they are made, one line per sample, so that an evaluation that was stopped
-// goes on where it was. A journal that cannot be written is given up: the evaluation does not need it.
+// Journal writes a task's scores to disk as they are computed, one line for each sample, so that a stopped evaluation can
+// continue. If a write fails, the evaluation continues without the journal.
 type Journal struct {
-	// Warn hears why the journal was given up; it may be nil.
+	// Warn is called with the error if a write fails. It may be nil.
 	Warn func(error)
 
 	path string
@@ -23,9 +23,9 @@ type Journal struct {
 	rows [][]float32
 }
 
-// OpenJournal opens or begins the journal of a task at path, whose name must stand for everything that scores depend on.
-// What an earlier run left there and does not fit the samples is left out; fresh leaves all of it out. A journal that
-// another process writes is a *filelock.Held.
+// OpenJournal opens or creates the journal of a task. path must differ for everything that scores depend on. Scores of an
+// earlier run that do not fit the samples are dropped; with fresh, all are. If another process has the journal open, the
+// error is a *filelock.Held.
 func OpenJournal(path string, samples []mteb.Sample, fresh bool) (j *Journal, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func OpenJournal(path string, samples []mteb.Sample, fresh bool) (j *Journal, er
 		n++
 	}
 	rows = rows[:n:n]
-	if err := jsonl.Write(path, rows); err != nil { // without a last row that was cut short
+	if err := jsonl.Write(path, rows); err != nil { // drops a last row that was cut short
 		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o644)
@@ -60,20 +60,20 @@ func OpenJournal(path string, samples []mteb.Sample, fresh bool) (j *Journal, er
 	return &Journal{path: path, lock: lock, f: f, rows: rows}, nil
 }
 
-// Done are the scores of the first samples, as an earlier run left them.
-func (j *Journal) Done() [][]float32 {
+// Scores returns the scores of the first samples, from an earlier run.
+func (j *Journal) Scores() [][]float32 {
 	if j == nil {
 		return nil
 	}
 	return j.rows
 }
 
-// Add writes the next sample's scores.
+// Add writes the scores of the next sample.
 func (j *Journal) Add(scores []float32) {
 	if j == nil || j.f == nil {
 		return
 	}
-	b, err := json.Marshal(scores) // scores that are not numbers fail here, and the task after them
+	b, err := json.Marshal(scores) // fails for NaN; Evaluate reports it later
 	if err == nil {
 		_, err = j.f.Write(append(b, '\n'))
 	}
@@ -86,7 +86,7 @@ func (j *Journal) Add(scores []float32) {
 	}
 }
 
-// Close closes the journal. It is removed where the task is finished, and where it is empty.
+// Close closes the journal. It removes the file if the task is finished or the file is empty.
 func (j *Journal) Close(finished bool) error {
 	if j == nil {
 		return nil

@@ -77,7 +77,7 @@ func TestJournal(t *testing.T) {
 	check(t, os.WriteFile(path, b, 0o644))
 	j, err = OpenJournal(path, other, false)
 	check(t, err)
-	if n := len(j.Done()); n != 0 {
+	if n := len(j.Scores()); n != 0 {
 		t.Errorf("%d rows of other data were taken", n)
 	}
 	check(t, j.Close(false))
@@ -91,7 +91,7 @@ func TestJournal(t *testing.T) {
 	check(t, j.Close(false))
 	j, err = OpenJournal(path, task.Samples, true)
 	check(t, err)
-	if n := len(j.Done()); n != 0 {
+	if n := len(j.Scores()); n != 0 {
 		t.Errorf("%d rows of a journal that begins anew", n)
 	}
 	check(t, j.Close(false))

@@ -12,7 +12,7 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// Suite is a table of models and tasks with the values that others published, as a file.
+// Suite describes a table of models and tasks, with published values to compare with. It is read from a YAML file.
 type Suite struct {
 	Title  string       `yaml:"title"`
 	Source string       `yaml:"source"` // of the published values
@@ -25,8 +25,8 @@ type Suite struct {
 type SuiteModel struct {
 	Name  string `yaml:"name"`
 	Model string `yaml:"model"` // folder or hub id
-	Kind  string `yaml:"kind"`  // empty: the folder says it
-	// QueryPrompt replaces an embedding model's own, where it was published with one that its folder does not name.
+	Kind  string `yaml:"kind"`  // "" means that the model's folder tells the kind
+	// QueryPrompt replaces an embedding model's own prompt, if the published values used one that its folder does not have.
 	QueryPrompt string             `yaml:"query_prompt"`
 	Published   map[string]float64 `yaml:"published"` // MAP in percent, by task
 }
@@ -65,15 +65,15 @@ func ReadSuite(path string) (Suite, error) {
 	return s, nil
 }
 
-// SuiteRow is what became of a model: its results, and why others are missing.
+// SuiteRow holds the results of one model.
 type SuiteRow struct {
 	Model   SuiteModel
-	SizeGB  float64 // of its weights; 0: not known
+	SizeGB  float64 // of its weights; 0 means not known
 	Results []mteb.Result
-	Missing map[string]string // by task
+	Missing map[string]string // why a task has no result, by task
 }
 
-// WriteSuite writes the table: each cell is what was measured, then the published value and the difference.
+// WriteSuite writes the table. A cell has the measured value, the published value and the difference.
 func WriteSuite(w io.Writer, format string, s Suite, rows []SuiteRow) error {
 	header := append(append([]string{"model", "size (GB)"}, s.Tasks...), "average")
 	var table [][]string
@@ -101,7 +101,7 @@ func WriteSuite(w io.Writer, format string, s Suite, rows []SuiteRow) error {
 	return WriteTable(w, format, header, table)
 }
 
-// cell shows a measured value beside a published one; what is missing is a dash.
+// cell formats a measured and a published value. A missing value is a dash.
 func cell(measured float64, ok bool, published float64, has bool) string {
 	switch {
 	case ok && has:
@@ -114,7 +114,7 @@ func cell(measured float64, ok bool, published float64, has bool) string {
 	return "-"
 }
 
-// Reasons are lines that say what is missing and why; tasks with the same reason share one.
+// Reasons returns lines that say which tasks have no result and why. Consecutive tasks with the same reason share a line.
 func (r SuiteRow) Reasons(tasks []string) []string {
 	var out []string
 	var last string

@@ -17,10 +17,10 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// Formats are the forms that a table can be written in.
+// Formats lists the output formats of tables.
 var Formats = []string{"table", "markdown", "csv", "json", "html"}
 
-// WriteTable writes rows below a header. A table on a terminal is wrapped to its width.
+// WriteTable writes rows below a header. On a terminal, the format "table" is wrapped to the terminal's width.
 func WriteTable(w io.Writer, format string, header []string, rows [][]string) error {
 	switch format {
 	case "csv":
@@ -28,11 +28,11 @@ func WriteTable(w io.Writer, format string, header []string, rows [][]string) er
 		return c.WriteAll(append([][]string{header}, rows...))
 	case "table", "markdown":
 		if format == "table" {
-			rows = Fit(header, rows, Width(w, 0))
+			rows = FitToWidth(header, rows, Width(w, 0))
 		}
 		options := []tablewriter.Option{
 			tablewriter.WithHeaderAutoFormat(tw.Off),
-			tablewriter.WithRowAutoWrap(tw.WrapNone), // Fit has wrapped them
+			tablewriter.WithRowAutoWrap(tw.WrapNone), // FitToWidth has wrapped them
 			tablewriter.WithRowAlignmentConfig(tw.CellAlignment{PerColumn: alignment(len(header), rows)}),
 			tablewriter.WithHeaderAlignmentConfig(tw.CellAlignment{PerColumn: alignment(len(header), rows)}),
 		}
@@ -60,7 +60,7 @@ var tableText string
 
 var tablePage = template.Must(template.New("table").Parse(tableText))
 
-// alignment puts the first column, a name, and texts of several lines to the left, and the numbers to the right.
+// alignment aligns the first column and columns with texts of several lines to the left, and the others to the right.
 func alignment(n int, rows [][]string) []tw.Align {
 	out := []tw.Align{tw.AlignLeft}
 	for i := 1; i < n; i++ {
@@ -75,7 +75,7 @@ func alignment(n int, rows [][]string) []tw.Align {
 	return out
 }
 
-// WriteReport writes a model's results: MAP and MRR@10 in percent, as the field prints them.
+// WriteReport writes a model's results, with MAP and MRR@10 in percent.
 func WriteReport(w io.Writer, format string, r mteb.Report) error {
 	if format == "json" {
 		e := json.NewEncoder(w)
@@ -95,7 +95,8 @@ func WriteReport(w io.Writer, format string, r mteb.Report) error {
 	return WriteTable(w, format, header, rows)
 }
 
-// WriteComparisons writes comparisons as a table, and below it the queries that lost most.
+// WriteComparisons writes comparisons as a table. Below it, except in CSV, it lists at most worst of the queries that lost
+// most.
 func WriteComparisons(w io.Writer, format string, all []Comparison, worst int) error {
 	header := []string{"task", "model", "MAP", "difference", "95 % interval", "MRR@10", "difference", "95 % interval", "won", "lost"}
 	interval := func(c Change) string { return signed(c.Low) + " to " + signed(c.High) }
@@ -107,7 +108,7 @@ func WriteComparisons(w io.Writer, format string, all []Comparison, worst int) e
 		rows = append(rows, []string{c.Task, c.To, percent(c.MAP.To), signed(c.MAP.Difference), interval(c.MAP),
 			percent(c.MRR.To), signed(c.MRR.Difference), interval(c.MRR), fmt.Sprint(c.Won), fmt.Sprint(c.Lost)})
 	}
-	if err := WriteTable(w, format, header, rows); err != nil || format == "csv" { // rows alone
+	if err := WriteTable(w, format, header, rows); err != nil || format == "csv" {
 		return err
 	}
 	for _, c := range all {
@@ -118,7 +119,7 @@ func WriteComparisons(w io.Writer, format string, all []Comparison, worst int) e
 	return nil
 }
 
-// writeWorst tells in words what lost most.
+// writeWorst lists at most n of the queries that lost most.
 func writeWorst(w io.Writer, c Comparison, n int) error {
 	lost := c.Worst(n)
 	if len(lost) == 0 {
@@ -128,15 +129,15 @@ func writeWorst(w io.Writer, c Comparison, n int) error {
 		return err
 	}
 	for _, g := range lost {
-		if _, err := fmt.Fprintf(w, "  AP %s -> %s  %s\n", percent(g.From), percent(g.To), Shortened(g.Query)); err != nil {
+		if _, err := fmt.Fprintf(w, "  AP %s -> %s  %s\n", percent(g.From), percent(g.To), OneLine(g.Query)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Shortened is a text that fits a line.
-func Shortened(s string) string {
+// OneLine shortens a text to one line of at most 100 characters.
+func OneLine(s string) string {
 	const most = 100
 	r := []rune(strings.Join(strings.Fields(s), " "))
 	if len(r) > most {

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/term"
 )
 
-// narrowest is the width below which no column is wrapped: a table with many columns stays wider than its terminal.
-const narrowest = 12
+// minColumnWidth is the smallest width that a column is wrapped to. A table with many columns stays wider than its terminal.
+const minColumnWidth = 12
 
-// Width is the number of columns that a line written to w may have: COLUMNS, the terminal's width, or other where w is
-// no terminal. 0 means no limit.
-func Width(w io.Writer, other int) int {
+// Width returns the width of a line written to w: the environment variable COLUMNS, or the terminal's width, or noTerminal
+// if w is not a terminal. 0 means no limit.
+func Width(w io.Writer, noTerminal int) int {
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
 		return n
 	}
@@ -24,11 +24,12 @@ func Width(w io.Writer, other int) int {
 			return n
 		}
 	}
-	return other
+	return noTerminal
 }
 
-// Fit wraps the cells of the widest columns until a table is at most width wide, where it can. It returns new rows.
-func Fit(header []string, rows [][]string, width int) [][]string {
+// FitToWidth wraps the cells of the widest columns until the table is at most width wide, if that is possible. It returns
+// new rows.
+func FitToWidth(header []string, rows [][]string, width int) [][]string {
 	if width <= 0 {
 		return rows
 	}
@@ -54,15 +55,15 @@ func Fit(header []string, rows [][]string, width int) [][]string {
 				widest = i
 			}
 		}
-		to := max(widths[widest]-(total-width), narrowest, twwidth.Width(header[widest]))
-		for i, w := range widths { // not narrower than the next widest: that one gives as much
+		to := max(widths[widest]-(total-width), minColumnWidth, twwidth.Width(header[widest]))
+		for i, w := range widths { // not narrower than the second widest column, which is wrapped next
 			if i != widest && w < widths[widest] {
 				to = max(to, w)
 			}
 		}
 		if to >= widths[widest] {
-			to = widths[widest] - 1 // two of equal width shrink in turn
-			if to < max(narrowest, twwidth.Width(header[widest])) {
+			to = widths[widest] - 1 // columns of equal width shrink in turn
+			if to < max(minColumnWidth, twwidth.Width(header[widest])) {
 				break
 			}
 		}
@@ -77,7 +78,7 @@ func Fit(header []string, rows [][]string, width int) [][]string {
 	return out
 }
 
-// wrap breaks a text into lines of at most width: at spaces, and inside a word that is longer, best after a slash.
+// wrap breaks a text into lines of at most width: at spaces, and within a longer word, if possible after a slash.
 func wrap(text string, width int) string {
 	if twwidth.Width(text) <= width {
 		return text
@@ -98,15 +99,15 @@ func wrap(text string, width int) string {
 				lines, line = append(lines, line), ""
 				continue
 			}
-			head := cut(word, width)
+			head := wordPrefix(word, width)
 			lines, word = append(lines, head), word[len(head):]
 		}
 	}
 	return strings.Join(append(lines, line), "\n")
 }
 
-// cut is the beginning of a word that fits a width: up to its last slash there, or as many characters as fit.
-func cut(word string, width int) string {
+// wordPrefix returns the beginning of a word that fits into width: up to its last slash there, or as many characters as fit.
+func wordPrefix(word string, width int) string {
 	end := 0
 	for i, r := range word {
 		next := i + len(string(r))

@@ -22,7 +22,7 @@ func TestTableFits(t *testing.T) {
 	}
 	for _, width := range []int{60, 80, 100, 180} {
 		var b bytes.Buffer
-		if err := WriteTable(&b, "table", header, Fit(header, rows, width)); err != nil {
+		if err := WriteTable(&b, "table", header, FitToWidth(header, rows, width)); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(b.String()) {
@@ -30,7 +30,7 @@ func TestTableFits(t *testing.T) {
 				t.Errorf("width %d: a line of %d columns: %s", width, w, line)
 			}
 		}
-		for i, r := range Fit(header, rows, width) {
+		for i, r := range FitToWidth(header, rows, width) {
 			for j, cell := range r {
 				if unspaced := strings.NewReplacer("\n", "", " ", ""); unspaced.Replace(cell) != unspaced.Replace(rows[i][j]) {
 					t.Errorf("width %d: %q became %q", width, rows[i][j], cell)
@@ -38,10 +38,10 @@ func TestTableFits(t *testing.T) {
 			}
 		}
 	}
-	if got := Fit(header, rows, 0); got[3][2] != rows[3][2] {
+	if got := FitToWidth(header, rows, 0); got[3][2] != rows[3][2] {
 		t.Error("without a limit a cell was wrapped")
 	}
-	narrow := Fit(header, rows, 5) // cannot be reached
+	narrow := FitToWidth(header, rows, 5) // cannot be reached
 	if len(narrow) != len(rows) {
 		t.Errorf("%d rows of %d", len(narrow), len(rows))
 	}

@@ -6,43 +6,44 @@ import (
 	"sort"
 )
 
-// Rule is one of the two scoring rules under the name of the MTEB generation that uses it.
+// Rule is one of the two scoring rules, named after the MTEB generation that uses it. They differ in ties and rounding.
 type Rule string
 
 const (
-	// Rule1 is MTEB 1.x and C-MTEB: average precision over all candidates with equal scores as one threshold
-	// (scikit-learn's average_precision_score), and MRR@10 after a stable sort, so that positives win ties.
+	// Rule1 is the rule of MTEB 1.x and C-MTEB. Average precision is scikit-learn's average_precision_score: candidates
+	// with equal scores share one threshold. MRR@10 uses a stable sort with positives first, so positives win ties.
 	Rule1 Rule = "mteb-1"
-	// Rule2 is MTEB 2.x: trec_eval's map_cut_1000, rounded to five places over all queries, and MRR@10, both with
-	// ties broken by descending document id, so that negatives win them.
+	// Rule2 is the rule of MTEB 2.x. MAP is trec_eval's map_cut_1000; the mean is rounded to five places. Ties are broken
+	// by descending document id, so that in 1.x data negatives win them.
 	Rule2 Rule = "mteb-2"
 )
 
-// Rules lists both.
+// Rules lists both rules.
 var Rules = []Rule{Rule1, Rule2}
 
 const (
-	cut    = 10   // MRR@10, nDCG@10, recall@10
-	mapCut = 1000 // map_at_1000
+	cutoff    = 10   // MRR@10, nDCG@10, recall@10
+	mapCutoff = 1000 // map_at_1000
 )
 
-// Measured are the metrics of one sample, or the means of a task's, as fractions.
-type Measured struct {
-	AP     float64 // MAP of a task
-	RR     float64 // of the first ten; MRR@10
-	NDCG   float64 // nDCG@10, trec_eval's
-	Recall float64 // of the first ten
+// QueryMetrics holds the metrics of one sample as fractions. For a task it holds their means.
+type QueryMetrics struct {
+	AP     float64 // average precision; the mean is MAP
+	RR     float64 // reciprocal rank within the first ten; the mean is MRR@10
+	NDCG   float64 // nDCG@10, as trec_eval computes it
+	Recall float64 // recall@10
 }
 
-// Metrics are a task's.
+// Metrics holds the metrics of a task.
 type Metrics struct {
-	Measured
-	PerSample []Measured
-	// Ties counts samples with equal scores on both sides at a place that counts, where the rules can differ.
+	QueryMetrics // means over all samples
+	PerSample    []QueryMetrics
+	// Ties counts samples with a positive and a negative of equal score. The rules can differ only there.
 	Ties int
 }
 
-// Evaluate scores a task: scores[i] are those of samples[i].Candidates().
+// Evaluate computes the metrics of a task. scores[i] has one score for each of samples[i].Candidates(). A wrong number of
+// scores or a NaN is an error.
 func Evaluate(rule Rule, samples []Sample, scores [][]float32) (Metrics, error) {
 	var m Metrics
 	if len(samples) != len(scores) || len(samples) == 0 {
@@ -61,7 +62,7 @@ func Evaluate(rule Rule, samples []Sample, scores [][]float32) (Metrics, error) 
 		x := rule.Measure(scores[i], positives, s.DocumentIDs)
 		m.PerSample = append(m.PerSample, x)
 		m.AP, m.RR, m.NDCG, m.Recall = m.AP+x.AP, m.RR+x.RR, m.NDCG+x.NDCG, m.Recall+x.Recall
-		if tied(scores[i], positives) {
+		if hasTie(scores[i], positives) {
 			m.Ties++
 		}
 	}
@@ -75,9 +76,9 @@ func Evaluate(rule Rule, samples []Sample, scores [][]float32) (Metrics, error) 
 	return m, nil
 }
 
-// Measure gives one sample's metrics; the first positives scores are relevant. ids break ties by the second rule; nil
-// stands for those that MTEB 2.x gives to data of the first shape.
-func (r Rule) Measure(scores []float32, positives int, ids []string) Measured {
+// Measure computes the metrics of one sample. The first positives of the scores belong to relevant candidates. ids are the
+// candidates' document ids, by which Rule2 breaks ties; nil means the ids that MTEB 2.x gives to data in the 1.x format.
+func (r Rule) Measure(scores []float32, positives int, ids []string) QueryMetrics {
 	order := make([]int, len(scores))
 	for i := range order {
 		order[i] = i
@@ -91,19 +92,19 @@ func (r Rule) Measure(scores []float32, positives int, ids []string) Measured {
 			if ids != nil {
 				return ids[i] > ids[j]
 			}
-			return after(i, j, positives)
+			return idSortsAfter(i, j, positives)
 		})
-		return r.ranked(order, positives, cutPrecision(order, positives))
+		return r.metricsOfOrder(order, positives, averagePrecisionCut(order, positives))
 	}
 	sort.SliceStable(order, func(a, b int) bool { return scores[order[a]] > scores[order[b]] })
-	return r.ranked(order, positives, groupedPrecision(order, scores, positives))
+	return r.metricsOfOrder(order, positives, averagePrecision(order, scores, positives))
 }
 
-// ranked adds what depends on the first ten alone.
-func (r Rule) ranked(order []int, positives int, ap float64) Measured {
-	m := Measured{AP: ap}
+// metricsOfOrder computes the metrics that depend only on the first ten, and adds the average precision ap.
+func (r Rule) metricsOfOrder(order []int, positives int, ap float64) QueryMetrics {
+	m := QueryMetrics{AP: ap}
 	ideal := 0.0
-	for rank, i := range order[:min(cut, len(order))] {
+	for rank, i := range order[:min(cutoff, len(order))] {
 		gain := 1 / math.Log2(float64(rank)+2)
 		if rank < positives {
 			ideal += gain
@@ -121,16 +122,17 @@ func (r Rule) ranked(order []int, positives int, ap float64) Measured {
 	return m
 }
 
-// after says whether candidate i's document id sorts behind j's: "negative_…" behind "apositive_…", then by number.
-func after(i, j, positives int) bool {
+// idSortsAfter says whether candidate i's document id, as MTEB 2.x makes it, sorts after candidate j's. Ids of negatives
+// ("negative_…") sort after ids of positives ("apositive_…").
+func idSortsAfter(i, j, positives int) bool {
 	if (i < positives) != (j < positives) {
 		return i >= positives
 	}
 	return i > j
 }
 
-// groupedPrecision is Σ over distinct scores of (recall gained there) · precision.
-func groupedPrecision(order []int, scores []float32, positives int) float64 {
+// averagePrecision is scikit-learn's average_precision_score: Σ over distinct scores of (gain of recall) · precision.
+func averagePrecision(order []int, scores []float32, positives int) float64 {
 	ap, hits, before := 0.0, 0, 0
 	for k, i := range order {
 		if i < positives {
@@ -145,10 +147,11 @@ func groupedPrecision(order []int, scores []float32, positives int) float64 {
 	return ap
 }
 
-// cutPrecision is trec_eval's map_cut: the precisions at the relevant ranks of the first 1,000, over all relevant.
-func cutPrecision(order []int, positives int) float64 {
+// averagePrecisionCut is trec_eval's map_cut_1000: the sum of the precisions at the relevant ranks within the first 1,000,
+// divided by the number of all relevant candidates.
+func averagePrecisionCut(order []int, positives int) float64 {
 	ap, hits := 0.0, 0
-	for k, i := range order[:min(mapCut, len(order))] {
+	for k, i := range order[:min(mapCutoff, len(order))] {
 		if i < positives {
 			hits++
 			ap += float64(hits) / float64(k+1)
@@ -157,8 +160,8 @@ func cutPrecision(order []int, positives int) float64 {
 	return ap / float64(positives)
 }
 
-// tied says whether a positive and a negative have the same score.
-func tied(scores []float32, positives int) bool {
+// hasTie says whether a positive and a negative have the same score.
+func hasTie(scores []float32, positives int) bool {
 	seen := map[float32]bool{}
 	for _, x := range scores[:positives] {
 		seen[x] = true

@@ -72,7 +72,7 @@ func TestMetricsByHand(t *testing.T) {
 	for _, r := range Rules {
 		got := r.Measure(scores, 2, nil)
 		ideal := 1 + 1/math.Log2(3)
-		want := Measured{AP: (1 + 2.0/3) / 2, RR: 1, NDCG: (1 + 1/math.Log2(4)) / ideal, Recall: 1}
+		want := QueryMetrics{AP: (1 + 2.0/3) / 2, RR: 1, NDCG: (1 + 1/math.Log2(4)) / ideal, Recall: 1}
 		if math.Abs(got.AP-want.AP) > 1e-12 || got.RR != 1 || math.Abs(got.NDCG-want.NDCG) > 1e-12 || got.Recall != 1 {
 			t.Errorf("%s: %+v, want %+v", r, got, want)
 		}
@@ -125,7 +125,7 @@ func TestReadJSONL(t *testing.T) {
 
 // Sub-queries count by their best score.
 func TestBest(t *testing.T) {
-	got := Best(Best(nil, []float32{0.6, -1}), []float32{0.8, -2})
+	got := BestScores(BestScores(nil, []float32{0.6, -1}), []float32{0.8, -2})
 	if got[0] != 0.8 || got[1] != -1 {
 		t.Errorf("%v", got)
 	}

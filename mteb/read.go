@@ -13,12 +13,13 @@ import (
 	"rag-retrieval-go/internal/jsonl"
 )
 
-// Unpack gives the path of a file's rows as JSON lines: the file's own, or that of what a .gz or .parquet file unpacks to.
+// Unpack returns the path of a file's rows as JSON lines. A .gz or .parquet file is unpacked; any other path is returned
+// unchanged.
 type Unpack func(path string) (string, error)
 
-// Read reads a file of MTEB's first shape, see ReadJSONL, or a folder: of files of that shape, or of MTEB's second with
-// corpus, queries, qrels and top_ranked. Of a folder with several splits, split is read; it may be empty where there is
-// one.
+// Read reads a task from a file in the 1.x format (see ReadJSONL), or from a folder. The folder has files in the 1.x format,
+// or corpus, queries, qrels and top_ranked in the 2.x format. If the folder has several splits, split names one of them;
+// otherwise it may be "".
 func Read(path, split string, unpack Unpack) (Task, error) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -63,16 +64,16 @@ func Read(path, split string, unpack Unpack) (Task, error) {
 
 // The parts of a task's folder.
 const (
-	rowsPart    = "rows" // the first shape
+	rowsPart    = "rows" // of the 1.x format
 	corpusPart  = "corpus"
 	queriesPart = "queries"
 	qrelsPart   = "qrels"
 	rankedPart  = "top_ranked"
 )
 
-// role says which part a file is, by the name of the folder that it lies in or its own. The hub keeps qrels as the
-// configuration "default", in a folder "data" or "default".
-func role(name string, second bool) string {
+// partOf says which part a file belongs to, by its name or its folder's. If isV2 is true, the folder has the 2.x format:
+// there the hub keeps qrels as the configuration "default", in a folder "data" or "default".
+func partOf(name string, isV2 bool) string {
 	for part := name; part != "." && part != "/"; part = filepath.Dir(part) {
 		word, _, _ := strings.Cut(filepath.Base(part), ".")
 		word, _, _ = strings.Cut(word, "-")
@@ -80,7 +81,7 @@ func role(name string, second bool) string {
 		case corpusPart, queriesPart, qrelsPart, rankedPart:
 			return word
 		case "default", "data":
-			if second {
+			if isV2 {
 				return qrelsPart
 			}
 		}
@@ -88,7 +89,7 @@ func role(name string, second bool) string {
 	return rowsPart
 }
 
-// findParts lists a folder's files by their part, of one split.
+// findParts lists a folder's files of one split, by part.
 func findParts(dir, split string) (map[string][]string, error) {
 	var names []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -111,23 +112,23 @@ func findParts(dir, split string) (map[string][]string, error) {
 		return nil, fmt.Errorf("%s: no .jsonl, .jsonl.gz or .parquet file", dir)
 	}
 	sort.Strings(names)
-	second := slices.ContainsFunc(names, func(n string) bool { return role(n, false) == corpusPart })
+	isV2 := slices.ContainsFunc(names, func(n string) bool { return partOf(n, false) == corpusPart })
 	byRole := map[string][]string{}
 	for _, n := range names {
-		r := role(n, second)
+		r := partOf(n, isV2)
 		byRole[r] = append(byRole[r], n)
 	}
 	for r, files := range byRole {
-		if byRole[r], err = ofSplit(dir, r, files, split); err != nil {
+		if byRole[r], err = filesOfSplit(dir, r, files, split); err != nil {
 			return nil, err
 		}
 	}
 	return byRole, nil
 }
 
-// ofSplit keeps the files of a split: "dev.jsonl.gz", "data/dev-00000-of-00002.parquet", "corpus/dev-….parquet". Files
-// without a split in their name belong to all.
-func ofSplit(dir, part string, files []string, split string) ([]string, error) {
+// filesOfSplit returns the files of a split, such as "dev.jsonl.gz", "data/dev-00000-of-00002.parquet" or
+// "corpus/dev-….parquet". Files without a split in their name belong to all splits.
+func filesOfSplit(dir, part string, files []string, split string) ([]string, error) {
 	var out []string
 	found := map[string]bool{}
 	for _, f := range files {
@@ -147,13 +148,13 @@ func ofSplit(dir, part string, files []string, split string) ([]string, error) {
 		known = append(known, s)
 	}
 	sort.Strings(known)
-	if len(known) == 1 { // MTEB too takes the only split there is
-		return ofSplit(dir, part, files, known[0])
+	if len(known) == 1 { // a single split is read whatever its name is, as MTEB does
+		return filesOfSplit(dir, part, files, known[0])
 	}
 	return nil, fmt.Errorf("%s: the split of %s is %q, want one of %s", dir, part, split, strings.Join(known, ", "))
 }
 
-// splits are the names that files begin with.
+// splits are the names of splits with which file names begin.
 var splits = []string{"train", "validation", "dev", "test"}
 
 func splitOf(name string) string {
@@ -165,13 +166,13 @@ func splitOf(name string) string {
 	return ""
 }
 
-// The rows of the second shape.
+// The rows of the 2.x format.
 type (
 	document struct {
-		ID    string `json:"_id"`
-		Other string `json:"id"` // the same, in files of other makers
-		Title string `json:"title"`
-		Text  string `json:"text"`
+		ID      string `json:"_id"`
+		PlainID string `json:"id"` // another name of _id in some data sets
+		Title   string `json:"title"`
+		Text    string `json:"text"`
 	}
 	relevance struct {
 		Query    string  `json:"query-id"`
@@ -188,11 +189,11 @@ func (d document) id() string {
 	if d.ID != "" {
 		return d.ID
 	}
-	return d.Other
+	return d.PlainID
 }
 
-// readParts puts a task together from files of the second shape: a query's candidates are those of top_ranked, relevant
-// where qrels has a score above 0.
+// readParts reads a task from files in the 2.x format. A query's candidates are those in top_ranked. A candidate is relevant
+// if its score in qrels is above 0.
 func readParts(t *Task, dir string, parts map[string][]string) error {
 	for _, part := range []string{queriesPart, qrelsPart, rankedPart} {
 		if parts[part] == nil {
@@ -229,7 +230,7 @@ func readParts(t *Task, dir string, parts map[string][]string) error {
 	}
 	err := eachRow(parts[queriesPart], func(q document) error {
 		if relevant[q.id()] == nil {
-			return nil // of another split
+			return nil // a query of another split
 		}
 		return t.addRanked(q, relevant[q.id()], candidates[q.id()], texts)
 	})
@@ -239,9 +240,9 @@ func readParts(t *Task, dir string, parts map[string][]string) error {
 	return err
 }
 
-// addRanked adds a query with its candidates, positives first.
+// addRanked adds a sample for a query, with positives first. A query without positives or negatives is counted as dropped.
 func (t *Task) addRanked(q document, relevant map[string]bool, candidates []string, texts map[string]string) error {
-	s := Sample{ID: q.id(), Query: []string{q.Text}, From: fmt.Sprintf("the query %q", q.id())}
+	s := Sample{ID: q.id(), Query: []string{q.Text}, Origin: fmt.Sprintf("the query %q", q.id())}
 	if strings.TrimSpace(q.Text) == "" {
 		return fmt.Errorf("the query %q has no text", q.id())
 	}
@@ -269,7 +270,7 @@ func (t *Task) addRanked(q document, relevant map[string]bool, candidates []stri
 	return nil
 }
 
-// eachRow reads the rows of files one by one.
+// eachRow calls f for each row of the files.
 func eachRow[T any](files []string, f func(row T) error) error {
 	for _, path := range files {
 		in, err := os.Open(path)

@@ -121,9 +121,9 @@ func TestTasks(t *testing.T) {
 func TestFolder(t *testing.T) {
 	dir := t.TempDir()
 	for _, rule := range Rules {
-		f := Folder{Dir: dir, Model: "org/name-" + string(rule), Rule: rule}
+		f := ResultFolder{Dir: dir, Model: "org/name-" + string(rule), Rule: rule}
 		r := Result{Task: "T", Rule: rule, MAP: 0.123456, MRR: 0.5, NDCG: 0.25, Recall: 0.75, Seconds: 3}
-		p := Place{Revision: "abc", Split: "dev", Languages: []string{"eng-Latn"}}
+		p := DataSource{Revision: "abc", Split: "dev", Languages: []string{"eng-Latn"}}
 		if err := f.Write(r, p); err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestFolder(t *testing.T) {
 		if err != nil || !ok || got.MAP != r.MAP || got.MRR != r.MRR || got.NDCG != r.NDCG || got.Recall != r.Recall {
 			t.Errorf("%s: %+v, %v, %v", rule, got, ok, err)
 		}
-		for name, other := range map[string]Place{"data": {Revision: "other", Split: "dev"}, "split": {Revision: "abc", Split: "test"}} {
+		for name, other := range map[string]DataSource{"data": {Revision: "other", Split: "dev"}, "split": {Revision: "abc", Split: "test"}} {
 			if _, ok, err := f.Finished("T", other); ok || err != nil {
 				t.Errorf("%s: another %s: %v, %v", rule, name, ok, err)
 			}
@@ -146,8 +146,8 @@ func TestFolder(t *testing.T) {
 			t.Errorf("%s: another task: %v, %v", rule, ok, err)
 		}
 	}
-	f := Folder{Dir: dir, Model: "org/name-mteb-1", Rule: Rule2}
-	if _, ok, err := f.Finished("T", Place{Revision: "abc", Split: "dev"}); ok || err != nil {
+	f := ResultFolder{Dir: dir, Model: "org/name-mteb-1", Rule: Rule2}
+	if _, ok, err := f.Finished("T", DataSource{Revision: "abc", Split: "dev"}); ok || err != nil {
 		t.Errorf("of the other rule: %v, %v", ok, err)
 	}
 }

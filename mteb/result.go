@@ -21,18 +21,18 @@ type Result struct {
 	Ties     int     `json:"ties"`                // queries with a positive and a negative of equal score
 	Data     string  `json:"data_sha256"`         // Task.Hash
 	PerQuery []Query `json:"per_query,omitempty"` // for comparisons
-	// Int8 says how much int8 changed; nil for scores in fp32.
-	Int8 *Exactness `json:"int8,omitempty"`
+	// Int8 says how much int8 changed MAP. It is nil for scores in fp32.
+	Int8 *Int8Check `json:"int8,omitempty"`
 }
 
-// Exactness is the MAP of some of a task's queries, with scores made fast and made exactly.
-type Exactness struct {
-	Queries int     `json:"queries"`
-	MAP     float64 `json:"map"`
-	Exact   float64 `json:"map_fp32"`
+// Int8Check compares MAP in int8 and in fp32 on some of a task's queries.
+type Int8Check struct {
+	Queries    int     `json:"queries"`
+	MAP        float64 `json:"map"`
+	MAPFloat32 float64 `json:"map_fp32"`
 }
 
-// Query is what a model reaches on one query.
+// Query holds the metrics of one query.
 type Query struct {
 	ID    string  `json:"id"`
 	Query string  `json:"query"`
@@ -40,7 +40,7 @@ type Query struct {
 	RR    float64 `json:"rr"`
 }
 
-// NewResult puts a task's metrics into a result.
+// NewResult makes a result from a task's metrics.
 func NewResult(t Task, rule Rule, m Metrics, seconds float64) Result {
 	r := Result{
 		Task: t.Name, Rule: rule, Queries: len(t.Samples), MAP: m.AP, MRR: m.RR, NDCG: m.NDCG, Recall: m.Recall,
@@ -52,17 +52,17 @@ func NewResult(t Task, rule Rule, m Metrics, seconds float64) Result {
 	return r
 }
 
-// Report is what eval --json writes.
+// Report is the content of a file that eval --json writes.
 type Report struct {
 	Model   string   `json:"model"`
 	Kind    string   `json:"kind"`
 	Results []Result `json:"results"`
 }
 
-// Write writes a report; path is never half-written.
+// Write writes a report as JSON. A crash leaves no half-written file.
 func (r Report) Write(path string) error { return atomicdir.WriteJSON(path, r) }
 
-// ReadReport reads what Write wrote.
+// ReadReport reads a report that Write wrote.
 func ReadReport(path string) (Report, error) {
 	var r Report
 	b, err := os.ReadFile(path)
@@ -78,7 +78,7 @@ func ReadReport(path string) (Report, error) {
 	return r, nil
 }
 
-// Find gives a report's result on a task by a rule.
+// Find returns the report's result on a task by a rule.
 func (r Report) Find(task string, rule Rule) (Result, bool) {
 	for _, x := range r.Results {
 		if x.Task == task && x.Rule == rule {

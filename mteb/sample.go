@@ -1,9 +1,12 @@
-// Package mteb holds the reranking tasks of MTEB as data: samples of a query with its positive and negative
-// documents, both generations' scoring rules, and result files. It knows nothing of models.
+// Package mteb has the reranking tasks of MTEB as data: samples of a query with its positive and negative documents, the
+// scoring rules of MTEB 1.x and 2.x, and result files. It knows nothing of models.
 //
-//	samples, err := mteb.ReadJSONL("test.jsonl")
-//	r, err := mteb.Evaluate(mteb.Rule1, samples, scores)   // scores[i] of sample i: positives first
-//	fmt.Println(r.AP, r.RR)
+// A data set is in one of two formats. In the 1.x format, a row is a query with its positive and negative documents. In the
+// 2.x format, queries, corpus, qrels (relevance) and top_ranked (candidates) are separate files.
+//
+//	task, err := mteb.ReadJSONL("test.jsonl")
+//	m, err := mteb.Evaluate(mteb.Rule1, task.Samples, scores) // scores[i] of sample i: positives first
+//	fmt.Println(m.AP, m.RR)
 package mteb
 
 import (
@@ -16,27 +19,28 @@ import (
 	"rag-retrieval-go/internal/jsonl"
 )
 
-// Sample is one query and its candidates. Several sub-queries count as one: a document's score is its largest.
+// Sample is one query with its candidates. If Query has several sub-queries, a candidate's score is its best one.
 type Sample struct {
 	ID       string
 	Query    []string
 	Positive []string
 	Negative []string
-	// Prompt stands before the queries, in place of the model's own; empty: the model's.
+	// Prompt replaces the model's own prompt before the query. "" means the model's own.
 	Prompt string
-	// From is the file and line of the sample, for messages; empty: not known.
-	From string
-	// DocumentIDs are those of the candidates in MTEB 2.x's data, which break ties there; nil: MTEB's own for 1.x data.
+	// Origin is the file and line of the sample, for messages. "" means that it is not known.
+	Origin string
+	// DocumentIDs holds the candidates' ids in 2.x data, where they break ties. It is nil for 1.x data.
 	DocumentIDs []string
 }
 
-// Candidates are the documents in the order of their scores: positives first.
+// Candidates returns all documents, positives first. Scores are in the same order.
 func (s Sample) Candidates() []string {
 	return append(append(make([]string, 0, len(s.Positive)+len(s.Negative)), s.Positive...), s.Negative...)
 }
 
-// Best is the larger of two scores of each candidate, in place of a: sub-queries count by their best score. a may be nil.
-func Best(a, b []float32) []float32 {
+// BestScores sets each element of a to the larger of a and b, and returns a. It combines the scores of sub-queries. If a is
+// nil, it returns b.
+func BestScores(a, b []float32) []float32 {
 	if a == nil {
 		return b
 	}
@@ -50,11 +54,11 @@ func Best(a, b []float32) []float32 {
 type Task struct {
 	Name    string
 	Samples []Sample
-	// Dropped counts rows without positives or without negatives, which MTEB leaves out.
+	// Dropped counts rows without positives or without negatives. They are ignored, as in MTEB.
 	Dropped int
 }
 
-// Hash is the SHA-256 of the samples' texts: results on other data must not be compared.
+// Hash returns the SHA-256 of the samples' texts. Only results with equal hashes can be compared.
 func (t Task) Hash() string {
 	h := sha256.New()
 	for _, s := range t.Samples {
@@ -77,8 +81,8 @@ type row struct {
 	Negative jsonl.Strings `json:"negative"`
 }
 
-// ReadJSONL reads a file of MTEB's first shape: {"query": text or list, "positive": [text], "negative": [text]}.
-// The task is named after the file.
+// ReadJSONL reads a file in the 1.x format: rows of {"query": text or list, "positive": [text], "negative": [text]}. The
+// task is named after the file.
 func ReadJSONL(path string) (Task, error) {
 	base := filepath.Base(path)
 	t := Task{Name: strings.TrimSuffix(base, filepath.Ext(base))}
@@ -112,7 +116,7 @@ func ReadJSONL(path string) (Task, error) {
 			t.Dropped++
 			continue
 		}
-		t.Samples = append(t.Samples, Sample{ID: fmt.Sprint(i), Query: r.Query, Positive: r.Positive, Negative: r.Negative, From: f.Place(i)})
+		t.Samples = append(t.Samples, Sample{ID: fmt.Sprint(i), Query: r.Query, Positive: r.Positive, Negative: r.Negative, Origin: f.Place(i)})
 	}
 	if len(t.Samples) == 0 {
 		return t, fmt.Errorf("%s: no row has both positives and negatives", path)

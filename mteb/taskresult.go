@@ -14,22 +14,22 @@ import (
 	"rag-retrieval-go/internal/atomicdir"
 )
 
-// The versions of mteb whose numbers the rules give, as result files name them.
+// ruleVersions are the versions of mteb whose numbers the rules reproduce. Result files name them.
 var ruleVersions = map[Rule]string{Rule1: "1.39.7", Rule2: "2.26.24"}
 
 // noRevision is mteb's name for a model without a revision.
 const noRevision = "no_revision_available"
 
-// Folder is a folder of results as mteb lays it out: DIR/org__model/revision/task.json beside model_meta.json. mteb's own
-// loaders read it.
-type Folder struct {
+// ResultFolder is a folder of results in mteb's layout, DIR/org__model/revision/task.json and model_meta.json. The Python
+// package mteb can load it.
+type ResultFolder struct {
 	Dir   string
 	Model string // a hub id or a folder
 	Rule  Rule
 }
 
-// Place says where a task's data came from, for result files.
-type Place struct {
+// DataSource describes the data of a task for result files.
+type DataSource struct {
 	Revision  string
 	Split     string
 	Languages []string
@@ -46,21 +46,21 @@ type taskResult struct {
 	Date     *float64           `json:"date,omitempty"` // 2.x: seconds since 1970
 }
 
-// score has the metrics of a split, by mteb's names, and what they belong to.
+// score holds the metrics of a split by mteb's names, and its subset and languages.
 type score map[string]any
 
-func (f Folder) dir() string {
+func (f ResultFolder) dir() string {
 	name := strings.TrimRight(f.Model, "/")
 	if strings.Count(name, "/") != 1 || strings.HasPrefix(name, ".") {
-		name = filepath.Base(name) // a folder, not an id
+		name = filepath.Base(name) // a path, not a hub id
 	}
 	return filepath.Join(f.Dir, strings.ReplaceAll(name, "/", "__"), noRevision)
 }
 
-func (f Folder) path(task string) string { return filepath.Join(f.dir(), task+".json") }
+func (f ResultFolder) path(task string) string { return filepath.Join(f.dir(), task+".json") }
 
-// Write adds a result.
-func (f Folder) Write(r Result, p Place) error {
+// Write adds a result to the folder, or replaces it.
+func (f ResultFolder) Write(r Result, p DataSource) error {
 	if err := os.MkdirAll(f.dir(), 0o755); err != nil {
 		return err
 	}
@@ -86,8 +86,8 @@ func (f Folder) Write(r Result, p Place) error {
 	return atomicdir.WriteJSON(f.path(r.Task), out)
 }
 
-// metrics are a result's by the names of the rule's generation.
-func (f Folder) metrics(r Result) map[string]float64 {
+// metrics returns a result's metrics by the names that the rule's MTEB generation uses.
+func (f ResultFolder) metrics(r Result) map[string]float64 {
 	if f.Rule == Rule2 {
 		return map[string]float64{
 			"map_at_1000": r.MAP, "mrr_at_10": r.MRR, "ndcg_at_10": r.NDCG, "recall_at_10": r.Recall, "main_score": r.MAP,
@@ -96,8 +96,8 @@ func (f Folder) metrics(r Result) map[string]float64 {
 	return map[string]float64{"map": r.MAP, "mrr": r.MRR, "recall_at_10": r.Recall, "main_score": r.MAP}
 }
 
-// Finished gives a task's result where the folder has it, of the same data.
-func (f Folder) Finished(task string, p Place) (r Result, ok bool, err error) {
+// Finished returns a task's result if the folder has one on the same revision and split.
+func (f ResultFolder) Finished(task string, p DataSource) (r Result, ok bool, err error) {
 	b, err := os.ReadFile(f.path(task))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, false, nil
@@ -117,7 +117,7 @@ func (f Folder) Finished(task string, p Place) (r Result, ok bool, err error) {
 		mapName, mrrName = "map_at_1000", "mrr_at_10"
 	}
 	if _, has := scores[0][mapName]; !has {
-		return r, false, nil // of the other generation
+		return r, false, nil // a result by the other rule
 	}
 	number := func(name string) float64 { x, _ := scores[0][name].(float64); return x }
 	return Result{

@@ -72,7 +72,7 @@ func TestNoCUDA(t *testing.T) {
 		t.Error("a run that cannot start made its folder")
 	}
 	o := call(t, "", append(train, "--provider", "auto")...).ok(t)
-	for _, want := range []string{"provider: the CPU computes: CUDA does not work here", "mixed_precision: a CPU trains in fp32", "fused_attention: the kernel is for cuda"} {
+	for _, want := range []string{"provider: the CPU is used: CUDA does not work here", "mixed_precision: a CPU trains in fp32", "fused_attention: the kernel is only for cuda"} {
 		if !strings.Contains(o.stderr, want) {
 			t.Errorf("%q is not in: %s", want, o.stderr)
 		}

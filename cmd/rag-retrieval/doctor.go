@@ -132,7 +132,7 @@ func doctor() error {
 	home, err := runtime.Home()
 	check("cache folder", home, err)
 	header := []string{"part", "state", "found"}
-	if err := eval.WriteTable(os.Stdout, "table", header, eval.Fit(header, rows, eval.Width(os.Stdout, 100))); err != nil {
+	if err := eval.WriteTable(os.Stdout, "table", header, eval.FitToWidth(header, rows, eval.Width(os.Stdout, 100))); err != nil {
 		return err
 	}
 	return failed

@@ -62,8 +62,8 @@ Examples:
 // pending is a task that is to be measured.
 type pending struct {
 	name  string
-	place mteb.Place // Revision is empty for local data: their hash stands for it
-	known *mteb.Known
+	place mteb.DataSource // Revision is empty for local data: their hash stands for it
+	known *mteb.KnownTask
 	load  func(ctx context.Context) (mteb.Task, error)
 }
 
@@ -128,11 +128,11 @@ func (e *evaluation) openSource() error {
 	nothing := func() error { return nil }
 	switch {
 	case path != "":
-		r, err := eval.OpenRecorded(path)
+		r, err := eval.OpenSavedScores(path)
 		if err != nil {
 			return err
 		}
-		e.report.Model, e.report.Kind, e.source = filepath.Base(path), "scores", source{of: r.Of, close: nothing}
+		e.report.Model, e.report.Kind, e.source = filepath.Base(path), "scores", source{of: r.ForTask, close: nothing}
 		return nil
 	case bm25:
 		e.report.Model, e.report.Kind = kindBM25, kindBM25
@@ -199,7 +199,7 @@ func pendingTasks(c *cli.Context, rule mteb.Rule) ([]pending, error) {
 			return nil, err
 		}
 		out = append(out, pending{
-			name: path, place: mteb.Place{Split: orText(c.String("split"), "test")},
+			name: path, place: mteb.DataSource{Split: orText(c.String("split"), "test")},
 			load: func(ctx context.Context) (mteb.Task, error) { return readData(ctx, path, c.String("split")) },
 		})
 	}
@@ -221,9 +221,9 @@ func pendingTasks(c *cli.Context, rule mteb.Rule) ([]pending, error) {
 }
 
 // knownTask is one of MTEB's tasks, from --data-dir or the hub.
-func knownTask(c *cli.Context, k mteb.Known, rule mteb.Rule) (pending, error) {
+func knownTask(c *cli.Context, k mteb.KnownTask, rule mteb.Rule) (pending, error) {
 	source, split := k.Source(rule), orText(c.String("split"), k.Split)
-	p := pending{name: k.Name, known: &k, place: mteb.Place{Revision: source.Revision, Split: split, Languages: k.Languages}}
+	p := pending{name: k.Name, known: &k, place: mteb.DataSource{Revision: source.Revision, Split: split, Languages: k.Languages}}
 	p.load = func(ctx context.Context) (mteb.Task, error) {
 		dir, err := resolve.Dataset(ctx, source.ID, source.Revision)
 		if err != nil {
@@ -262,7 +262,7 @@ func readData(ctx context.Context, path, split string) (mteb.Task, error) {
 }
 
 // findData finds a task's data in a folder.
-func findData(dir string, k mteb.Known) (string, error) {
+func findData(dir string, k mteb.KnownTask) (string, error) {
 	for _, name := range append([]string{k.Name}, k.Aliases...) {
 		for _, suffix := range []string{"", ".jsonl", ".jsonl.gz", ".parquet"} {
 			path := filepath.Join(dir, name+suffix)
@@ -287,7 +287,7 @@ type evaluation struct {
 
 // measure measures one task and writes what is known so far.
 func (e *evaluation) measure(p pending) (err error) {
-	folder := mteb.Folder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Rule: e.rule}
+	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Rule: e.rule}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
 		if done, err := e.finished(folder, p.name, p.place, p.known.Queries); done || err != nil {
 			return err
@@ -357,18 +357,18 @@ func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	x, err := eval.CheckInt8(e.c.Context, s, t, e.rule, out.Scores, eval.Spread(len(t.Samples), n))
+	x, err := eval.CheckInt8(e.c.Context, s, t, e.rule, out.Scores, eval.EvenlySpaced(len(t.Samples), n))
 	if err != nil {
 		return err
 	}
 	out.Result.Int8 = &x
 	fmt.Fprintf(os.Stderr, "%s: MAP of %d queries is %.2f with int8, %.2f with fp32 (%+.2f)\n",
-		t.Name, x.Queries, 100*x.MAP, 100*x.Exact, 100*(x.MAP-x.Exact))
+		t.Name, x.Queries, 100*x.MAP, 100*x.MAPFloat32, 100*(x.MAP-x.MAPFloat32))
 	return nil
 }
 
 // finished takes a result that the folder has.
-func (e *evaluation) finished(folder mteb.Folder, task string, place mteb.Place, queries int) (bool, error) {
+func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.DataSource, queries int) (bool, error) {
 	r, ok, err := folder.Finished(task, place)
 	if ok {
 		r.Queries = queries

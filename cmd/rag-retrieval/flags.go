@@ -51,7 +51,7 @@ func trainFlags(k modelcard.Kind) []cli.Flag {
 // foreignFlags are the flags of RAG-Retrieval's command lines that have another name here, or no meaning.
 func foreignFlags() []cli.Flag {
 	var flags []cli.Flag
-	for _, name := range config.Foreign() {
+	for _, name := range config.OriginalKeys() {
 		dashed := strings.ReplaceAll(name, "_", "-")
 		if name == "all_gather" { // the only one without a value
 			flags = append(flags, &cli.BoolFlag{Name: dashed, Hidden: true})
@@ -64,7 +64,7 @@ func foreignFlags() []cli.Flag {
 
 // translateFlags sets the flags that RAG-Retrieval's stand for.
 func translateFlags(c *cli.Context) error {
-	for _, name := range config.Foreign() {
+	for _, name := range config.OriginalKeys() {
 		flag := strings.ReplaceAll(name, "_", "-")
 		if !c.IsSet(flag) {
 			continue

@@ -83,7 +83,7 @@ func (e *evaluation) journal(t mteb.Task) *eval.Journal {
 	j.Warn = func(err error) {
 		fmt.Fprintf(os.Stderr, "%s: a stop would lose what is scored from here on: %v\n", t.Name, err)
 	}
-	if n := len(j.Done()); n > 0 {
+	if n := len(j.Scores()); n > 0 {
 		fmt.Fprintf(os.Stderr, "%s: going on after %d of %d queries; --fresh begins again\n", t.Name, n, len(t.Samples))
 	}
 	return j

@@ -195,7 +195,7 @@ func rerankOne(c *cli.Context) (err error) {
 	}
 	var rows [][]string
 	for rank, i := range row.Order {
-		rows = append(rows, []string{eval.Shortened(documents[i]), fmt.Sprint(rank + 1), fmt.Sprintf("%.4f", row.Scores[i])})
+		rows = append(rows, []string{eval.OneLine(documents[i]), fmt.Sprint(rank + 1), fmt.Sprintf("%.4f", row.Scores[i])})
 	}
 	return eval.WriteTable(os.Stdout, "table", []string{"document", "rank", "score"}, rows)
 }
@@ -230,7 +230,7 @@ func rerankRows(ctx context.Context, in input, out io.Writer, s mteb.Scorer) (ba
 				err = fmt.Errorf("%s: %w", place, err)
 				bad++
 			} else {
-				sample.From = place
+				sample.Origin = place
 				samples = append(samples, sample)
 			}
 			problems = append(problems, err)

@@ -118,8 +118,8 @@ func say(run *finetune.Run) {
 	if run.Data.Skipped > 0 {
 		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %s\n", run.Data.Skipped, run.Data.FirstBad)
 	}
-	if run.Data.Idle > 0 {
-		fmt.Fprintf(os.Stderr, "%d rows that teach nothing were left out; the first: %s\n", run.Data.Idle, run.Data.FirstIdle)
+	if run.Data.Uninformative > 0 {
+		fmt.Fprintf(os.Stderr, "%d rows that teach nothing were left out; the first: %s\n", run.Data.Uninformative, run.Data.FirstUninformative)
 	}
 }
 

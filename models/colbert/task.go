@@ -79,13 +79,13 @@ func (t *Task) Model() artifact.Model {
 	return t.model(encoder.Shape{
 		Rows: t.c.BatchSize * perQuery, MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
 		Layers: t.c.GradientCheckpointing, Half: t.c.Half(),
-	}.Chunk(t.c.Chunk()))
+	}.Chunk(t.c.TokensPerChunk()))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
 		Scaled: s.Half == onnx.Float16,
-		Name:   "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.Chunk() > 0,
+		Name:   "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.TokensPerChunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			hidden := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
 			return t.m.project(g, w, hidden)
@@ -110,7 +110,7 @@ func (t *Task) Examples(r data.Row) (int, error) {
 	case t.distils() && len(r.Pos) < 2:
 		return 0, errors.New(`"pos" has one text: a teacher's scores of several passages are needed`)
 	case t.distils() && slices.Min(r.Pos) == slices.Max(r.Pos):
-		return 0, fmt.Errorf("its passages are all equal: %w", data.ErrIdle)
+		return 0, fmt.Errorf("its passages are all equal: %w", data.ErrUninformative)
 	case t.distils():
 		return 1, nil
 	case form == data.Queries:
@@ -135,11 +135,11 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 			positives, groups = append(positives, e.Passages(texts...)...), append(groups, scores)
 			continue
 		}
-		positives, known = append(positives, e.Passages(e.Row.Pos[e.Item])...), append(known, e.Row.Pos)
+		positives, known = append(positives, e.Passages(e.Row.Pos[e.IndexInRow])...), append(known, e.Row.Pos)
 		negatives = append(negatives, e.Passages(data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg)...)...)
 	}
 	passages := append(positives, negatives...)
-	rows, err := data.Rows(append(queries, passages...), t.row)
+	rows, err := data.MapTexts(append(queries, passages...), t.row)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (t *Task) layOut(rows []encoder.Row, queries int) *ortrain.Batch {
 	b := ortrain.NewBatch()
 	b.Rows = queries
 	firsts, before := make([]int64, len(rows)), int64(0) // each row's first token among all chunks'
-	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.Chunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.TokensPerChunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		for i, row := range members {
 			firsts[row] = before + starts[i]
 		}

@@ -1,5 +1,9 @@
-// Package config is the configuration of a training run: RAG-Retrieval's keys where it has one, their defaults in one
-// place, strict reading, and every key checked before anything is written.
+// Package config has the configuration of a training run. Its keys are RAG-Retrieval's where that has one. The package
+// holds all defaults, reads YAML files strictly, and checks every key before a run writes anything.
+//
+//	c := config.DefaultTrain(modelcard.Embedding)
+//	notes, err := c.Read("training_embedding.yaml")
+//	err = c.Validate()
 package config
 
 import (
@@ -18,8 +22,8 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// Train is the configuration of one training run. A field's yaml tag is its key in the file and, with dashes, its
-// flag; its usage tag is the flag's help; its kinds tag lists the model kinds that have it, all where it is absent.
+// Train is the configuration of one training run. A field's yaml tag is its key in the file and, with dashes, its flag. The
+// usage tag is the flag's help. The kinds tag lists the kinds of models that have the key; without it, all have.
 type Train struct {
 	Kind         modelcard.Kind `yaml:"kind" json:"kind" usage:"-"`
 	Model        string         `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder or hub id (org/name) of the model to start from"`
@@ -113,8 +117,8 @@ var Losses = map[modelcard.Kind][]string{
 	modelcard.Reranker:  {"pointwise_bce", "pointwise_mse", "pairwise_ranknet", "listwise_ce"},
 }
 
-// DefaultTrain has RAG-Retrieval's shipped defaults for a kind, but for the batch of the contrastive kinds: it is the
-// number of in-batch negatives here.
+// DefaultTrain returns the default configuration for a kind. The defaults are those of RAG-Retrieval's shipped files,
+// except batch_size of embedding models and ColBERT, because it is the number of in-batch negatives here.
 func DefaultTrain(kind modelcard.Kind) Train {
 	c := Train{
 		Kind: kind, QueryMaxLen: 128, PassageMaxLen: 512, MaxLen: 512, GroupSize: 10, ColBERTDim: 768, TrainLabelKey: "label",
@@ -135,13 +139,13 @@ func DefaultTrain(kind modelcard.Kind) Train {
 	return c
 }
 
-// YAML is the whole configuration as a file.
+// YAML returns the whole configuration as a YAML file.
 func (c Train) YAML() ([]byte, error) {
 	return yaml.MarshalWithOptions(c, yaml.CustomMarshaler[string](func(s string) ([]byte, error) {
 		if s == strings.TrimSpace(s) && !strings.ContainsAny(s, "\r\n") {
 			return yaml.Marshal(s)
 		}
-		return []byte(strconv.Quote(s)), nil // as a block, which the library makes of it, it would lose white space
+		return []byte(strconv.Quote(s)), nil // the library would write a block, which loses white space
 	}))
 }
 
@@ -196,7 +200,7 @@ func (c Train) Validate() error {
 		if !k.ok {
 			return fmt.Errorf("%s is %g, want %s", k.key, k.value, k.want)
 		}
-		if math.IsInf(k.value, 0) { // a checkpoint could not keep it
+		if math.IsInf(k.value, 0) { // JSON, in a checkpoint, has no infinity
 			return fmt.Errorf("%s is %g, want a finite number", k.key, k.value)
 		}
 	}
@@ -246,12 +250,12 @@ func (c Train) validateChoices() error {
 		return fmt.Errorf("fused_attention: the kernel has no bf16; mixed_precision may be no or fp16")
 	}
 	if c.Negatives == "hard" && c.NegNums == 0 && (c.LossType == "infonce" || c.LossType == "contrastive") {
-		return fmt.Errorf("negatives is hard, but neg_nums is 0: the loss would have nothing to tell apart")
+		return fmt.Errorf("negatives is hard, but neg_nums is 0: the loss would have no negatives")
 	}
 	return nil
 }
 
-// Formats are what stands around texts: a model's own, where no key says otherwise.
+// Formats returns the texts to put around queries and passages: the model's own, unless the configuration sets others.
 func (c Train) Formats(own prompt.Formats) (prompt.Formats, error) {
 	for _, k := range []struct {
 		key, value string
@@ -272,7 +276,7 @@ func (c Train) Formats(own prompt.Formats) (prompt.Formats, error) {
 	return own, nil
 }
 
-// Schedule is the learning rate over a run of that many steps. The warm-up is rounded up, as transformers does.
+// Schedule returns the learning-rate schedule of a run of total steps. The warm-up is rounded up, as in transformers.
 func (c Train) Schedule(total int) optim.Schedule {
 	warm := int(c.WarmupProportion*float64(total) + 0.999999)
 	return optim.Schedule{
@@ -280,7 +284,7 @@ func (c Train) Schedule(total int) optim.Schedule {
 	}
 }
 
-// AdamW are the optimizer's settings.
+// AdamW returns the optimizer's settings.
 func (c Train) AdamW() optim.AdamW {
 	a := optim.DefaultAdamW
 	a.WeightDecay = c.WeightDecay
@@ -290,56 +294,57 @@ func (c Train) AdamW() optim.AdamW {
 // precisions are the values of mixed_precision.
 var precisions = []string{"no", "fp32", "fp16", "bf16"}
 
-// Half is the type of matrix products; zero: float32.
+// Half returns the 16-bit type of matrix products, or zero for float32.
 func (c Train) Half() onnx.DType {
 	return map[string]onnx.DType{"fp16": onnx.Float16, "bf16": onnx.BFloat16}[c.MixedPrecision]
 }
 
-// CheckFused says whether attention of that dropout can be fused.
+// CheckFused returns an error if fused_attention is set and attention has dropout, which the kernel does not support.
 func (c Train) CheckFused(dropout float64) error {
 	if c.FusedAttention && dropout > 0 {
-		return fmt.Errorf("fused_attention: the kernel drops nothing, and the model's attention has a dropout of %g: set dropout to 0", dropout)
+		return fmt.Errorf("fused_attention: the kernel has no dropout, but the model's attention has a dropout of %g: set dropout to 0", dropout)
 	}
 	return nil
 }
 
-// Session says where and how the graphs run.
-func (c Train) Session() runtime.Options {
+// SessionOptions returns the options of the sessions: provider, threads and limits.
+func (c Train) SessionOptions() runtime.Options {
 	return runtime.Options{
 		Provider: c.Provider, Threads: c.Threads, TF32: c.TF32, MemoryLimit: int64(c.GPUMemLimit * 1e9),
 	}
 }
 
-// Resolve settles the provider, and says what of the configuration does not hold where that is the CPU.
-func (c *Train) Resolve() (said []string, err error) {
+// Resolve replaces provider "auto" by the one that works. If it is the CPU, it also resets settings that only CUDA has.
+// The notes say, for the user, which settings have no effect and why.
+func (c *Train) Resolve() (notes []string, err error) {
 	use, reason, err := runtime.Resolve(c.Provider)
 	if err != nil {
 		return nil, err
 	}
 	if reason != nil {
-		said = append(said, fmt.Sprintf("provider: the CPU computes: %v", reason))
+		notes = append(notes, fmt.Sprintf("provider: the CPU is used: %v", reason))
 	}
 	c.Provider = use
 	if c.MixedPrecision == "fp32" {
 		c.MixedPrecision = "no"
 	}
 	if use == runtime.CPU && c.FusedAttention {
-		said = append(said, "fused_attention: the kernel is for cuda")
+		notes = append(notes, "fused_attention: the kernel is only for cuda")
 		c.FusedAttention = false
 	}
 	if use == runtime.CPU && c.MixedPrecision != "no" {
-		said = append(said, fmt.Sprintf("mixed_precision: a CPU trains in fp32; %s is for cuda", c.MixedPrecision))
+		notes = append(notes, fmt.Sprintf("mixed_precision: a CPU trains in fp32; %s is for cuda", c.MixedPrecision))
 		c.MixedPrecision = "no"
 	}
-	return said, nil
+	return notes, nil
 }
 
-// pointwiseChunk is the chunk of a point-wise loss: a reranker's step of 32 pairs of at most 256 tokens took an eighth
-// less time and half the memory than whole, on 2 cores.
+// pointwiseChunk is the default of chunk_tokens for a point-wise loss. With it, a reranker's step of 32 pairs of at most
+// 256 tokens took an eighth less time and half the memory on 2 cores.
 const pointwiseChunk = 2048
 
-// Chunk is how many tokens are encoded at once; 0: the whole batch.
-func (c Train) Chunk() int {
+// TokensPerChunk returns how many tokens are encoded at once. 0 means the whole batch.
+func (c Train) TokensPerChunk() int {
 	switch {
 	case c.ChunkTokens >= 0:
 		return c.ChunkTokens
@@ -349,7 +354,7 @@ func (c Train) Chunk() int {
 	return 0
 }
 
-// Steps is the length of the run.
+// Steps returns the number of steps of the run.
 func (c Train) Steps(perEpoch int) int {
 	if c.MaxSteps > 0 {
 		return c.MaxSteps

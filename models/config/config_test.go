@@ -90,7 +90,7 @@ func TestTranslate(t *testing.T) {
 		t.Error("lr is a key of this program")
 	}
 	own := ownKeys()
-	for name, f := range foreigns {
+	for name, f := range originalKeys {
 		if own[name] != nil || f.key != "" && own[f.key] == nil {
 			t.Errorf("%s: it is a key itself, or %q is none", name, f.key)
 		}

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// List is one text or a list of them in a YAML file.
+// List is a text or a list of texts in a YAML file.
 type List []string
 
-// UnmarshalYAML reads either form.
+// UnmarshalYAML reads both forms.
 func (l *List) UnmarshalYAML(unmarshal func(any) error) error {
 	var one string
 	if err := unmarshal(&one); err == nil {
@@ -35,12 +35,12 @@ func (l List) String() string { return strings.Join(l, ", ") }
 // Ints is a list of numbers in a YAML file, or a text of numbers with commas between them, as RAG-Retrieval writes it.
 type Ints []int
 
-// UnmarshalYAML reads either form.
+// UnmarshalYAML reads both forms.
 func (l *Ints) UnmarshalYAML(unmarshal func(any) error) error {
 	var many []int
 	if err := unmarshal(&many); err == nil {
 		*l = nil
-		if len(many) > 0 { // none is like no key: what a run writes reads back as it was
+		if len(many) > 0 { // an empty list is nil, as without the key, so that a written file reads back the same
 			*l = many
 		}
 		return nil
@@ -73,12 +73,12 @@ func ParseInts(text string) (Ints, error) {
 // Floats is a list of numbers in a YAML file, or a text of numbers with commas between them.
 type Floats []float64
 
-// UnmarshalYAML reads either form.
+// UnmarshalYAML reads both forms.
 func (l *Floats) UnmarshalYAML(unmarshal func(any) error) error {
 	var many []float64
 	if err := unmarshal(&many); err == nil {
 		*l = nil
-		if len(many) > 0 { // none is like no key: what a run writes reads back as it was
+		if len(many) > 0 { // an empty list is nil, as without the key, so that a written file reads back the same
 			*l = many
 		}
 		return nil

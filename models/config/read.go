@@ -16,17 +16,17 @@ import (
 	"rag-retrieval-go/models/modelcard"
 )
 
-// foreign is a key of RAG-Retrieval's files and command lines that Train does not have.
-type foreign struct {
-	key   string             // its name here
-	why   string             // without a name here: why it has no meaning
-	may   []string           // the values that may be left out; nil: all
-	means map[string]Setting // values that say something in another key here
-	other string             // what is told of any other value
+// originalKey is a key of RAG-Retrieval's files and command lines that Train does not have.
+type originalKey struct {
+	key        string             // the key of Train with the same meaning; "" if there is none
+	reason     string             // why a key without such a key is ignored
+	ignored    []string           // the values that can be ignored; nil means all
+	equivalent map[string]Setting // values that equal a setting of another key
+	expected   string             // the error for all other values
 }
 
-// foreigns are those keys, by name.
-var foreigns = map[string]foreign{
+// originalKeys holds these keys by name.
+var originalKeys = map[string]originalKey{
 	"dataset":                 {key: "train_dataset"},
 	"train_dataset_vec":       {key: "teacher_embeddings"},
 	"train_dataset_vec_path":  {key: "teacher_embeddings"},
@@ -37,62 +37,63 @@ var foreigns = map[string]foreign{
 	"teatch_emebedding_dim":   {key: "teacher_embedding_dim"},
 
 	"train_type": {
-		why: "loss_type says it", may: []string{"train"},
-		means: map[string]Setting{"distill": {"loss_type", "stella"}}, other: "want train or distill",
+		reason: "loss_type says it", ignored: []string{"train"},
+		equivalent: map[string]Setting{"distill": {"loss_type", "stella"}}, expected: "want train or distill",
 	},
 	"model_type": {
-		why: "the model's config.json says it", may: []string{"bert_encoder", "llm_decoder"},
-		other: "want bert_encoder or llm_decoder",
+		reason: "the model's config.json says it", ignored: []string{"bert_encoder", "llm_decoder"},
+		expected: "want bert_encoder or llm_decoder",
 	},
 	"num_labels": {
-		why: "a reranker has one score", may: []string{"1"}, other: "want 1: a reranker has one score",
+		reason: "a reranker has one score", ignored: []string{"1"}, expected: "want 1: a reranker has one score",
 	},
-	"save_strategy": {why: "save_steps and save_on_epoch_end say it"},
-	"all_gather":    {why: "one process computes"},
-	"log_with":      {why: "metrics.jsonl, report.html and TensorBoard's files are always written"},
-	"num_workers":   {why: "tokens are prepared while training"},
-	"device":        {why: "provider says it"},
-	"project_name":  {why: "nothing is sent anywhere"},
+	"save_strategy": {reason: "save_steps and save_on_epoch_end say it"},
+	"all_gather":    {reason: "one process computes"},
+	"log_with":      {reason: "metrics.jsonl, report.html and TensorBoard's files are always written"},
+	"num_workers":   {reason: "tokens are prepared while training"},
+	"device":        {reason: "provider says it"},
+	"project_name":  {reason: "nothing is sent anywhere"},
 }
 
-// Foreign gives the names of RAG-Retrieval's keys that Train does not have, sorted.
-func Foreign() []string {
+// OriginalKeys returns the names of RAG-Retrieval's keys that Train does not have, sorted.
+func OriginalKeys() []string {
 	var names []string
-	for name := range foreigns {
+	for name := range originalKeys {
 		names = append(names, name)
 	}
 	slices.Sort(names)
 	return names
 }
 
-// Translate says what a key of RAG-Retrieval with that value is here: a key of Train with a value, or nothing, and why.
-// ok is false for a name that is not among Foreign. A value that would change the training and cannot be had is an error.
-func Translate(name, value string) (to Setting, why string, ok bool, err error) {
-	f, ok := foreigns[name]
+// Translate translates a key of RAG-Retrieval and its value into a key of Train and a value. If the key has no meaning here,
+// to is empty and reason says why. If name is not one of OriginalKeys, ok is false. A value that would change the training
+// and is not supported is an error.
+func Translate(name, value string) (to Setting, reason string, ok bool, err error) {
+	f, ok := originalKeys[name]
 	if !ok {
 		return Setting{name, value}, "", false, nil
 	}
 	if f.key != "" {
 		return Setting{f.key, value}, "", true, nil
 	}
-	if to, is := f.means[value]; is {
+	if to, is := f.equivalent[value]; is {
 		return to, "", true, nil
 	}
-	if f.may != nil && !slices.Contains(f.may, value) {
-		return Setting{}, "", true, fmt.Errorf("%s is %q, %s", name, value, f.other)
+	if f.ignored != nil && !slices.Contains(f.ignored, value) {
+		return Setting{}, "", true, fmt.Errorf("%s is %q, %s", name, value, f.expected)
 	}
-	return Setting{}, f.why, true, nil
+	return Setting{}, f.reason, true, nil
 }
 
-// Read reads a YAML file over c. Keys that Train does not have are errors that name file and line; those of
-// RAG-Retrieval without a meaning here are left out and given back, each with the reason, and so are keys of other kinds
-// that would change something there. A key without a value keeps what c has.
-func (c *Train) Read(path string) (left []string, err error) {
+// Read sets the keys of c that a YAML file has. A key that Train does not have is an error with file and line. Ignored are
+// RAG-Retrieval's keys without a meaning here and keys of other kinds of models; the notes name them and say why. A key
+// without a value is ignored too.
+func (c *Train) Read(path string) (notes []string, err error) {
 	keys, err := parse(path)
 	if err != nil || keys == nil {
 		return nil, err
 	}
-	if left, err = translate(path, keys, c.Kind); err != nil {
+	if notes, err = translate(path, keys, c.Kind); err != nil {
 		return nil, err
 	}
 	before := *c
@@ -103,13 +104,13 @@ func (c *Train) Read(path string) (left []string, err error) {
 			return nil, fmt.Errorf("%s:%d: %s: %s", path, at.Position.Line, at.Value, mismatch(err, at.Value, pair.Value))
 		}
 	}
-	return append(left, c.otherKinds(before)...), nil
+	return append(notes, c.revertOtherKinds(before)...), nil
 }
 
-// byteOrderMark stands before the text in files of some Windows editors; the library takes it for a part of the first key.
+// byteOrderMark is at the start of files from some Windows editors. The YAML library would read it as part of the first key.
 const byteOrderMark = "\xef\xbb\xbf"
 
-// parse gives the keys of a file, nil where it has none.
+// parse returns the keys of a file, or nil if it has none.
 func parse(path string) (*ast.MappingNode, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -135,7 +136,7 @@ func parse(path string) (*ast.MappingNode, error) {
 	return keys, nil
 }
 
-// lineOf is the line where a node begins.
+// lineOf returns the line where a node begins.
 func lineOf(n ast.Node) int {
 	if t := n.GetToken(); t != nil {
 		return t.Position.Line
@@ -143,16 +144,16 @@ func lineOf(n ast.Node) int {
 	return 1
 }
 
-// translate replaces RAG-Retrieval's keys in a file's tree by those of Train, and takes out those without a meaning here
-// and those without a value.
-func translate(path string, keys *ast.MappingNode, kind modelcard.Kind) (left []string, err error) {
+// translate replaces RAG-Retrieval's keys in a file's syntax tree by those of Train. It removes keys without a value and
+// keys without a meaning here; the notes name the latter and say why.
+func translate(path string, keys *ast.MappingNode, kind modelcard.Kind) (notes []string, err error) {
 	var kept []*ast.MappingValueNode
 	seen, own := map[string]bool{}, ownKeys()
 	for _, pair := range keys.Values {
 		token := pair.Key.GetToken()
 		name := token.Value
-		if _, ok := foreigns[name]; !ok && own[name] == nil { // the library passes over keys that are no texts
-			return nil, fmt.Errorf("%s:%d: %s is no key of this program; train %s --help lists them", path, token.Position.Line, name, kind)
+		if _, ok := originalKeys[name]; !ok && own[name] == nil { // also for keys that are not strings, which the library would ignore
+			return nil, fmt.Errorf("%s:%d: %s is not a known key; train %s --help lists them", path, token.Position.Line, name, kind)
 		}
 		if _, null := pair.Value.(*ast.NullNode); null {
 			continue
@@ -161,12 +162,12 @@ func translate(path string, keys *ast.MappingNode, kind modelcard.Kind) (left []
 		if scalar, ok := pair.Value.(ast.ScalarNode); ok {
 			value = strings.TrimSpace(fmt.Sprint(scalar.GetValue()))
 		}
-		to, why, ok, err := Translate(name, value)
+		to, reason, ok, err := Translate(name, value)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("%s:%d: %w", path, token.Position.Line, err)
 		case ok && to.Key == "":
-			left = append(left, name+": "+why)
+			notes = append(notes, name+": "+reason)
 			continue
 		case seen[to.Key]:
 			return nil, fmt.Errorf("%s:%d: %s: %s was given before", path, token.Position.Line, name, to.Key)
@@ -177,10 +178,10 @@ func translate(path string, keys *ast.MappingNode, kind modelcard.Kind) (left []
 		kept = append(kept, pair)
 	}
 	keys.Values = kept
-	return left, nil
+	return notes, nil
 }
 
-// ownKeys are Train's, with the types of their fields.
+// ownKeys returns the keys of Train with the types of their fields.
 func ownKeys() map[string]reflect.Type {
 	keys := map[string]reflect.Type{}
 	for i := range reflect.TypeFor[Train]().NumField() {
@@ -190,8 +191,8 @@ func ownKeys() map[string]reflect.Type {
 	return keys
 }
 
-// rename gives a key of the tree another name, and another value where it is not the one that stands there. Tokens
-// keep their places, for messages.
+// rename replaces a key in the syntax tree and, if it differs, its value. The new tokens keep the position of the old ones,
+// for error messages.
 func rename(pair *ast.MappingValueNode, to Setting, value string) {
 	key := pair.Key.GetToken().Clone()
 	key.Value = to.Key
@@ -203,20 +204,20 @@ func rename(pair *ast.MappingValueNode, to Setting, value string) {
 	}
 }
 
-// otherKinds takes back the keys that were set, but are not for c's kind, and names them.
-func (c *Train) otherKinds(before Train) (left []string) {
-	now, was := reflect.ValueOf(c).Elem(), reflect.ValueOf(before)
+// revertOtherKinds resets the keys that are not for c's kind to their values before. The notes name them.
+func (c *Train) revertOtherKinds(before Train) (notes []string) {
+	now, old := reflect.ValueOf(c).Elem(), reflect.ValueOf(before)
 	for i := range now.NumField() {
 		field := now.Type().Field(i)
-		if !HasKind(field, c.Kind) && !reflect.DeepEqual(now.Field(i).Interface(), was.Field(i).Interface()) {
-			now.Field(i).Set(was.Field(i))
-			left = append(left, fmt.Sprintf("%s: it is for %s", field.Tag.Get("yaml"), KindsOf(field)))
+		if !HasKind(field, c.Kind) && !reflect.DeepEqual(now.Field(i).Interface(), old.Field(i).Interface()) {
+			now.Field(i).Set(old.Field(i))
+			notes = append(notes, fmt.Sprintf("%s: it is for %s", field.Tag.Get("yaml"), KindsOf(field)))
 		}
 	}
-	return left
+	return notes
 }
 
-// readError is a mistake of a file's form in one line.
+// readError turns a YAML syntax error into one line with file and line.
 func readError(path string, err error) error {
 	var at yaml.Error
 	if errors.As(err, &at) && at.GetToken() != nil {
@@ -225,7 +226,7 @@ func readError(path string, err error) error {
 	return fmt.Errorf("%s: %s", path, message(err))
 }
 
-// message is what the library says, without the place, which is said before it.
+// message returns the YAML library's message without the position.
 func message(err error) string {
 	var at yaml.Error
 	if errors.As(err, &at) {
@@ -234,16 +235,16 @@ func message(err error) string {
 	return firstLine(err.Error())
 }
 
-// mismatch says what is wrong with a key's value: of a value of the wrong type what it is, and what is wanted.
+// mismatch describes an error of a key's value. For a value of the wrong type it says what was found and what is expected.
 func mismatch(err error, key string, value ast.Node) string {
 	if !errors.As(err, new(*yaml.TypeError)) && !errors.As(err, new(*yaml.OverflowError)) {
 		return message(err)
 	}
-	return fmt.Sprintf("found %.60q, want %s", firstLine(value.String()), wanted(key))
+	return fmt.Sprintf("found %.60q, want %s", firstLine(value.String()), expectedType(key))
 }
 
-// wanted is what a key's value must be.
-func wanted(key string) string {
+// expectedType says in words which type of value a key has.
+func expectedType(key string) string {
 	switch reflect.Zero(ownKeys()[key]).Interface().(type) {
 	case bool:
 		return "true or false"
@@ -266,7 +267,7 @@ func firstLine(s string) string {
 	return first
 }
 
-// ReadKind reads a file's key "kind".
+// ReadKind reads the key "kind" of a configuration file.
 func ReadKind(path string) (modelcard.Kind, error) {
 	keys, err := parse(path)
 	if err != nil {

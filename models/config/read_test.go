@@ -76,7 +76,7 @@ seed: 7
 // What is wrong is named with file and line.
 func TestReadErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"lr: 1\nlog_with: [a]\nlearning_rate: 1\n":        `:3: learning_rate is no key of this program; train embedding --help`,
+		"lr: 1\nlog_with: [a]\nlearning_rate: 1\n":        `:3: learning_rate is not a known key; train embedding --help`,
 		"lr: 1\nlog_with:\n  - a\n  - b\nlr: 2\n":         `:5: `,
 		"teacher_embeddings: a\n\ntrain_dataset_vec: b\n": `:3: train_dataset_vec: teacher_embeddings was given before`,
 		"lr: [1, 2]\n":                              `:1: lr: found "[1, 2]", want a number`,

@@ -10,10 +10,10 @@ import (
 	"rag-retrieval-go/models/modelcard"
 )
 
-// Setting is one key with its value, for showing.
+// Setting is one key of the configuration with its value as text.
 type Setting struct{ Key, Value string }
 
-// Settings are the keys that the configuration's kind has, in Train's order; those without a value are left out.
+// Settings returns the keys of the configuration's kind that have a value, in Train's order.
 func (c Train) Settings() []Setting {
 	var out []Setting
 	v := reflect.ValueOf(c)
@@ -30,13 +30,13 @@ func (c Train) Settings() []Setting {
 	return out
 }
 
-// HasKind says whether a field of Train is a key of that kind.
+// HasKind says whether a field of Train is a key of kind k.
 func HasKind(field reflect.StructField, k modelcard.Kind) bool {
 	kinds := field.Tag.Get("kinds")
 	return kinds == "" || slices.Contains(strings.Fields(kinds), string(k))
 }
 
-// KindsOf names the kinds that have a field of Train which not all have.
+// KindsOf names the kinds that have a field of Train, if not all have it.
 func KindsOf(field reflect.StructField) string {
 	return strings.ReplaceAll(field.Tag.Get("kinds"), " ", " and ")
 }

@@ -9,20 +9,21 @@ import (
 	"rag-retrieval-go/ortrain"
 )
 
-// Batching says how examples become batches.
+// Batching holds the settings for forming batches.
 type Batching struct {
 	BatchSize    int // examples of a micro-batch
 	Accumulation int // micro-batches of a step
-	// MinBatch is how many examples the last micro-batch of an epoch needs to teach anything; a smaller one is left out.
+	// MinBatch is how many examples a micro-batch needs to teach anything. A smaller last micro-batch of an epoch is
+	// dropped.
 	MinBatch int
 	Shuffle  bool
 	Seed     uint64
-	// ShuffleRate is the chance that a long passage's own text is shuffled.
+	// ShuffleRate is the probability that the text of a long passage is shuffled; see Row.shuffled.
 	ShuffleRate float64
 }
 
-// StepsPerEpoch is how many optimizer steps one pass over the data takes. The last micro-batch may be smaller, and so
-// may the last step.
+// StepsPerEpoch returns the number of optimizer steps of one pass over the data. The last step may have fewer micro-batches
+// than the others, and the last micro-batch fewer examples.
 func (b Batching) StepsPerEpoch(examples int) int {
 	micro := b.microBatches(examples)
 	return (micro + b.Accumulation - 1) / b.Accumulation
@@ -36,14 +37,14 @@ func (b Batching) microBatches(examples int) int {
 	return n
 }
 
-// Source gives the batches of every step, as a pure function of the step: a resumed run sees what the run that was
-// never stopped would have seen. collate makes the micro-batches of a batch.
+// Source returns the batches of every step. They depend only on the step, so that a resumed run sees the same batches.
+// collate makes the micro-batches of a batch of examples.
 func (d *Dataset) Source(b Batching, collate func(epoch int, examples []Example) ([]*ortrain.Batch, error)) ortrain.Source {
 	s := &source{d, b, collate}
 	return s.step
 }
 
-// ExampleError says which example collate could make nothing of.
+// ExampleError is an error of one example, such as an error of tokenization.
 type ExampleError struct {
 	Number int // in the data set
 	Err    error
@@ -59,7 +60,7 @@ type Text struct {
 	Example int // the example's number in the data set
 }
 
-// Strings are the texts with their own prompts, to tell which are equal.
+// Strings returns the texts with their rows' own prompts, to find out which are equal.
 func Strings(texts []Text) []string {
 	out := make([]string, len(texts))
 	for i, x := range texts {
@@ -68,12 +69,12 @@ func Strings(texts []Text) []string {
 	return out
 }
 
-// Rows makes something of each text, such as its tokens; an error names the text's example.
-func Rows[R any](texts []Text, row func(x prompt.Text) (R, error)) ([]R, error) {
+// MapTexts calls f for each text and returns the results, such as the texts' tokens. Its error is an *ExampleError.
+func MapTexts[R any](texts []Text, f func(x prompt.Text) (R, error)) ([]R, error) {
 	out := make([]R, len(texts))
 	for i, x := range texts {
 		var err error
-		if out[i], err = row(x.Text); err != nil {
+		if out[i], err = f(x.Text); err != nil {
 			return nil, &ExampleError{x.Example, err}
 		}
 	}
@@ -100,7 +101,7 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 			if s.b.Shuffle {
 				at = shuffled.at(k)
 			}
-			e, err := s.d.Example(s.d.numbered(at, s.b.Seed, epoch))
+			e, err := s.d.Example(s.d.unshuffledExample(at, s.b.Seed, epoch))
 			if err != nil {
 				return nil, err
 			}
@@ -109,7 +110,7 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 		}
 		b, err := s.collate(epoch, examples)
 		if bad := (*ExampleError)(nil); errors.As(err, &bad) {
-			err = fmt.Errorf("%s: %w", s.d.Place(bad.Number), bad.Err)
+			err = fmt.Errorf("%s: %w", s.d.Location(bad.Number), bad.Err)
 		}
 		if err != nil {
 			return nil, err
@@ -122,7 +123,8 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 	return out, nil
 }
 
-// Draw picks n of from for an example, anew each epoch, without repetition as long as there are enough.
+// Draw picks n random elements of from for an example, different ones each epoch. An element is picked twice only if there
+// are fewer than n.
 func Draw[T any](seed uint64, example, epoch, n int, from []T) []T {
 	if n == 0 || len(from) == 0 {
 		return nil

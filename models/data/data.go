@@ -1,5 +1,10 @@
-// Package data reads training rows in RAG-Retrieval's formats and deals them out in batches. It does not tokenize, and
-// does not know what a model makes of a row.
+// Package data reads training rows in RAG-Retrieval's formats, checks and indexes them, and forms batches of examples. It
+// does not tokenize and knows nothing of models.
+//
+//	d, err := data.Open(ctx, []string{"pairs.jsonl"}, data.Options{Examples: examplesOfRow})
+//	defer d.Close()
+//	source := d.Source(data.Batching{BatchSize: 32, Accumulation: 1}, collate)
+//	batches, err := source(0) // of the first step
 package data
 
 import (
@@ -14,22 +19,22 @@ import (
 	"rag-retrieval-go/models/prompt"
 )
 
-// Row is a line of a training file, in any of the formats; what a format does not have is nil.
+// Row is a line of a training file, in any of these formats. Fields that a format does not have are nil.
 //
 //	{"query", "pos"}  {"query", "pos", "neg"}  {"query", "pos", "scores"}     pos and neg: a text or a list
 //	{"query", "content", "label"}              {"query", "hits": [{"content", "label"}]}
 //	{"query"}  {"text"}
 //
-// Each may have "prompt_for_query", which stands before the query in place of the model's own prompt.
+// Each row may also have "prompt_for_query", which replaces the model's own prompt before the query.
 type Row struct {
 	Query *string `json:"query"`
-	// Plain is the text of a row of nothing else: it is read as the query.
-	Plain  json.RawMessage `json:"text,omitempty"`
-	Prompt string          `json:"prompt_for_query"`
-	Pos    jsonl.Strings   `json:"pos"`
-	Neg    jsonl.Strings   `json:"neg"`
-	Scores []float64       `json:"scores"`
-	// PosScores is another name of Scores, FlagEmbedding's.
+	// PlainText is the text of a row that has only "text". It counts as the query.
+	PlainText json.RawMessage `json:"text,omitempty"`
+	Prompt    string          `json:"prompt_for_query"`
+	Pos       jsonl.Strings   `json:"pos"`
+	Neg       jsonl.Strings   `json:"neg"`
+	Scores    []float64       `json:"scores"`
+	// PosScores is FlagEmbedding's name for Scores.
 	PosScores []float64 `json:"pos_scores"`
 	Content   *string   `json:"content"`
 	Label     *float64  `json:"label"`
@@ -42,12 +47,12 @@ type Hit struct {
 	Label   *float64 `json:"label"`
 }
 
-// QueryText is the query with the row's own prompt.
+// QueryText returns the query with the row's own prompt.
 func (r Row) QueryText() prompt.Text {
 	return prompt.Text{Query: true, Own: r.Prompt, Text: *r.Query}
 }
 
-// Form says which format a row has.
+// Form is a format of rows.
 type Form string
 
 // The formats.
@@ -59,7 +64,7 @@ const (
 	Queries Form = `{"query"}`
 )
 
-// Form tells a row's format by its keys.
+// Form returns the row's format, which follows from its keys.
 func (r Row) Form() Form {
 	switch {
 	case r.Hits != nil:
@@ -74,7 +79,7 @@ func (r Row) Form() Form {
 	return Queries
 }
 
-// check says what is wrong with a row, whatever it is used for.
+// check returns an error if a row is wrong for every kind of model.
 func (r Row) check(labelKey string) error {
 	if r.Query == nil {
 		return errors.New(`"query" is missing`)
@@ -127,25 +132,27 @@ func checkLabeled(content *string, label *float64, labelKey string) error {
 
 func blank(s string) bool { return strings.TrimSpace(s) == "" }
 
-// Options say how a data set is read.
+// Options holds the settings for reading a data set.
 type Options struct {
-	LabelKey string // the key of labels; empty: "label"
-	// Form is what every row must be; empty: any. FormKey is the key of the configuration that wants it.
+	LabelKey string // the key of labels; "" means "label"
+	// Form is the format that every row must have; "" means any. FormKey is the configuration key that demands it.
 	Form    Form
 	FormKey string
-	SkipBad bool // leave bad rows out and count them, instead of an error
-	// Weights say how often each file's examples come in an epoch: 2 is twice, 0.5 a different half each epoch. Nil: once.
+	SkipBad bool // skip and count bad rows, instead of an error
+	// Weights says how often each file's examples come in an epoch: 2 means twice, 0.5 a different half each epoch. Nil
+	// means once.
 	Weights []float64
-	// Examples says how many examples a row makes; an error is about its keys. ErrIdle is for a row that is right, but
-	// teaches nothing: it is left out and counted.
+	// Examples returns how many examples a row makes, or an error about its keys. If the error wraps ErrUninformative, the
+	// row is skipped and counted.
 	Examples func(Row) (int, error)
-	// Cache is a folder for indices, so that a file is read whole only once; empty: none is kept. Key tells what Examples
-	// depends on.
+	// Cache is a folder for indices, so that a file is read whole only once. With "" no index is kept. Key names the
+	// settings that Examples depends on: an index is valid for one Key.
 	Cache, Key string
 }
 
-// ErrIdle is about a row that teaches nothing, wrapped in an error that says why.
-var ErrIdle = errors.New("the row teaches nothing")
+// ErrUninformative is the error of a correct row that teaches nothing, such as hits with equal labels. Errors that wrap it
+// say why.
+var ErrUninformative = errors.New("the row teaches nothing")
 
 // decode reads and checks a row.
 func (o Options) decode(b []byte) (Row, error) {
@@ -164,9 +171,9 @@ func (o Options) decode(b []byte) (Row, error) {
 		}
 	}
 	form := r.Form()
-	if r.Query == nil && r.Plain != nil && form == Queries {
-		if err := json.Unmarshal(r.Plain, &r.Query); err != nil {
-			return r, fmt.Errorf(`"text" is %.40s, want a string`, r.Plain)
+	if r.Query == nil && r.PlainText != nil && form == Queries {
+		if err := json.Unmarshal(r.PlainText, &r.Query); err != nil {
+			return r, fmt.Errorf(`"text" is %.40s, want a string`, r.PlainText)
 		}
 	}
 	if o.Form != "" && form != o.Form {
@@ -177,7 +184,7 @@ func (o Options) decode(b []byte) (Row, error) {
 
 const defaultLabel = "label"
 
-// readLabels reads labels under another key.
+// readLabels reads the labels of a row from o.LabelKey.
 func (o Options) readLabels(b []byte, r *Row) error {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(b, &raw); err != nil {
@@ -199,8 +206,8 @@ func (o Options) readLabels(b []byte, r *Row) error {
 		return err
 	}
 	var hits []map[string]json.RawMessage
-	if err := json.Unmarshal(raw["hits"], &hits); err != nil || len(hits) != len(r.Hits) { // a struct takes "Hits" too
-		return errors.New(`"hits" must stand once, in small letters`)
+	if err := json.Unmarshal(raw["hits"], &hits); err != nil || len(hits) != len(r.Hits) { // encoding/json also takes "Hits" for the struct
+		return errors.New(`"hits" must be there once, in lower case`)
 	}
 	for k := range r.Hits {
 		if r.Hits[k].Label, err = label(hits[k]); err != nil {
@@ -210,27 +217,28 @@ func (o Options) readLabels(b []byte, r *Row) error {
 	return nil
 }
 
-// Dataset is files of training rows. Texts and the index of examples stay on disk until a batch needs them, so that a
-// large file takes no more memory than a small one.
+// Dataset is a set of files of training rows. Texts and the index of examples stay on disk until a batch needs them, so
+// that a large file takes no more memory than a small one.
 type Dataset struct {
 	files []*file
 	o     Options
-	ends  []int // of each file's examples
+	ends  []int // number of examples up to the end of each file
 
-	Skipped   int    // bad rows that were left out
-	FirstBad  string // the first of them
-	Idle      int    // rows that teach nothing, left out too
-	FirstIdle string // the first of them
+	Skipped            int    // number of bad rows, which are skipped
+	FirstBad           string // what is wrong with the first of them
+	Uninformative      int    // number of rows that teach nothing, which are skipped too
+	FirstUninformative string // why the first of them teaches nothing
 }
 
-// Example is a row and which of its examples is meant.
+// Example is one training example. A row may make several.
 type Example struct {
-	Row    Row
-	Item   int
-	Number int // in the data set
+	Row        Row
+	IndexInRow int // among the examples of the row
+	Number     int // among the examples of the data set
 }
 
-// Open indexes files and checks every row, so that a bad one ends a run before it starts.
+// Open indexes the files and checks every row, so that a run with a bad row fails before it starts. A file without any
+// example is an error.
 func Open(ctx context.Context, paths []string, o Options) (*Dataset, error) {
 	if o.Weights != nil && len(o.Weights) != len(paths) {
 		return nil, fmt.Errorf("%d weights for %d files", len(o.Weights), len(paths))
@@ -246,28 +254,28 @@ func Open(ctx context.Context, paths []string, o Options) (*Dataset, error) {
 		if d.Skipped += f.summary.Skipped; d.FirstBad == "" {
 			d.FirstBad = f.summary.FirstBad
 		}
-		if d.Idle += f.summary.Idle; d.FirstIdle == "" {
-			d.FirstIdle = f.summary.FirstIdle
+		if d.Uninformative += f.summary.Uninformative; d.FirstUninformative == "" {
+			d.FirstUninformative = f.summary.FirstUninformative
 		}
-		if err := d.checkShare(len(d.files) - 1); err != nil {
+		if err := d.checkNotEmpty(len(d.files) - 1); err != nil {
 			return nil, errors.Join(err, d.Close())
 		}
 	}
 	return d, nil
 }
 
-// checkShare says what is wrong with a file that gives no example to an epoch.
-func (d *Dataset) checkShare(i int) error {
+// checkNotEmpty returns an error if an epoch has no example of file i.
+func (d *Dataset) checkNotEmpty(i int) error {
 	f := d.files[i]
 	switch {
-	case f.examples() > 0 && d.share(i) > 0:
+	case f.examples() > 0 && d.examplesPerEpoch(i) > 0:
 		return nil
 	case f.examples() > 0:
 		return fmt.Errorf("%s: the weight %g leaves none of its %d examples in an epoch", f.path, d.o.Weights[i], f.examples())
 	case f.summary.FirstBad != "":
 		return fmt.Errorf("%s: no row makes an example; the first bad one: %s", f.path, f.summary.FirstBad)
-	case f.summary.FirstIdle != "":
-		return fmt.Errorf("%s: no row makes an example; the first: %s", f.path, f.summary.FirstIdle)
+	case f.summary.FirstUninformative != "":
+		return fmt.Errorf("%s: no row makes an example; the first: %s", f.path, f.summary.FirstUninformative)
 	}
 	return fmt.Errorf("%s: no row makes an example", f.path)
 }
@@ -280,17 +288,17 @@ func (d *Dataset) Len() int {
 	return d.ends[len(d.ends)-1]
 }
 
-// EpochLen is the number of examples in an epoch, by the files' weights.
+// EpochLen is the number of examples in an epoch. It depends on the files' weights.
 func (d *Dataset) EpochLen() int {
 	n := 0
 	for i := range d.files {
-		n += d.share(i)
+		n += d.examplesPerEpoch(i)
 	}
 	return n
 }
 
-// share is how many examples of file i an epoch has.
-func (d *Dataset) share(i int) int {
+// examplesPerEpoch is how many examples of file i an epoch has.
+func (d *Dataset) examplesPerEpoch(i int) int {
 	n := d.files[i].examples()
 	if d.o.Weights == nil {
 		return n
@@ -298,12 +306,12 @@ func (d *Dataset) share(i int) int {
 	return int(math.Round(d.o.Weights[i] * float64(n)))
 }
 
-// numbered is the example in place k of an epoch that is not shuffled: of each file whole copies, then a part that
-// another epoch draws anew.
-func (d *Dataset) numbered(k int, seed uint64, epoch int) int {
+// unshuffledExample returns the number of the example at position k of an epoch before shuffling. An epoch has, for each
+// file, as many whole copies as its weight says, then a random part that differs by epoch.
+func (d *Dataset) unshuffledExample(k int, seed uint64, epoch int) int {
 	first := 0
 	for i, f := range d.files {
-		n, share := f.examples(), d.share(i)
+		n, share := f.examples(), d.examplesPerEpoch(i)
 		if k >= share {
 			k, first = k-share, first+n
 			continue
@@ -316,16 +324,16 @@ func (d *Dataset) numbered(k int, seed uint64, epoch int) int {
 	return 0 // k is below EpochLen
 }
 
-// Sums tell the files' bytes, as they were when they were indexed.
-func (d *Dataset) Sums() []Sum {
-	var out []Sum
+// Checksums returns the files' checksums from when they were indexed.
+func (d *Dataset) Checksums() []Checksum {
+	var out []Checksum
 	for _, f := range d.files {
 		out = append(out, f.summary.File)
 	}
 	return out
 }
 
-// Name names the data for messages.
+// Name lists the files, for messages.
 func (d *Dataset) Name() string {
 	var names []string
 	for _, f := range d.files {
@@ -334,7 +342,7 @@ func (d *Dataset) Name() string {
 	return strings.Join(names, ", ")
 }
 
-// locate gives the file of an example and its number there.
+// locate returns the file of an example and the example's number in it.
 func (d *Dataset) locate(i int) (*file, int) {
 	k := 0
 	for i >= d.ends[k] {
@@ -344,10 +352,10 @@ func (d *Dataset) locate(i int) (*file, int) {
 	return f, i - (d.ends[k] - f.examples())
 }
 
-// Item says which of its row's examples an example is, without reading the row.
-func (d *Dataset) Item(i int) int {
+// IndexInRow returns an example's index among the examples of its row, without reading the row.
+func (d *Dataset) IndexInRow(i int) int {
 	f, k := d.locate(i)
-	return int(f.record(k).item)
+	return int(f.record(k).indexInRow)
 }
 
 // Example reads an example.
@@ -357,10 +365,10 @@ func (d *Dataset) Example(i int) (Example, error) {
 	return Example{r, item, i}, err
 }
 
-// Query is the example's query.
+// Query returns the example's query.
 func (e Example) Query() Text { return Text{e.Row.QueryText(), e.Number} }
 
-// Passages are passages of the example.
+// Passages makes texts of the example from passages.
 func (e Example) Passages(texts ...string) []Text {
 	out := make([]Text, len(texts))
 	for i, text := range texts {
@@ -369,17 +377,17 @@ func (e Example) Passages(texts ...string) []Text {
 	return out
 }
 
-// origin gives file and line of examples' rows.
+// origin returns file and line of each example's row.
 func (d *Dataset) origin(examples []Example) []string {
 	var out []string
 	for _, e := range examples {
-		out = append(out, d.Place(e.Number))
+		out = append(out, d.Location(e.Number))
 	}
 	return out
 }
 
-// Place is the file and the line of an example's row.
-func (d *Dataset) Place(i int) string {
+// Location returns file and line of an example's row, such as "pairs.jsonl:7".
+func (d *Dataset) Location(i int) string {
 	f, k := d.locate(i)
 	return fmt.Sprintf("%s:%d", f.path, f.record(k).line)
 }

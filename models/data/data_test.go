@@ -57,7 +57,7 @@ func TestSourceIsAFunctionOfTheStep(t *testing.T) {
 		source := d.Source(b, func(epoch int, examples []Example) ([]*ortrain.Batch, error) {
 			text := ""
 			for _, e := range examples {
-				positive := e.Row.Pos[e.Item]
+				positive := e.Row.Pos[e.IndexInRow]
 				seen[fmt.Sprint(epoch, " ", positive)]++
 				text += positive + ";"
 			}
@@ -191,7 +191,7 @@ func TestLabelKey(t *testing.T) {
 		t.Errorf("another key: %v", err)
 	}
 	for _, row := range []string{`{"query":"a","hits":[{"content":"b","score":3}],"Hits":[{"content":"b"},{"content":"c"}]}`, `{"query":"a","Hits":[{"content":"b","score":3}]}`} {
-		if _, err := Open(t.Context(), []string{write(t, row)}, o); err == nil || !strings.Contains(err.Error(), `"hits" must stand once`) {
+		if _, err := Open(t.Context(), []string{write(t, row)}, o); err == nil || !strings.Contains(err.Error(), `"hits" must be there once`) {
 			t.Errorf("%s: %v", row, err)
 		}
 	}
@@ -228,7 +228,7 @@ func TestWeights(t *testing.T) {
 	source := d.Source(b, func(epoch int, examples []Example) ([]*ortrain.Batch, error) {
 		for _, e := range examples {
 			if q := *e.Row.Query; q == "a" {
-				seen[fmt.Sprint(epoch, e.Item)]++
+				seen[fmt.Sprint(epoch, e.IndexInRow)]++
 			} else {
 				seen[fmt.Sprint(epoch, "m")]++
 				seen[fmt.Sprint(epoch, q)]++
@@ -330,7 +330,7 @@ func TestDamagedIndex(t *testing.T) {
 	path := write(t, `{"query":"a","pos":["b","c"]}`, `{"query":"d","pos":"e"}`)
 	read := 0
 	o := Options{Cache: t.TempDir(), Examples: func(r Row) (int, error) { read++; return onePerPositive(r) }}
-	open := func(what, last string) Sum {
+	open := func(what, last string) Checksum {
 		t.Helper()
 		read = 0
 		d, err := Open(t.Context(), []string{path}, o)
@@ -344,7 +344,7 @@ func TestDamagedIndex(t *testing.T) {
 		if *e.Row.Query != last {
 			t.Errorf("%s: the last row's query is %q", what, *e.Row.Query)
 		}
-		return d.Sums()[0]
+		return d.Checksums()[0]
 	}
 	before := open("at first", "d")
 	content, err := os.ReadFile(path)
@@ -374,24 +374,24 @@ func TestDamagedIndex(t *testing.T) {
 // A file that is no file of rows has a sum too, which is kept.
 func TestSumFile(t *testing.T) {
 	path, cache := write(t, "abc"), filepath.Join(t.TempDir(), "cache")
-	sum, err := SumFile(t.Context(), path, cache)
+	sum, err := HashFile(t.Context(), path, cache)
 	check(t, err)
-	if want := (Sum{3, fmt.Sprintf("%x", sha256.Sum256([]byte("abc")))}); sum != want {
+	if want := (Checksum{3, fmt.Sprintf("%x", sha256.Sum256([]byte("abc")))}); sum != want {
 		t.Errorf("%v, want %v", sum, want)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if again, err := SumFile(ended, path, cache); err != nil || again != sum {
+	if again, err := HashFile(ended, path, cache); err != nil || again != sum {
 		t.Errorf("read again: %v %v", again, err)
 	}
 	check(t, os.WriteFile(path, []byte("abcd"), 0o600))
-	if _, err := SumFile(ended, path, cache); !errors.Is(err, context.Canceled) {
+	if _, err := HashFile(ended, path, cache); !errors.Is(err, context.Canceled) {
 		t.Errorf("not read again: %v", err)
 	}
 
 	// Without a cache folder nothing is kept, nor put into the working folder.
 	t.Chdir(t.TempDir())
-	again, err := SumFile(t.Context(), path, "")
+	again, err := HashFile(t.Context(), path, "")
 	check(t, err)
 	if left, _ := os.ReadDir("."); again.Size != 4 || len(left) != 0 {
 		t.Errorf("without a cache folder: %v, %v", again, left)
@@ -468,15 +468,15 @@ func TestIdleRows(t *testing.T) {
 	path := write(t, `{"query":"a","pos":"b"}`, `{"query":"a","pos":["b","b"]}`, `{"query":"a","pos":["c","c"]}`)
 	o := Options{Cache: t.TempDir(), Examples: func(r Row) (int, error) {
 		if len(r.Pos) == 2 {
-			return 0, fmt.Errorf("all the same: %w", ErrIdle)
+			return 0, fmt.Errorf("all the same: %w", ErrUninformative)
 		}
 		return 1, nil
 	}}
 	for range 2 {
 		d, err := Open(t.Context(), []string{path}, o)
 		check(t, err)
-		if d.Len() != 1 || d.Idle != 2 || d.FirstIdle != path+":2: all the same: the row teaches nothing" || d.Skipped != 0 {
-			t.Errorf("%d examples, %d idle: %s", d.Len(), d.Idle, d.FirstIdle)
+		if d.Len() != 1 || d.Uninformative != 2 || d.FirstUninformative != path+":2: all the same: the row teaches nothing" || d.Skipped != 0 {
+			t.Errorf("%d examples, %d idle: %s", d.Len(), d.Uninformative, d.FirstUninformative)
 		}
 		check(t, d.Close())
 	}

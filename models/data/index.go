@@ -20,43 +20,44 @@ import (
 	"rag-retrieval-go/internal/stamp"
 )
 
-// indexVersion changes when an index means something else than before.
+// indexVersion must change whenever the format or the meaning of an index changes.
 const indexVersion = 2
 
-// recordSize is the size of a record: start of the row (8 bytes), its length, its line and which of its examples is
-// meant (4 bytes each), little-endian.
+// recordSize is the size of an example's record in bytes: offset of the row (8 bytes), its length, its line number and the
+// example's index in the row (4 bytes each), little-endian.
 const recordSize = 20
 
 type record struct {
 	start        int64
 	length, line uint32
-	item         uint32
+	indexInRow   uint32
 }
 
-// summary is what is known of a file besides its examples.
+// summary holds the counts and the checksum of an indexed file.
 type summary struct {
 	Skipped  int    `json:"skipped"`
 	FirstBad string `json:"first_bad,omitempty"`
-	// Idle rows teach nothing and make no example.
-	Idle      int    `json:"idle,omitempty"`
-	FirstIdle string `json:"first_idle,omitempty"`
-	File      Sum    `json:"file"`
-	// IndexSHA256 is of the index itself: one that is damaged is made anew.
+	// Uninformative counts rows that teach nothing. They make no example.
+	Uninformative      int      `json:"idle,omitempty"`
+	FirstUninformative string   `json:"first_idle,omitempty"`
+	File               Checksum `json:"file"`
+	// IndexSHA256 is the checksum of the index itself. A damaged index is made again.
 	IndexSHA256 string `json:"index_sha256"`
 }
 
-// file is a file of rows with the index of its examples, which is mapped, not read: it takes memory only where it is
-// used.
+// file is a file of rows with the index of its examples. The index is memory-mapped, so that only its used pages take
+// memory.
 type file struct {
 	path    string
 	rows    *os.File
 	mapped  []byte
 	summary summary
-	remove  string // a temporary index
+	tempDir string // of an index that is not kept; "" if it is
 }
 
-// openFile indexes a file, or takes the index that an earlier run left in the cache. The cache knows it by the file's
-// path and stamp, and by the options that decide what is an example. Where another process makes it, openFile waits.
+// openFile opens a file and its index. It uses the index in the cache if there is one for the file's path, its stamp (see
+// package stamp) and the options that decide how many examples a row makes. Otherwise it makes the index, or waits for
+// another process that is making it.
 func openFile(ctx context.Context, path string, o Options) (*file, error) {
 	rows, err := os.Open(path)
 	if err != nil {
@@ -85,14 +86,14 @@ func (f *file) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	err = f.mapIndex(index) // it may have been made meanwhile
+	err = f.mapIndex(index) // another process may have made it meanwhile
 	if err != nil {
 		err = f.makeIndex(ctx, index, before, o)
 	}
 	return errors.Join(err, lock.Close())
 }
 
-// makeIndex writes the index and its summary. before is the file's stamp as it was opened.
+// makeIndex writes the index and its summary. before is the file's stamp from when it was opened.
 func (f *file) makeIndex(ctx context.Context, index, before string, o Options) error {
 	if err := atomicdir.Clean(index); err != nil {
 		return err
@@ -114,15 +115,16 @@ func (f *file) makeIndex(ctx context.Context, index, before string, o Options) e
 	return f.mapIndex(index)
 }
 
-// indexPath is where the index of a file with this stamp lies, or will.
+// indexPath returns the path of the index of a file with this stamp.
 //
-// A stamp, not the file's bytes, finds the index: a run that goes on need not read 100 GB again. It catches a change under
-// a restored time all the same (see package stamp), and the index holds the bytes' SHA-256 from when they were read, which
-// a checkpoint is compared by. What escapes is a disk whose bytes rot, or are written past the file system.
+// The index is found by the file's stamp, not by its bytes, so that a resumed run need not read 100 GB again. The stamp
+// also changes if a file is changed and its modification time is then restored. The index holds the SHA-256 of the bytes
+// from when they were read, which is compared with a checkpoint's. Only bytes that change without the file system's
+// knowledge, such as by a failing disk, are not noticed.
 func (f *file) indexPath(o Options, stamp string) (string, error) {
 	if o.Cache == "" {
 		dir, err := os.MkdirTemp("", "index-*")
-		f.remove = dir
+		f.tempDir = dir
 		return filepath.Join(dir, "index"), err
 	}
 	whole, err := filepath.Abs(f.path)
@@ -133,13 +135,13 @@ func (f *file) indexPath(o Options, stamp string) (string, error) {
 	return filepath.Join(o.Cache, fmt.Sprintf("%x.index", key[:12])), os.MkdirAll(o.Cache, 0o755)
 }
 
-// build reads every row, checks it, and writes a record for each of its examples.
+// build reads and checks every row, and writes a record for each of its examples.
 func (f *file) build(ctx context.Context, w *bufio.Writer, o Options) error {
 	f.summary = summary{}
 	if _, err := f.rows.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	sum := newSummer(ctx, f.rows)
+	sum := newHashingReader(ctx, f.rows)
 	err := jsonl.Scan(sum, f.path, func(start int64, line int, b []byte) error {
 		n := 0
 		r, err := o.decode(b)
@@ -148,9 +150,9 @@ func (f *file) build(ctx context.Context, w *bufio.Writer, o Options) error {
 		}
 		if err != nil {
 			err = fmt.Errorf("%s:%d: %w", f.path, line, err)
-			if errors.Is(err, ErrIdle) {
-				if f.summary.Idle++; f.summary.Idle == 1 {
-					f.summary.FirstIdle = err.Error()
+			if errors.Is(err, ErrUninformative) {
+				if f.summary.Uninformative++; f.summary.Uninformative == 1 {
+					f.summary.FirstUninformative = err.Error()
 				}
 				return nil
 			}
@@ -174,11 +176,11 @@ func (f *file) build(ctx context.Context, w *bufio.Writer, o Options) error {
 		}
 		return nil
 	})
-	f.summary.File = sum.sum()
+	f.summary.File = sum.checksum()
 	return errors.Join(err, w.Flush())
 }
 
-// mapIndex maps an index that is there and whole.
+// mapIndex maps an existing index. A missing or damaged index is an error.
 func (f *file) mapIndex(index string) error {
 	b, err := os.ReadFile(index + ".json")
 	if err != nil {
@@ -210,11 +212,11 @@ func (f *file) record(i int) record {
 	b := f.mapped[i*recordSize:]
 	return record{
 		start: int64(binary.LittleEndian.Uint64(b)), length: binary.LittleEndian.Uint32(b[8:]),
-		line: binary.LittleEndian.Uint32(b[12:]), item: binary.LittleEndian.Uint32(b[16:]),
+		line: binary.LittleEndian.Uint32(b[12:]), indexInRow: binary.LittleEndian.Uint32(b[16:]),
 	}
 }
 
-// read reads example i's row.
+// read reads the row of example i. It returns the row and the example's index in it.
 func (f *file) read(i int, o Options) (Row, int, error) {
 	rec := f.record(i)
 	b := make([]byte, rec.length)
@@ -225,14 +227,14 @@ func (f *file) read(i int, o Options) (Row, int, error) {
 	if err != nil {
 		return r, 0, fmt.Errorf("%s:%d: %w", f.path, rec.line, err)
 	}
-	return r, int(rec.item), nil
+	return r, int(rec.indexInRow), nil
 }
 
 // Close closes the file and its index.
 func (f *file) Close() error {
 	errs := []error{f.rows.Close(), f.unmap()}
-	if f.remove != "" {
-		errs = append(errs, os.RemoveAll(f.remove))
+	if f.tempDir != "" {
+		errs = append(errs, os.RemoveAll(f.tempDir))
 	}
 	return errors.Join(errs...)
 }

@@ -2,8 +2,8 @@ package data
 
 import "rag-retrieval-go/internal/splitmix"
 
-// permutation is a shuffle of 0, 1, …, n-1 that is computed, not stored: a Feistel network over the next power of four,
-// walked until it lands below n.
+// permutation is a random permutation of 0, 1, …, n-1 that is computed, not stored. It is a Feistel network over the next
+// power of four, applied until the result is below n (cycle walking).
 type permutation struct {
 	n    uint64
 	bits uint // of each half
@@ -18,10 +18,10 @@ func newPermutation(n int, seed, epoch uint64) permutation {
 	return p
 }
 
-// rounds are enough for a shuffle that shows no pattern; see the test.
+// rounds of the Feistel network. The test shows that 6 leave no visible pattern.
 const rounds = 6
 
-// at is the number in place i of the shuffled order.
+// at returns the number at position i of the permutation.
 func (p permutation) at(i int) int {
 	x, mask := uint64(i), uint64(1)<<p.bits-1
 	for {

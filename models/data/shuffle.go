@@ -8,12 +8,12 @@ import (
 	"rag-retrieval-go/internal/splitmix"
 )
 
-// shuffledLength is the number of characters above which a text may be shuffled.
-const shuffledLength = 100
+// minShuffledLength is the number of characters above which a text may be shuffled.
+const minShuffledLength = 100
 
-// shuffled gives the row with each passage shuffled at a chance of rate, as RAG-Retrieval's shuffle_rate does: a text of
-// more than 100 characters is cut in three parts of like length, which are put in another order. It draws anew each
-// epoch, the original once for all.
+// shuffled returns the row with each passage shuffled with probability rate, as RAG-Retrieval's shuffle_rate does: a text
+// of more than 100 characters is cut into three parts of about equal length, which are put in another order. The draw
+// differs by epoch; RAG-Retrieval draws only once.
 func (r Row) shuffled(rate float64, seed uint64, example, epoch int) Row {
 	if rate == 0 {
 		return r
@@ -55,7 +55,7 @@ func (r Row) shuffled(rate float64, seed uint64, example, epoch int) Row {
 
 func shuffleText(rng *rand.Rand, s string) string {
 	whole := []rune(strings.TrimSpace(s))
-	if len(whole) <= shuffledLength {
+	if len(whole) <= minShuffledLength {
 		return s
 	}
 	size := len(whole)/3 + 1

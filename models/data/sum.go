@@ -15,28 +15,30 @@ import (
 	"rag-retrieval-go/internal/stamp"
 )
 
-// Sum tells a file's bytes from others.
-type Sum struct {
+// Checksum identifies the content of a file.
+type Checksum struct {
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
 }
 
-// String is short enough for a message.
-func (s Sum) String() string { return fmt.Sprintf("%d bytes with SHA-256 %.12s…", s.Size, s.SHA256) }
+// String returns size and the first digits of the SHA-256, for messages.
+func (s Checksum) String() string {
+	return fmt.Sprintf("%d bytes with SHA-256 %.12s…", s.Size, s.SHA256)
+}
 
-// summer sums up what is read through it, until a context ends.
-type summer struct {
+// hashingReader computes the checksum of everything that is read through it. Reading fails when the context ends.
+type hashingReader struct {
 	ctx  context.Context
 	from io.Reader
 	h    hash.Hash
 	n    int64
 }
 
-func newSummer(ctx context.Context, from io.Reader) *summer {
-	return &summer{ctx, from, sha256.New(), 0}
+func newHashingReader(ctx context.Context, from io.Reader) *hashingReader {
+	return &hashingReader{ctx, from, sha256.New(), 0}
 }
 
-func (s *summer) Read(b []byte) (int, error) {
+func (s *hashingReader) Read(b []byte) (int, error) {
 	if err := s.ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -46,42 +48,42 @@ func (s *summer) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (s *summer) sum() Sum { return Sum{s.n, hex.EncodeToString(s.h.Sum(nil))} }
+func (s *hashingReader) checksum() Checksum { return Checksum{s.n, hex.EncodeToString(s.h.Sum(nil))} }
 
-// SumFile sums up a file that is no file of rows. cache is a folder for sums, so that a large file is read only
-// once; empty: none is kept.
-func SumFile(ctx context.Context, path, cache string) (Sum, error) {
+// HashFile returns the checksum of a file that has no rows, such as a teacher's vectors. cache is a folder for checksums,
+// so that a large file is read only once. With "" none is kept.
+func HashFile(ctx context.Context, path, cache string) (Checksum, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Sum{}, err
+		return Checksum{}, err
 	}
 	defer f.Close()
 	now, err := stamp.OfFile(f)
 	if err != nil {
-		return Sum{}, err
+		return Checksum{}, err
 	}
 	whole, err := filepath.Abs(path)
 	if err != nil {
-		return Sum{}, err
+		return Checksum{}, err
 	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%s\n%s", whole, now))
 	known := filepath.Join(cache, fmt.Sprintf("%x.sum.json", key[:12]))
 	if cache == "" {
 		known = ""
 	}
-	var sum Sum
+	var sum Checksum
 	if b, err := os.ReadFile(known); err == nil && json.Unmarshal(b, &sum) == nil && len(sum.SHA256) == 2*sha256.Size {
 		return sum, nil
 	}
-	s := newSummer(ctx, f)
+	s := newHashingReader(ctx, f)
 	if _, err := io.Copy(io.Discard, s); err != nil {
-		return Sum{}, fmt.Errorf("%s: %w", path, err)
+		return Checksum{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if known == "" {
-		return s.sum(), nil
+		return s.checksum(), nil
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return Sum{}, err
+		return Checksum{}, err
 	}
-	return s.sum(), atomicdir.WriteJSON(known, s.sum())
+	return s.checksum(), atomicdir.WriteJSON(known, s.checksum())
 }

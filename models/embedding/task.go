@@ -117,7 +117,7 @@ func (t *Task) shape() encoder.Shape {
 	return encoder.Shape{
 		Rows: t.c.BatchSize * (2 + t.c.NegNums), MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
 		Layers: t.c.GradientCheckpointing, Half: t.c.Half(),
-	}.Chunk(t.c.Chunk())
+	}.Chunk(t.c.TokensPerChunk())
 }
 
 // Encoder is the model's encoder.
@@ -131,7 +131,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds[textRows] = bounds[encoder.TokensDim] // a chunk of short texts has more of them than Rows
 	return artifact.Model{
 		Scaled: s.Half == onnx.Float16,
-		Name:   "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0,
+		Name:   "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.TokensPerChunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			pooling := t.m.Config.pooling(g)
 			hidden := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))
@@ -242,14 +242,14 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 	var scores []float64
 	for _, e := range examples {
 		queries, known = append(queries, e.Query()), append(known, e.Row.Pos)
-		positives = append(positives, e.Passages(e.Row.Pos[e.Item])...)
+		positives = append(positives, e.Passages(e.Row.Pos[e.IndexInRow])...)
 		negatives = append(negatives, e.Passages(data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg)...)...)
 		if t.scored() {
-			scores = append(scores, e.Row.Scores[e.Item])
+			scores = append(scores, e.Row.Scores[e.IndexInRow])
 		}
 	}
 	passages := append(positives, negatives...)
-	rows, err := data.Rows(append(queries, passages...), t.row)
+	rows, err := data.MapTexts(append(queries, passages...), t.row)
 	if err != nil {
 		return nil, err
 	}
@@ -289,7 +289,7 @@ func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 		}
 		texts[i] = e.Query()
 	}
-	rows, err := data.Rows(texts, func(x prompt.Text) (encoder.Row, error) { return t.m.row(x, t.c.QueryMaxLen) })
+	rows, err := data.MapTexts(texts, func(x prompt.Text) (encoder.Row, error) { return t.m.row(x, t.c.QueryMaxLen) })
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +301,7 @@ func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 
 // pack lays rows out for the encoder and gives for each vector that it will make the number of its row.
 func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
-	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.c.Chunk(), func(b *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.c.TokensPerChunk(), func(b *ortrain.Batch, members []int, starts []int64) {
 		t.m.Config.bindPooling(b, starts, encoder.Lengths(encoder.Pick(rows, members)))
 		order = append(order, members...)
 	})

@@ -135,7 +135,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	if r.Set, err = artifact.Build(r.task.Model(), c.AdamW()); err != nil {
 		return err
 	}
-	session := c.Session()
+	session := c.SessionOptions()
 	if c.Provider == runtime.CUDA {
 		if r.device, err = runtime.OpenDevice(session); err != nil {
 			return err

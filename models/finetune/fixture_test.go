@@ -121,7 +121,7 @@ func (f fixture) batch(t *testing.T, task finetune.Task, without int) []*ortrain
 		check(t, err)
 		for item := range n {
 			if i != without {
-				examples = append(examples, data.Example{Row: r, Item: item, Number: i})
+				examples = append(examples, data.Example{Row: r, IndexInRow: item, Number: i})
 			}
 		}
 	}

@@ -29,28 +29,28 @@ type runState struct {
 type inputFile struct {
 	Key  string `json:"key"`
 	Name string `json:"name"`
-	data.Sum
+	data.Checksum
 }
 
 // hashFiles returns the checksums of all input files. Files of rows were hashed when they were indexed.
 func (r *Run) hashFiles(ctx context.Context) ([]inputFile, error) {
 	c := r.Config
 	var out []inputFile
-	add := func(key string, names []string, sums []data.Sum) {
+	add := func(key string, names []string, sums []data.Checksum) {
 		for i, s := range sums {
 			out = append(out, inputFile{key, names[i], s})
 		}
 	}
-	add("train_dataset", c.TrainDataset, r.Data.Sums())
+	add("train_dataset", c.TrainDataset, r.Data.Checksums())
 	if r.validation != nil {
-		add("val_dataset", c.ValDataset, r.validation.data.Sums())
+		add("val_dataset", c.ValDataset, r.validation.data.Checksums())
 	}
 	if c.Teacher != "" {
-		s, err := data.SumFile(ctx, c.Teacher, indexFolder())
+		s, err := data.HashFile(ctx, c.Teacher, indexFolder())
 		if err != nil {
 			return nil, fmt.Errorf("teacher_embeddings: %w", err)
 		}
-		add("teacher_embeddings", []string{c.Teacher}, []data.Sum{s})
+		add("teacher_embeddings", []string{c.Teacher}, []data.Checksum{s})
 	}
 	return out, nil
 }
@@ -95,8 +95,8 @@ func (r *Run) dataChanges(saved runState) []string {
 	for i, f := range r.inputFiles {
 		if i >= len(saved.Files) {
 			out = append(out, fmt.Sprintf("%s %s was not read", f.Key, f.Name))
-		} else if old := saved.Files[i]; old.Sum != f.Sum {
-			out = append(out, fmt.Sprintf("%s %s was %v, is %v", f.Key, f.Name, old.Sum, f.Sum))
+		} else if old := saved.Files[i]; old.Checksum != f.Checksum {
+			out = append(out, fmt.Sprintf("%s %s was %v, is %v", f.Key, f.Name, old.Checksum, f.Checksum))
 		}
 	}
 	if saved.Steps != r.Steps {

@@ -31,7 +31,7 @@ func TestValidationKeepsPromptsApart(t *testing.T) {
 		t.Fatal(got, err)
 	}
 	for i, want := range []string{"own ", ""} {
-		if s := got[i]; s.Prompt != want || s.Query[0] != "a" || !strings.HasSuffix(s.From, "val.jsonl:"+[]string{"1", "3"}[i]) {
+		if s := got[i]; s.Prompt != want || s.Query[0] != "a" || !strings.HasSuffix(s.Origin, "val.jsonl:"+[]string{"1", "3"}[i]) {
 			t.Errorf("sample %d: %+v", i, s)
 		}
 	}

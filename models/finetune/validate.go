@@ -92,7 +92,7 @@ func rerankingSamples(d *data.Dataset, minLabel float64) ([]mteb.Sample, error) 
 	var out []mteb.Sample
 	index := map[prompt.Text]int{}
 	for i := range d.Len() {
-		if d.Item(i) > 0 {
+		if d.IndexInRow(i) > 0 {
 			continue // another example of a row that was read
 		}
 		e, err := d.Example(i)
@@ -104,7 +104,7 @@ func rerankingSamples(d *data.Dataset, minLabel float64) ([]mteb.Sample, error) 
 		if !ok {
 			k = len(out)
 			index[text] = k
-			out = append(out, mteb.Sample{ID: fmt.Sprint(k), Query: []string{text.Text}, Prompt: text.Own, From: d.Place(i)})
+			out = append(out, mteb.Sample{ID: fmt.Sprint(k), Query: []string{text.Text}, Prompt: text.Own, Origin: d.Location(i)})
 		}
 		addPassages(&out[k], e.Row, minLabel)
 	}

@@ -46,7 +46,7 @@ func TestGroups(t *testing.T) {
 		for epoch := range 2 {
 			seen := map[string]int{}
 			for item := range n {
-				texts, labels := task.group(data.Example{Row: r, Item: item, Number: 40 + item}, epoch)
+				texts, labels := task.group(data.Example{Row: r, IndexInRow: item, Number: 40 + item}, epoch)
 				if want := map[bool]int{true: c.last, false: c.size}[item == n-1]; len(texts) != want || len(labels) != want {
 					t.Errorf("%+v: group %d has %d texts, want %d", c, item, len(texts), want)
 				}
@@ -65,7 +65,7 @@ func TestGroups(t *testing.T) {
 		if c.hits > 3 && c.groups > 1 && reflect.DeepEqual(epochs[0], epochs[1]) {
 			t.Errorf("%+v: both epochs have %v", c, epochs[0])
 		}
-		again, _ := grouped(c.size).group(data.Example{Row: r, Item: n - 1, Number: 40 + n - 1}, 1)
+		again, _ := grouped(c.size).group(data.Example{Row: r, IndexInRow: n - 1, Number: 40 + n - 1}, 1)
 		if !reflect.DeepEqual(again, epochs[1][n-1]) {
 			t.Errorf("%+v: the draw depends on what was drawn before", c)
 		}
@@ -93,7 +93,7 @@ func TestIdleGroups(t *testing.T) {
 	same := hits(1, 0)
 	same.Hits[1].Content = same.Hits[0].Content
 	for _, r := range []data.Row{hits(1), hits(2, 2, 2), hits(0, 0), same} {
-		if n, err := grouped(4).Examples(r); n != 0 || !errors.Is(err, data.ErrIdle) {
+		if n, err := grouped(4).Examples(r); n != 0 || !errors.Is(err, data.ErrUninformative) {
 			t.Errorf("%d examples, %v", n, err)
 		}
 	}

@@ -71,7 +71,7 @@ func (t *Task) Model() artifact.Model {
 	if t.loss.grouped {
 		rows *= t.c.GroupSize
 	}
-	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing, Half: t.c.Half()}.Chunk(t.c.Chunk()))
+	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing, Half: t.c.Half()}.Chunk(t.c.TokensPerChunk()))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
@@ -79,7 +79,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds[pairRows] = bounds[encoder.TokensDim] // a chunk of short pairs has more of them than Rows
 	return artifact.Model{
 		Scaled: s.Half == onnx.Float16,
-		Name:   "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.Chunk() > 0 && t.loss.grouped,
+		Name:   "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.TokensPerChunk() > 0 && t.loss.grouped,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			places := t.m.head.pool.input(g)
 			states := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.head.pool.wanted(places))
@@ -132,11 +132,11 @@ func (t *Task) Examples(r data.Row) (int, error) {
 	case form == data.Labeled:
 		return 0, fmt.Errorf("the loss %s needs all passages of a query in a row: %s or %s", t.c.LossType, data.Grouped, data.Pairs)
 	case len(texts) == 1:
-		return 0, fmt.Errorf("it has one passage, nothing to tell it from: %w", data.ErrIdle)
+		return 0, fmt.Errorf("it has one passage, nothing to tell it from: %w", data.ErrUninformative)
 	case !differ(labels):
-		return 0, fmt.Errorf("its labels are all %g: %w", labels[0], data.ErrIdle)
+		return 0, fmt.Errorf("its labels are all %g: %w", labels[0], data.ErrUninformative)
 	case slices.Min(texts) == slices.Max(texts):
-		return 0, fmt.Errorf("its passages are all equal: %w", data.ErrIdle)
+		return 0, fmt.Errorf("its passages are all equal: %w", data.ErrUninformative)
 	case form == data.Pairs:
 		return 1, nil
 	}
@@ -170,8 +170,8 @@ func (t *Task) passages(e data.Example, epoch int) (texts []string, labels []flo
 		return t.group(e, epoch)
 	}
 	texts, labels = t.labeled(e.Row)
-	y := (labels[e.Item] - t.c.MinLabel) / (t.c.MaxLabel - t.c.MinLabel)
-	return texts[e.Item : e.Item+1], []float64{y}
+	y := (labels[e.IndexInRow] - t.c.MinLabel) / (t.c.MaxLabel - t.c.MinLabel)
+	return texts[e.IndexInRow : e.IndexInRow+1], []float64{y}
 }
 
 // layOut makes one batch of pairs; its chunks change the pairs' places, so the labels' order follows. It weighs as many
@@ -181,7 +181,7 @@ func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 	b.Rows = counting(groups)
 	b.ConstantLoss = b.Rows == 0
 	places, next := make([]int64, len(rows)), int64(0)
-	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.Chunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.TokensPerChunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		t.m.head.bind(chunk, encoder.Pick(rows, members), starts)
 		for _, row := range members {
 			places[row] = next
@@ -195,7 +195,7 @@ func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 // split makes micro-batches of at most chunk_tokens tokens: a point-wise loss needs no more than its own pairs.
 func (t *Task) split(rows []encoder.Row, labels [][]float64) []*ortrain.Batch {
 	var out []*ortrain.Batch
-	for _, members := range encoder.Chunks(rows, t.c.Chunk()) {
+	for _, members := range encoder.Chunks(rows, t.c.TokensPerChunk()) {
 		b := ortrain.NewBatch()
 		b.Rows = len(members)
 		picked := encoder.Pick(rows, members)
@@ -215,12 +215,12 @@ func (t *Task) group(e data.Example, epoch int) (texts []string, labels []float6
 	if n <= size {
 		return allTexts, allLabels
 	}
-	order := data.Draw(t.c.Seed, e.Number-e.Item, epoch, n, indices(n))
+	order := data.Draw(t.c.Seed, e.Number-e.IndexInRow, epoch, n, indices(n))
 	members := order[:size]
 	if e.Row.Form() == data.Pairs {
 		bestFirst(order, allLabels)
 	} else {
-		from, to := e.Item*size, min((e.Item+1)*size, n)
+		from, to := e.IndexInRow*size, min((e.IndexInRow+1)*size, n)
 		members = slices.Concat(order[from:to], order[:size-(to-from)])
 	}
 	for _, i := range members {

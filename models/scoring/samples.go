@@ -142,7 +142,7 @@ func (b BiEncoder[V]) encode(ctx context.Context, samples []mteb.Sample, start, 
 	for i, t := range fresh {
 		texts, err := b.Rows(t)
 		if err != nil {
-			return &TextError{sample[i], samples[sample[i]].From, err}
+			return &TextError{sample[i], samples[sample[i]].Origin, err}
 		}
 		for range texts {
 			of = append(of, uses[t])
@@ -273,7 +273,7 @@ func (c CrossEncoder) block(ctx context.Context, samples []mteb.Sample, progress
 	scores, err := c.Pairs(ctx, pairs, progress)
 	if bad := (*TextError)(nil); errors.As(err, &bad) {
 		i := of[bad.Index]
-		return nil, &TextError{i, samples[i].From, bad.Err}
+		return nil, &TextError{i, samples[i].Origin, bad.Err}
 	}
 	if err != nil {
 		return nil, err
@@ -282,7 +282,7 @@ func (c CrossEncoder) block(ctx context.Context, samples []mteb.Sample, progress
 	for i, s := range samples {
 		n := len(s.Positive) + len(s.Negative)
 		for range s.Query {
-			out[i], scores = mteb.Best(out[i], scores[:n:n]), scores[n:]
+			out[i], scores = mteb.BestScores(out[i], scores[:n:n]), scores[n:]
 		}
 	}
 	return out, nil
