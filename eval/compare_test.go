@@ -103,7 +103,7 @@ func TestGate(t *testing.T) {
 		t.Errorf("other data: %v", err)
 	}
 	other.Results[0].Rule = mteb.Rule2
-	if _, err := Gate(base, other, 1); err == nil || !strings.Contains(err.Error(), "have no task task by rule mteb-1") {
+	if _, err := Gate(base, other, 1); err == nil || !strings.Contains(err.Error(), "lack task task by rule mteb-1") {
 		t.Errorf("other rule: %v", err)
 	}
 }

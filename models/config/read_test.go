@@ -92,9 +92,9 @@ func TestReadErrors(t *testing.T) {
 		"train_type: distill\nloss_type: infonce\n": `:2: loss_type: loss_type was given before`,
 		"- a\n- b\n":                                `:1: want keys with values`,
 		"lr: 1\n---\nlr: 2\n":                       `:3: want one document`,
-		"lr: 1\n2: 3\n":                             `:2: 2 is no key`,
-		"null: 3\n":                                 `:1: null is no key`,
-		"<<: {lr: 1}\n":                             `:1: << is no key`,
+		"lr: 1\n2: 3\n":                             `:2: 2 is not a known key`,
+		"null: 3\n":                                 `:1: null is not a known key`,
+		"<<: {lr: 1}\n":                             `:1: << is not a known key`,
 		"lr: \"1\n":                                 `:1: `,
 		"mrl_dims: \"8,x\"\n":                       `:1: `,
 	} {
