@@ -187,7 +187,9 @@ func (m *Model) configure(path, dir string) error {
 			return fmt.Errorf("%s: the tokenizer's post_processor has no layout for two texts, which a reranker needs", dir)
 		}
 		f, err := modelcard.Formats(dir, modelcard.Reranker)
-		m.Config.Formats = f
+		if m.Config.Formats = f; f.Joined() {
+			m.t.JoinPairs(f.Seq, f.SpecialToken)
+		}
 		return err
 	}
 	c, err := embedding.LoadConfig(dir, length, 0)
