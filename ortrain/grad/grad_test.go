@@ -12,44 +12,45 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// tensor is a float input of a case.
+// tensor describes a float input of a test case.
 type tensor struct {
-	shape  onnx.Shape
-	sizes  []int64
-	lo, hi float64 // elements are drawn from [lo, hi)
-	round  bool    // to whole numbers, for ties
+	shape  onnx.Shape // as the graph knows it, with named dimensions
+	sizes  []int64    // when the graph runs
+	lo, hi float64    // elements are drawn from [lo, hi)
+	round  bool       // round elements to whole numbers, so that some are equal
 }
 
-func in(lo, hi float64, dims ...any) tensor {
+// uniform describes a tensor whose elements are drawn from [lo, hi). A dimension is an int or "name=3".
+func uniform(lo, hi float64, dims ...any) tensor {
 	t := tensor{lo: lo, hi: hi}
 	for i, d := range dims {
 		switch d := d.(type) {
 		case int:
 			t.shape, t.sizes = append(t.shape, onnx.D(int64(d))), append(t.sizes, int64(d))
-		case string: // "name=3": a dimension known only when the graph runs
+		case string: // a size known only when the graph runs
 			name, size, _ := strings.Cut(d, "=")
 			var n int64
 			fmt.Sscan(size, &n)
 			t.shape, t.sizes = append(t.shape, onnx.N(name)), append(t.sizes, n)
 		default:
-			panic(fmt.Sprint("dimension ", i))
+			panic(fmt.Sprintf("dimension %d is %T, want int or string", i, d))
 		}
 	}
 	return t
 }
 
-// std draws from [-1.5, 1.5).
-func std(dims ...any) tensor { return in(-1.5, 1.5, dims...) }
+// aroundZero describes a tensor whose elements are drawn from [-1.5, 1.5).
+func aroundZero(dims ...any) tensor { return uniform(-1.5, 1.5, dims...) }
 
 type values = []*onnx.Value
 
 // gradCase is one expression of float inputs whose gradient is compared with central finite differences.
 type gradCase struct {
-	name   string
-	inputs []tensor
-	ints   map[string][]int64 // int64 inputs, 1-D unless intDims says more
-	f      func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value
-	single bool // ONNX Runtime's CPU provider has no float64 kernel
+	name    string
+	inputs  []tensor
+	ints    map[string][]int64 // 1-D int64 inputs by name
+	f       func(g *onnx.Graph, x values, i map[string]*onnx.Value) *onnx.Value
+	float32 bool // run in float32, since ONNX Runtime's CPU provider has no float64 kernel
 }
 
 func unary(name string, t tensor, f func(*onnx.Graph, *onnx.Value) *onnx.Value) gradCase {
@@ -65,57 +66,58 @@ func binary(name string, a, b tensor, f func(*onnx.Graph, *onnx.Value, *onnx.Val
 }
 
 var cases = append(append([]gradCase{
-	unary("Neg", std(3, 4), (*onnx.Graph).Neg),
-	unary("Exp", std(3, 4), (*onnx.Graph).Exp),
-	unary("Log", in(0.5, 2, 3, 4), (*onnx.Graph).Log),
-	unary("Sqrt", in(0.5, 2, 3, 4), (*onnx.Graph).Sqrt),
-	unary("Abs", in(0.2, 2, 3, 4), (*onnx.Graph).Abs),
-	unary("Abs of negatives", in(-2, -0.2, 3, 4), (*onnx.Graph).Abs),
-	unary("Reciprocal", in(0.5, 2, 3, 4), (*onnx.Graph).Reciprocal),
-	single(unary("Erf", std("n=3", 4), (*onnx.Graph).Erf)),
-	unary("Tanh", std("n=3", 4), (*onnx.Graph).Tanh),
-	unary("Sigmoid", std(3, 4), (*onnx.Graph).Sigmoid),
-	unary("Relu", std(5, 7), (*onnx.Graph).Relu),
-	single(unary("Gelu", in(-3, 3, "n=5", 7), (*onnx.Graph).Gelu)),
-	unary("Identity", std(2), (*onnx.Graph).Identity),
-	unary("Clip", std(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+	unary("Neg", aroundZero(3, 4), (*onnx.Graph).Neg),
+	unary("Exp", aroundZero(3, 4), (*onnx.Graph).Exp),
+	unary("Log", uniform(0.5, 2, 3, 4), (*onnx.Graph).Log),
+	unary("Sqrt", uniform(0.5, 2, 3, 4), (*onnx.Graph).Sqrt),
+	unary("Abs", uniform(0.2, 2, 3, 4), (*onnx.Graph).Abs),
+	unary("Abs of negatives", uniform(-2, -0.2, 3, 4), (*onnx.Graph).Abs),
+	unary("Reciprocal", uniform(0.5, 2, 3, 4), (*onnx.Graph).Reciprocal),
+	inFloat32(unary("Erf", aroundZero("n=3", 4), (*onnx.Graph).Erf)),
+	unary("Tanh", aroundZero("n=3", 4), (*onnx.Graph).Tanh),
+	unary("Sigmoid", aroundZero(3, 4), (*onnx.Graph).Sigmoid),
+	unary("Relu", aroundZero(5, 7), (*onnx.Graph).Relu),
+	inFloat32(unary("Gelu", uniform(-3, 3, "n=5", 7), (*onnx.Graph).Gelu)),
+	unary("Identity", aroundZero(2), (*onnx.Graph).Identity),
+	unary("Clip", aroundZero(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 		return g.Clip(x, g.Scalar(x, -0.5), g.Scalar(x, 0.75))
 	}),
-	unary("Clip below", std(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+	unary("Clip below", aroundZero(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 		return g.Clip(x, g.Scalar(x, -0.25), nil)
 	}),
-	unary("Clip above", std(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+	unary("Clip above", aroundZero(6, 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 		return g.Clip(x, nil, g.Scalar(x, 0.25))
 	}),
-	single(unary("Cast", std(3, 2), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+	inFloat32(unary("Cast", aroundZero(3, 2), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 		y := g.Cast(x, onnx.Float64)
 		return g.Cast(g.Mul(y, y), onnx.Float32)
 	})),
-	unary("Pow by a constant", in(0.5, 2, 3, 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+	unary("Pow by a constant", uniform(0.5, 2, 3, 4), func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 		return g.Pow(x, g.Scalar(x, 2.5))
 	}),
-	unary("Softmax", std("n=3", 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, -1) }),
-	unary("Softmax along the middle", std(2, 4, 3), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, 1) }),
-	unary("Softmax of one column", std(4, 1), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, 1) }),
-	unary("LogSoftmax", std("n=3", "m=5"), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.LogSoftmax(x, -1) }),
-	{name: "LayerNormalization", inputs: []tensor{std("n=4", 6), std(6), std(6)}, f: layerNorm},
-	{name: "LayerNormalization of three dimensions", inputs: []tensor{std("b=2", 3, 5), std(5), std(5)}, f: layerNorm},
-	{name: "LayerNormalization of one row", inputs: []tensor{std(1, 7), std(7), std(7)}, f: layerNorm},
-	{name: "Where", inputs: []tensor{std(3, 4), std(1, 4)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+	unary("Softmax", aroundZero("n=3", 5), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, -1) }),
+	unary("Softmax along the middle", aroundZero(2, 4, 3), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, 1) }),
+	unary("Softmax of one column", aroundZero(4, 1), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Softmax(x, 1) }),
+	unary("LogSoftmax", aroundZero("n=3", "m=5"), func(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.LogSoftmax(x, -1) }),
+	{name: "LayerNormalization", inputs: []tensor{aroundZero("n=4", 6), aroundZero(6), aroundZero(6)}, f: layerNorm},
+	{name: "LayerNormalization of three dimensions", inputs: []tensor{aroundZero("b=2", 3, 5), aroundZero(5), aroundZero(5)}, f: layerNorm},
+	{name: "LayerNormalization of one row", inputs: []tensor{aroundZero(1, 7), aroundZero(7), aroundZero(7)}, f: layerNorm},
+	{name: "Where", inputs: []tensor{aroundZero(3, 4), aroundZero(1, 4)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
 		return g.Where(g.Greater(x[0], g.Scalar(x[0], 0.1)), x[0], x[1])
 	}},
-	{name: "a value used many times", inputs: []tensor{std(3, 3)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+	{name: "a value used many times", inputs: []tensor{aroundZero(3, 3)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
 		return g.Add(g.Mul(x[0], x[0]), g.Sub(g.Tanh(x[0]), x[0]))
 	}},
-	{name: "recomputed values", inputs: []tensor{std("n=3", 4), std(4, 4)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
+	{name: "recomputed values", inputs: []tensor{aroundZero("n=3", 4), aroundZero(4, 4)}, f: func(g *onnx.Graph, x values, _ map[string]*onnx.Value) *onnx.Value {
 		s := grad.Recompute(g, g.MatMul(x[0], x[1]))
 		e := grad.Recompute(g, g.Softmax(s, -1))
 		return g.Mul(e, g.Tanh(s))
 	}},
 }, binaryCases...), movementCases...)
 
-func single(c gradCase) gradCase {
-	c.single = true
+// inFloat32 makes a case run in float32 instead of float64.
+func inFloat32(c gradCase) gradCase {
+	c.float32 = true
 	return c
 }
 
@@ -137,10 +139,11 @@ func requireLibrary(t *testing.T) {
 	}
 }
 
-// checkCase builds loss = Σ w ⊙ f(x) with fixed random weights w and compares every element of every gradient.
+// checkCase builds loss = Σ w·f(x) with fixed random weights w. It compares every element of every gradient with the central
+// finite difference (loss(x + step) - loss(x - step)) / (2·step).
 func checkCase(t *testing.T, c gradCase) {
 	dtype, step, tol := onnx.Float64, 1e-6, 2e-6
-	if c.single {
+	if c.float32 {
 		dtype, step, tol = onnx.Float32, 1e-2, 4e-3
 	}
 	g := onnx.NewGraph("case")
@@ -175,12 +178,12 @@ func checkCase(t *testing.T, c gradCase) {
 	for i := range c.inputs {
 		got := base.grads[i]
 		for j := range r.x[i] {
-			keep := r.x[i][j]
-			r.x[i][j] = keep + step
+			x := r.x[i][j]
+			r.x[i][j] = x + step
 			up := r.run(t).loss
-			r.x[i][j] = keep - step
+			r.x[i][j] = x - step
 			down := r.run(t).loss
-			r.x[i][j] = keep
+			r.x[i][j] = x
 			want := (up - down) / (2 * step)
 			if diff := math.Abs(got[j] - want); diff > tol*math.Max(1, math.Abs(want)) || math.IsNaN(diff) {
 				t.Fatalf("d loss/d x%d[%d] = %g, finite differences give %g", i, j, got[j], want)
@@ -189,7 +192,7 @@ func checkCase(t *testing.T, c gradCase) {
 	}
 }
 
-// runner runs a case's graph with float64 values on the host's side.
+// runner runs the graph of a case. Inputs and results are float64 here, whatever type the graph computes in.
 type runner struct {
 	session *runtime.Session
 	c       gradCase
@@ -238,7 +241,7 @@ func newRunner(t *testing.T, g *onnx.Graph, c gradCase, dtype onnx.DType) *runne
 			continue
 		}
 		for _, d := range v.Shape {
-			r.wDims = append(r.wDims, evaluate(t, d, sizes))
+			r.wDims = append(r.wDims, dimSize(t, d, sizes))
 		}
 	}
 	r.w = make([]float64, onnx.Elements(r.wDims))
@@ -248,8 +251,8 @@ func newRunner(t *testing.T, g *onnx.Graph, c gradCase, dtype onnx.DType) *runne
 	return r
 }
 
-// evaluate gives a named dimension's size: a product or a sum of the inputs' names.
-func evaluate(t *testing.T, d onnx.Dim, sizes map[string]int64) int64 {
+// dimSize returns the size of a dimension: a number, a name of sizes, or a product or a sum of them.
+func dimSize(t *testing.T, d onnx.Dim, sizes map[string]int64) int64 {
 	if d.Fixed() {
 		return d.Size
 	}
@@ -265,7 +268,7 @@ func evaluate(t *testing.T, d onnx.Dim, sizes map[string]int64) int64 {
 		n, ok := sizes[part]
 		if !ok {
 			if _, err := fmt.Sscan(part, &n); err != nil {
-				t.Fatalf("dimension %q", d.Name)
+				t.Fatalf("dimension %q has no size", d.Name)
 			}
 		}
 		switch {
@@ -327,13 +330,13 @@ func runAs[T float32 | float64](t *testing.T, r *runner) result {
 		grads = append(grads, out(fmt.Sprintf("dx%d", i), in.sizes))
 	}
 	check(t, b.Run())
-	// The loss is summed here in float64: a float32 sum is too coarse for finite differences.
+	// The loss is summed here in float64, because a float32 sum is too coarse for finite differences.
 	res := result{}
 	for i, v := range y {
 		res.loss += float64(v) * r.w[i]
 	}
 	if d := math.Abs(res.loss - float64(loss.Value())); d > 1e-4*(1+math.Abs(res.loss)) {
-		t.Fatalf("loss %g, want %g", loss.Value(), res.loss)
+		t.Fatalf("the graph's loss is %g, want %g", loss.Value(), res.loss)
 	}
 	for _, d := range grads {
 		wide := make([]float64, len(d))

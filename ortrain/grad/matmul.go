@@ -7,10 +7,10 @@ var matmulRules = map[string]rule{"MatMul": matMulRule, "FusedMatMul": fusedMatM
 // matMulRule: dA = dY·Bᵀ and dB = Aᵀ·dY, summed over batch dimensions that were broadcast.
 func matMulRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	if p.needs(n, 0) {
-		p.add(n, 0, p.MatMul(dy, p.transposed(p.in(n, 1))))
+		p.accumulate(n, 0, p.MatMul(dy, p.transposed(p.input(n, 1))))
 	}
 	if p.needs(n, 1) {
-		p.add(n, 1, p.MatMul(p.transposed(p.in(n, 0)), dy))
+		p.accumulate(n, 1, p.MatMul(p.transposed(p.input(n, 0)), dy))
 	}
 	return nil
 }
@@ -26,15 +26,20 @@ func (p *pass) transposed(x *onnx.Value) *onnx.Value {
 	return p.Transpose(x, perm...)
 }
 
-// product computes alpha · op(a) · op(b).
+// product computes alpha · op(a) · op(b), where op transposes its argument or leaves it as it is.
 type product func(a, b *onnx.Value, transA, transB bool) *onnx.Value
 
-// productGradients are the gradients of y = mul(a, b, transA, transB), made of the same kind of product; nil where
-// they are not wanted.
+// productGradients returns the gradients of y = mul(a, b, transA, transB), or nil for an input that needs none. The
+// transposes are flags of further products, so that no transpose is copied:
+//
+//	y = A·B      da = dy·Bᵀ      db = Aᵀ·dy
+//	y = A·Bᵀ     da = dy·B       db = dyᵀ·A
+//	y = Aᵀ·B     da = B·dyᵀ      db = A·dy
+//	y = Aᵀ·Bᵀ    da = Bᵀ·dyᵀ     db = dyᵀ·Aᵀ
 func (p *pass) productGradients(n *onnx.Node, dy *onnx.Value, mul product) (da, db *onnx.Value) {
 	transA, transB := n.Int("transA", 0) == 1, n.Int("transB", 0) == 1
 	if p.needs(n, 1) {
-		a := p.in(n, 0)
+		a := p.input(n, 0)
 		if transB {
 			db = mul(dy, a, true, transA)
 		} else {
@@ -42,7 +47,7 @@ func (p *pass) productGradients(n *onnx.Node, dy *onnx.Value, mul product) (da, 
 		}
 	}
 	if p.needs(n, 0) {
-		b := p.in(n, 1)
+		b := p.input(n, 1)
 		if transA {
 			da = mul(b, dy, transB, true)
 		} else {
@@ -52,18 +57,21 @@ func (p *pass) productGradients(n *onnx.Node, dy *onnx.Value, mul product) (da, 
 	return da, db
 }
 
+// fusedMatMulRule: the gradients of alpha · op(A) · op(B), see productGradients.
 func fusedMatMulRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	da, db := p.productGradients(n, dy, func(a, b *onnx.Value, transA, transB bool) *onnx.Value {
 		return p.FusedMatMul(a, b, onnx.FusedMatMulAttrs{
 			Alpha: n.Float("alpha", 1), TransA: transA, TransB: transB})
 	})
-	p.addWanted(n, 0, da)
-	p.addWanted(n, 1, db)
+	p.accumulate(n, 0, da)
+	p.accumulate(n, 1, db)
 	return nil
 }
 
-// gemmRule computes the gradients of the weight and the bias before anything that the input's gradient leads to:
-// they are outputs of the graph, which would otherwise run last and keep dy and the input alive until then.
+// gemmRule: the gradients of alpha · op(A) · op(B), see productGradients, and dC = beta · dY summed to the shape of C.
+//
+// The gradients of the weight B and the bias C are outputs of the graph. ONNX Runtime would compute them last and keep dy
+// and A in memory until then. Therefore the gradient of A waits for them.
 func gemmRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	da, db := p.productGradients(n, dy, func(a, b *onnx.Value, transA, transB bool) *onnx.Value {
 		return p.Gemm(a, b, nil, onnx.GemmAttrs{Alpha: n.Float("alpha", 1), TransA: transA, TransB: transB})
@@ -73,16 +81,9 @@ func gemmRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 		dc = p.scale(p.unbroadcast(dy, n.Inputs[2].Shape), float64(n.Float("beta", 1)))
 	}
 	if da != nil {
-		p.add(n, 0, p.After(da, db, dc))
+		p.accumulate(n, 0, p.After(da, db, dc))
 	}
-	p.addWanted(n, 1, db)
-	p.addWanted(n, 2, dc)
+	p.accumulate(n, 1, db)
+	p.accumulate(n, 2, dc)
 	return nil
-}
-
-// addWanted contributes d, unless it is nil.
-func (p *pass) addWanted(n *onnx.Node, i int, d *onnx.Value) {
-	if d != nil {
-		p.add(n, i, d)
-	}
 }
