@@ -233,7 +233,7 @@ func TestQuotedCode(t *testing.T) {
 			content, err := os.ReadFile(filepath.Join(root, file))
 			check(t, err)
 			if !strings.Contains(string(content), b.text) {
-				t.Errorf("%s:%d: %s has no such lines:\n%s", d.path, b.line, file, b.text)
+				t.Errorf("%s:%d: %s has no longer these lines; quote it as it is now:\n%s", d.path, b.line, file, b.text)
 			}
 		}
 	}
