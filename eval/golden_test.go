@@ -10,8 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"rag-retrieval-go/models/embedding"
-	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/mteb"
 )
 
@@ -42,7 +41,7 @@ type golden struct {
 	}
 }
 
-func openGolden(t *testing.T) (golden, embedding.Scorer) {
+func openGolden(t *testing.T) (golden, mteb.Scorer) {
 	t.Helper()
 	var g golden
 	b, err := os.ReadFile(goldenFile)
@@ -54,12 +53,10 @@ func openGolden(t *testing.T) (golden, embedding.Scorer) {
 	if _, err := os.Stat(modelDir); err != nil {
 		t.Skip("the model is not set up: scripts/setup.sh")
 	}
-	m, err := embedding.Open(modelDir)
+	m, err := retriever.Open(t.Context(), modelDir, retriever.Options{QueryMaxLen: 256, PassageMaxLen: 256})
 	check(t, err)
-	e, err := embedding.NewEncoder(m, scoring.Options{})
-	check(t, err)
-	t.Cleanup(func() { check(t, errors.Join(e.Close(), m.Close())) })
-	return g, embedding.Scorer{Encoder: e, QueryMaxLen: 256, PassageMaxLen: 256}
+	t.Cleanup(func() { check(t, m.Close()) })
+	return g, retriever.SampleScorer{Ranker: m}
 }
 
 func check(t *testing.T, err error) {

@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -9,9 +8,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/reranker"
+	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/models/scoring"
 )
 
@@ -83,7 +82,9 @@ func TestCrossEncoderEqualsTransformers(t *testing.T) {
 	}
 	worst := 0.0
 	for _, n := range []int{256, 512} {
-		got, err := s.Score(context.Background(), pairs, n, nil)
+		c, err := s.CrossEncoder(n)
+		check(t, err)
+		got, err := c.Pairs(t.Context(), pairs, nil)
 		check(t, err)
 		for i, g := range golden {
 			want, tokens := g.Logit512, g.Tokens512
@@ -107,31 +108,23 @@ func TestCrossEncoderEqualsTransformers(t *testing.T) {
 
 func TestColBERTEqualsRAGRetrieval(t *testing.T) {
 	golden := goldenPairs(t)
-	m, err := colbert.Open(derived(t, "colbert"))
-	check(t, err)
-	s, err := colbert.NewScorer(m, scoring.Options{})
-	check(t, err)
-	defer func() { check(t, errors.Join(s.Close(), m.Close())) }()
-	ctx := context.Background()
-	var queries, passages []string
-	for _, g := range golden {
-		queries, passages = append(queries, g.Query), append(passages, g.Content)
-	}
-	q, err := s.Queries(ctx, queries, 128, nil)
-	check(t, err)
-	p, err := s.Passages(ctx, passages, 512, nil)
-	check(t, err)
+	dir := derived(t, "colbert")
 	for _, padded := range []bool{false, true} {
-		s.PaddingCompetes = padded
+		m, err := retriever.Open(t.Context(), dir, retriever.Options{QueryMaxLen: 128, PassageMaxLen: 512, PaddingCompetes: padded})
+		check(t, err)
+		var queries []retriever.Query
+		for _, g := range golden {
+			queries = append(queries, retriever.Query{Texts: []string{g.Query}, Documents: []string{g.Content}})
+		}
+		got, err := scoring.RankAll(t.Context(), m, queries)
+		check(t, errors.Join(err, m.Close()))
 		worst := 0.0
 		for i, g := range golden {
 			want := g.Unpadded
 			if padded {
 				want = g.Padded
 			}
-			got, err := s.Score(q[i], p[i:i+1], 512)
-			check(t, err)
-			worst = max(worst, math.Abs(float64(got[0])-want))
+			worst = max(worst, math.Abs(float64(got[i][0])-want))
 		}
 		if !(worst <= 1e-4) {
 			t.Errorf("padding competes %v: differs by %g", padded, worst)

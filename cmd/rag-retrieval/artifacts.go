@@ -42,7 +42,7 @@ func artifacts(c *cli.Context, k modelcard.Kind) (err error) {
 	if err != nil {
 		return err
 	}
-	run, err := finetune.PrepareGraphs(c.Context, cfg, kinds[cfg.Kind].newTask, version)
+	run, err := finetune.PrepareGraphs(c.Context, cfg, kinds[cfg.Kind].newTask, resolver(), version)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/reranker"
-	"rag-retrieval-go/models/resolve"
+	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -69,13 +69,13 @@ func doctorCommand() *cli.Command {
 
 // explain says what the program understands of a model's folder, without reading its weights.
 func explain(ctx context.Context, ref, kind string) (err error) {
-	dir, err := resolve.Model(ctx, ref)
+	dir, err := resolver().Model(ctx, ref)
 	if err != nil {
 		return err
 	}
-	k, err := kindOf(kind, dir)
+	k, err := retriever.KindOf(dir, modelcard.Kind(kind))
 	if err != nil {
-		return err
+		return asUsage(err)
 	}
 	var m interface {
 		Describe() string

@@ -16,6 +16,7 @@ import (
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/models/resolve"
+	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/mteb"
 )
 
@@ -103,12 +104,12 @@ func evaluate(c *cli.Context) (err error) {
 
 // source is what scores: a model, recorded scores, or BM25.
 type source struct {
-	of func(task string) mteb.Scorer
-	// identity stands for everything that a model's scores depend on besides the data; empty: they are made too fast to be
-	// kept.
-	identity string
-	// exact opens the same model in fp32; nil where it is.
-	exact func() (*scorer, error)
+	scorerOf func(task string) mteb.Scorer
+	// fingerprint stands for everything that a model's scores depend on besides the data. Empty: the scores are made too fast to
+	// be kept.
+	fingerprint string
+	// exact opens the same model in fp32; nil where it is in fp32.
+	exact func() (*retriever.Model, error)
 	close func() error
 }
 
@@ -132,60 +133,62 @@ func (e *evaluation) openSource() error {
 		if err != nil {
 			return err
 		}
-		e.report.Model, e.report.Kind, e.source = filepath.Base(path), "scores", source{of: r.ForTask, close: nothing}
+		e.report.Model, e.report.Kind, e.source = filepath.Base(path), "scores", source{scorerOf: r.ForTask, close: nothing}
 		return nil
 	case bm25:
 		e.report.Model, e.report.Kind = kindBM25, kindBM25
-		e.source = source{of: func(string) mteb.Scorer { return eval.BM25{} }, close: nothing}
+		e.source = source{scorerOf: func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: retriever.BM25{}} }, close: nothing}
 		return nil
 	}
-	return e.openModel(scoredModel(c, c.StringSlice("model")[0]))
+	return e.openModel(c.StringSlice("model")[0], scoringOptions(c))
 }
 
 // openModel makes a model what scores.
-func (e *evaluation) openModel(x scored) error {
-	s, err := openScorer(e.c, x)
+func (e *evaluation) openModel(ref string, o retriever.Options) error {
+	m, err := openWith(e.c, ref, o)
 	if err != nil {
 		return err
 	}
-	e.report.Model, e.report.Kind = x.ref, string(s.kind)
-	e.source = source{of: func(string) mteb.Scorer { return s }, close: s.close}
-	if e.source.identity, err = identity(e.c, x, s); err != nil {
-		return errors.Join(err, s.close())
+	e.model = m.Info()
+	e.report.Model, e.report.Kind = ref, string(e.model.Kind)
+	e.source = source{scorerOf: func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: m} }, close: m.Close}
+	if e.source.fingerprint, err = m.Fingerprint(version); err != nil {
+		return errors.Join(err, m.Close())
 	}
-	if x.int8 {
-		fast := &reopened{s: s, open: func() (*scorer, error) { return openScorer(e.c, x) }}
-		e.source.of, e.source.close = func(string) mteb.Scorer { return fast }, fast.close
-		exact := x
-		exact.int8 = false
-		e.source.exact = func() (*scorer, error) { return openScorer(e.c, exact) }
+	if o.Int8 {
+		int8 := &reopened{m: m, open: func() (*retriever.Model, error) { return openWith(e.c, ref, o) }}
+		e.source.scorerOf, e.source.close = func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: int8} }, int8.close
+		fp32 := o
+		fp32.Int8 = false
+		e.source.exact = func() (*retriever.Model, error) { return openWith(e.c, ref, fp32) }
 	}
 	return nil
 }
 
-// reopened is a model's scorer that is opened again where it was closed: two large models need not be in memory at once.
+// reopened is a model that is opened again where it was closed: two large models need not be in memory at once.
 type reopened struct {
-	s    *scorer // nil: closed
-	open func() (*scorer, error)
+	m    *retriever.Model // nil: closed
+	open func() (*retriever.Model, error)
 }
 
-// Score implements mteb.Scorer.
-func (r *reopened) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) (err error) {
-	if r.s == nil {
-		if r.s, err = r.open(); err != nil {
-			r.s = nil
+// Rank implements retriever.Ranker.
+func (r *reopened) Rank(ctx context.Context, queries []retriever.Query, o retriever.RankOptions, emit func([]float32) error) error {
+	if r.m == nil {
+		m, err := r.open()
+		if err != nil {
 			return err
 		}
+		r.m = m
 	}
-	return r.s.Score(ctx, samples, from, progress, emit)
+	return r.m.Rank(ctx, queries, o, emit)
 }
 
 func (r *reopened) close() error {
-	s := r.s
-	if r.s = nil; s == nil {
+	m := r.m
+	if r.m = nil; m == nil {
 		return nil
 	}
-	return s.close()
+	return m.Close()
 }
 
 // kindBM25 is the baseline's kind.
@@ -225,7 +228,7 @@ func knownTask(c *cli.Context, k mteb.KnownTask, rule mteb.Rule) (pending, error
 	source, split := k.Source(rule), orText(c.String("split"), k.Split)
 	p := pending{name: k.Name, known: &k, place: mteb.DataSource{Revision: source.Revision, Split: split, Languages: k.Languages}}
 	p.load = func(ctx context.Context) (mteb.Task, error) {
-		dir, err := resolve.Dataset(ctx, source.ID, source.Revision)
+		dir, err := resolver().Dataset(ctx, source.ID, source.Revision)
 		if err != nil {
 			return mteb.Task{}, err
 		}
@@ -252,13 +255,13 @@ func orText(s, otherwise string) string {
 // readData reads a file or folder, or a file of a hub's data set.
 func readData(ctx context.Context, path, split string) (mteb.Task, error) {
 	if resolve.Remote(path) {
-		local, err := resolve.Data(ctx, path)
+		local, err := resolver().Data(ctx, path)
 		if err != nil {
 			return mteb.Task{}, err
 		}
 		path = local
 	}
-	return mteb.Read(path, split, func(file string) (string, error) { return resolve.Unpacked(ctx, file) })
+	return mteb.Read(path, split, func(file string) (string, error) { return resolver().Unpacked(ctx, file) })
 }
 
 // findData finds a task's data in a folder.
@@ -281,6 +284,7 @@ type evaluation struct {
 	c      *cli.Context
 	rule   mteb.Rule
 	source source
+	model  retriever.Info // where the source is a model
 	report mteb.Report
 	saved  []mteb.ScoreRow
 }
@@ -332,7 +336,7 @@ func (e *evaluation) measure(p pending) (err error) {
 // score scores a task, from where the journal ends.
 func (e *evaluation) score(t mteb.Task, j *eval.Journal) (eval.Outcome, error) {
 	bar := progress.New(os.Stderr, t.Name, 0, 0)
-	out, err := eval.Run(e.c.Context, e.source.of(t.Name), t, e.rule, j, func(done, total int) {
+	out, err := eval.Run(e.c.Context, e.source.scorerOf(t.Name), t, e.rule, j, func(done, total int) {
 		bar.SetTotal(total)
 		bar.Set(done, "texts")
 	})
@@ -352,12 +356,12 @@ func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error
 	if err := e.source.close(); err != nil { // its memory is wanted; the next task opens it again
 		return err
 	}
-	s, err := e.source.exact()
+	m, err := e.source.exact()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	x, err := eval.CheckInt8(e.c.Context, s, t, e.rule, out.Scores, eval.EvenlySpaced(len(t.Samples), n))
+	defer func() { err = errors.Join(err, m.Close()) }()
+	x, err := eval.CheckInt8(e.c.Context, retriever.SampleScorer{Ranker: m}, t, e.rule, out.Scores, eval.EvenlySpaced(len(t.Samples), n))
 	if err != nil {
 		return err
 	}

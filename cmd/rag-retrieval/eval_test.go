@@ -4,16 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"rag-retrieval-go/internal/jsonl"
-	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/encoder/encodertest"
 	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/onnx"
 )
 
 // trained makes a small trained model of a kind and gives its folder and a file of test rows, one of them with a passage
@@ -152,7 +150,7 @@ func TestInt8(t *testing.T) {
 	if err := os.WriteFile(rows, []byte(text.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	model := wideModel(t)
+	model := encodertest.Wide(t, fixtures+"bert/vocab.txt")
 	exact := scoresOf(t, nil, "--model", model, "--kind", "embedding", "--data", rows)
 	fast := scoresOf(t, nil, "--model", model, "--kind", "embedding", "--data", rows, "--int8")
 	if d := largestDifference(exact, fast); d == 0 || d > 0.05 {
@@ -174,59 +172,4 @@ func TestInt8(t *testing.T) {
 		t.Errorf("report %s, %v", b, err)
 	}
 	call(t, "", "eval", "--model", model+"/x.onnx", "--data", rows, "--int8").fails(t, 1, "without int8")
-}
-
-// wideModel writes a BERT of random weights whose layers are wide enough to be quantized.
-func wideModel(t *testing.T) string {
-	t.Helper()
-	const hidden, wide, vocabulary, positions = 64, 128, 138, 20
-	dir := t.TempDir()
-	config := fmt.Sprintf(`{"model_type":"bert","architectures":["BertModel"],"hidden_act":"gelu","hidden_size":%d,"intermediate_size":%d,
-"num_attention_heads":4,"num_hidden_layers":2,"vocab_size":%d,"max_position_embeddings":%d,"type_vocab_size":2,"layer_norm_eps":1e-12}`,
-		hidden, wide, vocabulary, positions)
-	words, err := os.ReadFile(fixtures + "bert/vocab.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{"config.json": config, "vocab.txt": string(words)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r := rand.New(rand.NewPCG(3, 4))
-	var tensors []safetensors.Tensor
-	add := func(name string, scale, mean float64, dims ...int64) {
-		values := make([]float32, onnx.Elements(dims))
-		for i := range values {
-			values[i] = float32(mean + scale*r.NormFloat64())
-		}
-		tensors = append(tensors, safetensors.FromFloat32(name, values, dims...))
-	}
-	norm := func(name string) {
-		add(name+".LayerNorm.weight", 0.1, 1, hidden)
-		add(name+".LayerNorm.bias", 0.1, 0, hidden)
-	}
-	linear := func(name string, out, in int64) {
-		add(name+".weight", 0.1, 0, out, in)
-		add(name+".bias", 0.1, 0, out)
-	}
-	add("embeddings.word_embeddings.weight", 1, 0, vocabulary, hidden)
-	add("embeddings.position_embeddings.weight", 0.1, 0, positions, hidden)
-	add("embeddings.token_type_embeddings.weight", 0.1, 0, 2, hidden)
-	norm("embeddings")
-	for i := range 2 {
-		layer := fmt.Sprintf("encoder.layer.%d.", i)
-		for _, part := range []string{"query", "key", "value"} {
-			linear(layer+"attention.self."+part, hidden, hidden)
-		}
-		linear(layer+"attention.output.dense", hidden, hidden)
-		norm(layer + "attention.output")
-		linear(layer+"intermediate.dense", wide, hidden)
-		linear(layer+"output.dense", hidden, wide)
-		norm(layer + "output")
-	}
-	if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), nil, tensors); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }

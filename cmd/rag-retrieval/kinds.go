@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -11,11 +10,7 @@ import (
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/modelcard"
-	"rag-retrieval-go/models/onnxfile"
 	"rag-retrieval-go/models/reranker"
-	"rag-retrieval-go/models/resolve"
-	"rag-retrieval-go/models/scoring"
-	"rag-retrieval-go/mteb"
 )
 
 // kind is what the commands know of a kind of model.
@@ -78,164 +73,6 @@ func kindNames() string {
 		names = append(names, string(k))
 	}
 	return strings.Join(names, ", ")
-}
-
-// scored is a model that is to score.
-type scored struct {
-	ref, kind string // kind is empty where the folder is to say it
-	// Prompts of an embedding model in place of its own; nil: its own.
-	queryPrompt, passagePrompt *string
-	int8                       bool
-}
-
-// scoredModel is the model that the flags name as ref.
-func scoredModel(c *cli.Context, ref string) scored {
-	x := scored{ref: ref, kind: c.String("kind"), int8: c.Bool("int8")}
-	for flag, to := range map[string]**string{"query-prompt": &x.queryPrompt, "passage-prompt": &x.passagePrompt} {
-		if c.IsSet(flag) {
-			text := c.String(flag)
-			*to = &text
-		}
-	}
-	return x
-}
-
-// scorer is a model that is open.
-type scorer struct {
-	mteb.Scorer
-	kind  modelcard.Kind
-	dir   string
-	close func() error
-}
-
-// openScorer opens a model for scoring samples.
-func openScorer(c *cli.Context, x scored) (s *scorer, err error) {
-	s = &scorer{}
-	o, err := engine(c)
-	if err != nil {
-		return s, err
-	}
-	o.Int8 = x.int8
-	switch how := c.String("long-docs"); how {
-	case "truncate":
-	case "max-window":
-		o.MaxWindow = true
-	default:
-		return s, usagef("--long-docs is %q, want truncate or max-window", how)
-	}
-	if onnxfile.Is(x.ref) {
-		return s, s.openPlain(c, x, o)
-	}
-	if s.dir, err = resolve.Model(c.Context, x.ref); err != nil {
-		return s, err
-	}
-	if s.kind, err = kindOf(x.kind, s.dir); err != nil {
-		return s, err
-	}
-	if s.kind != modelcard.Embedding && (x.queryPrompt != nil || x.passagePrompt != nil) {
-		return s, usagef("prompts are for embedding models; %s is a model of kind %s", x.ref, s.kind)
-	}
-	switch s.kind {
-	case modelcard.Reranker:
-		return s, s.openReranker(c, o)
-	case modelcard.ColBERT:
-		return s, s.openColBERT(c, o)
-	}
-	return s, s.openEmbedding(c, x, o)
-}
-
-// openPlain opens an ONNX file.
-func (s *scorer) openPlain(c *cli.Context, x scored, o scoring.Options) error {
-	if _, ok := kinds[modelcard.Kind(x.kind)]; x.kind != "" && !ok {
-		return usagef("--kind is %q, want one of %s", x.kind, kindNames())
-	}
-	m, err := onnxfile.Open(x.ref, modelcard.Kind(x.kind), o)
-	if err != nil {
-		return err
-	}
-	m.Config.SetPrompts(x.queryPrompt, x.passagePrompt)
-	m.MaxLen = orElse(c.Int("max-len"), m.MaxLen)
-	m.QueryMaxLen = orElse(c.Int("query-max-len"), m.QueryMaxLen)
-	m.PassageMaxLen = orElse(c.Int("passage-max-len"), m.PassageMaxLen)
-	s.Scorer, s.kind, s.dir, s.close = m, m.Kind, m.Dir, m.Close
-	return nil
-}
-
-func (s *scorer) openReranker(c *cli.Context, o scoring.Options) error {
-	m, err := reranker.Open(s.dir)
-	if err != nil {
-		return err
-	}
-	r, err := reranker.NewScorer(m, o)
-	if err != nil {
-		return errors.Join(err, m.Close())
-	}
-	s.Scorer = reranker.SampleScorer{Scorer: r, MaxLen: orElse(c.Int("max-len"), m.MaxLen)}
-	s.close = func() error { return errors.Join(r.Close(), m.Close()) }
-	return nil
-}
-
-func (s *scorer) openColBERT(c *cli.Context, o scoring.Options) error {
-	m, err := colbert.Open(s.dir)
-	if err != nil {
-		return err
-	}
-	r, err := colbert.NewScorer(m, o)
-	if err != nil {
-		return errors.Join(err, m.Close())
-	}
-	r.PaddingCompetes = c.Bool("padding-competes")
-	s.Scorer = colbert.SampleScorer{
-		Scorer: r, QueryMaxLen: orElse(c.Int("query-max-len"), m.QueryMaxLen), PassageMaxLen: orElse(c.Int("passage-max-len"), m.PassageMaxLen),
-	}
-	s.close = func() error { return errors.Join(r.Close(), m.Close()) }
-	return nil
-}
-
-func (s *scorer) openEmbedding(c *cli.Context, x scored, o scoring.Options) error {
-	m, enc, err := openEncoder(s.dir, o)
-	if err != nil {
-		return err
-	}
-	m.Config.SetPrompts(x.queryPrompt, x.passagePrompt)
-	own := m.Config.MaxSeqLength
-	s.Scorer = embedding.Scorer{
-		Encoder: enc, QueryMaxLen: orElse(c.Int("query-max-len"), own), PassageMaxLen: orElse(c.Int("passage-max-len"), own),
-	}
-	s.close = func() error { return errors.Join(enc.Close(), m.Close()) }
-	return nil
-}
-
-// kindOf is the kind that was asked for, or what the folder says of itself.
-func kindOf(kind, dir string) (modelcard.Kind, error) {
-	want := modelcard.Kind(kind)
-	if want == "" {
-		return modelcard.Detect(dir)
-	}
-	if _, ok := kinds[want]; !ok {
-		return "", usagef("--kind is %q, want one of %s", want, kindNames())
-	}
-	return want, nil
-}
-
-func orElse(n, otherwise int) int {
-	if n != 0 {
-		return n
-	}
-	return otherwise
-}
-
-// openEncoder opens the embedding model of a folder.
-func openEncoder(dir string, o scoring.Options) (*embedding.Model, *embedding.Encoder, error) {
-	m, err := embedding.Open(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	enc, err := embedding.NewEncoder(m, o)
-	if err != nil {
-		return nil, nil, errors.Join(err, m.Close())
-	}
-	return m, enc, nil
 }
 
 // describe is the part of a kind's help that tells of rows and losses.

@@ -17,9 +17,8 @@ import (
 
 	"rag-retrieval-go/eval"
 	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/models/scoring"
-	"rag-retrieval-go/mteb"
-	"rag-retrieval-go/ortrain/runtime"
 )
 
 func rerankCommand() *cli.Command {
@@ -45,51 +44,6 @@ Examples:
 	}
 }
 
-// scoringFlags say how texts are scored.
-func scoringFlags() []cli.Flag {
-	return append([]cli.Flag{
-		&cli.StringFlag{Name: "kind", Usage: "kind of the model: embedding, colbert or reranker; default: what the folder says of itself"},
-		&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
-		&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
-		&cli.IntFlag{Name: "max-len", Usage: "tokens of a reranker's pair; 0: the model's own limit"},
-		&cli.StringFlag{Name: "long-docs", Usage: "passages that are too long: truncate, or max-window, the best score of their windows", Value: "truncate"},
-		&cli.StringFlag{Name: "query-prompt", Usage: "put this before queries of an embedding model, instead of its own prompt"},
-		&cli.StringFlag{Name: "passage-prompt", Usage: "put this before passages of an embedding model, instead of its own prompt"},
-		&cli.BoolFlag{Name: "padding-competes", Usage: "ColBERT: padding competes as a vector of zeros, as in RAG-Retrieval; to compare with its numbers"},
-	}, engineFlags()...)
-}
-
-// engineFlags say what computes.
-func engineFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
-		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers, on the CPU: faster, scores close to those of fp32"},
-		&cli.StringFlag{Name: "provider", Usage: "cpu, cuda, or auto: cuda where it works", Value: runtime.CPU},
-	}
-}
-
-// engine reads engineFlags.
-func engine(c *cli.Context) (scoring.Options, error) {
-	provider := c.String("provider")
-	if !slices.Contains(runtime.Providers, provider) {
-		return scoring.Options{}, usagef("--provider is %q, want one of %v", provider, runtime.Providers)
-	}
-	if c.Bool("int8") { // CUDA has no kernels for it
-		if provider == runtime.CUDA {
-			return scoring.Options{}, usagef("--int8 is for the CPU: leave it out, or --provider cuda")
-		}
-		provider = runtime.CPU
-	}
-	use, reason, err := runtime.Resolve(provider)
-	if err != nil {
-		return scoring.Options{}, err
-	}
-	if reason != nil {
-		fmt.Fprintf(os.Stderr, "running on the CPU: %v\n", reason)
-	}
-	return scoring.Options{Options: runtime.Options{Provider: use, Threads: c.Int("threads")}, Int8: c.Bool("int8")}, nil
-}
-
 func rerank(c *cli.Context) (err error) {
 	format := c.String("format")
 	switch one := c.IsSet("query"); {
@@ -105,15 +59,15 @@ func rerank(c *cli.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAll(inputs)) }()
-	scorer, err := openScorer(c, scoredModel(c, c.String("model")))
+	model, err := openModel(c, c.String("model"))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, scorer.close()) }()
+	defer func() { err = errors.Join(err, model.Close()) }()
 	out := bufio.NewWriter(os.Stdout)
 	bad := 0
 	for _, in := range inputs {
-		n, err := rerankRows(c.Context, in, out, scorer)
+		n, err := rerankRows(c.Context, in, out, model)
 		bad += n
 		if err := errors.Join(err, out.Flush()); err != nil {
 			return err
@@ -179,17 +133,16 @@ func rerankOne(c *cli.Context) (err error) {
 	if len(documents) == 0 {
 		return usagef("--query has no documents: give --document, files of a document a line, or such lines on stdin")
 	}
-	scorer, err := openScorer(c, scoredModel(c, c.String("model")))
+	model, err := openModel(c, c.String("model"))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, scorer.close()) }()
-	sample := mteb.Sample{Query: []string{c.String("query")}, Positive: documents}
-	scores, err := mteb.ScoreAll(c.Context, scorer, []mteb.Sample{sample})
+	defer func() { err = errors.Join(err, model.Close()) }()
+	scores, err := model.Scores(c.Context, c.String("query"), documents...)
 	if err != nil {
 		return err
 	}
-	row := ranked{scores[0], order(scores[0])}
+	row := ranked{scores, order(scores)}
 	if c.String("format") == "json" {
 		return json.NewEncoder(os.Stdout).Encode(row)
 	}
@@ -209,15 +162,15 @@ type ranked struct {
 	Order  []int     `json:"order"`
 }
 
-// rerankRows scores JSON rows.
-func rerankRows(ctx context.Context, in input, out io.Writer, s mteb.Scorer) (bad int, err error) {
-	r, e := bufio.NewReader(in), json.NewEncoder(out)
+// rerankRows scores JSON rows, and says how many of them were bad.
+func rerankRows(ctx context.Context, in input, out io.Writer, r retriever.Ranker) (bad int, err error) {
+	lines, e := bufio.NewReader(in), json.NewEncoder(out)
 	for line, end := 0, error(nil); end == nil; {
-		var samples []mteb.Sample
-		var problems []error // of each row; nil: it is a sample
+		var queries []retriever.Query
+		var problems []error // one for each row; nil: the row is the next query
 		for len(problems) < rerankChunk && end == nil {
 			var b []byte
-			if b, end = r.ReadBytes('\n'); end != nil && !errors.Is(end, io.EOF) {
+			if b, end = lines.ReadBytes('\n'); end != nil && !errors.Is(end, io.EOF) {
 				return bad, fmt.Errorf("%s: %w", in.name, end)
 			}
 			line++
@@ -225,18 +178,18 @@ func rerankRows(ctx context.Context, in input, out io.Writer, s mteb.Scorer) (ba
 				continue
 			}
 			place := fmt.Sprintf("%s:%d", in.name, line)
-			sample, err := rerankRow(b)
+			query, err := rerankRow(b)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", place, err)
 				bad++
 			} else {
-				sample.Origin = place
-				samples = append(samples, sample)
+				query.Origin = place
+				queries = append(queries, query)
 			}
 			problems = append(problems, err)
 		}
-		scores, wrong, err := scoreRows(ctx, s, samples, problems)
-		bad += wrong
+		scores, unscored, err := rankRows(ctx, r, queries, problems)
+		bad += unscored
 		if err != nil {
 			return bad, err
 		}
@@ -254,12 +207,12 @@ func rerankRows(ctx context.Context, in input, out io.Writer, s mteb.Scorer) (ba
 	return bad, nil
 }
 
-// scoreRows scores samples; problems has for each row of the input what is wrong with it, or nil where it is the next
-// sample. A sample that has a text without a token joins them, and has no scores.
-func scoreRows(ctx context.Context, s mteb.Scorer, samples []mteb.Sample, problems []error) (scores [][]float32, bad int, err error) {
+// rankRows scores queries. problems has for each row of the input what is wrong with it, or nil where the row is the next query.
+// A query that has a text without a token gets its problem there, and has no scores; bad counts such queries.
+func rankRows(ctx context.Context, r retriever.Ranker, queries []retriever.Query, problems []error) (scores [][]float32, bad int, err error) {
 	for {
-		scores, err = mteb.ScoreAll(ctx, s, samples)
-		var wrong *scoring.TextError
+		scores, err = scoring.RankAll(ctx, r, queries)
+		var wrong *retriever.TextError
 		if !errors.As(err, &wrong) {
 			return scores, bad, err
 		}
@@ -274,26 +227,26 @@ func scoreRows(ctx context.Context, s mteb.Scorer, samples []mteb.Sample, proble
 			}
 			left--
 		}
-		samples = slices.Delete(samples, wrong.Index, wrong.Index+1)
+		queries = slices.Delete(queries, wrong.Index, wrong.Index+1)
 		bad++
 	}
 }
 
-func rerankRow(b []byte) (mteb.Sample, error) {
+func rerankRow(b []byte) (retriever.Query, error) {
 	var row struct {
 		Query     *string  `json:"query"`
 		Documents []string `json:"documents"`
 	}
 	if err := jsonl.Decode(b, &row); err != nil {
-		return mteb.Sample{}, err
+		return retriever.Query{}, err
 	}
 	switch {
 	case row.Query == nil:
-		return mteb.Sample{}, errors.New(`"query" is missing`)
+		return retriever.Query{}, errors.New(`"query" is missing`)
 	case len(row.Documents) == 0:
-		return mteb.Sample{}, errors.New(`"documents" is missing or empty`)
+		return retriever.Query{}, errors.New(`"documents" is missing or empty`)
 	}
-	return mteb.Sample{Query: []string{*row.Query}, Positive: row.Documents}, nil
+	return retriever.Query{Texts: []string{*row.Query}, Documents: row.Documents}, nil
 }
 
 // order ranks scores, best first; equal ones keep their order.

@@ -12,7 +12,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/eval"
-	"rag-retrieval-go/models/resolve"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/onnxfile"
+	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/mteb"
 )
 
@@ -45,12 +47,13 @@ func evaluateSuite(c *cli.Context) error {
 		tasks[name] = failingOnce(p)
 	}
 	fmt.Fprintf(os.Stderr, "%s; each cell: measured / published (difference); published values: %s\n", s.Title, s.Source)
-	return measureTable(c, s, tasks, missing, func(m eval.SuiteModel) scored {
-		x := scored{ref: m.Model, kind: m.Kind, int8: c.Bool("int8")}
+	return measureTable(c, s, tasks, missing, func(m eval.SuiteModel) retriever.Options {
+		o := scoringOptions(c)
+		o.Kind = modelcard.Kind(m.Kind)
 		if m.QueryPrompt != "" {
-			x.queryPrompt = &m.QueryPrompt
+			o.QueryPrompt = &m.QueryPrompt
 		}
-		return x
+		return o
 	})
 }
 
@@ -80,7 +83,7 @@ func evaluateModels(c *cli.Context, rule mteb.Rule, wanted []pending) error {
 		s.Tasks = append(s.Tasks, name)
 		tasks[name] = failingOnce(p)
 	}
-	return measureTable(c, s, tasks, nil, func(m eval.SuiteModel) scored { return scoredModel(c, m.Model) })
+	return measureTable(c, s, tasks, nil, func(eval.SuiteModel) retriever.Options { return scoringOptions(c) })
 }
 
 // dataName is a data file's name in a table.
@@ -92,8 +95,9 @@ func dataName(path string) string {
 	return name
 }
 
-// measureTable measures models on tasks and writes the table. missing tells why tasks cannot be had.
-func measureTable(c *cli.Context, s eval.Suite, tasks map[string]pending, missing map[string]string, open func(m eval.SuiteModel) scored) error {
+// measureTable measures models on tasks and writes the table. missing tells why tasks cannot be had; options tell how a model is
+// opened.
+func measureTable(c *cli.Context, s eval.Suite, tasks map[string]pending, missing map[string]string, options func(m eval.SuiteModel) retriever.Options) error {
 	var rows []eval.SuiteRow
 	failed := 0
 	for _, m := range s.Models {
@@ -101,7 +105,7 @@ func measureTable(c *cli.Context, s eval.Suite, tasks map[string]pending, missin
 		for name, why := range missing {
 			row.Missing[name] = why
 		}
-		if err := measureRow(c, s, tasks, open(m), &row); err != nil {
+		if err := measureRow(c, s, tasks, options(m), &row); err != nil {
 			return err
 		}
 		failed += len(row.Missing)
@@ -140,16 +144,16 @@ func failingOnce(p pending) pending {
 }
 
 // measureRow measures one model; only an interruption is an error.
-func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, x scored, row *eval.SuiteRow) (err error) {
+func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, o retriever.Options, row *eval.SuiteRow) (err error) {
 	e := &evaluation{c: c, rule: s.Rule}
-	if err := e.openModel(x); err != nil {
+	if err := e.openModel(row.Model.Model, o); err != nil {
 		for _, name := range s.Tasks {
 			row.Missing[name] = err.Error()
 		}
 		return c.Context.Err()
 	}
 	defer func() { err = errors.Join(err, e.source.close()) }()
-	row.SizeGB = weightsGB(c.Context, row.Model.Model)
+	row.SizeGB = weightsGB(e.model)
 	for _, name := range s.Tasks {
 		p, ok := tasks[name]
 		if !ok {
@@ -170,13 +174,12 @@ func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, x scored
 }
 
 // weightsGB is the size of a model's weights, of one form; 0 where it is not known.
-func weightsGB(ctx context.Context, model string) float64 {
-	dir, err := resolve.Model(ctx, model)
-	if err != nil {
+func weightsGB(m retriever.Info) float64 {
+	if onnxfile.Is(m.Ref) {
 		return 0
 	}
 	for _, pattern := range []string{"*.safetensors", "pytorch_model*.bin"} {
-		files, _ := filepath.Glob(filepath.Join(dir, pattern)) // the pattern is well-formed
+		files, _ := filepath.Glob(filepath.Join(m.Dir, pattern)) // the pattern is well-formed
 		size := int64(0)
 		for _, f := range files {
 			if st, err := os.Stat(f); err == nil {

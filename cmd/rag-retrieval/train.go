@@ -75,7 +75,7 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if c.Bool("dry-run") {
 		return dryRun(c.Context, cfg)
 	}
-	run, err := finetune.Prepare(c.Context, cfg, kinds[cfg.Kind].newTask, version)
+	run, err := finetune.Prepare(c.Context, cfg, kinds[cfg.Kind].newTask, resolver(), version)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func dryRun(ctx context.Context, cfg config.Train) (err error) {
 		fmt.Println("the settings are valid; nothing was written")
 		return nil
 	}
-	run, err := finetune.Prepare(ctx, cfg, kinds[cfg.Kind].newTask, version)
+	run, err := finetune.Prepare(ctx, cfg, kinds[cfg.Kind].newTask, resolver(), version)
 	if err != nil {
 		return err
 	}

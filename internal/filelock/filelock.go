@@ -150,11 +150,6 @@ func Wait(ctx context.Context, path string, waiting func(Holder)) (*Lock, error)
 	}
 }
 
-// Tell is for Wait: it says on stderr what the wait is for, such as "its index of pairs.jsonl".
-func Tell(what string) func(Holder) {
-	return func(h Holder) { fmt.Fprintf(os.Stderr, "waiting for %v: %s\n", h, what) }
-}
-
 // Close removes the lock's file and frees the lock. Where the file went with its folder, one that another process has put
 // there since stays.
 func (l *Lock) Close() error {

@@ -49,6 +49,8 @@ type Client struct {
 	Wait            time.Duration // before a cut download is taken up again; doubles each time
 	// Progress is told of bytes that have arrived of a file; nil: nobody is told.
 	Progress func(file string, done, total int64)
+	// Waiting is told that another process fetches the repository; nil: nobody is told.
+	Waiting func(id string, holder filelock.Holder)
 	// Offline is told that a repository is taken from the cache because there is no connection; nil: nobody is told.
 	Offline func(id string, err error)
 
@@ -158,7 +160,11 @@ func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, k
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return "", err
 	}
-	lock, err := filelock.Wait(ctx, filepath.Join(home, ".lock"), filelock.Tell("fetching "+id))
+	lock, err := filelock.Wait(ctx, filepath.Join(home, ".lock"), func(h filelock.Holder) {
+		if c.Waiting != nil {
+			c.Waiting(id, h)
+		}
+	})
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", id, err)
 	}

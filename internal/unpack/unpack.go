@@ -29,8 +29,8 @@ func Packed(path string) bool {
 }
 
 // File gives the path of the rows of a file as JSON lines: its own, or a file in the cache. The cache knows a file by its
-// path and stamp. Where another process unpacks it, File waits.
-func File(ctx context.Context, path, cache string) (string, error) {
+// path and stamp. Where another process unpacks it, File waits; waiting hears for whom, and may be nil.
+func File(ctx context.Context, path, cache string, waiting func(filelock.Holder)) (string, error) {
 	var convert func(ctx context.Context, in *os.File, size int64, out io.Writer) error
 	switch {
 	case strings.HasSuffix(path, ".gz"):
@@ -67,7 +67,7 @@ func File(ctx context.Context, path, cache string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return "", err
 	}
-	lock, err := filelock.Wait(ctx, to+".lock", filelock.Tell("unpacking "+path))
+	lock, err := filelock.Wait(ctx, to+".lock", waiting)
 	if err != nil {
 		return "", err
 	}

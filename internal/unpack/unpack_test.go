@@ -55,7 +55,7 @@ func TestFile(t *testing.T) {
 	for name, content := range map[string][]byte{"a.jsonl.gz": gz(t), "b.parquet": columns(t)} {
 		path := filepath.Join(dir, name)
 		check(t, os.WriteFile(path, content, 0o600))
-		to, err := File(context.Background(), path, cache)
+		to, err := File(context.Background(), path, cache, nil)
 		check(t, err)
 		b, err := os.ReadFile(to)
 		check(t, err)
@@ -63,12 +63,12 @@ func TestFile(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 		check(t, os.WriteFile(to, []byte("kept"), 0o600))
-		again, err := File(context.Background(), path, cache)
+		again, err := File(context.Background(), path, cache, nil)
 		if err != nil || again != to {
 			t.Errorf("%s a second time: %s, %v", name, again, err)
 		}
 		check(t, os.WriteFile(path, content[:len(content)*2/3], 0o600))
-		if to, err := File(context.Background(), path, cache); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
+		if to, err := File(context.Background(), path, cache, nil); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
 			t.Errorf("%s cut short: %s, %v", name, to, err)
 		}
 	}
@@ -76,7 +76,7 @@ func TestFile(t *testing.T) {
 	if len(left) != 2 {
 		t.Errorf("the cache has %v", left)
 	}
-	if to, err := File(context.Background(), "plain.jsonl", cache); err != nil || to != "plain.jsonl" {
+	if to, err := File(context.Background(), "plain.jsonl", cache, nil); err != nil || to != "plain.jsonl" {
 		t.Errorf("a plain file: %s, %v", to, err)
 	}
 }

@@ -1,6 +1,8 @@
 package colbert
 
 import (
+	"slices"
+
 	"rag-retrieval-go/models/contrast"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/ortrain"
@@ -46,52 +48,50 @@ func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 	return g.Gemm(g.Input(queryShares, onnx.Float32, onnx.N(contrast.QueryRows), tokens), best, nil, onnx.GemmAttrs{})
 }
 
-// bindQueries adds the queries' counted tokens; starts are the rows' first tokens among the vectors.
-func (m *Model) bindQueries(b *ortrain.Batch, rows []encoder.Row, starts []int64) {
-	var tokens []int64
-	counts := make([]int, len(rows))
-	for i, r := range rows {
-		for _, k := range m.counted(r, false) {
-			tokens = append(tokens, starts[i]+int64(k))
-			counts[i]++
-		}
-	}
+// bindQueries adds the queries' tokens that count: of each query, their places among the vectors.
+func (m *Model) bindQueries(b *ortrain.Batch, counted [][]int64) {
+	tokens := slices.Concat(counted...)
 	n := len(tokens)
-	shares := make([]float32, len(rows)*n)
+	shares := make([]float32, len(counted)*n)
 	at := 0
-	for i, count := range counts {
+	for i, places := range counted {
 		share := float32(1)
 		if m.Rules.Mean {
-			share = 1 / float32(count)
+			share = 1 / float32(len(places))
 		}
-		for range count {
+		for range places {
 			shares[i*n+at] = share
 			at++
 		}
 	}
 	b.Int(queryTokens, tokens, int64(n))
-	b.Float(queryShares, shares, int64(len(rows)), int64(n))
+	b.Float(queryShares, shares, int64(len(counted)), int64(n))
 }
 
-// bindPassages adds the passages' counted tokens.
-func (m *Model) bindPassages(b *ortrain.Batch, rows []encoder.Row, starts []int64) {
-	counted := make([][]int, len(rows))
+// bindPassages adds the passages' tokens that count: of each passage, their places among the vectors.
+func bindPassages(b *ortrain.Batch, counted [][]int64) {
 	longest := 1
-	for i, r := range rows {
-		counted[i] = m.counted(r, true)
-		longest = max(longest, len(counted[i]))
+	for _, places := range counted {
+		longest = max(longest, len(places))
 	}
-	tokens, bias := make([]int64, len(rows)*longest), make([]float32, len(rows)*longest)
-	for i := range rows {
-		for j := range longest {
-			at := i*longest + j
-			if j >= len(counted[i]) {
-				bias[at] = contrast.Masked
-				continue
-			}
-			tokens[at] = starts[i] + int64(counted[i][j])
+	tokens, bias := make([]int64, len(counted)*longest), make([]float32, len(counted)*longest)
+	for i, places := range counted {
+		n := copy(tokens[i*longest:], places)
+		for j := n; j < longest; j++ {
+			bias[i*longest+j] = contrast.Masked
 		}
 	}
-	b.Int(passageTokens, tokens, int64(len(rows)), int64(longest))
-	b.Float(passageBias, bias, int64(len(rows)), int64(longest))
+	b.Int(passageTokens, tokens, int64(len(counted)), int64(longest))
+	b.Float(passageBias, bias, int64(len(counted)), int64(longest))
+}
+
+// countedPlaces gives for each row the places of its counted tokens among all vectors, where row i begins at starts[i].
+func (m *Model) countedPlaces(rows []encoder.Row, starts []int64, passages bool) [][]int64 {
+	out := make([][]int64, len(rows))
+	for i, r := range rows {
+		for _, k := range m.counted(r, passages) {
+			out[i] = append(out[i], starts[i]+int64(k))
+		}
+	}
+	return out
 }

@@ -14,6 +14,7 @@ import (
 	"rag-retrieval-go/models/encoder/encodertest"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
@@ -42,16 +43,30 @@ func scores(t *testing.T, dir string, queries, passages []string) (out [][]float
 	s, err := NewScorer(m, scoring.Options{Options: runtime.Options{Threads: 1}})
 	check(t, err)
 	defer s.Close()
-	q, err := s.Queries(context.Background(), queries, m.QueryMaxLen, nil)
-	check(t, err)
-	p, err := s.Passages(context.Background(), passages, m.PassageMaxLen, nil)
-	check(t, err)
+	q, p := encodings(t, s, queries, passages, m.QueryMaxLen, m.PassageMaxLen)
 	for i := range queries {
-		row, err := s.Score(q[i], p, m.PassageMaxLen)
+		row, err := s.MaxSim(q[i], p)
 		check(t, err)
 		out = append(out, row)
 	}
 	return out
+}
+
+// encodings are the vectors of queries and passages that count.
+func encodings(t *testing.T, s *Scorer, queries, passages []string, queryMaxLen, passageMaxLen int) (q, p []Vectors) {
+	t.Helper()
+	b, err := s.BiEncoder(queryMaxLen, passageMaxLen)
+	check(t, err)
+	x, _, err := b.Encode(context.Background(), append(prompt.Texts(true, queries...), prompt.Texts(false, passages...)...), nil)
+	check(t, err)
+	for i, e := range x {
+		if i < len(queries) {
+			q = append(q, s.Counted(e, true, queryMaxLen))
+		} else {
+			p = append(p, s.Counted(e, false, passageMaxLen))
+		}
+	}
+	return q, p
 }
 
 // Folders of several Dense modules, with activations and residuals, of masks for queries and passages, prompts and both

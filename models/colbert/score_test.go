@@ -1,7 +1,6 @@
 package colbert
 
 import (
-	"context"
 	"encoding/json"
 	"math"
 	"os"
@@ -46,16 +45,13 @@ func TestScoresWithNegativeProducts(t *testing.T) {
 	defer s.Close()
 	differ := 0
 	for _, w := range want.Scores {
-		q, err := s.Queries(context.Background(), []string{w.Query}, want.QueryMaxLen, nil)
-		check(t, err)
-		p, err := s.Passages(context.Background(), []string{w.Passage}, want.PassageMaxLen, nil)
-		check(t, err)
-		for i := range q[0].vectors {
-			q[0].vectors[i] *= w.Sign
+		q, p := encodings(t, s, []string{w.Query}, []string{w.Passage}, want.QueryMaxLen, want.PassageMaxLen)
+		for i := range q[0].Values {
+			q[0].Values[i] *= w.Sign
 		}
 		for padded, score := range map[bool]float64{false: w.Unpadded, true: w.Padded} {
 			s.PaddingCompetes = padded
-			got, err := s.Score(q[0], p, want.PassageMaxLen)
+			got, err := s.MaxSim(q[0], p)
 			check(t, err)
 			if math.Abs(float64(got[0])-score) > 1e-5 {
 				t.Errorf("%q and %q, padding competes %v: %.6f, want %.6f", w.Query, w.Passage, padded, got[0], score)
@@ -91,12 +87,9 @@ func TestPyLate(t *testing.T) {
 	defer s.Close()
 	for attend, rows := range map[bool][][]float64{true: want.Attend.True, false: want.Attend.False} {
 		m.Rules.Attend = attend
-		q, err := s.Queries(context.Background(), want.Queries, m.QueryMaxLen, nil)
-		check(t, err)
-		p, err := s.Passages(context.Background(), want.Passages, m.PassageMaxLen, nil)
-		check(t, err)
+		q, p := encodings(t, s, want.Queries, want.Passages, m.QueryMaxLen, m.PassageMaxLen)
 		for i, row := range rows {
-			got, err := s.Score(q[i], p, m.PassageMaxLen)
+			got, err := s.MaxSim(q[i], p)
 			check(t, err)
 			for j, w := range row {
 				if math.Abs(float64(got[j])-w) > 1e-5 {

@@ -3,7 +3,6 @@ package colbert
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"rag-retrieval-go/models/config"
@@ -50,10 +49,15 @@ func (t *Task) Close() error { return t.m.Close() }
 
 // Fill reads the base model's weights; a projection that it lacks is new.
 func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
-	if t.m.fresh() {
-		fmt.Fprintf(os.Stderr, "the base model has no projection yet: one of width %d starts at random\n", t.m.Dim)
-	}
 	return t.m.Fill(hf.Buffer{Layout: l, Data: parameters})
+}
+
+// Notes implements finetune.Noter.
+func (t *Task) Notes() []string {
+	if !t.m.fresh() {
+		return nil
+	}
+	return []string{fmt.Sprintf("the base model has no projection yet: one of width %d starts at random", t.m.Dim)}
 }
 
 // distils says whether the loss reads a teacher's scores.
@@ -171,8 +175,8 @@ func (t *Task) layOut(rows []encoder.Row, queries int) *ortrain.Batch {
 		}
 		before += chunk.Dims[encoder.TokensDim]
 	})
-	t.m.bindQueries(b, rows[:queries], firsts[:queries])
-	t.m.bindPassages(b, rows[queries:], firsts[queries:])
+	t.m.bindQueries(b, t.m.countedPlaces(rows[:queries], firsts[:queries], false))
+	bindPassages(b, t.m.countedPlaces(rows[queries:], firsts[queries:], true))
 	return b
 }
 

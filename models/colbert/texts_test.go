@@ -61,13 +61,13 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		s, err := newScorer(task.m, nil, scoring.Options{Options: runtime.Options{Threads: 1}})
 		check(t, err)
 		defer s.Close()
-		if got := sortedRows(read(t, SampleScorer{s, 12, 10}, samples)); !reflect.DeepEqual(got, sortedRows(want)) {
+		if got := sortedRows(read(t, s, samples)); !reflect.DeepEqual(got, sortedRows(want)) {
 			t.Errorf("%+v: scoring reads\n%v, want\n%v", c, got, sortedRows(want))
 		}
-		s.windows = true
+		s.o.MaxWindow = true
 		first, windows := expected(task.m, "d c", false), 0
 		head := len(first) - 2
-		for _, ids := range read(t, SampleScorer{s, 12, 10}, samples) {
+		for _, ids := range read(t, s, samples) {
 			if len(ids) > head+3 && slices.Equal(ids[:head], first[:head]) && len(ids) <= 10 {
 				windows++
 			}
@@ -128,17 +128,18 @@ func expected(m *Model, s string, query bool) []int64 {
 }
 
 // read are the rows that scoring makes of samples.
-func read(t *testing.T, s SampleScorer, samples []mteb.Sample) (ids [][]int64) {
+func read(t *testing.T, s *Scorer, samples []mteb.Sample) (ids [][]int64) {
 	t.Helper()
-	bi := s.biEncoder()
+	bi, err := s.BiEncoder(12, 10)
+	check(t, err)
 	forward := bi.Forward
-	bi.Forward = func(rows []encoder.Row) ([]Text, error) {
+	bi.Forward = func(rows []encoder.Row) ([]Encoding, error) {
 		for _, r := range rows {
 			ids = append(ids, r.IDs)
 		}
 		return forward(rows)
 	}
-	_, err := mteb.ScoreAll(context.Background(), bi, samples)
+	_, err = mteb.ScoreAll(context.Background(), scoring.SampleScorer{Ranker: bi}, samples)
 	check(t, err)
 	return ids
 }

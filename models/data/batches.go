@@ -64,7 +64,7 @@ type Text struct {
 func Strings(texts []Text) []string {
 	out := make([]string, len(texts))
 	for i, x := range texts {
-		out[i] = x.Own + x.Text.Text
+		out[i] = x.Prompt + x.Text.Text
 	}
 	return out
 }

@@ -49,7 +49,7 @@ type Hit struct {
 
 // QueryText returns the query with the row's own prompt.
 func (r Row) QueryText() prompt.Text {
-	return prompt.Text{Query: true, Own: r.Prompt, Text: *r.Query}
+	return prompt.Text{Query: true, Prompt: r.Prompt, Text: *r.Query}
 }
 
 // Form is a format of rows.
@@ -148,6 +148,8 @@ type Options struct {
 	// Cache is a folder for indices, so that a file is read whole only once. With "" no index is kept. Key names the
 	// settings that Examples depends on: an index is valid for one Key.
 	Cache, Key string
+	// Note hears what the user should know, such as a wait for another process. It may be nil.
+	Note func(line string)
 }
 
 // ErrUninformative is the error of a correct row that teaches nothing, such as hits with equal labels. Errors that wrap it

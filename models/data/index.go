@@ -82,7 +82,11 @@ func (f *file) open(ctx context.Context, o Options) error {
 	if f.mapIndex(index) == nil {
 		return nil
 	}
-	lock, err := filelock.Wait(ctx, index+".lock", filelock.Tell("the index of "+f.path))
+	lock, err := filelock.Wait(ctx, index+".lock", func(h filelock.Holder) {
+		if o.Note != nil {
+			o.Note(fmt.Sprintf("waiting for %v: the index of %s", h, f.path))
+		}
+	})
 	if err != nil {
 		return err
 	}

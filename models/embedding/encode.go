@@ -2,27 +2,29 @@ package embedding
 
 import (
 	"context"
+	"errors"
 
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
 const textRows = "texts"
 
-// Encoder encodes texts with a model's weights on ONNX Runtime. It is used by one goroutine at a time.
+// Encoder encodes texts with a model's weights on ONNX Runtime. Several goroutines may use it at once.
 type Encoder struct {
 	m       *Model
 	session *scoring.Session
-	windows bool
+	o       scoring.Options
 }
 
 // NewEncoder loads the model's weights into a session.
 func NewEncoder(m *Model, o scoring.Options) (*Encoder, error) { return newEncoder(m, nil, o) }
 
-// newEncoder takes the weights from a trainer, or where it is nil from the folder.
+// newEncoder loads the weights of a trainer, or where it is nil those of the folder.
 func newEncoder(m *Model, t *ortrain.Trainer, o scoring.Options) (*Encoder, error) {
 	s, err := scoring.New(scoring.Graph{
 		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill, Trainer: t,
@@ -34,22 +36,41 @@ func newEncoder(m *Model, t *ortrain.Trainer, o scoring.Options) (*Encoder, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Encoder{m, s, o.MaxWindow}, nil
+	return &Encoder{m, s, o}, nil
 }
 
 // Close frees the session.
 func (e *Encoder) Close() error { return e.session.Close() }
 
-// Encode gives one vector [width] per text, in order, of at most maxLength tokens each, as queries or as passages. Each
-// batch's progress is reported as the number of texts done, if progress is not nil. Equal texts are encoded once.
+// Encode gives one vector [width] for each text, in order, of at most maxLength tokens each, as queries or as passages. progress
+// hears how many texts are done; it may be nil. Equal texts are encoded once.
 func (e *Encoder) Encode(ctx context.Context, texts []string, queries bool, maxLength int, progress func(done int)) ([][]float32, error) {
 	if err := e.m.checkLengths("the maximal length", maxLength); err != nil {
 		return nil, err
 	}
-	row := func(text string) (encoder.Row, error) {
-		return e.m.row(prompt.Text{Query: queries, Text: text}, maxLength)
+	vectors, _, err := e.biEncoder(maxLength, maxLength).Encode(ctx, prompt.Texts(queries, texts...), progress)
+	return vectors, err
+}
+
+// BiEncoder encodes queries and passages of at most so many tokens, and ranks by the cosine of their vectors.
+func (e *Encoder) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[[]float32], error) {
+	err := e.m.checkLengths("the maximal length of queries", queryMaxLen)
+	if err == nil {
+		err = e.m.checkLengths("the maximal length of passages", passageMaxLen)
 	}
-	return scoring.RunTexts(ctx, texts, row, e.forward, progress)
+	return e.biEncoder(queryMaxLen, passageMaxLen), err
+}
+
+func (e *Encoder) biEncoder(queryMaxLen, passageMaxLen int) scoring.BiEncoder[[]float32] {
+	return scoring.BiEncoder[[]float32]{
+		Rows: func(x prompt.Text, windows bool) ([]encoder.Row, error) {
+			if x.Query {
+				return e.m.rows(x, queryMaxLen, windows)
+			}
+			return e.m.rows(x, passageMaxLen, windows)
+		},
+		Forward: e.forward, Similarity: Cosines, Windows: e.o.MaxWindow, Block: scoring.VectorBlock, BatchTokens: e.o.BatchTokens,
+	}
 }
 
 // forward encodes the rows of one batch.
@@ -67,4 +88,35 @@ func (e *Encoder) forward(rows []encoder.Row) ([][]float32, error) {
 		vectors[i] = flat[int64(i)*width : int64(i+1)*width : int64(i+1)*width]
 	}
 	return vectors, nil
+}
+
+// Cosines gives the cosine of a query's vector with each passage's. All vectors have length one.
+func Cosines(query []float32, passages [][]float32) ([]float32, error) {
+	out := make([]float32, len(passages))
+	for i, p := range passages {
+		out[i] = dot(query, p)
+	}
+	return out, nil
+}
+
+func dot(a, b []float32) float32 {
+	sum := 0.0
+	for i, x := range a {
+		sum += float64(x) * float64(b[i])
+	}
+	return float32(sum)
+}
+
+// Score scores samples with the parameters that a trainer has now, where it computes.
+func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, samples []mteb.Sample) (scores [][]float32, err error) {
+	e, err := newEncoder(t.m, run, scoring.Options{Options: run.SessionOptions()})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	ranker, err := e.BiEncoder(t.c.QueryMaxLen, t.c.PassageMaxLen)
+	if err != nil {
+		return nil, err
+	}
+	return mteb.ScoreAll(ctx, scoring.SampleScorer{Ranker: ranker}, samples)
 }

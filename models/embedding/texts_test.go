@@ -60,7 +60,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		e, err := newEncoder(m, nil, scoring.Options{Options: runtime.Options{Threads: 1}})
 		check(t, err)
 		defer e.Close()
-		if got := scored(t, Scorer{e, 9, 10}, samples); !sameRows(got, want) {
+		if got := scored(t, e, samples); !sameRows(got, want) {
 			t.Errorf("%+v: scoring reads %v, want %v", c, got, want)
 		}
 		encoded, err := e.Encode(context.Background(), []string{"b"}, true, 9, nil)
@@ -70,15 +70,15 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		if d := largestDifference(encoded, direct); d > 1e-6 {
 			t.Errorf("%+v: encoding a query differs by %g", c, d)
 		}
-		e.windows = true
-		checkWindows(t, m, scored(t, Scorer{e, 9, 10}, samples), long, c.frame)
+		e.o.MaxWindow = true
+		checkWindows(t, m, scored(t, e, samples), long, c.frame)
 	}
 }
 
 // scored are the rows that scoring makes of samples.
-func scored(t *testing.T, s Scorer, samples []mteb.Sample) (ids [][]int64) {
+func scored(t *testing.T, e *Encoder, samples []mteb.Sample) (ids [][]int64) {
 	t.Helper()
-	bi := s.biEncoder()
+	bi := e.biEncoder(9, 10)
 	forward := bi.Forward
 	bi.Forward = func(rows []encoder.Row) ([][]float32, error) {
 		for _, r := range rows {
@@ -86,7 +86,7 @@ func scored(t *testing.T, s Scorer, samples []mteb.Sample) (ids [][]int64) {
 		}
 		return forward(rows)
 	}
-	_, err := mteb.ScoreAll(context.Background(), bi, samples)
+	_, err := mteb.ScoreAll(context.Background(), scoring.SampleScorer{Ranker: bi}, samples)
 	check(t, err)
 	return ids
 }

@@ -13,6 +13,7 @@ import (
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain"
 )
 
@@ -50,7 +51,7 @@ func TestCollateRunsAlone(t *testing.T) {
 		var err error
 		slow.Task, err = embedding.NewTask(c)
 		return slow, err
-	}, "test")
+	}, resolve.Resolver{}, "test")
 	check(t, err)
 	defer func() { check(t, run.Close()) }()
 	check(t, run.Start(func(err error) { t.Error(err) }))

@@ -15,6 +15,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain"
 )
 
@@ -101,7 +102,7 @@ func openRun(t *testing.T, kind modelcard.Kind, model, rows string, set func(c *
 	c.Model, c.TrainDataset, c.OutputDir = "testdata/"+model, config.List{path}, filepath.Join(t.TempDir(), "out")
 	c.QueryMaxLen, c.PassageMaxLen, c.MaxLen, c.Threads, c.BatchSize = 9, 14, 17, 2, 4
 	set(&c)
-	return finetune.Prepare(t.Context(), c, newTask[kind], "test")
+	return finetune.Prepare(t.Context(), c, newTask[kind], resolve.Resolver{}, "test")
 }
 
 // Settings and rows under which a loss has nothing to tell apart are refused at the start, for every loss that compares.

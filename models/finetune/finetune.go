@@ -2,7 +2,7 @@
 // anything, trains, validates, saves checkpoints and saves the model. It prints nothing: warnings and validations go to
 // functions of the caller.
 //
-//	run, err := finetune.Prepare(ctx, cfg, embedding.NewTask, version)
+//	run, err := finetune.Prepare(ctx, cfg, embedding.NewTask, resolve.Resolver{}, version)
 //	defer run.Close()
 //	err = run.Start(warn) // or run.Resume(warn)
 //	err = run.Train(ctx, onValidation, hooks...)
@@ -61,6 +61,9 @@ type Checker interface{ Check(d *data.Dataset) error }
 // NewTask opens the base model of a configuration.
 type NewTask func(c config.Train) (Task, error)
 
+// Noter is a Task that has something to say to the user after Fill, such as which tensors are new.
+type Noter interface{ Notes() []string }
+
 // Names in a run's output folder.
 const (
 	ModelDir     = "model"
@@ -76,9 +79,10 @@ type Run struct {
 	Trainer *ortrain.Trainer
 	Steps   int // of the whole run
 	Set     *artifact.Set
-	Notes   []string // which settings have no effect here, and why
+	Notes   []string // which settings have no effect here, what of the base model is new, and why
 
 	device        *runtime.Device // nil on the CPU
+	resolver      resolve.Resolver
 	task          Task
 	collateMutex  sync.Mutex // held while task.Collate runs
 	source        ortrain.Source
@@ -89,25 +93,25 @@ type Run struct {
 	lock          *filelock.Lock // of the output folder, while the run uses it
 }
 
-// Prepare opens model and data and builds the graphs. It writes nothing. version is the program's version, for the model
-// card.
-func Prepare(ctx context.Context, c config.Train, open NewTask, version string) (*Run, error) {
-	return prepare(ctx, c, open, version, true)
+// Prepare opens model and data, which the resolver finds, and builds the graphs. It writes nothing. version is the program's
+// version, for the model card.
+func Prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string) (*Run, error) {
+	return prepare(ctx, c, open, from, version, true)
 }
 
 // PrepareGraphs is Prepare without training data, for WriteArtifacts.
-func PrepareGraphs(ctx context.Context, c config.Train, open NewTask, version string) (*Run, error) {
+func PrepareGraphs(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string) (*Run, error) {
 	if len(c.TrainDataset) == 0 {
 		c.TrainDataset = config.List{"none"} // not read
 	}
-	return prepare(ctx, c, open, version, false)
+	return prepare(ctx, c, open, from, version, false)
 }
 
-func prepare(ctx context.Context, c config.Train, open NewTask, version string, withData bool) (*Run, error) {
+func prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string, withData bool) (*Run, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Run{Config: c, version: version}
+	r := &Run{Config: c, resolver: from, version: version}
 	if err := r.open(ctx, open, withData); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -120,7 +124,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	}
 	c := r.Config
 	base := c
-	if base.Model, err = resolve.Model(ctx, c.Model); err != nil {
+	if base.Model, err = r.resolver.Model(ctx, c.Model); err != nil {
 		return err
 	}
 	if r.task, err = open(base); err != nil {
@@ -149,7 +153,13 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	if err != nil {
 		return err
 	}
-	return r.Trainer.Fill(r.task.Fill)
+	if err := r.Trainer.Fill(r.task.Fill); err != nil {
+		return err
+	}
+	if t, ok := r.task.(Noter); ok {
+		r.Notes = append(r.Notes, t.Notes()...)
+	}
+	return nil
 }
 
 // indexKey names the settings that decide how many examples a row makes. An index of a file is valid for one such key.
@@ -175,7 +185,7 @@ func (r *Run) rowOptions() data.Options {
 	c := r.Config
 	return data.Options{
 		LabelKey: c.TrainLabelKey, Form: rowForms[c.TrainDatasetType], FormKey: "train_dataset_type", SkipBad: c.SkipBadRows, Examples: r.task.Examples,
-		Cache: indexFolder(), Key: indexKey(c),
+		Cache: indexFolder(), Key: indexKey(c), Note: r.resolver.Note,
 	}
 }
 
@@ -184,7 +194,7 @@ func (r *Run) openRows(ctx context.Context, from config.List, o data.Options) (*
 	paths := make([]string, len(from))
 	for i, ref := range from {
 		var err error
-		if paths[i], err = resolve.Data(ctx, ref); err != nil {
+		if paths[i], err = r.resolver.Data(ctx, ref); err != nil {
 			return nil, err
 		}
 	}

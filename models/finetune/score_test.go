@@ -39,19 +39,25 @@ func scorer(t *testing.T, kind modelcard.Kind, folder string, o scoring.Options)
 		check(t, err)
 		e, err := embedding.NewEncoder(m, o)
 		check(t, err)
-		return embedding.Scorer{Encoder: e, QueryMaxLen: 10, PassageMaxLen: 10}, e.Close
+		b, err := e.BiEncoder(10, 10)
+		check(t, err)
+		return scoring.SampleScorer{Ranker: b}, e.Close
 	case modelcard.ColBERT:
 		m, err := colbert.Open(folder)
 		check(t, err)
 		s, err := colbert.NewScorer(m, o)
 		check(t, err)
-		return colbert.SampleScorer{Scorer: s, QueryMaxLen: 10, PassageMaxLen: 10}, s.Close
+		b, err := s.BiEncoder(10, 10)
+		check(t, err)
+		return scoring.SampleScorer{Ranker: b}, s.Close
 	}
 	m, err := reranker.Open(folder)
 	check(t, err)
 	r, err := reranker.NewScorer(m, o)
 	check(t, err)
-	return reranker.SampleScorer{Scorer: r, MaxLen: 20}, r.Close
+	c, err := r.CrossEncoder(20)
+	check(t, err)
+	return scoring.SampleScorer{Ranker: c}, r.Close
 }
 
 // A validation scores with the parameters that the trainer has now, where it has them: on the host and on a device, for

@@ -104,7 +104,7 @@ func rerankingSamples(d *data.Dataset, minLabel float64) ([]mteb.Sample, error) 
 		if !ok {
 			k = len(out)
 			index[text] = k
-			out = append(out, mteb.Sample{ID: fmt.Sprint(k), Query: []string{text.Text}, Prompt: text.Own, Origin: d.Location(i)})
+			out = append(out, mteb.Sample{ID: fmt.Sprint(k), Query: []string{text.Text}, Prompt: text.Prompt, Origin: d.Location(i)})
 		}
 		addPassages(&out[k], e.Row, minLabel)
 	}

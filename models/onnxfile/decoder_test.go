@@ -1,7 +1,6 @@
 package onnxfile
 
 import (
-	"context"
 	"encoding/json"
 	"math"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/scoring"
-	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/flat"
 )
 
@@ -56,16 +54,17 @@ func TestExportedDecoderJoinsPairs(t *testing.T) {
 	m, err := Open(filepath.Join(dir, "model.onnx"), modelcard.Reranker, scoring.Options{})
 	check(t, err)
 	defer m.Close()
-	m.MaxLen = c.MaxLen
-	var samples []mteb.Sample
+	ranker, err := m.CrossEncoder(c.MaxLen)
+	check(t, err)
+	var pairs []scoring.Pair
 	for _, r := range c.Rows {
-		samples = append(samples, mteb.Sample{Query: []string{r.Query}, Positive: []string{r.Passage}})
+		pairs = append(pairs, scoring.Pair{Query: r.Query, Passage: r.Passage})
 	}
-	scores, err := mteb.ScoreAll(context.Background(), m, samples)
+	scores, err := ranker.Pairs(t.Context(), pairs, nil)
 	check(t, err)
 	for i, r := range c.Rows {
-		if d := math.Abs(float64(scores[i][0]) - r.Score); !(d <= 1e-5) {
-			t.Errorf("%q and %q score %g, want %g", r.Query, r.Passage, scores[i][0], r.Score)
+		if d := math.Abs(float64(scores[i]) - r.Score); !(d <= 1e-5) {
+			t.Errorf("%q and %q score %g, want %g", r.Query, r.Passage, scores[i], r.Score)
 		}
 	}
 }

@@ -3,7 +3,6 @@
 package onnxfile
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,14 +19,13 @@ import (
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
-	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
 // Is says whether a reference names an ONNX file.
 func Is(ref string) bool { return strings.HasSuffix(ref, ".onnx") }
 
-// Model is an ONNX file with its tokenizer.
+// Model is an ONNX file with its tokenizer. Several goroutines may use it at once.
 type Model struct {
 	Kind modelcard.Kind
 	Dir  string // of the tokenizer and the configs
@@ -36,10 +34,13 @@ type Model struct {
 	// QueryMaxLen, PassageMaxLen and MaxLen are in tokens: of texts, and of a reranker's pairs.
 	QueryMaxLen, PassageMaxLen, MaxLen int
 
-	t       *tokenizer.Tokenizer
-	f       *runtime.File
-	inputs  []string
-	windows bool
+	// Dimension is the length of an embedding model's vectors; 0: the file does not tell it.
+	Dimension int64
+
+	t      *tokenizer.Tokenizer
+	f      *runtime.File
+	inputs []string
+	o      scoring.Options
 }
 
 // The inputs that files may have.
@@ -56,7 +57,7 @@ func Open(path string, kind modelcard.Kind, o scoring.Options) (*Model, error) {
 	if kind == modelcard.ColBERT || o.Int8 {
 		return nil, fmt.Errorf("%s: an ONNX file can be an embedding model or a reranker, without int8", path)
 	}
-	m := &Model{windows: o.MaxWindow}
+	m := &Model{o: o}
 	dir, err := folder(path)
 	m.Dir = dir
 	if err != nil {
@@ -67,6 +68,9 @@ func Open(path string, kind modelcard.Kind, o scoring.Options) (*Model, error) {
 			return nil, "", err
 		}
 		m.Kind, out, err = chooseOutput(kind, outputs)
+		if at := slices.IndexFunc(outputs, func(p runtime.Port) bool { return p.Name == out }); at >= 0 && m.Kind == modelcard.Embedding {
+			m.Dimension = max(0, outputs[at].Dims[len(outputs[at].Dims)-1])
+		}
 		return m.inputs, out, err
 	})
 	if err != nil {
@@ -204,45 +208,41 @@ func (m *Model) configure(path, dir string) error {
 // Close frees the session and the tokenizer.
 func (m *Model) Close() error { return errors.Join(m.f.Close(), m.t.Close()) }
 
-// Score implements mteb.Scorer.
-func (m *Model) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
-	if err := m.checkLengths(); err != nil {
-		return err
-	}
-	if m.Kind == modelcard.Reranker {
-		return scoring.CrossEncoder{Rows: m.pair, Forward: m.logits}.Score(ctx, samples, from, progress, emit)
+// BiEncoder encodes queries and passages of at most so many tokens, as models/embedding lays them out, and ranks by the cosine
+// of their vectors.
+func (m *Model) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[[]float32], error) {
+	low := m.t.Specials() + 1
+	err := checkLength("the maximal length of queries", queryMaxLen, low)
+	if err == nil {
+		err = checkLength("the maximal length of passages", passageMaxLen, low)
 	}
 	return scoring.BiEncoder[[]float32]{
-		Rows: m.text, Forward: m.vectors, Similarity: embedding.Cosines, Block: scoring.VectorBlock,
-	}.Score(ctx, samples, from, progress, emit)
+		Rows: func(x prompt.Text, windows bool) ([]encoder.Row, error) {
+			if x.Query {
+				return scoring.Rows(m.t, m.Config.Formats, x, queryMaxLen, windows)
+			}
+			return scoring.Rows(m.t, m.Config.Formats, x, passageMaxLen, windows)
+		},
+		Forward: m.vectors, Similarity: embedding.Cosines, Windows: m.o.MaxWindow, Block: scoring.VectorBlock, BatchTokens: m.o.BatchTokens,
+	}, err
 }
 
-// checkLengths says whether a token has room beside the special ones. A file does not tell how many it can take.
-func (m *Model) checkLengths() error {
-	lengths := map[string]int{"the maximal length of queries": m.QueryMaxLen, "the maximal length of passages": m.PassageMaxLen}
-	low := m.t.Specials() + 1
-	if m.Kind == modelcard.Reranker {
-		lengths, low = map[string]int{"the maximal length": m.MaxLen}, m.t.PairSpecials()+2
-	}
-	for what, n := range lengths {
-		if n < low {
-			return fmt.Errorf("%s is %d, want at least %d", what, n, low)
-		}
+// CrossEncoder scores pairs of at most maxLen tokens, as models/reranker lays them out.
+func (m *Model) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
+	return scoring.CrossEncoder{
+		Rows: func(p scoring.Pair) ([]encoder.Row, error) {
+			return scoring.PairRows(m.t, m.Config.Formats, p, maxLen, 1, m.o.MaxWindow)
+		},
+		Forward: m.logits, BatchTokens: m.o.BatchTokens,
+	}, checkLength("the maximal length", maxLen, m.t.PairSpecials()+2)
+}
+
+// checkLength says whether a token has room beside the special ones. A file does not tell how many it can take.
+func checkLength(what string, n, low int) error {
+	if n < low {
+		return fmt.Errorf("%s is %d, want at least %d", what, n, low)
 	}
 	return nil
-}
-
-// text are a text's rows, as models/embedding lays them out.
-func (m *Model) text(x prompt.Text) ([]encoder.Row, error) {
-	if x.Query {
-		return scoring.Rows(m.t, m.Config.Formats, x, m.QueryMaxLen, false)
-	}
-	return scoring.Rows(m.t, m.Config.Formats, x, m.PassageMaxLen, m.windows)
-}
-
-// pair are a pair's rows, as models/reranker lays them out.
-func (m *Model) pair(p scoring.Pair) ([]encoder.Row, error) {
-	return scoring.PairRows(m.t, m.Config.Formats, p, m.MaxLen, 1, m.windows)
 }
 
 // run runs a batch, padded to its longest row.

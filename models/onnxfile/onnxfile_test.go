@@ -10,7 +10,6 @@ import (
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
-	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -35,7 +34,9 @@ func TestOutputThatIsNotOneVectorPerToken(t *testing.T) {
 	m, err := Open(path, modelcard.Embedding, scoring.Options{})
 	check(t, err)
 	defer m.Close()
-	_, err = mteb.ScoreAll(context.Background(), m, []mteb.Sample{{Query: []string{"a"}, Positive: []string{"b c"}}})
+	ranker, err := m.BiEncoder(m.QueryMaxLen, m.PassageMaxLen)
+	check(t, err)
+	_, err = scoring.RankAll(context.Background(), ranker, []scoring.Query{{Texts: []string{"a"}, Documents: []string{"b c"}}})
 	if err == nil || !strings.Contains(err.Error(), "the output has the shape [2 1 1] for 2 texts of 4 tokens") {
 		t.Error(err)
 	}

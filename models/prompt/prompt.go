@@ -6,7 +6,7 @@
 //
 //	f := prompt.Formats{Query: prompt.Prefix("query: ")}
 //	f.Around(prompt.Text{Query: true, Text: "how"}).String()               // "query: how"
-//	f.Around(prompt.Text{Query: true, Own: "ask: ", Text: "how"}).String() // "ask: how"
+//	f.Around(prompt.Text{Query: true, Prompt: "ask: ", Text: "how"}).String() // "ask: how"
 package prompt
 
 import (
@@ -65,15 +65,24 @@ func (f Formats) Joined() bool { return f.Seq != "" || f.SpecialToken != "" }
 
 // Text is a text as data have it.
 type Text struct {
-	Query bool   // a query, not a passage
-	Own   string // the row's own prompt; empty: it has none
-	Text  string
+	Query  bool   // a query, not a passage
+	Prompt string // the row's own prompt, in place of the model's; empty: it has none
+	Text   string
+}
+
+// Texts are queries, or passages, without prompts of their own.
+func Texts(queries bool, texts ...string) []Text {
+	out := make([]Text, len(texts))
+	for i, t := range texts {
+		out[i] = Text{Query: queries, Text: t}
+	}
+	return out
 }
 
 // String names a text for messages.
 func (x Text) String() string {
 	if x.Query {
-		return fmt.Sprintf("the query %.60q", x.Own+x.Text)
+		return fmt.Sprintf("the query %.60q", x.Prompt+x.Text)
 	}
 	return fmt.Sprintf("the passage %.60q", x.Text)
 }
@@ -90,8 +99,8 @@ func (f Formats) Around(x Text) Framed {
 	if x.Query {
 		format = f.Query
 	}
-	if x.Own != "" {
-		format.Before = x.Own
+	if x.Prompt != "" {
+		format.Before = x.Prompt
 	}
 	return Framed{format.Before, x.Text, format.After}
 }

@@ -35,7 +35,7 @@ func TestAround(t *testing.T) {
 		x    Text
 		want string
 	}{
-		{Text{Query: true, Text: "how"}, "ask: how?"}, {Text{Query: true, Own: "own ", Text: "how"}, "own how?"}, {Text{Text: "how"}, "doc: how"},
+		{Text{Query: true, Text: "how"}, "ask: how?"}, {Text{Query: true, Prompt: "own ", Text: "how"}, "own how?"}, {Text{Text: "how"}, "doc: how"},
 	} {
 		if got := f.Around(c.x).String(); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.x, got, c.want)

@@ -1,7 +1,6 @@
 package reranker
 
 import (
-	"context"
 	"encoding/json"
 	"math"
 	"os"
@@ -97,8 +96,7 @@ func TestDecodersEqualTheOriginals(t *testing.T) {
 			}
 			s, err := NewScorer(m, scoring.Options{Options: runtime.Options{Threads: 1}})
 			check(t, err)
-			scores, err := s.Score(context.Background(), pairs, c.MaxLen, nil)
-			check(t, err)
+			scores := logits(t, s, pairs, c.MaxLen)
 			check(t, s.Close())
 			for i, r := range c.Rows {
 				if d := math.Abs(float64(scores[i]) - r.Score); !(d <= 1e-5) {

@@ -370,7 +370,7 @@ func TestLanguageModelFolders(t *testing.T) {
 	if !slices.Equal(row.IDs, whole) {
 		t.Errorf("a pair reads\n%v, want\n%v", row.IDs, whole)
 	}
-	own, err := m.Pair(scoring.Pair{Query: "x = 1?", Passage: "it's raining", Own: "Judge 2"}, 1000)
+	own, err := m.Pair(scoring.Pair{Query: "x = 1?", Passage: "it's raining", Prompt: "Judge 2"}, 1000)
 	check(t, err)
 	if want := m.Tokenizer.IDs(strings.Replace(text("it's raining"), "Judge code", "Judge 2", 1)); !slices.Equal(own.IDs, want) {
 		t.Errorf("a pair with its own prompt reads\n%v, want\n%v", own.IDs, want)

@@ -130,26 +130,26 @@ func (m *Model) checkLength(key string, n int) error {
 	return nil
 }
 
-// leastWindow is the fewest tokens of a window of a long passage, as RAG-Retrieval's max_score_slice cuts them: beside the
+// minWindow is the fewest tokens of a window of a long passage, as RAG-Retrieval's max_score_slice cuts them: beside the
 // whole query, with an overlap of at most 80 tokens or a quarter; a query that leaves fewer has its passage cut instead.
 // They are laid out as in training, unlike there.
-const leastWindow = 101
+const minWindow = 101
 
 // rows makes a pair's tokens, see scoring.PairRows: every path to the model goes through it. A head that reads the last
 // token needs what stands after the passage: of a passage that is too long, its first window then is read, which has it.
 // Joined pairs end with their special token anyway.
-func (m *Model) rows(p scoring.Pair, maxLen, least int, windows bool) ([]encoder.Row, error) {
-	p.Own = m.ownPrompt(p.Own)
+func (m *Model) rows(p scoring.Pair, maxLen, minWindow int, windows bool) ([]encoder.Row, error) {
+	p.Prompt = m.ownPrompt(p.Prompt)
 	if !windows && m.head.pool == lastToken && !m.Formats.Joined() {
 		rows, err := scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, 1, true)
 		return rows[:min(1, len(rows))], err
 	}
-	return scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, least, windows)
+	return scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, minWindow, windows)
 }
 
 // Pair is the row of a pair without windows.
 func (m *Model) Pair(p scoring.Pair, maxLen int) (encoder.Row, error) {
-	rows, err := m.rows(p, maxLen, leastWindow, false)
+	rows, err := m.rows(p, maxLen, minWindow, false)
 	if err != nil {
 		return encoder.Row{}, err
 	}

@@ -2,25 +2,27 @@ package reranker
 
 import (
 	"context"
+	"errors"
 
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Scorer scores pairs with a model's weights on ONNX Runtime. It is used by one goroutine at a time.
+// Scorer scores pairs with a model's weights on ONNX Runtime. Several goroutines may use it at once.
 type Scorer struct {
-	m       *Model
-	session *scoring.Session
-	windows bool
-	least   int // tokens of a window, see leastWindow
+	m         *Model
+	session   *scoring.Session
+	o         scoring.Options
+	minWindow int // tokens of a window, see minWindow
 }
 
 // NewScorer loads the model's weights into a session.
 func NewScorer(m *Model, o scoring.Options) (*Scorer, error) { return newScorer(m, nil, o) }
 
-// newScorer takes the weights from a trainer, or where it is nil from the folder.
+// newScorer loads the weights of a trainer, or where it is nil those of the folder.
 func newScorer(m *Model, t *ortrain.Trainer, o scoring.Options) (*Scorer, error) {
 	s, err := scoring.New(scoring.Graph{
 		Name: "reranker scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill, Trainer: t,
@@ -32,34 +34,33 @@ func newScorer(m *Model, t *ortrain.Trainer, o scoring.Options) (*Scorer, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Scorer{m: m, session: s, windows: o.MaxWindow, least: leastWindow}, nil
+	return &Scorer{m: m, session: s, o: o, minWindow: minWindow}, nil
 }
 
 // Close frees the session.
 func (s *Scorer) Close() error { return s.session.Close() }
 
-// Score gives each pair's logit, of at most maxLen tokens. Progress is reported as the number of pairs done, if it is
-// not nil.
-func (s *Scorer) Score(ctx context.Context, pairs []scoring.Pair, maxLen int, progress func(done int)) ([]float32, error) {
-	c, err := s.pairs(maxLen)
-	if err != nil {
-		return nil, err
-	}
-	if progress == nil {
-		progress = func(int) {}
-	}
-	return c.Pairs(ctx, pairs, progress)
-}
-
-// pairs scores pairs of at most maxLen tokens.
-func (s *Scorer) pairs(maxLen int) (scoring.CrossEncoder, error) {
-	if err := s.m.checkLength("the maximal length", maxLen); err != nil {
-		return scoring.CrossEncoder{}, err
-	}
+// CrossEncoder scores pairs of at most maxLen tokens by their logits.
+func (s *Scorer) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
 	return scoring.CrossEncoder{
-		Rows: func(p scoring.Pair) ([]encoder.Row, error) { return s.m.rows(p, maxLen, s.least, s.windows) },
+		Rows: func(p scoring.Pair) ([]encoder.Row, error) { return s.m.rows(p, maxLen, s.minWindow, s.o.MaxWindow) },
 		Forward: func(rows []encoder.Row) ([]float32, error) {
 			return s.session.Run(s.m.pack(rows, scoring.Groups), int64(len(rows)))
 		},
-	}, nil
+		BatchTokens: s.o.BatchTokens,
+	}, s.m.checkLength("the maximal length", maxLen)
+}
+
+// Score scores samples with the parameters that a trainer has now, where it computes.
+func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, samples []mteb.Sample) (scores [][]float32, err error) {
+	s, err := newScorer(t.m, run, scoring.Options{Options: run.SessionOptions()})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	ranker, err := s.CrossEncoder(t.c.MaxLen)
+	if err != nil {
+		return nil, err
+	}
+	return mteb.ScoreAll(ctx, scoring.SampleScorer{Ranker: ranker}, samples)
 }

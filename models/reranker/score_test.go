@@ -28,14 +28,23 @@ func open(t *testing.T) (*Model, *Scorer) {
 	return m, s
 }
 
+// logits are the pairs' scores.
+func logits(t *testing.T, s *Scorer, pairs []scoring.Pair, maxLen int) []float32 {
+	t.Helper()
+	c, err := s.CrossEncoder(maxLen)
+	check(t, err)
+	out, err := c.Pairs(context.Background(), pairs, nil)
+	check(t, err)
+	return out
+}
+
 // A long passage's score is the best of its windows, each scored alone; a short one's is what it is without windows.
 func TestMaxWindow(t *testing.T) {
 	m, s := open(t)
 	const maxLen = 20
 	query := "如何"
 	pairs := []scoring.Pair{{Query: query, Passage: "密码 水果"}, {Query: query, Passage: strings.Repeat("密码 苹果 水果 在设置页面 ", 9)}, {Query: query}}
-	plain, err := s.Score(context.Background(), pairs, maxLen, nil)
-	check(t, err)
+	plain := logits(t, s, pairs, maxLen)
 	// Windows of this model's few positions: beside RAG-Retrieval's least of 101 tokens all passages would be cut.
 	ids, types := m.Tokenizer.PairWindows(query, "", pairs[1].Passage, "", maxLen, 4, func(n int) int { return n / 4 })
 	if len(ids) < 3 {
@@ -53,10 +62,9 @@ func TestMaxWindow(t *testing.T) {
 		}
 		best = max(best, float64(logits[0]))
 	}
-	s.windows = true
-	s.least = 4
-	got, err := s.Score(context.Background(), pairs, maxLen, nil)
-	check(t, err)
+	s.o.MaxWindow = true
+	s.minWindow = 4
+	got := logits(t, s, pairs, maxLen)
 	if math.Abs(float64(got[0]-plain[0])) > 1e-5 || math.Abs(float64(got[2]-plain[2])) > 1e-5 {
 		t.Errorf("short passages: %v, without windows %v", got, plain)
 	}

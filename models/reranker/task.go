@@ -3,7 +3,6 @@ package reranker
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"rag-retrieval-go/models/config"
@@ -22,9 +21,10 @@ import (
 
 // Task is the fine-tuning of a reranker with one of its losses.
 type Task struct {
-	m    *Model
-	c    config.Train
-	loss loss
+	m     *Model
+	c     config.Train
+	loss  loss
+	fresh []string // the tensors that Fill started at random, since the base model lacks them
 }
 
 // NewTask opens the base model.
@@ -44,19 +44,24 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if err := errors.Join(err, fused, c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	return &Task{m, c, losses[c.LossType]}, nil
+	return &Task{m: m, c: c, loss: losses[c.LossType]}, nil
 }
 
 // Close frees the model.
 func (t *Task) Close() error { return t.m.Close() }
 
 // Fill reads the base model's weights; a head that it lacks is new.
-func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
-	fresh, err := t.m.Start(hf.Buffer{Layout: l, Data: parameters}, t.c.Seed)
-	if err == nil && len(fresh) > 0 {
-		fmt.Fprintf(os.Stderr, "the base model has no score yet: %d tensors start at random (%s …)\n", len(fresh), fresh[0])
-	}
+func (t *Task) Fill(l *flat.Layout, parameters []float32) (err error) {
+	t.fresh, err = t.m.Start(hf.Buffer{Layout: l, Data: parameters}, t.c.Seed)
 	return err
+}
+
+// Notes implements finetune.Noter.
+func (t *Task) Notes() []string {
+	if len(t.fresh) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the base model has no score yet: %d tensors start at random (%s …)", len(t.fresh), t.fresh[0])}
 }
 
 // MinBatch is one: no example needs another.
@@ -150,7 +155,7 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 	for _, e := range examples {
 		texts, labels := t.passages(e, epoch)
 		for _, text := range texts {
-			row, err := t.m.Pair(scoring.Pair{Query: *e.Row.Query, Passage: text, Own: e.Row.Prompt}, t.c.MaxLen)
+			row, err := t.m.Pair(scoring.Pair{Query: *e.Row.Query, Passage: text, Prompt: e.Row.Prompt}, t.c.MaxLen)
 			if err != nil {
 				return nil, &data.ExampleError{Number: e.Number, Err: err}
 			}

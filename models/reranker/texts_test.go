@@ -68,7 +68,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		if got := read(t, s, samples); !reflect.DeepEqual(sortedRows(got), sortedRows(want)) {
 			t.Errorf("%+v: scoring reads\n%v, want\n%v", c, got, want)
 		}
-		s.windows, s.least = true, 3
+		s.o.MaxWindow, s.minWindow = true, 3
 		d := task.m.Formats.Document
 		end, _ := task.m.Tokenizer.EncodePair("", strings.TrimSpace(d.After), 16, tokenizer.OnlySecond)
 		start, _ := task.m.Tokenizer.EncodePair(task.m.Formats.Query.Before+"b"+task.m.Formats.Query.After, strings.TrimSpace(d.Before), 16, tokenizer.OnlySecond)
@@ -87,7 +87,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 // read are the rows that scoring makes of samples.
 func read(t *testing.T, s *Scorer, samples []mteb.Sample) (ids [][]int64) {
 	t.Helper()
-	c, err := s.pairs(16)
+	c, err := s.CrossEncoder(16)
 	check(t, err)
 	forward := c.Forward
 	c.Forward = func(rows []encoder.Row) ([]float32, error) {
@@ -96,7 +96,7 @@ func read(t *testing.T, s *Scorer, samples []mteb.Sample) (ids [][]int64) {
 		}
 		return forward(rows)
 	}
-	_, err = mteb.ScoreAll(context.Background(), c, samples)
+	_, err = mteb.ScoreAll(context.Background(), scoring.SampleScorer{Ranker: c}, samples)
 	check(t, err)
 	return ids
 }

@@ -1,7 +1,10 @@
 // Package resolve finds what a reference names: a folder or file on disk, or one on the hub, which it fetches into the cache.
 //
-//	dir, err := resolve.Model(ctx, "BAAI/bge-base-zh-v1.5")             // or a folder
-//	path, err := resolve.Data(ctx, "org/name/train.jsonl")              // or a file; .gz and .parquet are unpacked
+//	r := resolve.Resolver{Note: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+//	dir, err := r.Model(ctx, "BAAI/bge-base-zh-v1.5") // or a folder
+//	path, err := r.Data(ctx, "org/name/train.jsonl")  // or a file; .gz and .parquet are unpacked
+//
+// It prints nothing: a Resolver tells its caller what happens.
 package resolve
 
 import (
@@ -15,8 +18,8 @@ import (
 	"strings"
 
 	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/internal/hub"
-	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/internal/unpack"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/runtime"
@@ -33,10 +36,38 @@ func Remote(ref string) bool {
 	return ok && hub.IsID(owner+"/"+name)
 }
 
+// Resolver finds what references name, and tells what it does. The zero value is silent.
+type Resolver struct {
+	// Note hears what the user should know, one line each: a wait for another process, a copy that is taken from the cache. It
+	// may be nil.
+	Note func(line string)
+	// Progress hears what is fetched. It may be nil.
+	Progress Progress
+}
+
+// Progress hears how far a download is.
+type Progress interface {
+	// Fetching says how many bytes of a file have arrived, out of how many.
+	Fetching(file string, done, total int64)
+	// Done says that nothing more is fetched, because all is there or because of an error.
+	Done()
+}
+
+func (r Resolver) note(format string, args ...any) {
+	if r.Note != nil {
+		r.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// waiting gives what hears for whom a lock waits.
+func (r Resolver) waiting(what string) func(filelock.Holder) {
+	return func(h filelock.Holder) { r.note("waiting for %v: %s", h, what) }
+}
+
 // Model gives the folder of a model.
-func Model(ctx context.Context, ref string) (string, error) {
+func (r Resolver) Model(ctx context.Context, ref string) (string, error) {
 	if former := atomicdir.Former(ref); former != "" {
-		fmt.Fprintf(os.Stderr, "%s is taken: a run was stopped while it replaced %s; train --resume puts it back\n", former, ref)
+		r.note("%s is taken: a run was stopped while it replaced %s; train --resume puts it back", former, ref)
 		return former, nil
 	}
 	if !Remote(ref) || !hub.IsID(ref) {
@@ -51,16 +82,16 @@ func Model(ctx context.Context, ref string) (string, error) {
 		}
 		return ref, nil
 	}
-	c, done, err := client()
+	c, done, err := r.client()
 	if err != nil {
 		return "", err
 	}
 	defer done()
-	return c.Model(ctx, ref, wanted)
+	return c.Model(ctx, ref, modelFiles)
 }
 
 // Data gives the path of a file of rows as JSON lines.
-func Data(ctx context.Context, ref string) (string, error) {
+func (r Resolver) Data(ctx context.Context, ref string) (string, error) {
 	local := ref
 	if Remote(ref) {
 		owner, rest, _ := strings.Cut(ref, "/")
@@ -68,7 +99,7 @@ func Data(ctx context.Context, ref string) (string, error) {
 		if !ok {
 			return "", fmt.Errorf("%s: no such file; a file of a hub's data set is org/name/file.jsonl", ref)
 		}
-		c, done, err := client()
+		c, done, err := r.client()
 		if err != nil {
 			return "", err
 		}
@@ -77,22 +108,22 @@ func Data(ctx context.Context, ref string) (string, error) {
 			return "", err
 		}
 	}
-	return Unpacked(ctx, local)
+	return r.Unpacked(ctx, local)
 }
 
 // Unpacked gives the path of a file's rows as JSON lines: its own, or that of what a .gz or .parquet file unpacks to.
-func Unpacked(ctx context.Context, file string) (string, error) {
+func (r Resolver) Unpacked(ctx context.Context, file string) (string, error) {
 	// A plain file needs no cache folder.
 	cache, err := runtime.InHome("unpacked")
 	if err != nil && unpack.Packed(file) {
 		return "", err
 	}
-	return unpack.File(ctx, file, cache)
+	return unpack.File(ctx, file, cache, r.waiting("unpacking "+file))
 }
 
 // Dataset gives the folder of a hub's data set at a revision: its files of rows.
-func Dataset(ctx context.Context, id, revision string) (string, error) {
-	c, done, err := client()
+func (r Resolver) Dataset(ctx context.Context, id, revision string) (string, error) {
+	c, done, err := r.client()
 	if err != nil {
 		return "", err
 	}
@@ -108,38 +139,24 @@ func Dataset(ctx context.Context, id, revision string) (string, error) {
 	})
 }
 
-// client makes a hub client that shows its progress.
-func client() (c *hub.Client, done func(), err error) {
+// client makes a hub client that tells what it does. done is called when nothing more is fetched.
+func (r Resolver) client() (c *hub.Client, done func(), err error) {
 	cache, err := runtime.InHome("hub")
 	if err != nil {
 		return nil, nil, err
 	}
 	c = hub.New(cache)
-	c.Offline = func(id string, err error) {
-		fmt.Fprintf(os.Stderr, "%s is taken from the cache: %v\n", id, err)
+	c.Offline = func(id string, err error) { r.note("%s is taken from the cache: %v", id, err) }
+	c.Waiting = func(id string, h filelock.Holder) { r.waiting("fetching " + id)(h) }
+	if r.Progress == nil {
+		return c, func() {}, nil
 	}
-	var bar *progress.Bar
-	file := ""
-	end := func() {
-		if bar != nil {
-			bar.Done()
-		}
-	}
-	c.Progress = func(name string, n, total int64) {
-		if total < 1<<20 {
-			return
-		}
-		if name != file {
-			end()
-			bar, file = progress.New(os.Stderr, "fetching "+path.Base(name), int(total>>10), 0), name
-		}
-		bar.Set(int(n>>10), "KiB")
-	}
-	return c, end, nil
+	c.Progress = r.Progress.Fetching
+	return c, r.Progress.Done, nil
 }
 
-// wanted are the files of a model that this project reads: configs, tokenizers and one form of the weights.
-func wanted(files []hub.File) []hub.File {
+// modelFiles picks the files of a model that this project reads: configs, tokenizers and one form of the weights.
+func modelFiles(files []hub.File) []hub.File {
 	has := func(name string) bool {
 		return slices.ContainsFunc(files, func(f hub.File) bool { return f.Name == name })
 	}

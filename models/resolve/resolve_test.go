@@ -8,7 +8,7 @@ import (
 )
 
 // Of several forms of the weights, one is fetched.
-func TestWanted(t *testing.T) {
+func TestModelFiles(t *testing.T) {
 	names := func(files []hub.File) (out []string) {
 		for _, f := range files {
 			out = append(out, f.Name)
@@ -35,7 +35,7 @@ func TestWanted(t *testing.T) {
 			[]string{"model-00001-of-00002.safetensors", "model.safetensors.index.json", "2_Dense/pytorch_model.bin", "2_Dense/config.json"},
 		},
 	} {
-		if got := names(wanted(files(c.have...))); !reflect.DeepEqual(got, c.want) {
+		if got := names(modelFiles(files(c.have...))); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%v: %v, want %v", c.have, got, c.want)
 		}
 	}

@@ -32,14 +32,14 @@ func Rows(t *tokenizer.Tokenizer, f prompt.Formats, x prompt.Text, maxLength int
 // Pair is a query and a passage.
 type Pair struct {
 	Query, Passage string
-	Own            string // the row's own prompt for the query; empty: it has none
+	Prompt         string // stands before the query in place of the model's own prompt; empty: the model's own
 }
 
 // PairRows is Rows for a pair, as RAG-Retrieval lays it out: both texts stripped of white space at their ends before their
 // formats are put around them, the passage cut where both are too long. A query that leaves fewer than least tokens for
 // a window has its passage cut instead.
 func PairRows(t *tokenizer.Tokenizer, f prompt.Formats, p Pair, maxLength, least int, windows bool) ([]encoder.Row, error) {
-	q := f.Around(prompt.Text{Query: true, Own: p.Own, Text: strings.TrimSpace(p.Query)}).String()
+	q := f.Around(prompt.Text{Query: true, Prompt: p.Prompt, Text: strings.TrimSpace(p.Query)}).String()
 	d := f.Around(prompt.Text{Text: strings.TrimSpace(p.Passage)})
 	var ids, types [][]int64
 	if windows {
@@ -60,14 +60,14 @@ func PairRows(t *tokenizer.Tokenizer, f prompt.Formats, p Pair, maxLength, least
 
 // TextError is about one of the texts, pairs or samples that were to be scored.
 type TextError struct {
-	Index int    // its number among them
-	From  string // where it is from, such as "test.jsonl:7"; empty: not known
-	Err   error
+	Index  int    // its number among them
+	Origin string // where it is from, such as "test.jsonl:7"; empty: not known
+	Err    error
 }
 
 func (e *TextError) Error() string {
-	if e.From != "" {
-		return e.From + ": " + e.Err.Error()
+	if e.Origin != "" {
+		return e.Origin + ": " + e.Err.Error()
 	}
 	return fmt.Sprintf("text %d: %v", e.Index+1, e.Err)
 }

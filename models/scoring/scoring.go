@@ -5,6 +5,7 @@ package scoring
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/encoder"
@@ -28,6 +29,8 @@ type Options struct {
 	Int8 bool
 	// MaxWindow scores a passage that is too long by the best of its windows, instead of by its beginning.
 	MaxWindow bool
+	// BatchTokens bounds a batch's padded tokens; 0: DefaultBatchTokens.
+	BatchTokens int
 }
 
 // Graph is a forward pass to run.
@@ -43,11 +46,14 @@ type Graph struct {
 	Build func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value
 }
 
-// Session is a graph with its weights, loaded. It is used by one goroutine at a time.
+// Session is a graph with its weights, loaded. Several goroutines may run it at once.
 type Session struct {
 	session *runtime.Session
-	binding *runtime.Binding
-	weights []*weightFile // that it reads while it is open
+	weights []*weightFile                // that it reads while it is open
+	prepare func(*runtime.Binding) error // binds a trainer's parameters; nil where weights are constants
+
+	mu   sync.Mutex
+	idle []*runtime.Binding // each run takes one, or makes one
 }
 
 // New loads a graph. A folder's weights are constants in it, so that ONNX Runtime packs them once. A trainer's are inputs,
@@ -88,11 +94,19 @@ func (x Graph) ofTrainer(o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range x.Params {
-		if err := x.Trainer.BindParameter(s.binding, p.Name); err != nil {
-			return nil, errors.Join(err, s.Close())
+	s.prepare = func(b *runtime.Binding) error {
+		for _, p := range x.Params {
+			if err := x.Trainer.BindParameter(b, p.Name); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
+	b, err := s.binding()
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.release(b)
 	return s, nil
 }
 
@@ -130,10 +144,34 @@ func open(g *onnx.Graph, o runtime.Options) (*Session, error) {
 	if s.session, err = runtime.NewSessionWithWeights(model, weights, o); err != nil {
 		return nil, err
 	}
-	if s.binding, err = s.session.NewBinding(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
 	return s, nil
+}
+
+// binding takes an idle binding, or makes one.
+func (s *Session) binding() (*runtime.Binding, error) {
+	s.mu.Lock()
+	if n := len(s.idle); n > 0 {
+		b := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		s.mu.Unlock()
+		return b, nil
+	}
+	s.mu.Unlock()
+	b, err := s.session.NewBinding()
+	if err != nil || s.prepare == nil {
+		return b, err
+	}
+	if err := s.prepare(b); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// release makes a binding idle.
+func (s *Session) release(b *runtime.Binding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle = append(s.idle, b)
 }
 
 // Constants makes the parameters of a flat buffer constants of a graph. They share the buffer's memory, which must
@@ -156,7 +194,12 @@ func Constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights 
 
 // Run gives the output of one batch, of the given shape.
 func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
-	if err := b.Bind(s.binding); err != nil {
+	binding, err := s.binding()
+	if err != nil {
+		return nil, err
+	}
+	defer s.release(binding)
+	if err := b.Bind(binding); err != nil {
 		return nil, err
 	}
 	values := make([]float32, onnx.Elements(dims))
@@ -165,10 +208,10 @@ func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
 		return nil, err
 	}
 	defer out.Close()
-	if err := s.binding.Output(output, out); err != nil {
+	if err := binding.Output(output, out); err != nil {
 		return nil, err
 	}
-	if err := s.binding.Run(); err != nil {
+	if err := binding.Run(); err != nil {
 		return nil, fmt.Errorf("scoring %d tokens: %w", b.Tokens, err)
 	}
 	if err := each(s.weights, (*weightFile).unchanged); err != nil {
@@ -177,10 +220,15 @@ func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
 	return values, nil
 }
 
-// Close frees the session.
+// Close frees the session, which no goroutine runs any more.
 func (s *Session) Close() error {
 	if s == nil {
 		return nil
 	}
-	return errors.Join(s.binding.Close(), s.session.Close(), each(s.weights, (*weightFile).close))
+	var errs []error
+	for _, b := range s.idle {
+		errs = append(errs, b.Close())
+	}
+	s.idle = nil
+	return errors.Join(append(errs, s.session.Close(), each(s.weights, (*weightFile).close))...)
 }

@@ -16,7 +16,7 @@ type Port struct {
 }
 
 // File is a session for an ONNX file that another program exported. The shape of its output need not be known before a run.
-// It is used by one goroutine at a time.
+// Several goroutines may run it at once.
 type File struct {
 	path   string
 	s      *ort.DynamicAdvancedSession

@@ -33,8 +33,8 @@ func task(n int) []mteb.Sample {
 func rowOf(text string) encoder.Row { return encoder.Row{IDs: make([]int64, len(text))} }
 
 // rowsOf are a query's row, or a passage's windows.
-func rowsOf(x prompt.Text) ([]encoder.Row, error) {
-	if x.Query {
+func rowsOf(x prompt.Text, windows bool) ([]encoder.Row, error) {
+	if !windows {
 		return []encoder.Row{rowOf(x.Text)}, nil
 	}
 	return windowsOf(x.Text), nil
@@ -60,7 +60,7 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 		return sum
 	}
 	bi := BiEncoder[float32]{
-		Rows: rowsOf, Block: 40,
+		Rows: rowsOf, Windows: true, Block: 40,
 		Forward: func(batch []encoder.Row) ([]float32, error) {
 			out := make([]float32, len(batch))
 			x := batchOf(batch)
@@ -81,7 +81,8 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 		Rows: func(p Pair) ([]encoder.Row, error) { return windowsOf(p.Query + p.Passage), nil }, Forward: bi.Forward,
 	}
 	samples := task(60)
-	for name, s := range map[string]mteb.Scorer{"bi-encoder": bi, "cross-encoder": cross} {
+	for name, ranker := range map[string]Ranker{"bi-encoder": bi, "cross-encoder": cross} {
+		s := SampleScorer{ranker}
 		whole, err := mteb.ScoreAll(context.Background(), s, samples)
 		if err != nil || len(whole) != len(samples) {
 			t.Fatal(len(whole), err)
@@ -119,7 +120,7 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 func TestEachTextOnce(t *testing.T) {
 	seen := map[string]int{}
 	bi := BiEncoder[string]{
-		Rows: func(x prompt.Text) ([]encoder.Row, error) {
+		Rows: func(x prompt.Text, _ bool) ([]encoder.Row, error) {
 			seen[fmt.Sprint(x.Query, x.Text)]++
 			return []encoder.Row{rowOf(x.Text)}, nil
 		},
@@ -127,7 +128,7 @@ func TestEachTextOnce(t *testing.T) {
 		Similarity: func(_ string, p []string) ([]float32, error) { return make([]float32, len(p)), nil },
 		Block:      16,
 	}
-	if _, err := mteb.ScoreAll(context.Background(), bi, task(40)); err != nil {
+	if _, err := mteb.ScoreAll(context.Background(), SampleScorer{bi}, task(40)); err != nil {
 		t.Fatal(err)
 	}
 	for text, n := range seen {

@@ -4,52 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"rag-retrieval-go/internal/bm25"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/mteb"
 )
-
-// BM25 is the lexical baseline. Document frequencies are counted over the task's candidates.
-type BM25 struct{}
-
-// Score implements mteb.Scorer.
-func (BM25) Score(ctx context.Context, samples []mteb.Sample, from int, progress func(done, total int), emit func([]float32) error) error {
-	queryTerms := map[string]bool{}
-	number, docs := map[string]int{}, []string(nil)
-	for _, s := range samples {
-		for _, q := range s.Query {
-			for _, t := range bm25.Terms(q) {
-				queryTerms[t] = true
-			}
-		}
-		for _, d := range s.Candidates() {
-			if _, ok := number[d]; !ok {
-				number[d] = len(docs)
-				docs = append(docs, d)
-			}
-		}
-	}
-	index := bm25.NewIndex(docs, bm25.Terms, func(term string) bool { return queryTerms[term] })
-	for i, s := range samples[from:] {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		var best []float32
-		for _, q := range s.Query {
-			all := index.Scores(q)
-			var scores []float32
-			for _, d := range s.Candidates() {
-				scores = append(scores, float32(all[number[d]]))
-			}
-			best = mteb.BestScores(best, scores)
-		}
-		if err := emit(best); err != nil {
-			return err
-		}
-		progress(i+1, len(samples)-from)
-	}
-	return nil
-}
 
 // SavedScores holds scores from a file that eval --save-scores or another program wrote, by task and query.
 type SavedScores struct {

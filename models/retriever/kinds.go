@@ -1,0 +1,131 @@
+package retriever
+
+import (
+	"rag-retrieval-go/models/colbert"
+	"rag-retrieval-go/models/embedding"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/onnxfile"
+	"rag-retrieval-go/models/prompt"
+	"rag-retrieval-go/models/reranker"
+	"rag-retrieval-go/models/scoring"
+)
+
+// opens notes what Close has to free: what is opened last is freed first.
+func (m *Model) opens(close func() error) { m.close = append([]func() error{close}, m.close...) }
+
+func (m *Model) openEmbedding(engine scoring.Options) error {
+	x, err := embedding.Open(m.info.Dir)
+	if err != nil {
+		return err
+	}
+	m.opens(x.Close)
+	x.Config.SetPrompts(m.options.QueryPrompt, m.options.PassagePrompt)
+	m.describe(x.Encoder, x.Config.Formats)
+	m.info.Dimension, m.info.Pooling = x.Width(), string(x.Config.Pooling)
+	if err := m.setLengths(x.Config.MaxSeqLength); err != nil {
+		return err
+	}
+	e, err := embedding.NewEncoder(x, engine)
+	if err != nil {
+		return err
+	}
+	m.opens(e.Close)
+	return m.useVectors(e.BiEncoder(m.info.QueryMaxLen, m.info.PassageMaxLen))
+}
+
+// useVectors makes the model one of a vector for each text.
+func (m *Model) useVectors(b scoring.BiEncoder[[]float32], err error) error {
+	m.info.Similarity = "cosine"
+	m.ranker, m.embedder = b, &singleVector{b, m.info}
+	return err
+}
+
+func (m *Model) openColBERT(engine scoring.Options) error {
+	x, err := colbert.Open(m.info.Dir)
+	if err != nil {
+		return err
+	}
+	m.opens(x.Close)
+	m.describe(x.Encoder, x.Formats)
+	m.info.Dimension, m.info.Similarity = x.Dim, "maxsim"
+	if x.Rules.Mean {
+		m.info.Similarity = "meanmaxsim"
+	}
+	m.info.QueryMaxLen, m.info.PassageMaxLen = orElse(m.options.QueryMaxLen, x.QueryMaxLen), orElse(m.options.PassageMaxLen, x.PassageMaxLen)
+	s, err := colbert.NewScorer(x, engine)
+	if err != nil {
+		return err
+	}
+	m.opens(s.Close)
+	s.PaddingCompetes = m.options.PaddingCompetes
+	b, err := s.BiEncoder(m.info.QueryMaxLen, m.info.PassageMaxLen)
+	m.ranker, m.embedder = b, &multiVector{b, s, m.info}
+	return err
+}
+
+func (m *Model) openReranker(engine scoring.Options) error {
+	x, err := reranker.Open(m.info.Dir)
+	if err != nil {
+		return err
+	}
+	m.opens(x.Close)
+	m.describe(x.Encoder, x.Formats)
+	m.info.MaxLen = orElse(m.options.MaxLen, x.MaxLen)
+	s, err := reranker.NewScorer(x, engine)
+	if err != nil {
+		return err
+	}
+	m.opens(s.Close)
+	m.ranker, err = s.CrossEncoder(m.info.MaxLen)
+	return err
+}
+
+// openFile opens an ONNX file.
+func (m *Model) openFile(engine scoring.Options) error {
+	o := m.options
+	x, err := onnxfile.Open(m.info.Ref, o.Kind, engine)
+	if err != nil {
+		return err
+	}
+	m.opens(x.Close)
+	x.Config.SetPrompts(o.QueryPrompt, o.PassagePrompt)
+	m.info.Kind, m.info.Dir, m.info.Architecture = x.Kind, x.Dir, "onnx"
+	m.info.QueryFormat, m.info.DocumentFormat = x.Config.Formats.Query.String(), x.Config.Formats.Document.String()
+	if x.Kind == modelcard.Reranker {
+		m.info.MaxLen = orElse(o.MaxLen, x.MaxLen)
+		m.ranker, err = x.CrossEncoder(m.info.MaxLen)
+		return err
+	}
+	m.info.Dimension, m.info.Pooling = x.Dimension, string(x.Config.Pooling)
+	if err := m.setLengths(x.QueryMaxLen); err != nil {
+		return err
+	}
+	return m.useVectors(x.BiEncoder(m.info.QueryMaxLen, m.info.PassageMaxLen))
+}
+
+// describe fills in what the kinds of this project's own graphs share.
+func (m *Model) describe(e encoder.Config, f prompt.Formats) {
+	m.info.Architecture, m.info.QueryFormat, m.info.DocumentFormat = e.ModelType, f.Query.String(), f.Document.String()
+}
+
+// setLengths chooses an embedding model's lengths: those of the options, of the training run if it is asked, or its own.
+func (m *Model) setLengths(own int) error {
+	query, passage := own, own
+	if m.options.TrainingLengths {
+		card, _, err := modelcard.Read(m.info.Dir)
+		if err != nil {
+			return err
+		}
+		query, passage = orElse(card.QueryMaxLen, own), orElse(card.PassageMaxLen, own)
+	}
+	m.info.QueryMaxLen, m.info.PassageMaxLen = orElse(m.options.QueryMaxLen, query), orElse(m.options.PassageMaxLen, passage)
+	return nil
+}
+
+func orElse(n, otherwise int) int {
+	if n != 0 {
+		return n
+	}
+	return otherwise
+}

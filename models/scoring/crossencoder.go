@@ -1,0 +1,135 @@
+package scoring
+
+import (
+	"context"
+	"errors"
+
+	"rag-retrieval-go/models/encoder"
+)
+
+// CrossEncoder ranks by scores of pairs: query and document are read together.
+type CrossEncoder struct {
+	// Rows makes a pair's tokens. Several rows are the windows of a long passage, of which the best one counts.
+	Rows func(p Pair) ([]encoder.Row, error)
+	// Forward gives the scores of one batch, one for each row.
+	Forward func(rows []encoder.Row) ([]float32, error)
+	// BatchTokens bounds a batch's padded tokens; 0: DefaultBatchTokens.
+	BatchTokens int
+}
+
+// pairBlock is how many pairs are scored together: enough to find pairs of like length, few enough to lose little to a
+// stop.
+const pairBlock = 1024
+
+// Rank implements Ranker. Pairs of several queries share a batch. Progress counts pairs.
+func (c CrossEncoder) Rank(ctx context.Context, queries []Query, o RankOptions, emit func(scores []float32) error) error {
+	pairs := func(q Query) int { return len(q.Texts) * len(q.Documents) }
+	ends := blocks(queries, pairBlock, pairs)
+	total, done := 0, 0
+	start := 0
+	for _, end := range ends {
+		for _, q := range queries[start:end] {
+			if end > o.Start {
+				total += pairs(q)
+			}
+		}
+		start = end
+	}
+	start = 0
+	for _, end := range ends {
+		block := queries[start:end]
+		if end > o.Start {
+			scores, err := c.rankBlock(ctx, block, func(n int) { o.report(done+n, total) })
+			if wrong := (*TextError)(nil); errors.As(err, &wrong) {
+				wrong.Index += start
+			}
+			if err != nil {
+				return err
+			}
+			for i, q := range block {
+				done += pairs(q)
+				if start+i < o.Start {
+					continue
+				}
+				if err := emit(scores[i]); err != nil {
+					return err
+				}
+			}
+		}
+		start = end
+	}
+	return nil
+}
+
+// rankBlock scores the documents of a block of queries.
+func (c CrossEncoder) rankBlock(ctx context.Context, queries []Query, progress func(done int)) ([][]float32, error) {
+	var pairs []Pair
+	var queryOf []int // the number of each pair's query
+	for i, q := range queries {
+		for _, text := range q.Texts {
+			for _, d := range q.Documents {
+				pairs, queryOf = append(pairs, Pair{Query: text, Passage: d, Prompt: q.Prompt}), append(queryOf, i)
+			}
+		}
+	}
+	scores, err := c.Pairs(ctx, pairs, progress)
+	if wrong := (*TextError)(nil); errors.As(err, &wrong) {
+		i := queryOf[wrong.Index]
+		return nil, &TextError{i, queries[i].Origin, wrong.Err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]float32, len(queries))
+	for i, q := range queries {
+		n := len(q.Documents)
+		for k := range q.Texts {
+			wording := scores[:n:n]
+			if scores = scores[n:]; k == 0 {
+				out[i] = wording
+				continue
+			}
+			for j, x := range wording {
+				out[i][j] = max(out[i][j], x)
+			}
+		}
+	}
+	return out, nil
+}
+
+// Pairs gives each pair's score. progress hears how many pairs are done; it may be nil. An error about a pair is a *TextError
+// with the pair's number.
+func (c CrossEncoder) Pairs(ctx context.Context, pairs []Pair, progress func(done int)) ([]float32, error) {
+	var rows []encoder.Row
+	var pairOf []int                // the number of each row's pair
+	left := make([]int, len(pairs)) // how many rows of each pair are not scored yet
+	for i, p := range pairs {
+		windows, err := c.Rows(p)
+		if err != nil {
+			return nil, &TextError{Index: i, Err: err}
+		}
+		for range windows {
+			pairOf = append(pairOf, i)
+		}
+		rows, left[i] = append(rows, windows...), len(windows)
+	}
+	done := 0
+	scores, err := runBatches(ctx, rows, c.BatchTokens, c.Forward, nil, func(batch []int) {
+		for _, row := range batch {
+			if left[pairOf[row]]--; left[pairOf[row]] == 0 {
+				done++
+			}
+		}
+		if progress != nil {
+			progress(done)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := lowestScores(len(pairs))
+	for row, x := range scores {
+		keepBest(out, pairOf[row], x)
+	}
+	return out, nil
+}
