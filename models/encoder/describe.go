@@ -2,6 +2,7 @@ package encoder
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -60,7 +61,7 @@ func (c Config) describePositions() string {
 	}
 	var out []string
 	for _, r := range kinds {
-		s := fmt.Sprintf("base %g", r.Base)
+		s := "base " + strconv.FormatFloat(r.Base, 'f', -1, 64)
 		if r.Factor != 1 {
 			s += fmt.Sprintf(" scaled linearly by %g", r.Factor)
 		}
