@@ -43,7 +43,7 @@ func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 	p = g.Gather(p, g.ReshapeTo(at, -1), 0) // [passages · length, dim]
 	s := g.Gemm(q, p, nil, onnx.GemmAttrs{TransB: true})
 	s = g.Reshape(s, g.Concat(0, g.IntVector(-1), g.Shape(at))) // [query tokens, passages, length]
-	s = g.Assume(s, append(onnx.Shape{tokens}, shape...))
+	s = g.AssumeShape(s, append(onnx.Shape{tokens}, shape...))
 	best := g.ReduceMax(g.Add(s, bias), false, 2)
 	return g.Gemm(g.Input(queryShares, onnx.Float32, onnx.N(contrast.QueryRows), tokens), best, nil, onnx.GemmAttrs{})
 }

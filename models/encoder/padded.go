@@ -20,7 +20,7 @@ type Padded struct {
 // NewPadded makes g a graph of standard operators and adds the inputs input_ids, attention_mask and, where the model has more
 // than one token type, token_type_ids, each int64 [batch, sequence]. Padding stands at the end.
 func NewPadded(g *onnx.Graph, c Config) *Padded {
-	g.Opset, g.Standard = ExportOpset, true
+	g.Opset, g.StandardOpsOnly = ExportOpset, true
 	batch, seq := onnx.N("batch"), onnx.N("sequence")
 	p := &Padded{g: g, c: c}
 	p.ids = g.Input("input_ids", onnx.Int64, batch, seq)

@@ -31,15 +31,15 @@ func TestGraphWithoutWeights(t *testing.T) {
 		check(t, w.Close())
 		g := onnx.NewGraph("test")
 		g.Output(output, c.Build(g, k.weights(g), encoder.NewPacked(g, c, Groups), encoder.Training{}, nil))
-		model, beside, err := g.Detached()
+		model, beside, err := g.BytesWithoutWeights()
 		check(t, err)
 		inside := 0
-		for _, v := range g.Consts {
+		for _, v := range g.Initializers {
 			if v.Const.File == nil && len(v.Const.Raw) < 1024 {
 				inside += len(v.Const.Raw)
 			}
 		}
-		if n := len(g.Consts); n < 20 || len(model) > 60_000 || inside > 20_000 {
+		if n := len(g.Initializers); n < 20 || len(model) > 60_000 || inside > 20_000 {
 			t.Errorf("%v: %d constants, a file of %d bytes, %d of them of constants", x, n, len(model), inside)
 		}
 		if (len(beside) > 0) != x.beside {

@@ -136,7 +136,7 @@ func NewPlain(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Opti
 
 // open loads a graph that is built.
 func open(g *onnx.Graph, o runtime.Options) (*Session, error) {
-	model, weights, err := g.Detached()
+	model, weights, err := g.BytesWithoutWeights()
 	if err != nil {
 		return nil, err
 	}

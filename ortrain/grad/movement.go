@@ -63,7 +63,7 @@ func splitRule(p *pass, n *onnx.Node, _ *onnx.Value) error {
 		}
 	}
 	d := p.Concat(n.Int("axis", 0), parts...)
-	p.accumulate(n, 0, p.Assume(d, n.Inputs[0].Shape))
+	p.accumulate(n, 0, p.AssumeShape(d, n.Inputs[0].Shape))
 	return nil
 }
 

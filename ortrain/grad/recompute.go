@@ -44,7 +44,7 @@ func (p *pass) forwardValue(v *onnx.Value) *onnx.Value {
 	}
 	node := p.Clone(v.Producer, inputs)
 	for i, o := range v.Producer.Outputs {
-		p.recomputed[o] = p.Assume(node.Outputs[i], o.Shape)
+		p.recomputed[o] = p.AssumeShape(node.Outputs[i], o.Shape)
 	}
 	return p.recomputed[v]
 }

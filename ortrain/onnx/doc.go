@@ -6,5 +6,7 @@
 //	g.Output("y", g.Gemm(x, w, nil, onnx.GemmAttrs{TransB: true}))
 //	err := g.Save("linear.onnx")
 //
-// Mistakes (a shape that does not fit, a name used twice) are kept in the graph and returned by Err and Save.
+// Each operator is a method of Graph, which appends a node and returns its output as a Value. Types and shapes are inferred
+// at once. The first mistake, such as a shape that does not fit or a name used twice, is kept in the graph; Err, Bytes and
+// Save return it.
 package onnx

@@ -10,13 +10,14 @@ import (
 	"rag-retrieval-go/internal/mapped"
 )
 
-// The numbers of the fields of onnx.proto on the way to where an initializer's data lie.
+// The field numbers in onnx.proto on the path to an initializer's file: model.graph.initializer.external_data, whose entries
+// have a key and a value.
 const (
 	modelGraph, graphInitializer, tensorExternalData protowire.Number = 7, 5, 13
 	entryKey, entryValue                             protowire.Number = 1, 2
 )
 
-// ExternalFiles lists the files that hold the weights of the ONNX file at path, besides itself. Weights are not read.
+// ExternalFiles returns the files with external data of the ONNX file at path. It does not read any weights.
 func ExternalFiles(path string) ([]string, error) {
 	b, err := mapped.Open(path)
 	if err != nil {
@@ -24,12 +25,12 @@ func ExternalFiles(path string) ([]string, error) {
 	}
 	defer mapped.Close(b)
 	var out []string
-	collect := func(entry []byte) error {
+	addLocation := func(entry []byte) error {
 		var key, value string
-		if err := fields(entry, entryKey, func(b []byte) error { key = string(b); return nil }); err != nil {
+		if err := eachField(entry, entryKey, func(b []byte) error { key = string(b); return nil }); err != nil {
 			return err
 		}
-		if err := fields(entry, entryValue, func(b []byte) error { value = string(b); return nil }); err != nil {
+		if err := eachField(entry, entryValue, func(b []byte) error { value = string(b); return nil }); err != nil {
 			return err
 		}
 		if file := filepath.Join(filepath.Dir(path), filepath.FromSlash(value)); key == "location" && !slices.Contains(out, file) {
@@ -37,17 +38,17 @@ func ExternalFiles(path string) ([]string, error) {
 		}
 		return nil
 	}
-	within := func(field protowire.Number, f func([]byte) error) func([]byte) error {
-		return func(b []byte) error { return fields(b, field, f) }
+	inEach := func(field protowire.Number, f func([]byte) error) func([]byte) error {
+		return func(message []byte) error { return eachField(message, field, f) }
 	}
-	if err := fields(b, modelGraph, within(graphInitializer, within(tensorExternalData, collect))); err != nil {
+	if err := eachField(b, modelGraph, inEach(graphInitializer, inEach(tensorExternalData, addLocation))); err != nil {
 		return nil, fmt.Errorf("%s: not an ONNX file: %w", path, err)
 	}
 	return out, nil
 }
 
-// fields calls f with the bytes of each field of a message that has the number.
-func fields(message []byte, number protowire.Number, f func(value []byte) error) error {
+// eachField calls f with the contents of every field of an encoded message that has the given number.
+func eachField(message []byte, number protowire.Number, f func(value []byte) error) error {
 	for len(message) > 0 {
 		n, kind, size := protowire.ConsumeTag(message)
 		if size < 0 {

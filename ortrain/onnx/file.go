@@ -11,10 +11,11 @@ import (
 	"rag-retrieval-go/ortrain/onnx/onnxpb"
 )
 
-// externalLimit is the size of weights from which Save puts them into a second file: protobuf ends at 2 GiB.
+// externalLimit is the size in bytes above which Save writes the weights to a second file. A protobuf message, such as an
+// ONNX file, cannot be larger than 2 GiB.
 const externalLimit = int64(1900) << 20
 
-// Bytes is the graph as an ONNX file. The same graph gives the same bytes.
+// Bytes returns the graph as an ONNX file. Equal graphs give equal bytes.
 func (g *Graph) Bytes() ([]byte, error) {
 	m, err := g.Proto()
 	if err != nil {
@@ -27,8 +28,8 @@ func marshal(m *onnxpb.ModelProto) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
 }
 
-// Save writes the graph as an ONNX file. Weights of more than 1.9 GiB go into a second file beside it, called
-// path + ".data", as ONNX's external data.
+// Save writes the graph as an ONNX file. If the weights are larger than 1,900 MiB, they go to a second file, path + ".data",
+// as ONNX's external data.
 func (g *Graph) Save(path string) error { return g.save(path, externalLimit) }
 
 func (g *Graph) save(path string, limit int64) error {
@@ -52,43 +53,43 @@ func (g *Graph) save(path string, limit int64) error {
 	return os.WriteFile(path, b, 0o644)
 }
 
-// Detached is the graph as an ONNX file without its large weights, so that there is no size that a protobuf cannot hold.
-// Weights that lie in files are named there by paths from Root; the others are given to a session beside the file, see
-// runtime.NewSessionWithWeights.
-func (g *Graph) Detached() (model []byte, weights []*Value, err error) {
+// BytesWithoutWeights returns the graph as an ONNX file in which all weights of 1 KiB or more are external data. So the file
+// stays below protobuf's limit of 2 GiB, whatever the size of the model. A weight that is in a file (Tensor.File) refers to
+// it by its path from ExternalRoot. The other large weights are returned; the caller passes them to the session together
+// with the model, see runtime.NewSessionWithWeights.
+func (g *Graph) BytesWithoutWeights() (model []byte, weights []*Value, err error) {
 	m, err := g.Proto()
 	if err != nil {
 		return nil, nil, err
 	}
-	consts := g.usedConsts() // in the order of the file's initializers
+	used := g.usedInitializers() // in the order of the file's initializers
 	for i, t := range m.Graph.Initializer {
 		if len(t.RawData) >= minExternalSize {
-			moveOutside(t, "memory", 0, int64(len(t.RawData)))
-			weights = append(weights, consts[i])
+			makeExternal(t, "memory", 0, int64(len(t.RawData)))
+			weights = append(weights, used[i])
 		}
 	}
 	model, err = marshal(m)
 	return model, weights, err
 }
 
-// Root is the folder that the paths of weights in files count from: ONNX allows no absolute ones.
-const Root = "/"
+// ExternalRoot is the folder that the paths of external weights are relative to. ONNX does not allow absolute paths.
+const ExternalRoot = "/"
 
-// location is the file's path as ONNX writes it.
-func (f *FileRange) location() string { return strings.TrimPrefix(filepath.ToSlash(f.Path), Root) }
+// location returns the file's path relative to ExternalRoot.
+func (f *FileRange) location() string {
+	return strings.TrimPrefix(filepath.ToSlash(f.Path), ExternalRoot)
+}
 
-// size is the number of bytes of a tensor.
-func (t *Tensor) size() int64 { return Elements(t.Dims) * int64(t.DType.Size()) }
-
-// minExternalSize is the size in bytes from which a weight may lie outside of the file: shapes and scales stay inside,
-// where ONNX Runtime's optimizers read them.
+// minExternalSize is the smallest size in bytes of a weight that may be external data. Smaller constants, such as shapes and
+// scales, stay in the file, because ONNX Runtime's optimizers read them there.
 const minExternalSize = 1024
 
-// externalAlignment is what ONNX recommends for memory-mapped external data.
+// externalAlignment is the alignment in bytes that ONNX recommends for memory-mapped external data.
 const externalAlignment = 4096
 
-// moveOutside makes an initializer external data: length bytes at an offset of the file at location.
-func moveOutside(t *onnxpb.TensorProto, location string, offset, length int64) {
+// makeExternal makes an initializer refer to external data: length bytes at an offset of the file at location.
+func makeExternal(t *onnxpb.TensorProto, location string, offset, length int64) {
 	t.ExternalData = []*onnxpb.StringStringEntryProto{
 		{Key: "location", Value: location},
 		{Key: "offset", Value: fmt.Sprint(offset)},
@@ -97,7 +98,7 @@ func moveOutside(t *onnxpb.TensorProto, location string, offset, length int64) {
 	t.DataLocation, t.RawData = onnxpb.TensorProto_EXTERNAL, nil
 }
 
-// saveExternal moves the larger initializers of m into the file at path.
+// saveExternal writes the initializers of minExternalSize or more to the file at path and makes them refer to it.
 func saveExternal(m *onnxpb.ModelProto, path string) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -118,13 +119,13 @@ func saveExternal(m *onnxpb.ModelProto, path string) (err error) {
 			return err
 		}
 		length := int64(len(t.RawData))
-		moveOutside(t, filepath.Base(path), offset, length)
+		makeExternal(t, filepath.Base(path), offset, length)
 		offset += length
 	}
 	return nil
 }
 
-// Load reads an ONNX file made of the operators that this package knows.
+// Load reads an ONNX file without external data, see FromProto.
 func Load(path string) (*Graph, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

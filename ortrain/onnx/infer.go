@@ -1,8 +1,11 @@
 package onnx
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-// infer sets the types and shapes of a node's outputs from its inputs.
+// infer sets the types and shapes of a node's outputs, given those of its inputs.
 func infer(n *Node) error {
 	f, ok := inference[n.Op]
 	if !ok {
@@ -16,10 +19,12 @@ func infer(n *Node) error {
 	return f(n)
 }
 
+// optionalInput reports whether input i of an operator may be missing.
 func optionalInput(op string, i int) bool {
 	return op == "Clip" && i > 0 || op == "Gemm" && i == 2 || op == "PackedMultiHeadAttention" && i == 3
 }
 
+// inference has the function that infers an operator's output types and shapes, by the operator's name.
 var inference map[string]func(*Node) error
 
 func init() {
@@ -52,6 +57,7 @@ func init() {
 	}
 }
 
+// inferSame gives the output the type and shape of the first input.
 func inferSame(n *Node) error {
 	x, out := n.Inputs[0], n.Outputs[0]
 	out.DType, out.Shape, out.contents = x.DType, x.Shape, x.contents
@@ -61,7 +67,8 @@ func inferSame(n *Node) error {
 	return nil
 }
 
-// Broadcast is the common shape of two, by NumPy's rule. A name against a number above one takes the number.
+// Broadcast returns the shape that a and b broadcast to by NumPy's rule. A named dimension is never taken to be 1: it
+// broadcasts only with itself and with a fixed 1.
 func Broadcast(a, b Shape) (Shape, error) {
 	rank := max(len(a), len(b))
 	out := make(Shape, rank)
@@ -88,7 +95,7 @@ func Broadcast(a, b Shape) (Shape, error) {
 func inferBinary(n *Node) error {
 	a, b, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
 	if a.DType != b.DType {
-		return fmt.Errorf("%s of %v and %v", n.Op, a.DType, b.DType)
+		return fmt.Errorf("%s of %v and %v: the types differ", n.Op, a.DType, b.DType)
 	}
 	shape, err := Broadcast(a.Shape, b.Shape)
 	if err != nil {
@@ -112,7 +119,7 @@ func inferCompare(n *Node) error {
 func inferWhere(n *Node) error {
 	c, a, b, out := n.Inputs[0], n.Inputs[1], n.Inputs[2], n.Outputs[0]
 	if c.DType != Bool || a.DType != b.DType {
-		return fmt.Errorf("Where of %v, %v and %v", c.DType, a.DType, b.DType)
+		return fmt.Errorf("Where of %v, %v and %v: want bool and two values of one type", c.DType, a.DType, b.DType)
 	}
 	shape, err := Broadcast(a.Shape, b.Shape)
 	if err == nil {
@@ -137,17 +144,17 @@ func inferQuantize(n *Node) error {
 func inferIntegerMatMul(n *Node) error {
 	a, b, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
 	if a.Rank() != 2 || b.Rank() != 2 || a.Shape[1] != b.Shape[0] {
-		return fmt.Errorf("%s of %v and %v", n.Op, a.Shape, b.Shape)
+		return fmt.Errorf("%s of %v and %v: want matrices whose inner sizes agree", n.Op, a.Shape, b.Shape)
 	}
 	out.DType, out.Shape = Float32, Shape{a.Shape[0], b.Shape[1]}
 	return nil
 }
 
-// inferMatMul covers MatMul and FusedMatMul; both operands have at least two dimensions here.
+// inferMatMul is for MatMul and FusedMatMul, and the product of Gemm. Both operands must have at least two dimensions.
 func inferMatMul(n *Node) error {
 	a, b, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
 	if a.DType != b.DType || a.Rank() < 2 || b.Rank() < 2 {
-		return fmt.Errorf("%s of %v%v and %v%v", n.Op, a.DType, a.Shape, b.DType, b.Shape)
+		return fmt.Errorf("%s of %v%v and %v%v: want one type and at least two dimensions each", n.Op, a.DType, a.Shape, b.DType, b.Shape)
 	}
 	m, k := a.Shape[a.Rank()-2], a.Shape[a.Rank()-1]
 	if n.Int("transA", 0) == 1 {
@@ -158,7 +165,7 @@ func inferMatMul(n *Node) error {
 		k2, cols = cols, k2
 	}
 	if k != k2 {
-		return fmt.Errorf("%s of %v and %v: inner sizes %v and %v", n.Op, a.Shape, b.Shape, k, k2)
+		return fmt.Errorf("%s of %v and %v: the inner sizes %v and %v differ", n.Op, a.Shape, b.Shape, k, k2)
 	}
 	batch, err := Broadcast(a.Shape[:a.Rank()-2], b.Shape[:b.Rank()-2])
 	out.DType, out.Shape = a.DType, append(append(Shape{}, batch...), m, cols)
@@ -175,7 +182,7 @@ func inferGemm(n *Node) error {
 	if len(n.Inputs) > 2 && n.Inputs[2] != nil {
 		c := n.Inputs[2]
 		if s, err := Broadcast(c.Shape, n.Outputs[0].Shape); err != nil || !s.Equal(n.Outputs[0].Shape) {
-			return fmt.Errorf("Gemm: bias %v does not fit %v", c.Shape, n.Outputs[0].Shape)
+			return fmt.Errorf("Gemm: a bias of shape %v does not broadcast to the product's shape %v", c.Shape, n.Outputs[0].Shape)
 		}
 	}
 	return nil
@@ -186,7 +193,7 @@ func inferLayerNormalization(n *Node) error {
 	last := x.Shape[x.Rank()-1:]
 	for _, p := range n.Inputs[1:] {
 		if !p.Shape.Equal(last) {
-			return fmt.Errorf("LayerNormalization over %v with a parameter %v", x.Shape, p.Shape)
+			return fmt.Errorf("LayerNormalization of %v: a parameter has the shape %v, want %v", x.Shape, p.Shape, last)
 		}
 	}
 	n.Outputs[0].DType, n.Outputs[0].Shape = x.DType, x.Shape
@@ -196,12 +203,13 @@ func inferLayerNormalization(n *Node) error {
 	return nil
 }
 
-// axesOf reads a node's axes (the second input) as non-negative numbers; all axes where there are none.
+// axesOf returns the axes that a node works on as numbers from 0 to rank-1. They are its second input, which must be a
+// constant. A node without that input works on all axes.
 func axesOf(n *Node, rank int) ([]int64, error) {
 	var axes []int64
 	if len(n.Inputs) > 1 && n.Inputs[1] != nil {
 		if n.Inputs[1].Const == nil {
-			return nil, fmt.Errorf("%s with axes that are not constant", n.Op)
+			return nil, fmt.Errorf("%s: the axes are not constant", n.Op)
 		}
 		axes = n.Inputs[1].Const.Int64s()
 	} else {
@@ -216,13 +224,13 @@ func axesOf(n *Node, rank int) ([]int64, error) {
 			out[i] = a + int64(rank)
 		}
 		if out[i] < 0 || out[i] >= int64(rank) {
-			return nil, fmt.Errorf("%s: axis %d of a value with %d dimensions", n.Op, a, rank)
+			return nil, fmt.Errorf("%s: there is no axis %d in a value with %d dimensions", n.Op, a, rank)
 		}
 	}
 	return out, nil
 }
 
-// Axes gives the axes that a reduction, Squeeze or Unsqueeze works on, counted from the front.
+// Axes returns the axes that a reduction, Squeeze or Unsqueeze works on, as numbers from 0.
 func (n *Node) Axes() ([]int64, error) {
 	rank := n.Inputs[0].Rank()
 	if n.Op == "Unsqueeze" {
@@ -240,20 +248,11 @@ func inferReduce(n *Node) error {
 	out.DType, out.Shape = x.DType, Shape{}
 	for i, d := range x.Shape {
 		switch {
-		case !contains(axes, int64(i)):
+		case !slices.Contains(axes, int64(i)):
 			out.Shape = append(out.Shape, d)
 		case n.Int("keepdims", 1) == 1:
 			out.Shape = append(out.Shape, D(1))
 		}
 	}
 	return nil
-}
-
-func contains(list []int64, x int64) bool {
-	for _, y := range list {
-		if x == y {
-			return true
-		}
-	}
-	return false
 }

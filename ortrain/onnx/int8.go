@@ -3,25 +3,26 @@ package onnx
 import "math"
 
 const (
-	// int8Range is the largest quantized weight. Seven bits, not eight: processors without VNNI instructions add two
-	// products of bytes into 16 bits, which eight-bit weights overflow (products wrong by 13 % were seen).
-	int8Range = 63
-	// minInt8Size is the least width of a weight that is worth quantizing.
-	minInt8Size = 64
-	// rowRange is the largest quantized input; zero is stored as rowZero.
-	rowRange = 127
-	rowZero  = 128
-	// minRowMax keeps rows of zeros from a division by zero.
+	// maxInt8Weight is the largest quantized weight. It has seven bits, not eight: processors without VNNI instructions add
+	// two products of bytes in 16 bits, which eight-bit weights overflow (errors of 13 % were measured).
+	maxInt8Weight = 63
+	// minInt8Width is the smallest input and output width of a layer that is quantized. Smaller layers gain nothing.
+	minInt8Width = 64
+	// maxUint8Input is the largest absolute value of a quantized input. Inputs are stored as uint8 plus uint8ZeroPoint.
+	maxUint8Input  = 127
+	uint8ZeroPoint = 128
+	// minRowMax is a lower bound of a row's largest absolute value. It prevents a division by zero in rows of zeros.
 	minRowMax = 1e-30
 )
 
-// QuantizeWeights turns every linear layer with constant weights, Gemm with TransB, into an integer product: weights are
-// int8 with one scale per output, made here; inputs are quantized to uint8 when the graph runs, with one scale per row:
+// QuantizeWeights replaces every large linear layer with constant weights (Gemm with TransB) by an integer matrix product, and
+// returns the number of layers replaced. Weights are quantized here to int8, with one scale for each output column. Inputs
+// are quantized to uint8 when the graph runs, with one scale for each row:
 //
-//	r = max|x| / 127 of each row,  y = ((x/r as integers) · W as integers) · r · scale of each output + bias.
+//	Wq = round(W / scale),  r = max|x| / 127 of each row,  y = (round(x / r) · Wqᵀ) · r · scale + bias
 //
-// Sums are exact in 32 bits and a row does not know of others, so that a text's values are the same in every batch. One
-// scale for a whole batch would be an eighth faster and twice as far from fp32. It gives the number of layers changed.
+// The integer sums are exact in 32 bits, and a row's scale does not depend on other rows. Therefore a text has the same
+// values in every batch. One scale for the whole batch would be an eighth faster, but its error from fp32 twice as large.
 func (g *Graph) QuantizeWeights() int {
 	changed := 0
 	nodes := g.Nodes
@@ -34,20 +35,20 @@ func (g *Graph) QuantizeWeights() int {
 		g.quantize(n)
 		changed++
 	}
-	g.Consts = g.usedConsts() // without the fp32 weights
+	g.Initializers = g.usedInitializers() // drops the fp32 weights
 	return changed
 }
 
-// quantizable says whether a node is a linear layer with a large constant weight.
+// quantizable reports whether a node is a linear layer with a large constant weight in memory.
 func (n *Node) quantizable() bool {
 	if n.Op != "Gemm" || n.Int("transA", 0) != 0 || n.Int("transB", 0) != 1 || n.Float("alpha", 1) != 1 || n.Float("beta", 1) != 1 {
 		return false
 	}
 	w := n.Inputs[1].Const
-	return w != nil && w.File == nil && w.DType == Float32 && min(w.Dims[0], w.Dims[1]) >= minInt8Size
+	return w != nil && w.File == nil && w.DType == Float32 && min(w.Dims[0], w.Dims[1]) >= minInt8Width
 }
 
-// quantize appends a layer's integer product, whose result takes the place of the layer's.
+// quantize appends the integer matrix product of a layer. Its result replaces the layer's output.
 func (g *Graph) quantize(n *Node) {
 	end := g.Scope(n.Name)
 	defer end()
@@ -56,13 +57,13 @@ func (g *Graph) quantize(n *Node) {
 	q, scales := quantizeRows(w.Const.Float32s(), out, in)
 	weight := g.Weight(w.Name+".int8", &Tensor{DType: Int8, Dims: []int64{in, out}, Raw: q})
 	scale := g.Weight(w.Name+".scale", Floats(scales, out))
-	zero := g.Const(&Tensor{DType: Uint8, Raw: []byte{rowZero}})
+	zeroPoint := g.Const(&Tensor{DType: Uint8, Raw: []byte{uint8ZeroPoint}})
 
-	largest := g.op1("Max", []*Value{g.ReduceMax(x, true, 1), g.Neg(g.ReduceMin(x, true, 1)), g.Scalar(x, minRowMax)}, nil)
-	r := g.Mul(largest, g.Scalar(x, 1.0/rowRange))
+	rowMax := g.op1("Max", []*Value{g.ReduceMax(x, true, 1), g.Neg(g.ReduceMin(x, true, 1)), g.Scalar(x, minRowMax)}, nil)
+	r := g.Mul(rowMax, g.Scalar(x, 1.0/maxUint8Input))
 	one := g.Scalar(x, 1)
-	whole := g.op1("QuantizeLinear", []*Value{g.Div(x, r), one, zero}, nil)
-	y := g.Op(Microsoft, "MatMulIntegerToFloat", []*Value{whole, weight, one, scale, zero}, nil, 1)[0]
+	quantized := g.op1("QuantizeLinear", []*Value{g.Div(x, r), one, zeroPoint}, nil)
+	y := g.Op(Microsoft, "MatMulIntegerToFloat", []*Value{quantized, weight, one, scale, zeroPoint}, nil, 1)[0]
 	y = g.Mul(y, r)
 	if len(n.Inputs) > 2 && n.Inputs[2] != nil {
 		y = g.Add(y, n.Inputs[2])
@@ -72,19 +73,19 @@ func (g *Graph) quantize(n *Node) {
 	n.Outputs[0].Producer = last
 }
 
-// quantizeRows gives the transpose of w [out, in] as int8, and each output's scale.
+// quantizeRows quantizes a weight w, [out, in]. It returns the transpose [in, out] as int8, and the scale of each output.
 func quantizeRows(w []float32, out, in int64) (q []byte, scales []float32) {
 	q, scales = make([]byte, out*in), make([]float32, out)
 	for o := range out {
 		row := w[o*in : (o+1)*in]
-		largest := 0.0
+		rowMax := 0.0
 		for _, x := range row {
-			largest = max(largest, math.Abs(float64(x)))
+			rowMax = max(rowMax, math.Abs(float64(x)))
 		}
-		if largest == 0 {
-			largest = 1 // of zeros, any scale will do
+		if rowMax == 0 {
+			rowMax = 1 // any scale is right for a row of zeros
 		}
-		scale := largest / int8Range
+		scale := rowMax / maxInt8Weight
 		scales[o] = float32(scale)
 		for i, x := range row {
 			q[int64(i)*out+o] = byte(int8(math.RoundToEven(float64(x) / scale)))

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// sample has every kind of attribute, a shared constant, a weight and named dimensions.
-func sample() *Graph {
+// sampleGraph has an attribute of every type, a shared constant, a weight and named dimensions.
+func sampleGraph() *Graph {
 	g := NewGraph("sample")
 	g.Meta["made by"] = "a test"
 	x := g.Input("x", Float32, N("batch"), D(4))
@@ -25,13 +25,13 @@ func sample() *Graph {
 }
 
 func TestSaveThenLoad(t *testing.T) {
-	g := sample()
+	g := sampleGraph()
 	first, err := g.Bytes()
 	check(t, err)
-	again, err := sample().Bytes()
+	rebuilt, err := sampleGraph().Bytes()
 	check(t, err)
-	if !bytes.Equal(first, again) {
-		t.Error("the same graph gave other bytes")
+	if !bytes.Equal(first, rebuilt) {
+		t.Error("two equal graphs have different bytes")
 	}
 	path := filepath.Join(t.TempDir(), "g.onnx")
 	check(t, g.Save(path))
@@ -41,21 +41,21 @@ func TestSaveThenLoad(t *testing.T) {
 		t.Errorf("loaded %d nodes, opset %d, %v", len(loaded.Nodes), loaded.Opset, loaded.Meta)
 	}
 	if got := loaded.Outputs[1].Shape.String(); got != "[batch, 4]" {
-		t.Errorf("shape %s", got)
+		t.Errorf("the second output has the shape %s, want [batch, 4]", got)
 	}
-	second, err := loaded.Bytes()
+	saved, err := loaded.Bytes()
 	check(t, err)
-	if !bytes.Equal(first, second) {
-		t.Error("a load and a save changed the file")
+	if !bytes.Equal(first, saved) {
+		t.Error("loading and saving changed the file")
 	}
-	if len(g.Consts) != 2 || g.Nodes[1].Name != "layer/Add" || g.Nodes[2].Name != "layer/Add_1" {
-		t.Errorf("%d constants, nodes %s and %s", len(g.Consts), g.Nodes[1].Name, g.Nodes[2].Name)
+	if len(g.Initializers) != 2 || g.Nodes[1].Name != "layer/Add" || g.Nodes[2].Name != "layer/Add_1" {
+		t.Errorf("%d constants, nodes %s and %s", len(g.Initializers), g.Nodes[1].Name, g.Nodes[2].Name)
 	}
 }
 
 func TestExternalData(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "g.onnx")
-	check(t, sample().save(path, 1000))
+	check(t, sampleGraph().save(path, 1000))
 	st, err := os.Stat(path + ".data")
 	check(t, err)
 	if st.Size() != 1024*4*4 {
@@ -67,14 +67,14 @@ func TestExternalData(t *testing.T) {
 	if files, err := ExternalFiles(path); err != nil || len(files) != 1 || files[0] != path+".data" {
 		t.Errorf("external files %v, %v", files, err)
 	}
-	check(t, sample().save(path, 1<<30))
+	check(t, sampleGraph().save(path, 1<<30))
 	if files, err := ExternalFiles(path); err != nil || len(files) != 0 {
-		t.Errorf("external files %v of a file that has none, %v", files, err)
+		t.Errorf("a file without external data: external files %v, %v", files, err)
 	}
 }
 
 func TestMistakesAreErrors(t *testing.T) {
-	f := func(build func(g *Graph, x, y *Value)) error {
+	errorOf := func(build func(g *Graph, x, y *Value)) error {
 		g := NewGraph("g")
 		x, y := g.Input("x", Float32, N("n"), D(3)), g.Input("y", Float32, D(4))
 		build(g, x, y)
@@ -82,29 +82,27 @@ func TestMistakesAreErrors(t *testing.T) {
 		_, err := g.Bytes()
 		return err
 	}
+	addOutput := func(g *Graph, _, _ *Value) { g.Outputs = append(g.Outputs, &Value{Name: "lost output"}) }
 	for want, build := range map[string]func(g *Graph, x, y *Value){
-		"node Add: shapes [n, 3] and [4] do not broadcast":     func(g *Graph, x, y *Value) { g.Add(x, y) },
-		"inner sizes 3 and n":                                  func(g *Graph, x, _ *Value) { g.MatMul(x, x) },
-		"Gemm of [n, 3] and [4]: want matrices":                func(g *Graph, x, y *Value) { g.Gemm(x, y, nil, GemmAttrs{}) },
-		`two values named "x"`:                                 func(g *Graph, _, _ *Value) { g.Input("x", Float32) },
-		"Add of float32 and int64":                             func(g *Graph, x, _ *Value) { g.Add(x, g.IntScalar(1)) },
-		"Concat of float32[n, 3] and float32[4]":               func(g *Graph, x, y *Value) { g.Concat(0, x, y) },
-		"Reshape of [n, 3] to [2, 2]":                          func(g *Graph, x, _ *Value) { g.ReshapeTo(x, 2, 2) },
-		"Squeeze of axis 1 of [n, 3]":                          func(g *Graph, x, _ *Value) { g.Squeeze(x, 1) },
-		"no shape inference for operator Foo":                  func(g *Graph, x, _ *Value) { g.op1("Foo", []*Value{x}, nil) },
-		"Add: input 1 is missing":                              func(g *Graph, x, _ *Value) { g.Add(x, nil) },
-		"axis 2 of a value with 2 dimensions":                  func(g *Graph, x, _ *Value) { g.ReduceSum(x, false, 2) },
-		"a parameter [4]":                                      func(g *Graph, x, y *Value) { g.LayerNormalization(x, y, y, 1e-5) },
-		"Split of [4] along axis 0 into [1, 2]":                func(g *Graph, _, y *Value) { g.Split(y, 0, 1, 2) },
-		"Expand to a shape that is not known":                  func(g *Graph, x, _ *Value) { g.Expand(x, g.Input("s", Int64, D(2))) },
-		"Gather from [n, 3] along axis 0 with float32 indices": func(g *Graph, x, y *Value) { g.Gather(x, y, 0) },
-		`output "out" is computed nowhere`:                     func(g *Graph, _, _ *Value) { g.Outputs = append(g.Outputs, &Value{Name: "out2"}) },
-		"reads \"lost\" before it is computed":                 func(g *Graph, x, _ *Value) { g.Add(x, &Value{Name: "lost", DType: Float32, Shape: x.Shape}) },
+		"node Add: shapes [n, 3] and [4] do not broadcast":         func(g *Graph, x, y *Value) { g.Add(x, y) },
+		"the inner sizes 3 and n differ":                           func(g *Graph, x, _ *Value) { g.MatMul(x, x) },
+		"Gemm of [n, 3] and [4]: want matrices":                    func(g *Graph, x, y *Value) { g.Gemm(x, y, nil, GemmAttrs{}) },
+		`two values named "x"`:                                     func(g *Graph, _, _ *Value) { g.Input("x", Float32) },
+		"Add of float32 and int64: the types differ":               func(g *Graph, x, _ *Value) { g.Add(x, g.IntScalar(1)) },
+		"Concat of float32[n, 3] and float32[4]":                   func(g *Graph, x, y *Value) { g.Concat(0, x, y) },
+		"Reshape of [n, 3] to [2, 2]":                              func(g *Graph, x, _ *Value) { g.ReshapeTo(x, 2, 2) },
+		"Squeeze of axis 1 of [n, 3]":                              func(g *Graph, x, _ *Value) { g.Squeeze(x, 1) },
+		"no shape inference for operator Foo":                      func(g *Graph, x, _ *Value) { g.op1("Foo", []*Value{x}, nil) },
+		"Add: input 1 is missing":                                  func(g *Graph, x, _ *Value) { g.Add(x, nil) },
+		"there is no axis 2 in a value with 2 dimensions":          func(g *Graph, x, _ *Value) { g.ReduceSum(x, false, 2) },
+		"a parameter has the shape [4], want [3]":                  func(g *Graph, x, y *Value) { g.LayerNormalization(x, y, y, 1e-5) },
+		"Split of [4] along axis 0 into [1, 2]":                    func(g *Graph, _, y *Value) { g.Split(y, 0, 1, 2) },
+		"Expand: the shape s is not known when the graph is built": func(g *Graph, x, _ *Value) { g.Expand(x, g.Input("s", Int64, D(2))) },
+		"Gather from [n, 3] along axis 0 with float32 indices":     func(g *Graph, x, y *Value) { g.Gather(x, y, 0) },
+		`no node computes the output "lost output"`:                addOutput,
+		"reads \"lost\" before it is computed":                     func(g *Graph, x, _ *Value) { g.Add(x, &Value{Name: "lost", DType: Float32, Shape: x.Shape}) },
 	} {
-		if want == `output "out" is computed nowhere` {
-			want = `output "out2" is computed nowhere`
-		}
-		if err := f(build); err == nil || !strings.Contains(err.Error(), want) {
+		if err := errorOf(build); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -125,10 +123,10 @@ func TestNamedDimensions(t *testing.T) {
 		}
 	}
 	if d, ok := divDims(Product(n, m, D(6)), Product(m, D(3))); !ok || d.String() != "2*n" {
-		t.Errorf("quotient %v, %v", d, ok)
+		t.Errorf("6*m*n / 3*m is %v, %v, want 2*n", d, ok)
 	}
 	if d, ok := divDims(Product(n, D(3)), Product(m)); ok {
-		t.Errorf("quotient %v of unlike dimensions", d)
+		t.Errorf("3*n / m is %v, want none", d)
 	}
 }
 
@@ -171,8 +169,8 @@ func TestUnusedConstantsAreNotWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(g.Consts) != 2 || g.Consts[0] != unread {
-		t.Errorf("the graph has the constants %v", g.Consts)
+	if len(g.Initializers) != 2 || g.Initializers[0] != unread {
+		t.Errorf("the graph has the constants %v", g.Initializers)
 	}
 	if got := m.Graph.Initializer; len(got) != 1 || got[0].Name != "read" {
 		t.Errorf("the file has the initializers %v", got)

@@ -1,9 +1,12 @@
 package onnx
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-// Validate checks what a builder can get wrong: names used twice, values used before they are computed, outputs
-// that nothing computes. It changes nothing.
+// Validate returns the first mistake made in building the graph. It also checks that names are unique, that values are
+// computed before they are read, and that every output is computed. It does not change the graph.
 func (g *Graph) Validate() error {
 	if g.err != nil {
 		return g.err
@@ -12,41 +15,41 @@ func (g *Graph) Validate() error {
 		return fmt.Errorf("graph %s has no outputs", g.Name)
 	}
 	names := map[string]bool{}
-	known := map[*Value]bool{}
-	add := func(v *Value) error {
+	defined := map[*Value]bool{}
+	define := func(v *Value) error {
 		if v.Name == "" || names[v.Name] {
 			return fmt.Errorf("graph %s: two values named %q", g.Name, v.Name)
 		}
-		names[v.Name], known[v] = true, true
+		names[v.Name], defined[v] = true, true
 		return nil
 	}
-	for _, v := range append(append([]*Value{}, g.Inputs...), g.Consts...) {
-		if err := add(v); err != nil {
+	for _, v := range append(append([]*Value{}, g.Inputs...), g.Initializers...) {
+		if err := define(v); err != nil {
 			return err
 		}
 	}
 	for _, n := range g.Nodes {
 		for _, v := range n.Inputs {
-			if v != nil && !known[v] {
+			if v != nil && !defined[v] {
 				return fmt.Errorf("graph %s: node %s reads %q before it is computed", g.Name, n.Name, v.Name)
 			}
 		}
 		for _, v := range n.Outputs {
-			if err := add(v); err != nil {
+			if err := define(v); err != nil {
 				return err
 			}
 		}
 	}
 	for _, v := range g.Outputs {
-		if !known[v] {
-			return fmt.Errorf("graph %s: output %q is computed nowhere", g.Name, v.Name)
+		if !defined[v] {
+			return fmt.Errorf("graph %s: no node computes the output %q", g.Name, v.Name)
 		}
 	}
 	return nil
 }
 
-// usedConsts are the constants that a node reads. Only these are written to a file.
-func (g *Graph) usedConsts() []*Value {
+// usedInitializers returns the constants that a node reads. Only these are written to a file.
+func (g *Graph) usedInitializers() []*Value {
 	read := map[*Value]bool{}
 	for _, n := range g.Nodes {
 		for _, v := range n.Inputs {
@@ -54,7 +57,7 @@ func (g *Graph) usedConsts() []*Value {
 		}
 	}
 	var used []*Value
-	for _, v := range g.Consts {
+	for _, v := range g.Initializers {
 		if read[v] {
 			used = append(used, v)
 		}
@@ -62,7 +65,8 @@ func (g *Graph) usedConsts() []*Value {
 	return used
 }
 
-// Prune removes nodes that no output depends on, such as parts of the backward pass nobody asked for.
+// Prune removes the nodes that no graph output depends on, such as parts of a backward pass for gradients that are not
+// outputs.
 func (g *Graph) Prune() {
 	needed := map[*Value]bool{}
 	for _, v := range g.Outputs {
@@ -83,8 +87,6 @@ func (g *Graph) Prune() {
 		}
 		kept = append(kept, n)
 	}
-	for i, j := 0, len(kept)-1; i < j; i, j = i+1, j-1 {
-		kept[i], kept[j] = kept[j], kept[i]
-	}
+	slices.Reverse(kept)
 	g.Nodes = kept
 }

@@ -19,11 +19,11 @@ import (
 )
 
 // NewSessionWithWeights opens a session for a graph whose weights are not in the bytes of its ONNX file; see
-// onnx.Graph.Detached. ONNX Runtime maps weights that are in files and releases their pages after packing them, so that a
+// onnx.Graph.BytesWithoutWeights. ONNX Runtime maps weights that are in files and releases their pages after packing them, so that a
 // model takes little more memory than its packed layers. It copies the weights given here in memory.
 func NewSessionWithWeights(model []byte, weights []*onnx.Value, o Options) (*Session, error) {
 	config := map[string]string{
-		externalFolder: onnx.Root,
+		externalFolder: onnx.ExternalRoot,
 		foldingLimit:   strconv.FormatInt(math.MaxInt64, 10),
 	}
 	maps.Copy(config, o.Config)

@@ -1,9 +1,13 @@
 package onnx
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"slices"
+)
 
-// Shape inference of the operators that move data without computing. Where a 1-D int64 value's contents are
-// known (a shape, or numbers made of shapes), they are carried along in Value.contents.
+// Shape inference of the operators that move elements without computing. They also propagate Value.contents, the elements of
+// shapes and of other int64 vectors that are known when the graph is built.
 
 func inferShapeOp(n *Node) error {
 	x, out := n.Inputs[0], n.Outputs[0]
@@ -22,30 +26,30 @@ func inferSize(n *Node) error {
 func inferReshape(n *Node) error {
 	x, shape, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
 	if shape.contents == nil && !(shape.Rank() == 1 && shape.Shape[0] == D(0)) {
-		return fmt.Errorf("Reshape to a shape that is not known when the graph is built (%s)", shape.Name)
+		return fmt.Errorf("Reshape: the shape %s is not known when the graph is built", shape.Name)
 	}
 	target := make(Shape, len(shape.contents))
-	open := -1
+	inferred := -1 // the dimension whose size is -1: it follows from the others
 	for i, d := range shape.contents {
 		switch {
 		case d == D(-1):
-			if open >= 0 {
-				return fmt.Errorf("Reshape with two open dimensions")
+			if inferred >= 0 {
+				return fmt.Errorf("Reshape to %v: only one dimension may be -1", Shape(shape.contents))
 			}
-			open, d = i, D(1)
+			inferred, d = i, D(1)
 		case d == D(0) && i < x.Rank():
 			d = x.Shape[i]
 		}
 		target[i] = d
 	}
-	if open >= 0 {
+	if inferred >= 0 {
 		d, ok := divDims(mulDims(x.Shape...), mulDims(target...))
 		if !ok {
-			return fmt.Errorf("Reshape of %v to %v", x.Shape, Shape(shape.contents))
+			return fmt.Errorf("Reshape of %v to %v: the numbers of elements do not fit", x.Shape, Shape(shape.contents))
 		}
-		target[open] = d
+		target[inferred] = d
 	} else if mulDims(x.Shape...) != mulDims(target...) {
-		return fmt.Errorf("Reshape of %v to %v", x.Shape, Shape(shape.contents))
+		return fmt.Errorf("Reshape of %v to %v: the numbers of elements differ", x.Shape, Shape(shape.contents))
 	}
 	out.DType, out.Shape = x.DType, target
 	if x.DType == Int64 && out.Rank() <= 1 {
@@ -57,12 +61,12 @@ func inferReshape(n *Node) error {
 func inferTranspose(n *Node) error {
 	x, perm, out := n.Inputs[0], n.Ints("perm"), n.Outputs[0]
 	if len(perm) != x.Rank() {
-		return fmt.Errorf("Transpose of %v by %v", x.Shape, perm)
+		return fmt.Errorf("Transpose of %v: want a permutation of its dimensions, not %v", x.Shape, perm)
 	}
 	out.DType, out.Shape = x.DType, make(Shape, x.Rank())
 	for i, p := range perm {
 		if p < 0 || p >= int64(x.Rank()) {
-			return fmt.Errorf("Transpose of %v by %v", x.Shape, perm)
+			return fmt.Errorf("Transpose of %v: want a permutation of its dimensions, not %v", x.Shape, perm)
 		}
 		out.Shape[i] = x.Shape[p]
 	}
@@ -77,10 +81,10 @@ func inferSqueeze(n *Node) error {
 	}
 	out.DType, out.Shape, out.contents = x.DType, Shape{}, x.contents
 	for i, d := range x.Shape {
-		if !contains(axes, int64(i)) {
+		if !slices.Contains(axes, int64(i)) {
 			out.Shape = append(out.Shape, d)
 		} else if d != D(1) {
-			return fmt.Errorf("Squeeze of axis %d of %v", i, x.Shape)
+			return fmt.Errorf("Squeeze of axis %d of %v: its size is %v, want 1", i, x.Shape, d)
 		}
 	}
 	return nil
@@ -88,7 +92,7 @@ func inferSqueeze(n *Node) error {
 
 func inferUnsqueeze(n *Node) error {
 	x, out := n.Inputs[0], n.Outputs[0]
-	rank := x.Rank() + int(Elements([]int64{int64(len(n.Inputs[1].contents))}))
+	rank := x.Rank() + len(n.Inputs[1].contents)
 	axes, err := axesOf(n, rank)
 	if err != nil {
 		return err
@@ -96,7 +100,7 @@ func inferUnsqueeze(n *Node) error {
 	out.DType, out.Shape = x.DType, Shape{}
 	next := 0
 	for i := 0; i < rank; i++ {
-		if contains(axes, int64(i)) {
+		if slices.Contains(axes, int64(i)) {
 			out.Shape = append(out.Shape, D(1))
 		} else {
 			out.Shape = append(out.Shape, x.Shape[next])
@@ -112,12 +116,12 @@ func inferUnsqueeze(n *Node) error {
 func inferExpand(n *Node) error {
 	x, shape, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
 	if shape.contents == nil {
-		return fmt.Errorf("Expand to a shape that is not known when the graph is built (%s)", shape.Name)
+		return fmt.Errorf("Expand: the shape %s is not known when the graph is built", shape.Name)
 	}
 	s, err := Broadcast(x.Shape, Shape(shape.contents))
 	out.DType, out.Shape = x.DType, s
 	if s.Equal(Dims(0)) {
-		out.contents = []Dim{} // of nothing, all is known
+		out.contents = []Dim{} // the contents of an empty vector are always known
 	}
 	return err
 }
@@ -129,25 +133,25 @@ func inferConcat(n *Node) error {
 		axis += first.Rank()
 	}
 	if axis < 0 || axis >= first.Rank() {
-		return fmt.Errorf("Concat along axis %d of %v", n.Int("axis", 0), first.Shape)
+		return fmt.Errorf("Concat: there is no axis %d in %v", n.Int("axis", 0), first.Shape)
 	}
 	out.DType, out.Shape = first.DType, append(Shape{}, first.Shape...)
 	joined := make([]Dim, len(n.Inputs))
-	known := first.DType == Int64 && first.Rank() == 1
+	contentsKnown := first.DType == Int64 && first.Rank() == 1
 	for i, v := range n.Inputs {
 		if v.DType != first.DType || v.Rank() != first.Rank() {
-			return fmt.Errorf("Concat of %v%v and %v%v", first.DType, first.Shape, v.DType, v.Shape)
+			return fmt.Errorf("Concat of %v%v and %v%v: want one type and one number of dimensions", first.DType, first.Shape, v.DType, v.Shape)
 		}
 		for j, d := range v.Shape {
 			if j != axis && d != first.Shape[j] {
-				return fmt.Errorf("Concat of %v and %v along axis %d", first.Shape, v.Shape, axis)
+				return fmt.Errorf("Concat of %v and %v along axis %d: dimension %d differs", first.Shape, v.Shape, axis, j)
 			}
 		}
 		joined[i] = v.Shape[axis]
-		known = known && v.contents != nil
+		contentsKnown = contentsKnown && v.contents != nil
 	}
 	out.Shape[axis] = addDims(joined...)
-	if known {
+	if contentsKnown {
 		for _, v := range n.Inputs {
 			out.contents = append(out.contents, v.contents...)
 		}
@@ -163,7 +167,7 @@ func inferSplit(n *Node) error {
 	}
 	sizes := n.Inputs[1].contents
 	if axis < 0 || axis >= x.Rank() || len(sizes) != len(n.Outputs) || addDims(sizes...) != x.Shape[axis] {
-		return fmt.Errorf("Split of %v along axis %d into %v", x.Shape, axis, Shape(sizes))
+		return fmt.Errorf("Split of %v along axis %d into %v: want a size for each output, with the sum of the axis", x.Shape, axis, Shape(sizes))
 	}
 	for i, out := range n.Outputs {
 		out.DType, out.Shape = x.DType, append(Shape{}, x.Shape...)
@@ -172,21 +176,21 @@ func inferSplit(n *Node) error {
 	return nil
 }
 
-// inferSlice knows constant bounds of fixed dimensions; every other slice gets a length of its own name, which
-// Graph.Assume can replace.
+// inferSlice computes the length of a slice with constant bounds along a fixed dimension. Any other slice gets a named
+// dimension, which Graph.AssumeShape can replace.
 func inferSlice(n *Node) error {
 	x, out := n.Inputs[0], n.Outputs[0]
 	starts, ends, axes := n.Inputs[1].Const.Int64s(), n.Inputs[2].Const.Int64s(), n.Inputs[3].Const.Int64s()
 	out.DType, out.Shape = x.DType, append(Shape{}, x.Shape...)
 	if axes == nil {
-		return fmt.Errorf("Slice with axes that are not constant")
+		return fmt.Errorf("Slice: the axes are not constant")
 	}
 	for i, a := range axes {
 		if a < 0 {
 			a += int64(x.Rank())
 		}
 		if a < 0 || a >= int64(x.Rank()) {
-			return fmt.Errorf("Slice along axis %d of %v", axes[i], x.Shape)
+			return fmt.Errorf("Slice: there is no axis %d in %v", axes[i], x.Shape)
 		}
 		d := x.Shape[a]
 		if starts == nil || ends == nil {
@@ -194,23 +198,21 @@ func inferSlice(n *Node) error {
 			continue
 		}
 		if !d.Fixed() {
-			if starts[i] != 0 || ends[i] != maxInt {
+			if starts[i] != 0 || ends[i] != math.MaxInt64 {
 				out.Shape[a] = N("slice(" + n.Name + ")")
 			}
 			continue
 		}
-		out.Shape[a] = D(max(0, bound(ends[i], d.Size)-bound(starts[i], d.Size)))
+		out.Shape[a] = D(max(0, sliceBound(ends[i], d.Size)-sliceBound(starts[i], d.Size)))
 		if x.contents != nil && x.Rank() == 1 {
-			out.contents = x.contents[bound(starts[i], d.Size):bound(ends[i], d.Size)]
+			out.contents = x.contents[sliceBound(starts[i], d.Size):sliceBound(ends[i], d.Size)]
 		}
 	}
 	return nil
 }
 
-const maxInt = int64(1<<63 - 1)
-
-// bound clamps a slice's bound to [0, size], counting negative ones from the end.
-func bound(i, size int64) int64 {
+// sliceBound returns the bound i of a slice as a number from 0 to size. A negative bound counts from the end.
+func sliceBound(i, size int64) int64 {
 	if i < 0 {
 		i += size
 	}
@@ -220,7 +222,7 @@ func bound(i, size int64) int64 {
 func inferPad(n *Node) error {
 	x, pads, out := n.Inputs[0], n.Inputs[1].contents, n.Outputs[0]
 	if len(pads) != 2*x.Rank() {
-		return fmt.Errorf("Pad of %v by %v", x.Shape, Shape(pads))
+		return fmt.Errorf("Pad of %v by %v: want two numbers for each dimension", x.Shape, Shape(pads))
 	}
 	out.DType, out.Shape = x.DType, make(Shape, x.Rank())
 	for i, d := range x.Shape {
@@ -233,7 +235,7 @@ func inferConstantOfShape(n *Node) error {
 	shape, out := n.Inputs[0], n.Outputs[0]
 	fill, ok := n.Attrs["value"].(*Tensor)
 	if !ok || shape.contents == nil && shape.Shape[0] != D(0) {
-		return fmt.Errorf("ConstantOfShape of a shape that is not known when the graph is built (%s)", shape.Name)
+		return fmt.Errorf("ConstantOfShape: the shape %s is not known when the graph is built, or the value is missing", shape.Name)
 	}
 	out.DType, out.Shape = fill.DType, append(Shape{}, shape.contents...)
 	return nil
@@ -242,7 +244,7 @@ func inferConstantOfShape(n *Node) error {
 func inferRange(n *Node) error {
 	start, limit, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
 	if len(limit.contents) != 1 || len(start.contents) != 1 || start.contents[0] != D(0) {
-		return fmt.Errorf("Range of a length that is not known when the graph is built")
+		return fmt.Errorf("Range: want the start 0 and a limit that is known when the graph is built")
 	}
 	out.DType, out.Shape = start.DType, Shape{limit.contents[0]}
 	return nil
@@ -255,7 +257,7 @@ func inferGather(n *Node) error {
 		axis += data.Rank()
 	}
 	if axis < 0 || axis >= data.Rank() || idx.DType != Int64 && idx.DType != Int32 {
-		return fmt.Errorf("Gather from %v along axis %d with %v indices", data.Shape, axis, idx.DType)
+		return fmt.Errorf("Gather from %v along axis %d with %v indices: want an axis of the data and integers", data.Shape, axis, idx.DType)
 	}
 	out.DType = data.DType
 	out.Shape = append(append(append(Shape{}, data.Shape[:axis]...), idx.Shape...), data.Shape[axis+1:]...)
@@ -265,7 +267,7 @@ func inferGather(n *Node) error {
 				i += int64(len(data.contents))
 			}
 			if i < 0 || i >= int64(len(data.contents)) {
-				return fmt.Errorf("Gather of entry %d from %v", i, Shape(data.contents))
+				return fmt.Errorf("Gather: there is no index %d in %v", i, Shape(data.contents))
 			}
 			out.contents = append(out.contents, data.contents[i])
 		}
