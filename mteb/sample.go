@@ -116,7 +116,7 @@ func ReadJSONL(path string) (Task, error) {
 			t.Dropped++
 			continue
 		}
-		t.Samples = append(t.Samples, Sample{ID: fmt.Sprint(i), Query: r.Query, Positive: r.Positive, Negative: r.Negative, Origin: f.Place(i)})
+		t.Samples = append(t.Samples, Sample{ID: fmt.Sprint(i), Query: r.Query, Positive: r.Positive, Negative: r.Negative, Origin: f.Location(i)})
 	}
 	if len(t.Samples) == 0 {
 		return t, fmt.Errorf("%s: no row has both positives and negatives", path)

@@ -28,7 +28,7 @@ func Recover(dir string) error {
 
 // Former is where a dir that Recover would put back lies; empty where there is none. It is for readers, who may not move
 // what another process writes.
-func Former(dir string) string {
+func PreviousPath(dir string) string {
 	if there, err := exists(disk{}, dir); there || err != nil {
 		return ""
 	}
@@ -66,7 +66,7 @@ func write(s system, dir string, fill func(tmp string) error) error {
 
 // swap puts tmp in place of dir.
 func swap(s system, tmp, dir string) error {
-	old, err := place(s, tmp, dir)
+	old, err := install(s, tmp, dir)
 	if err != nil {
 		return errors.Join(err, s.RemoveAll(tmp))
 	}
@@ -78,7 +78,7 @@ func swap(s system, tmp, dir string) error {
 }
 
 // place gives tmp the name dir, and says where the folder that had it is now; empty: none had.
-func place(s system, tmp, dir string) (old string, err error) {
+func install(s system, tmp, dir string) (old string, err error) {
 	there, err := exists(s, dir)
 	if err != nil {
 		return "", err

@@ -149,7 +149,7 @@ func TestWriteFaults(t *testing.T) {
 				if !crash {
 					checkAfter(t, dir, before, err, what)
 				}
-				if former := Former(dir); former != "" && whole(t, former) != before {
+				if former := PreviousPath(dir); former != "" && whole(t, former) != before {
 					t.Errorf("%s: the former folder is not whole", what)
 				}
 				check(t, Recover(dir))
@@ -242,16 +242,16 @@ func TestCreateFaults(t *testing.T) {
 func TestRecover(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	check(t, Recover(dir))
-	if Former(dir) != "" {
+	if PreviousPath(dir) != "" {
 		t.Error("a former folder where there is none")
 	}
 	check(t, Write(dir, folder("old")))
 	check(t, os.Rename(dir, dir+".old"))
-	if Former(dir) != dir+".old" {
-		t.Errorf("the former folder is %q", Former(dir))
+	if PreviousPath(dir) != dir+".old" {
+		t.Errorf("the former folder is %q", PreviousPath(dir))
 	}
 	check(t, Recover(dir))
-	if whole(t, dir) != "old" || Former(dir) != "" {
+	if whole(t, dir) != "old" || PreviousPath(dir) != "" {
 		t.Error("not put back")
 	}
 	check(t, os.Rename(dir, dir+".old"))

@@ -1,5 +1,8 @@
-// Package bm25 scores documents by BM25 (Robertson and Zaragoza 2009) with Lucene's k1, b and rarity. The Go libraries for it
-// are whole search engines with an index on disk; these lines serve a fixed set of documents in memory.
+// Package bm25 scores a fixed set of documents in memory by BM25 (Robertson and Zaragoza 2009), with Lucene's k1, b and
+// inverse document frequency. The Go libraries for BM25 are whole search engines with an index on disk.
+//
+//	index := bm25.NewIndex(docs, bm25.Terms, nil)
+//	scores := index.Scores("hard negatives") // one for each document
 package bm25
 
 import (
@@ -14,7 +17,7 @@ const (
 	b  = 0.75
 )
 
-// Index holds what the terms of documents are worth.
+// Index is an inverted index of documents.
 type Index struct {
 	terms    func(text string) []string
 	docs     int
@@ -23,15 +26,15 @@ type Index struct {
 
 type posting struct {
 	doc    int32
-	weight float64 // the term's share of the score, but for its rarity
+	weight float64 // of the term in the document, without the inverse document frequency
 }
 
-// Terms are a text's words in small letters; of Chinese, Japanese and Korean, which put no spaces between words, every
-// character and every two neighbours.
+// Terms splits a text into words in lower case. Chinese, Japanese and Korean have no spaces between words; for them the
+// terms are all characters and all pairs of neighbouring characters.
 func Terms(text string) []string {
 	var out []string
 	var word []rune
-	var before rune // the character before, where it is one of those; else 0
+	var before rune // the previous character if it is Chinese, Japanese or Korean, otherwise 0
 	end := func() {
 		if len(word) > 0 {
 			out, word = append(out, string(word)), word[:0]
@@ -58,8 +61,8 @@ func Terms(text string) []string {
 	return out
 }
 
-// NewIndex indexes documents by the terms that a function such as Terms gives. Of those, only what wanted accepts is
-// kept; nil accepts all.
+// NewIndex indexes documents by their terms. terms is a function such as Terms. Only terms that wanted accepts are kept, to
+// save memory; a nil wanted accepts all.
 func NewIndex(docs []string, terms func(text string) []string, wanted func(term string) bool) *Index {
 	x := &Index{terms: terms, docs: len(docs), postings: map[string][]posting{}}
 	lengths, total := make([]int, len(docs)), 0
@@ -86,31 +89,31 @@ func NewIndex(docs []string, terms func(text string) []string, wanted func(term 
 	return x
 }
 
-// Scores are those of every document for a query.
+// Scores returns the score of every document for a query.
 func (x *Index) Scores(query string) []float64 {
 	words := x.terms(query)
 	sort.Strings(words) // a fixed order of summation
 	scores := make([]float64, x.docs)
 	for _, t := range words {
 		list := x.postings[t]
-		rarity := math.Log(1 + (float64(x.docs-len(list))+0.5)/(float64(len(list))+0.5))
+		idf := math.Log(1 + (float64(x.docs-len(list))+0.5)/(float64(len(list))+0.5))
 		for _, p := range list {
-			scores[p.doc] += rarity * p.weight
+			scores[p.doc] += idf * p.weight
 		}
 	}
 	return scores
 }
 
-// Top gives the n best documents for a query but one, best first.
-func (x *Index) Top(query string, n, leaveOut int) []int {
+// Top returns the numbers of the n best documents for a query, best first. The document number exclude is left out.
+func (x *Index) Top(query string, n, exclude int) []int {
 	scores := x.Scores(query)
 	var order []int
 	for i := range scores {
-		if i != leaveOut {
+		if i != exclude {
 			order = append(order, i)
 		}
 	}
-	// Rounded, so that the order does not hang on the last bits of a sum.
+	// Scores are rounded, so that the order does not depend on the last bits of a sum.
 	round := func(s float64) float64 { return math.Round(s * 1e9) }
 	sort.SliceStable(order, func(i, j int) bool { return round(scores[order[i]]) > round(scores[order[j]]) })
 	return order[:min(n, len(order))]

@@ -1,5 +1,5 @@
-// Package filelock lets one process at a time use a folder or a file. The locks are flock(2)'s: advisory, and freed by the
-// system when their process ends, however it ends. They hold between processes and between two locks of one process.
+// Package filelock lets one process at a time use a folder or a file. Its locks are those of flock(2): advisory, and freed
+// by the system when the process ends, even after a crash. Two locks of one process exclude each other too.
 //
 //	l, err := filelock.Try(filepath.Join(dir, ".lock"))          // a *Held says who has it
 //	l, err := filelock.Wait(ctx, path, func(h filelock.Holder) { … }) // waits, and tells for whom
@@ -20,12 +20,12 @@ import (
 
 // Holder is the process that holds a lock, as it describes itself in the lock's file.
 type Holder struct {
-	PID   int       `json:"pid"` // 0: not known
+	PID   int       `json:"pid"` // 0 means not known
 	Host  string    `json:"host"`
 	Since time.Time `json:"since"`
 }
 
-// String is "process 4711 on host since 15:04:05", with the day where it is another one.
+// String returns "process 4711 on host since 15:04:05". The date is added if it is not today's.
 func (h Holder) String() string {
 	if h.PID == 0 {
 		return "another process"
@@ -37,19 +37,19 @@ func (h Holder) String() string {
 	return fmt.Sprintf("process %d on %s since %s", h.PID, h.Host, h.Since.Local().Format(layout))
 }
 
-// alive says whether the holder may still run. Only processes of this machine can be asked.
+// alive says whether the holder may still run. A process on another machine is assumed to run.
 func (h Holder) alive() bool {
 	host, err := os.Hostname()
 	return err != nil || host != h.Host || !errors.Is(unix.Kill(h.PID, 0), unix.ESRCH)
 }
 
-// Held says that another process holds the lock.
+// Held is the error of Try if another process, or another Lock of this process, holds the lock.
 type Held struct{ Holder Holder }
 
 func (e *Held) Error() string { return e.Holder.String() + " holds it" }
 
-// ErrNoLocks says that the file system knows no locks, as some network file systems do not.
-var ErrNoLocks = errors.New("the file system knows no locks")
+// ErrNoLocks says that the file system does not support locks. Some network file systems do not.
+var ErrNoLocks = errors.New("the file system does not support locks")
 
 // Lock is a lock that is held.
 type Lock struct {
@@ -57,7 +57,8 @@ type Lock struct {
 	f    *os.File
 }
 
-// Try takes the lock whose file is at path, or gives a *Held at once. The file's folder must be there.
+// Try takes the lock with the lock file at path. It does not wait: if the lock is held, it returns a *Held. The file's
+// folder must exist.
 func Try(path string) (*Lock, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -74,7 +75,7 @@ func Try(path string) (*Lock, error) {
 		if err != nil {
 			return nil, errors.Join(&os.PathError{Op: "locking", Path: path, Err: err}, f.Close())
 		}
-		if !current(f, path) { // its holder removed it between the opening and the lock
+		if !isFileAt(f, path) { // its holder removed the file after it was opened here
 			if err := f.Close(); err != nil {
 				return nil, err
 			}
@@ -86,8 +87,8 @@ func Try(path string) (*Lock, error) {
 	}
 }
 
-// current says whether an open file is the one at path.
-func current(f *os.File, path string) bool {
+// isFileAt says whether an open file is the one at path.
+func isFileAt(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {
 		return false
@@ -96,7 +97,7 @@ func current(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// describe writes into the file who holds the lock. Without it, on a full disk, the lock holds too.
+// describe writes the holder into the lock file. It ignores errors, because the lock holds without it too.
 func (l *Lock) describe() {
 	host, _ := os.Hostname()
 	b, err := json.Marshal(Holder{os.Getpid(), host, time.Now().Truncate(time.Second)})
@@ -108,8 +109,8 @@ func (l *Lock) describe() {
 	}
 }
 
-// holder reads who holds the lock of a file. Between taking the lock and describing itself a holder leaves what the one
-// before it wrote, so an empty file and a dead process are looked at again.
+// holder reads the holder from a lock file. A new holder takes the lock first and then describes itself; until then the
+// file is empty or names the previous holder. So an empty file or a dead process is read again.
 func holder(f *os.File) Holder {
 	for range 10 {
 		var h Holder
@@ -122,8 +123,8 @@ func holder(f *os.File) Holder {
 	return Holder{}
 }
 
-// poll is how often Wait tries.
-const poll = 50 * time.Millisecond
+// pollInterval is the time between two attempts of Wait.
+const pollInterval = 50 * time.Millisecond
 
 // Wait takes the lock as soon as it is free, or ends with the context. waiting is told once for whom it waits. Where the
 // file system knows no locks there is nobody to wait for, and the lock is nil.
@@ -143,7 +144,7 @@ func Wait(ctx context.Context, path string, waiting func(Holder)) (*Lock, error)
 			waiting(held.Holder)
 		}
 		select {
-		case <-time.After(poll):
+		case <-time.After(pollInterval):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -157,7 +158,7 @@ func (l *Lock) Close() error {
 		return nil
 	}
 	var err error
-	if current(l.f, l.path) {
+	if isFileAt(l.f, l.path) {
 		err = os.Remove(l.path)
 	}
 	err = errors.Join(err, l.f.Close())

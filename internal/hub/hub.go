@@ -1,9 +1,9 @@
-// Package hub fetches models and data from a Hugging Face hub, or a mirror that HF_ENDPOINT names, into a cache: each file
-// whole or not at all, cut downloads resumed, sizes and checksums compared. Of two processes that want one repository the
-// second waits for the first.
+// Package hub downloads models and data sets from the Hugging Face hub, or from a mirror that HF_ENDPOINT names, into a
+// cache. It resumes interrupted downloads and checks sizes and checksums; an incomplete file never has its final name. If
+// two processes fetch the same repository, one waits for the other.
 //
 //	c := hub.New(cacheDir)
-//	dir, err := c.Model(ctx, "BAAI/bge-base-zh-v1.5", keep)      // a folder with the files that keep chose
+//	dir, err := c.Model(ctx, "BAAI/bge-base-zh-v1.5", keep)      // a folder with the files that keep selects
 //	path, err := c.DataFile(ctx, "org/name", "train.jsonl")
 //
 // Protocol: https://huggingface.co/docs/hub/api. The Go libraries found for it neither resume nor compare checksums.
@@ -30,7 +30,7 @@ import (
 	"rag-retrieval-go/internal/filelock"
 )
 
-// Environment variables, as Hugging Face's own programs read them.
+// Environment variables that Hugging Face's own programs use too.
 const (
 	EndpointVariable = "HF_ENDPOINT"
 	TokenVariable    = "HF_TOKEN"
@@ -39,25 +39,25 @@ const (
 // DefaultEndpoint is the hub itself.
 const DefaultEndpoint = "https://huggingface.co"
 
-// attempts is how often a cut download is taken up again.
+// attempts is how often a download is tried before its error is returned.
 const attempts = 4
 
 // Client fetches from one endpoint.
 type Client struct {
 	Endpoint, Token string
 	Cache           string        // folder
-	Wait            time.Duration // before a cut download is taken up again; doubles each time
-	// Progress is told of bytes that have arrived of a file; nil: nobody is told.
+	Wait            time.Duration // before the second attempt of a download; doubles for each further one
+	// Progress is called with the number of bytes of a file that have arrived. It may be nil.
 	Progress func(file string, done, total int64)
-	// Waiting is told that another process fetches the repository; nil: nobody is told.
+	// Waiting is called if another process is fetching the repository. It may be nil.
 	Waiting func(id string, holder filelock.Holder)
-	// Offline is told that a repository is taken from the cache because there is no connection; nil: nobody is told.
+	// Offline is called if a repository is taken from the cache because there is no connection. It may be nil.
 	Offline func(id string, err error)
 
 	http http.Client
 }
 
-// New makes a client with the endpoint and token of the environment.
+// New makes a client with the endpoint and token of the environment variables.
 func New(cache string) *Client {
 	c := &Client{Endpoint: DefaultEndpoint, Token: os.Getenv(TokenVariable), Cache: cache, Wait: time.Second}
 	if e := os.Getenv(EndpointVariable); e != "" {
@@ -77,19 +77,19 @@ type File struct {
 	} `json:"lfs"`
 }
 
-// repository is what the hub says of one.
+// repository is the hub's description of a repository at one revision.
 type repository struct {
 	Commit string `json:"sha"`
 	Files  []File `json:"siblings"`
 }
 
-// IsID says whether a reference can be a repository's: owner/name.
+// IsID says whether a reference has the form of a repository's id, owner/name.
 func IsID(ref string) bool {
 	owner, name, ok := strings.Cut(ref, "/")
-	return ok && plain(owner) && plain(name)
+	return ok && isPlainName(owner) && isPlainName(name)
 }
 
-func plain(s string) bool {
+func isPlainName(s string) bool {
 	for _, r := range s {
 		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r)) {
 			return false
@@ -98,19 +98,20 @@ func plain(s string) bool {
 	return s != "" && s != "." && s != ".."
 }
 
-// Model fetches the files of a model that keep chooses, and gives their folder.
+// Model fetches the files of a model that keep selects, and returns their folder.
 func (c *Client) Model(ctx context.Context, id string, keep func(files []File) []File) (string, error) {
 	return c.fetch(ctx, "models", id, mainBranch, "", keep)
 }
 
-// Dataset fetches the files of a data set at a revision (a commit, tag or branch) that keep chooses, and gives their folder.
+// Dataset fetches the files of a data set that keep selects, at a revision (a commit, tag or branch). It returns their
+// folder.
 func (c *Client) Dataset(ctx context.Context, id, revision string, keep func(files []File) []File) (string, error) {
 	return c.fetch(ctx, "datasets", id, revision, "datasets/", keep)
 }
 
 const mainBranch = "main"
 
-// DataFile fetches a file of a data set.
+// DataFile fetches one file of a data set and returns its path.
 func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) {
 	dir, err := c.fetch(ctx, "datasets", id, mainBranch, "datasets/", func(files []File) []File {
 		for _, f := range files {
@@ -123,16 +124,16 @@ func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) 
 	return filepath.Join(dir, filepath.FromSlash(name)), err
 }
 
-// fetch brings the chosen files of a repository's revision into the cache.
+// fetch downloads the selected files of a repository's revision into the cache, unless they are there already.
 func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, keep func([]File) []File) (string, error) {
 	home := filepath.Join(c.Cache, kind+"--"+strings.ReplaceAll(id, "/", "--"))
 	known := filepath.Join(home, revision) // holds the commit that was fetched
 	if revision != mainBranch {
-		known = filepath.Join(home, "ref-"+url.PathEscape(revision)) // a commit's own folder has its name
+		known = filepath.Join(home, "ref-"+url.PathEscape(revision)) // a commit's folder has the name of the commit
 	}
 	repo, err := c.describe(ctx, kind, id, revision)
 	if err != nil {
-		// Without a network, what was fetched before will do.
+		// Without a connection, use the files that were fetched before.
 		if commit, readErr := os.ReadFile(known); readErr == nil && !errors.As(err, new(*statusError)) && ctx.Err() == nil {
 			if c.Offline != nil {
 				c.Offline(id, err)
@@ -141,12 +142,12 @@ func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, k
 		}
 		return "", fmt.Errorf("%s: %w", id, err)
 	}
-	if !plain(repo.Commit) {
+	if !isPlainName(repo.Commit) {
 		return "", fmt.Errorf("%s: %s names the commit %.60q", id, c.Endpoint, repo.Commit)
 	}
 	files := keep(repo.Files)
 	if len(files) == 0 {
-		return "", fmt.Errorf("%s: the repository on %s has none of the files that are needed (it has %d others)", id, c.Endpoint, len(repo.Files))
+		return "", fmt.Errorf("%s: the repository on %s has none of the needed files (it has %d others)", id, c.Endpoint, len(repo.Files))
 	}
 	dir := filepath.Join(home, repo.Commit)
 	for _, f := range files {
@@ -154,7 +155,7 @@ func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, k
 			return "", fmt.Errorf("%s: a file named %q", id, f.Name)
 		}
 	}
-	if b, err := os.ReadFile(known); err == nil && string(b) == repo.Commit && whole(dir, files) {
+	if b, err := os.ReadFile(known); err == nil && string(b) == repo.Commit && allFetched(dir, files) {
 		return dir, nil
 	}
 	if err := os.MkdirAll(home, 0o755); err != nil {
@@ -177,18 +178,18 @@ func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, k
 	return dir, errors.Join(atomicdir.WriteFile(known, []byte(repo.Commit)), lock.Close())
 }
 
-// whole says whether a folder has files as they are on the hub.
-func whole(dir string, files []File) bool {
+// allFetched says whether a folder has all these files.
+func allFetched(dir string, files []File) bool {
 	for _, f := range files {
-		if !f.in(filepath.Join(dir, filepath.FromSlash(f.Name))) {
+		if !f.isAt(filepath.Join(dir, filepath.FromSlash(f.Name))) {
 			return false
 		}
 	}
 	return true
 }
 
-// in says whether the file is at path: it took the name when it was checked.
-func (f File) in(path string) bool {
+// isAt says whether the file is at path. It gets its final name only after it was checked, so comparing sizes is enough.
+func (f File) isAt(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && (f.Size == 0 || st.Size() == f.Size)
 }
@@ -201,7 +202,7 @@ func escape(name string) string {
 	return strings.Join(parts, "/")
 }
 
-// describe asks for a repository's commit and files.
+// describe asks the hub for a repository's commit and files.
 func (c *Client) describe(ctx context.Context, kind, id, revision string) (repository, error) {
 	var r repository
 	at := fmt.Sprintf("%s/api/%s/%s/revision/%s?blobs=true", c.Endpoint, kind, id, url.PathEscape(revision))
@@ -216,7 +217,7 @@ func (c *Client) describe(ctx context.Context, kind, id, revision string) (repos
 	return r, nil
 }
 
-// statusError is an answer other than success.
+// statusError is an HTTP answer other than success.
 type statusError struct {
 	code     int
 	endpoint string
@@ -227,23 +228,23 @@ func (e *statusError) Error() string {
 	switch e.code {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		if e.token {
-			return fmt.Sprintf("%s refuses access (%d): does the token in %s have it?", e.endpoint, e.code, TokenVariable)
+			return fmt.Sprintf("%s refuses access (%d): check that the token in %s may read the repository", e.endpoint, e.code, TokenVariable)
 		}
 		return fmt.Sprintf("%s wants a token (%d): the repository does not exist, is private or gated; set %s", e.endpoint, e.code, TokenVariable)
 	case http.StatusNotFound:
-		return fmt.Sprintf("not found on %s (404); %s names another endpoint", e.endpoint, EndpointVariable)
+		return fmt.Sprintf("not found on %s (404); set %s to use another endpoint", e.endpoint, EndpointVariable)
 	}
 	return fmt.Sprintf("%s answers %d %s", e.endpoint, e.code, http.StatusText(e.code))
 }
 
-// get asks for an address from a byte on.
+// get requests a URL, starting at byte from.
 func (c *Client) get(ctx context.Context, at string, from int64) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return nil, err
 	}
 	if c.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.Token) // net/http drops it where a redirect leads to another host
+		req.Header.Set("Authorization", "Bearer "+c.Token) // net/http drops it on a redirect to another host
 	}
 	if from > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
@@ -259,9 +260,10 @@ func (c *Client) get(ctx context.Context, at string, from int64) (*http.Response
 	return resp, nil
 }
 
-// download fetches a file unless it is there. What has arrived of a cut one is kept beside it and gone on from.
+// download fetches a file unless it is there. The part that has arrived is kept in a file beside it, so that an interrupted
+// download is resumed.
 func (c *Client) download(ctx context.Context, at, to string, f File) error {
-	if f.in(to) {
+	if f.isAt(to) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
@@ -270,7 +272,7 @@ func (c *Client) download(ctx context.Context, at, to string, f File) error {
 	part := to + ".part"
 	wait := c.Wait
 	for try := 1; ; try++ {
-		err := c.more(ctx, at, part, f)
+		err := c.continueDownload(ctx, at, part, f)
 		if err == nil {
 			break
 		}
@@ -286,13 +288,13 @@ func (c *Client) download(ctx context.Context, at, to string, f File) error {
 		}
 	}
 	if err := f.check(part); err != nil {
-		return errors.Join(err, os.Remove(part)) // what is wrong cannot be gone on from
+		return errors.Join(err, os.Remove(part)) // a wrong file cannot be resumed
 	}
 	return os.Rename(part, to)
 }
 
-// more appends what is missing of a file.
-func (c *Client) more(ctx context.Context, at, part string, f File) (err error) {
+// continueDownload appends the missing bytes of a file to its part.
+func (c *Client) continueDownload(ctx context.Context, at, part string, f File) (err error) {
 	out, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -305,7 +307,7 @@ func (c *Client) more(ctx context.Context, at, part string, f File) (err error) 
 	if f.Size > 0 && done == f.Size {
 		return nil
 	}
-	if f.Size > 0 && done > f.Size { // nothing can be gone on from
+	if f.Size > 0 && done > f.Size { // too long: start again
 		if err := out.Truncate(0); err != nil {
 			return err
 		}
@@ -318,7 +320,7 @@ func (c *Client) more(ctx context.Context, at, part string, f File) (err error) 
 		return err
 	}
 	defer resp.Body.Close()
-	if done > 0 && resp.StatusCode != http.StatusPartialContent { // the server starts again
+	if done > 0 && resp.StatusCode != http.StatusPartialContent { // the server ignored the range
 		if done, err = 0, out.Truncate(0); err == nil {
 			_, err = out.Seek(0, io.SeekStart)
 		}
@@ -326,7 +328,7 @@ func (c *Client) more(ctx context.Context, at, part string, f File) (err error) 
 			return err
 		}
 	}
-	counter := &counting{c: c, file: f.Name, done: done, total: f.Size}
+	counter := &progressWriter{c: c, file: f.Name, done: done, total: f.Size}
 	if _, err := io.Copy(io.MultiWriter(out, counter), resp.Body); err != nil {
 		return fmt.Errorf("the connection was cut after %d of %d bytes: %w", counter.done, f.Size, err)
 	}
@@ -336,14 +338,14 @@ func (c *Client) more(ctx context.Context, at, part string, f File) (err error) 
 	return out.Sync()
 }
 
-// counting tells of progress.
-type counting struct {
+// progressWriter counts bytes and reports them as progress.
+type progressWriter struct {
 	c           *Client
 	file        string
 	done, total int64
 }
 
-func (w *counting) Write(b []byte) (int, error) {
+func (w *progressWriter) Write(b []byte) (int, error) {
 	w.done += int64(len(b))
 	if w.c.Progress != nil {
 		w.c.Progress(w.file, w.done, w.total)
@@ -351,7 +353,7 @@ func (w *counting) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// check compares a whole file's size and checksum with what the hub says of it.
+// check compares the size and the checksum of a complete file with the hub's.
 func (f File) check(path string) error {
 	in, err := os.Open(path)
 	if err != nil {
@@ -380,7 +382,7 @@ func (f File) check(path string) error {
 		return err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
-		return fmt.Errorf("what arrived has the checksum %s, the hub says %s", got, want)
+		return fmt.Errorf("the downloaded file has the checksum %s, the hub says %s", got, want)
 	}
 	return nil
 }

@@ -1,8 +1,8 @@
-// Package jsonl reads files of one JSON object a line, of any length, and says file and line of what is wrong.
+// Package jsonl reads files with one JSON object on each line. Lines may have any length. Errors name file and line.
 //
-//	f, err := jsonl.Open("train.jsonl")      // one pass: where each row starts
+//	f, err := jsonl.Open("train.jsonl")      // one pass, which finds where each row starts
 //	defer f.Close()
-//	err = f.Row(41, &row)                    // reads row 41 alone
+//	err = f.Row(41, &row)                    // reads only row 41
 package jsonl
 
 import (
@@ -19,13 +19,13 @@ import (
 	"rag-retrieval-go/internal/atomicdir"
 )
 
-// File is an indexed file. Rows are read from disk when asked for; Row may be called by several goroutines.
+// File is an indexed file. Each call of Row reads the row from disk. Several goroutines may call Row.
 type File struct {
 	Path   string
 	f      *os.File
-	starts []int64 // of every row that is not blank, and the end of the last
-	lines  []int32 // the row's line number, from 1
-	ends   []int64
+	starts []int64 // offset of each row that is not blank
+	lines  []int32 // line number of each row, from 1
+	ends   []int64 // offset of the end of each row
 }
 
 // Open indexes a file. A file without rows is an error.
@@ -50,14 +50,14 @@ func (x *File) index() error {
 	})
 }
 
-// errNoRows is that of a file without rows.
+// errNoRows is the error of a file without rows.
 var errNoRows = errors.New("the file has no rows")
 
-// byteOrderMark stands before the first row in files of some Windows programs.
+// byteOrderMark is at the start of files from some Windows programs.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// Scan calls f with every row of a file that is not blank: where it starts, its line number, from 1, and its bytes, which
-// f must not keep. A file without rows is an error. path is for messages.
+// Scan calls f for every row that is not blank, with the row's offset, its line number from 1 and its bytes, which f must
+// not keep. A file without rows is an error. path is for messages.
 func Scan(from io.Reader, path string, f func(start int64, line int, b []byte) error) error {
 	r := bufio.NewReaderSize(from, 1<<20)
 	offset, line, rows := int64(0), 0, 0
@@ -86,7 +86,7 @@ func Scan(from io.Reader, path string, f func(start int64, line int, b []byte) e
 	return nil
 }
 
-// readLine reads through the next newline; unlike bufio.Scanner it has no limit.
+// readLine reads up to and including the next newline. Unlike bufio.Scanner, it does not limit the length of a line.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var whole []byte
 	for {
@@ -117,18 +117,18 @@ func (x *File) Row(i int, v any) error {
 	return nil
 }
 
-// Errorf makes an error that names the file and the line of row i.
+// Errorf makes an error with the file and the line of row i.
 func (x *File) Errorf(i int, format string, args ...any) error {
-	return fmt.Errorf("%s: %w", x.Place(i), fmt.Errorf(format, args...))
+	return fmt.Errorf("%s: %w", x.Location(i), fmt.Errorf(format, args...))
 }
 
-// Place is the file and the line of row i.
-func (x *File) Place(i int) string { return fmt.Sprintf("%s:%d", x.Path, x.lines[i]) }
+// Location returns the file and the line of row i, such as "train.jsonl:42".
+func (x *File) Location(i int) string { return fmt.Sprintf("%s:%d", x.Path, x.lines[i]) }
 
 // Close closes the file.
 func (x *File) Close() error { return x.f.Close() }
 
-// Decode reads one JSON value. Bytes that are not UTF-8 are an error: encoding/json would replace them silently.
+// Decode reads one JSON value. Invalid UTF-8 is an error; encoding/json would replace it silently.
 func Decode(b []byte, v any) error {
 	if !utf8.Valid(b) {
 		at := 0
@@ -142,13 +142,13 @@ func Decode(b []byte, v any) error {
 		return fmt.Errorf("not valid UTF-8 at byte %d of the line", at+1)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return explain(err)
+		return explainJSON(err)
 	}
 	return nil
 }
 
-// explain says what JSON was expected in the user's words.
-func explain(err error) error {
+// explainJSON rewrites errors of encoding/json in words for users.
+func explainJSON(err error) error {
 	var syntax *json.SyntaxError
 	var typed *json.UnmarshalTypeError
 	switch {
@@ -162,9 +162,9 @@ func explain(err error) error {
 	return err
 }
 
-// ReadLog reads the rows that a run appended to a file. There may be no file yet, and where the run was killed the last
-// row may be cut short: it is left out. A file that is there and cannot be read is an error: taken for none, it would be
-// overwritten.
+// ReadLog reads the rows that a run appended to a file. A missing file has no rows. If the run was killed, the last row may
+// be cut short; it is dropped. A file that exists but cannot be read is an error, because the caller would otherwise
+// overwrite it.
 func ReadLog[T any](path string) ([]T, error) {
 	f, err := Open(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoRows) {
@@ -186,7 +186,7 @@ func ReadLog[T any](path string) ([]T, error) {
 	return out, nil
 }
 
-// Write writes rows as JSON lines; path is never half-written.
+// Write writes rows as JSON lines. A crash leaves no half-written file.
 func Write[T any](path string, rows []T) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -202,7 +202,7 @@ func Write[T any](path string, rows []T) error {
 // Strings is a JSON string or a list of strings.
 type Strings []string
 
-// UnmarshalJSON reads either form.
+// UnmarshalJSON reads both forms.
 func (s *Strings) UnmarshalJSON(b []byte) error {
 	var one string
 	if json.Unmarshal(b, &one) == nil && string(b) != "null" {

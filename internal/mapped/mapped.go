@@ -1,4 +1,4 @@
-// Package mapped sees a file as bytes in memory without reading it whole.
+// Package mapped maps files into memory, so that only the used pages are read.
 package mapped
 
 import (
@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open maps a file for reading. Errors do not name it. An empty file has no bytes.
+// Open maps a file for reading. Errors do not name the file. For an empty file it returns nil.
 func Open(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -35,7 +35,7 @@ func Open(path string) ([]byte, error) {
 	return b, nil
 }
 
-// Close unmaps what Open gave; nothing may be read from it afterwards.
+// Close unmaps a slice that Open returned. It must not be read afterwards.
 func Close(b []byte) error {
 	if b == nil {
 		return nil
@@ -43,9 +43,10 @@ func Close(b []byte) error {
 	return unix.Munmap(b)
 }
 
-// Forget gives back the memory of the whole pages within a part of what Open gave; they are read from the file again
-// where they are wanted again. The kernel would take them back too, but until then they count as this process's.
-func Forget(b []byte) {
+// ReleasePages releases the memory of the whole pages within b, which is part of a mapped file. If they are used again, they
+// are read from the file again. The kernel would release them when memory is short; until then they would count as this
+// process's memory.
+func ReleasePages(b []byte) {
 	if len(b) == 0 {
 		return
 	}
@@ -57,11 +58,11 @@ func Forget(b []byte) {
 	}
 	whole := (uintptr(len(b)) - skip) / page * page
 	if whole > 0 {
-		_ = unix.Madvise(b[skip:skip+whole], unix.MADV_DONTNEED) // advice only: nothing is lost where it is not taken
+		_ = unix.Madvise(b[skip:skip+whole], unix.MADV_DONTNEED) // only advice: an error does no harm
 	}
 }
 
-// Offset is where a part of what Open gave begins in the file.
+// Offset returns where part, a part of the mapped file, begins in the file.
 func Offset(file, part []byte) int64 {
 	return int64(uintptr(unsafe.Pointer(unsafe.SliceData(part))) - uintptr(unsafe.Pointer(unsafe.SliceData(file))))
 }

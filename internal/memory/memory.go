@@ -1,4 +1,4 @@
-// Package memory tells how much memory this process holds.
+// Package memory measures the memory of this process.
 package memory
 
 import (
@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Resident is the memory that the process holds now, in bytes; where the system does not say, the most that it held.
+// Resident returns the resident memory of this process in bytes. Where the system does not tell it, it returns Peak.
 func Resident() int64 {
 	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if fields := bytes.Fields(b); len(fields) > 1 {
@@ -22,7 +22,7 @@ func Resident() int64 {
 	return Peak()
 }
 
-// Peak is the most memory that the process held so far, in bytes.
+// Peak returns the largest resident memory of this process so far, in bytes.
 func Peak() int64 {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {

@@ -1,4 +1,4 @@
-// Package page makes HTML pages that need nothing but themselves: their style, and charts as SVG.
+// Package page has the style and the charts of self-contained HTML pages. Charts are inline SVG.
 package page
 
 import (
@@ -28,7 +28,7 @@ var (
 	Pale   = color.NRGBA{0x1f, 0x5f, 0xbf, 0x50}
 )
 
-// Chart is a titled picture.
+// Chart is a picture with a title.
 type Chart struct {
 	Title string
 	SVG   template.HTML
@@ -36,13 +36,13 @@ type Chart struct {
 
 // Curve is one line of a chart.
 type Curve struct {
-	Name   string // in the legend; empty: none
+	Name   string // in the legend; "" means no entry
 	At     plotter.XYs
 	Color  color.Color
-	Dotted bool // with a mark at each point
+	Dotted bool // draw a mark at each point
 }
 
-// Curves draws lines over an axis.
+// Curves draws lines into one chart. axis is the label of the x axis.
 func Curves(title, axis string, curves ...Curve) (Chart, error) {
 	return chart(title, axis, func(p *plot.Plot) error {
 		for _, c := range curves {
@@ -77,7 +77,7 @@ func addCurve(p *plot.Plot, c Curve) error {
 	return nil
 }
 
-// Histogram draws how often values fall into each of so many bins.
+// Histogram draws a histogram of values with this number of bins.
 func Histogram(title, axis string, values []float64, bins int) (Chart, error) {
 	return chart(title, axis, func(p *plot.Plot) error {
 		h, err := plotter.NewHist(plotter.Values(values), bins)
@@ -113,11 +113,11 @@ func chart(title, axis string, add func(*plot.Plot) error) (Chart, error) {
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return Chart{}, err
 	}
-	svg := b.String() // what stands before the element is not wanted inside a page
+	svg := b.String() // an XML declaration precedes the element
 	return Chart{title, template.HTML(svg[strings.Index(svg, "<svg"):])}, nil
 }
 
-// ticks are gonum's, with labels in as few digits as they need.
+// ticks are gonum's default ticks with at most 4 digits.
 type ticks struct{}
 
 func (ticks) Ticks(low, high float64) []plot.Tick {

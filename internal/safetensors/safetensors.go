@@ -1,5 +1,5 @@
-// Package safetensors reads and writes the safetensors format: a JSON header of names, types, shapes and offsets,
-// then raw little-endian tensors. Reading maps the file and trusts nothing in its header.
+// Package safetensors reads and writes the safetensors format: a JSON header with names, types, shapes and offsets, then
+// raw little-endian tensors. Files are memory-mapped, and every entry of the header is checked.
 //
 //	f, err := safetensors.Open("model.safetensors")
 //	defer f.Close()
@@ -31,15 +31,15 @@ type Tensor struct {
 	DType string // "F32", "F16", "BF16", "I64", …
 	Shape []int64
 	Data  []byte
-	// Path and Offset say where Data lies in a mapped file, whose pages Read gives back; Path is empty for other memory.
+	// Path and Offset are the position of Data in a mapped file. Path is "" for data that are not in a mapped file.
 	Path   string
 	Offset int64
-	// Fetch gives Write the data of a tensor that is not in this process's memory; Data is nil then. The data are used
-	// before the next Fetch.
+	// Fetch returns the data of a tensor that is not in this process's memory; Data is then nil. Write calls it, and uses
+	// the data before it calls the next Fetch.
 	Fetch func() ([]byte, error)
 }
 
-// File is an open file. Its tensors' data point into the mapped file and die with Close.
+// File is an open file. Its tensors' data point into the mapped file and are invalid after Close.
 type File struct {
 	Path     string
 	Metadata map[string]string
@@ -54,7 +54,7 @@ type entry struct {
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
-var sizes = map[string]int64{
+var elementSizes = map[string]int64{
 	"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
 	"I8": 1, "U8": 1, "BOOL": 1,
 }
@@ -124,7 +124,7 @@ func parseEntry(name string, raw json.RawMessage, data []byte) (Tensor, int64, e
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return Tensor{}, 0, fmt.Errorf("tensor %q: %w", name, err)
 	}
-	size, ok := sizes[e.DType]
+	size, ok := elementSizes[e.DType]
 	if !ok {
 		return Tensor{}, 0, fmt.Errorf("tensor %q has the unknown type %q", name, e.DType)
 	}
@@ -144,7 +144,7 @@ func parseEntry(name string, raw json.RawMessage, data []byte) (Tensor, int64, e
 	return Tensor{Name: name, DType: e.DType, Shape: e.Shape, Data: data[start:end]}, start, nil
 }
 
-// Tensor looks an entry up.
+// Tensor returns the tensor of this name.
 func (f *File) Tensor(name string) (Tensor, bool) {
 	i, ok := f.byName[name]
 	if !ok {
@@ -153,7 +153,7 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 	return f.Tensors[i], true
 }
 
-// Float32 gives a tensor's elements; F16 and BF16 are widened, F64 is rounded.
+// Float32 returns the elements of the tensor of this name; see Tensor.Float32.
 func (f *File) Float32(name string) ([]float32, error) {
 	t, ok := f.Tensor(name)
 	if !ok {
@@ -166,7 +166,7 @@ func (f *File) Float32(name string) ([]float32, error) {
 	return out, nil
 }
 
-// Float32 gives the tensor's elements; F16 and BF16 are widened, F64 is rounded.
+// Float32 returns the tensor's elements. F16 and BF16 are widened, F64 is rounded; other types are an error.
 func (t Tensor) Float32() ([]float32, error) {
 	f, ok := floats[t.DType]
 	if !ok {
@@ -176,7 +176,7 @@ func (t Tensor) Float32() ([]float32, error) {
 	return out, t.Read(out)
 }
 
-// floats are the types that Read reads: their width in bytes, and how the elements of data are widened to fill out.
+// floats holds, for each type that Read supports, its width in bytes and a function that fills out with the elements of data.
 var floats = map[string]struct {
 	width int
 	widen func(out []float32, data []byte)
@@ -188,7 +188,7 @@ var floats = map[string]struct {
 	}},
 	"F16": {2, func(out []float32, data []byte) {
 		for i := range out {
-			out[i] = half(binary.LittleEndian.Uint16(data[2*i:]))
+			out[i] = float16ToFloat32(binary.LittleEndian.Uint16(data[2*i:]))
 		}
 	}},
 	"BF16": {2, func(out []float32, data []byte) {
@@ -207,11 +207,11 @@ func (t Tensor) notFloat() error {
 	return fmt.Errorf("tensor %q has the type %s, want F32, F16, BF16 or F64", t.Name, t.DType)
 }
 
-// readAtOnce is how many elements Read widens before it gives their pages back.
+// readAtOnce is the number of elements that Read reads before it releases their pages.
 const readAtOnce = 4 << 20
 
-// Read fills values, as many as the tensor has, with its elements as Float32 does. Of a mapped file only a few megabytes
-// are in memory at a time.
+// Read fills values, one for each element of the tensor, as Float32 does. It holds only a few megabytes of a mapped file in
+// memory at a time.
 func (t Tensor) Read(values []float32) error {
 	f, ok := floats[t.DType]
 	if !ok {
@@ -223,13 +223,13 @@ func (t Tensor) Read(values []float32) error {
 	for data := t.Data; len(values) > 0; {
 		n := min(readAtOnce, len(values))
 		f.widen(values[:n], data)
-		t.forget(data[:n*f.width])
+		t.releasePages(data[:n*f.width])
 		values, data = values[n:], data[n*f.width:]
 	}
 	return nil
 }
 
-// Finite says whether all elements are finite, and else gives the first that is not.
+// Finite returns an error that names the first element that is not finite, or nil if all are.
 func (t Tensor) Finite() error {
 	f, ok := floats[t.DType]
 	if !ok {
@@ -239,34 +239,34 @@ func (t Tensor) Finite() error {
 	for data, at := t.Data, 0; len(data) > 0; {
 		n := min(len(values), len(data)/f.width)
 		f.widen(values[:n], data)
-		if i := notFinite(values[:n]); i >= 0 {
+		if i := firstNotFinite(values[:n]); i >= 0 {
 			return fmt.Errorf("tensor %q: element %d is %g", t.Name, at+i, values[i])
 		}
-		t.forget(data[:n*f.width])
+		t.releasePages(data[:n*f.width])
 		data, at = data[n*f.width:], at+n
 	}
 	return nil
 }
 
-// notFinite is the index of the first value that is not finite; -1: all are.
-func notFinite(values []float32) int {
+// firstNotFinite returns the index of the first value that is not finite, or -1 if all are.
+func firstNotFinite(values []float32) int {
 	for i, v := range values {
-		if v-v != 0 { // of an infinity or a NaN: a NaN
+		if v-v != 0 { // true for infinities and NaN, for which v-v is NaN
 			return i
 		}
 	}
 	return -1
 }
 
-// forget gives back the pages of a part of Data that has been read.
-func (t Tensor) forget(part []byte) {
+// releasePages releases the pages of a part of Data, if Data are in a mapped file.
+func (t Tensor) releasePages(part []byte) {
 	if t.Path != "" {
-		mapped.Forget(part)
+		mapped.ReleasePages(part)
 	}
 }
 
-// half widens an IEEE 754 binary16 number.
-func half(h uint16) float32 {
+// float16ToFloat32 converts an IEEE 754 binary16 number.
+func float16ToFloat32(h uint16) float32 {
 	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10)&31, uint32(h)&1023
 	switch {
 	case exp == 31:
@@ -288,7 +288,7 @@ func (f *File) Close() error {
 	return err
 }
 
-// FromFloat32 sees values as a tensor's data without copying them.
+// FromFloat32 makes a tensor that shares the memory of values.
 func FromFloat32(name string, values []float32, shape ...int64) Tensor {
 	t := Tensor{Name: name, DType: "F32", Shape: shape}
 	if len(values) > 0 {
@@ -297,8 +297,8 @@ func FromFloat32(name string, values []float32, shape ...int64) Tensor {
 	return t
 }
 
-// Write writes a file. It does not sync it, and leaves an incomplete file behind where it fails: callers write into
-// folders of package atomicdir, which does the rest.
+// Write writes a file. It does not sync the file, and if it fails, an incomplete file remains. Callers therefore write into
+// a temporary folder of package atomicdir, which handles both.
 func Write(path string, metadata map[string]string, tensors []Tensor) (err error) {
 	header, err := encodeHeader(metadata, tensors)
 	if err != nil {
@@ -313,7 +313,7 @@ func Write(path string, metadata map[string]string, tensors []Tensor) (err error
 		return err
 	}
 	for _, t := range tensors {
-		data, err := t.contents()
+		data, err := t.writeData()
 		if err != nil {
 			return err
 		}
@@ -324,8 +324,8 @@ func Write(path string, metadata map[string]string, tensors []Tensor) (err error
 	return nil
 }
 
-// contents gives the data to write, as many bytes as the header says.
-func (t Tensor) contents() ([]byte, error) {
+// writeData returns the data to write, and checks that they are as long as the header says.
+func (t Tensor) writeData() ([]byte, error) {
 	data := t.Data
 	if t.Fetch != nil {
 		var err error
@@ -341,7 +341,7 @@ func (t Tensor) contents() ([]byte, error) {
 
 // size is the number of bytes of a tensor of a known type.
 func (t Tensor) size() int64 {
-	n := sizes[t.DType]
+	n := elementSizes[t.DType]
 	for _, d := range t.Shape {
 		n *= d
 	}
@@ -370,7 +370,7 @@ func encodeHeader(metadata map[string]string, tensors []Tensor) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	for len(b)%8 != 0 { // the reference implementation aligns the data with spaces
+	for len(b)%8 != 0 { // spaces align the data, as in the reference implementation
 		b = append(b, ' ')
 	}
 	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(b))), b...), nil

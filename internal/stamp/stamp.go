@@ -1,7 +1,7 @@
-// Package stamp tells cheaply whether a file is still the one that was read: by size, time of change, inode, and the time
-// of the inode's change (ctime). Programs restore the time of change (cp -p, rsync -t, tar); nothing but the system sets
-// ctime, so a file with other bytes of the same size and a restored time is another one here, at no cost. A file that was
-// only renamed or given other permissions is another one too, and is read again.
+// Package stamp finds out, without reading a file, whether it has changed. A stamp consists of size, modification time,
+// inode and ctime, the time of the inode's last change. Programs can restore the modification time (cp -p, rsync -t, tar),
+// but only the system sets ctime. So the stamp changes even if a file gets other bytes of the same size and its old
+// modification time. It also changes if a file is renamed or gets other permissions; the file is then read again.
 package stamp
 
 import (
@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of stamps the file at path, or what a link there points to.
-func Of(path string) (string, error) {
+// OfPath returns the stamp of the file at path. It follows links.
+func OfPath(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return "", &os.PathError{Op: "stat", Path: path, Err: err}
@@ -20,7 +20,7 @@ func Of(path string) (string, error) {
 	return text(st), nil
 }
 
-// OfFile stamps an open file.
+// OfFile returns the stamp of an open file.
 func OfFile(f *os.File) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {

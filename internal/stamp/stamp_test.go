@@ -20,7 +20,7 @@ func TestRestoredTime(t *testing.T) {
 	check(t, os.WriteFile(path, []byte("abc"), 0o644))
 	st, err := os.Stat(path)
 	check(t, err)
-	before, err := Of(path)
+	before, err := OfPath(path)
 	check(t, err)
 	_, err = os.ReadFile(path)
 	check(t, err)
@@ -33,10 +33,10 @@ func TestRestoredTime(t *testing.T) {
 	time.Sleep(20 * time.Millisecond) // the system's clock of files ticks 100 times a second or more
 	check(t, os.WriteFile(path, []byte("xyz"), 0o644))
 	check(t, os.Chtimes(path, st.ModTime(), st.ModTime()))
-	if after, err := Of(path); err != nil || after == before {
+	if after, err := OfPath(path); err != nil || after == before {
 		t.Errorf("a changed file has the stamp %q as before (%v)", after, err)
 	}
-	if _, err := Of(path + "x"); !os.IsNotExist(err) {
+	if _, err := OfPath(path + "x"); !os.IsNotExist(err) {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,4 +1,4 @@
-// Package tfevents writes TensorBoard's event files, scalars only.
+// Package tfevents writes TensorBoard's event files. It supports only scalars.
 package tfevents
 
 import (
@@ -25,8 +25,7 @@ type Scalar struct {
 	Value float64
 }
 
-// The fields of tensorflow.Event, Summary, Summary.Value and SessionLog that are written, by their numbers in
-// TensorFlow's event.proto and summary.proto.
+// Field numbers of tensorflow.Event, Summary, Summary.Value and SessionLog in TensorFlow's event.proto and summary.proto.
 const (
 	eventWallTime, eventStep, eventFileVersion, eventSummary, eventSessionLog = 1, 2, 3, 5, 7
 
@@ -36,8 +35,8 @@ const (
 	sessionStart               = 1
 )
 
-// Create starts a file in dir, which it makes. done is the step that it goes on after: TensorBoard forgets what earlier
-// files of the folder have of later steps, so that a resumed run is one curve.
+// Create creates an event file in dir, and dir if needed. done is the last step of an earlier run that this one resumes.
+// TensorBoard then ignores later steps in earlier files of the folder, so that both runs are one curve.
 func Create(dir string, done int) (*Writer, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -61,7 +60,7 @@ func Create(dir string, done int) (*Writer, error) {
 	return w, nil
 }
 
-// Scalars writes the numbers of a step.
+// Scalars writes the scalars of a step.
 func (w *Writer) Scalars(step int, scalars ...Scalar) error {
 	var summary []byte
 	for _, s := range scalars {
@@ -83,16 +82,16 @@ func (w *Writer) event(step int, what []byte) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// record frames data as TFRecord does: its length, a checksum of the length, the data, a checksum of the data.
+// record makes a TFRecord: the length of data, a checksum of the length, data, a checksum of data.
 func record(data []byte) []byte {
 	out := binary.LittleEndian.AppendUint64(nil, uint64(len(data)))
-	out = binary.LittleEndian.AppendUint32(out, masked(out))
+	out = binary.LittleEndian.AppendUint32(out, maskedCRC(out))
 	out = append(out, data...)
-	return binary.LittleEndian.AppendUint32(out, masked(data))
+	return binary.LittleEndian.AppendUint32(out, maskedCRC(data))
 }
 
-// masked is TFRecord's checksum: the CRC-32C, rotated and moved, so that checksums of checksums differ.
-func masked(data []byte) uint32 {
+// maskedCRC is TFRecord's checksum: the CRC-32C, rotated and shifted by a constant, so that data may contain checksums.
+func maskedCRC(data []byte) uint32 {
 	c := crc32.Checksum(data, castagnoli)
 	return (c>>15 | c<<17) + 0xa282ead8
 }

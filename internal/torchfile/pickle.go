@@ -21,7 +21,7 @@ type (
 	list   struct{ items []any }
 	entry  struct{ key, value any }
 	dict   struct{ items []entry }
-	opaque struct{} // anything this package has no use for
+	opaque struct{} // any object that this package ignores
 	mark   struct{}
 
 	storage struct {
@@ -36,7 +36,7 @@ type (
 	}
 )
 
-// storageTypes are torch's storage classes.
+// storageTypes maps torch's storage classes to safetensors' types.
 var storageTypes = map[string]storage{
 	"FloatStorage": {dtype: "F32", width: 4}, "HalfStorage": {dtype: "F16", width: 2},
 	"BFloat16Storage": {dtype: "BF16", width: 2}, "DoubleStorage": {dtype: "F64", width: 8},
@@ -45,15 +45,15 @@ var storageTypes = map[string]storage{
 	"ByteStorage": {dtype: "U8", width: 1}, "BoolStorage": {dtype: "BOOL", width: 1},
 }
 
-// machine is the stack machine that a pickle is a program for.
+// machine is the stack machine that runs a pickle.
 type machine struct {
 	r     *bytes.Reader
 	stack []any
 	memo  map[uint32]any
-	limit int // bytes that a value may claim: the file's
+	limit int // the largest size of a value in bytes: the size of the file
 }
 
-// unpickle runs one pickle of r. No value is larger than what the file holds.
+// unpickle runs the next pickle of r and returns its value. No value is larger than the file.
 func unpickle(r *bytes.Reader, limit int) (any, error) {
 	m := &machine{r: r, memo: map[uint32]any{}, limit: limit}
 	for {
@@ -85,8 +85,8 @@ func (m *machine) pop() (any, error) {
 	return v, nil
 }
 
-// toMark takes everything above the last mark, and the mark.
-func (m *machine) toMark() ([]any, error) {
+// popToMark removes everything above the last mark, and the mark, from the stack. It returns the values.
+func (m *machine) popToMark() ([]any, error) {
 	for i := len(m.stack) - 1; i >= 0; i-- {
 		if _, ok := m.stack[i].(mark); ok {
 			items := append([]any{}, m.stack[i+1:]...)
@@ -97,8 +97,8 @@ func (m *machine) toMark() ([]any, error) {
 	return nil, errors.New("a broken pickle: no mark on the stack")
 }
 
-// last takes the top n values, first pushed first.
-func (m *machine) last(n int) ([]any, error) {
+// popN removes the top n values from the stack. It returns them in the order in which they were pushed.
+func (m *machine) popN(n int) ([]any, error) {
 	if len(m.stack) < n {
 		return nil, errors.New("a broken pickle: the stack is too short")
 	}
@@ -154,7 +154,7 @@ func (m *machine) step(op byte) error {
 		_, err := m.pop()
 		return err
 	case '1':
-		_, err := m.toMark()
+		_, err := m.popToMark()
 		return err
 	case 'N':
 		m.push(nil)
@@ -162,7 +162,7 @@ func (m *machine) step(op byte) error {
 		m.push(op == 0x88)
 	case 'K', 'M', 'J', 0x8a:
 		return m.integer(op)
-	case 'G': // a float: no use for it
+	case 'G': // a float, which is ignored
 		m.push(opaque{})
 		_, err := m.uint(8)
 		return err
@@ -218,7 +218,7 @@ func (m *machine) text(width int) error {
 	return err
 }
 
-// memory stores the top of the stack, or fetches what was stored.
+// memory stores the top of the stack in the memo, or pushes a value from the memo.
 func (m *machine) memory(op byte) error {
 	at := uint64(len(m.memo))
 	if op != 0x94 {
@@ -253,9 +253,9 @@ func (m *machine) container(op byte) (err error) {
 	switch op {
 	case ')', ']', '}':
 	case 0x85, 0x86, 0x87:
-		items, err = m.last(int(op) - 0x84)
+		items, err = m.popN(int(op) - 0x84)
 	default:
-		items, err = m.toMark()
+		items, err = m.popToMark()
 	}
 	if err != nil {
 		return err
@@ -273,16 +273,16 @@ func (m *machine) container(op byte) (err error) {
 	return nil
 }
 
-// fill adds items to the list or dict below them.
+// fill adds the top values to the list or dict below them.
 func (m *machine) fill(op byte) (err error) {
 	var items []any
 	switch op {
 	case 'a':
-		items, err = m.last(1)
+		items, err = m.popN(1)
 	case 's':
-		items, err = m.last(2)
+		items, err = m.popN(2)
 	default:
-		items, err = m.toMark()
+		items, err = m.popToMark()
 	}
 	if err != nil || len(m.stack) == 0 {
 		return errors.Join(err, m.empty())
@@ -293,7 +293,7 @@ func (m *machine) fill(op byte) (err error) {
 	case *dict:
 		return to.set(items)
 	}
-	return nil // an opaque object's
+	return nil // an opaque object is ignored
 }
 
 func (m *machine) empty() error {
@@ -313,7 +313,7 @@ func (d *dict) set(pairs []any) error {
 	return nil
 }
 
-// object runs the instructions that would call Python.
+// object runs the instructions that call Python code in a real pickle machine.
 func (m *machine) object(op byte) error {
 	switch op {
 	case 'c': // GLOBAL
@@ -325,7 +325,7 @@ func (m *machine) object(op byte) error {
 		m.push(global{module, name})
 		return err
 	case 0x93: // STACK_GLOBAL
-		names, err := m.last(2)
+		names, err := m.popN(2)
 		if err != nil {
 			return err
 		}
@@ -341,7 +341,7 @@ func (m *machine) object(op byte) error {
 		m.push(s)
 		return err
 	case 'R', 0x81: // REDUCE, NEWOBJ
-		call, err := m.last(2)
+		call, err := m.popN(2)
 		if err != nil {
 			return err
 		}
@@ -357,11 +357,11 @@ func (m *machine) object(op byte) error {
 	return nil
 }
 
-// persistent is a storage: ('storage', class, key, location, elements, …).
+// persistent makes a storage from a persistent id: ('storage', class, key, location, elements, …).
 func persistent(v any) (*storage, error) {
 	t, _ := v.(tuple)
 	if len(t) < 5 || t[0] != any("storage") {
-		return nil, errors.New("the pickle refers to something that is no storage")
+		return nil, errors.New("the pickle refers to an object that is not a storage")
 	}
 	class, _ := t[1].(global)
 	key, _ := t[2].(string)
@@ -373,7 +373,7 @@ func persistent(v any) (*storage, error) {
 	return &s, nil
 }
 
-// rebuild makes what a call gives: an ordered dict, a tensor, or an opaque object.
+// rebuild returns the result of a call: an ordered dict, a tensor, or an opaque object.
 func rebuild(f, arguments any) (any, error) {
 	g, _ := f.(global)
 	args, _ := arguments.(tuple)

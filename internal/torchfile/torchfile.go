@@ -1,12 +1,12 @@
-// Package torchfile reads the tensors of a PyTorch checkpoint (pytorch_model.bin, *.pt): the zip form that torch.save
-// writes since 1.6 and the legacy form before it. It executes nothing: its pickle machine knows the few calls that
-// rebuild tensors, and treats every other object as opaque.
+// Package torchfile reads the tensors of a PyTorch checkpoint (pytorch_model.bin, *.pt), in the zip format of torch.save
+// since 1.6 and in the legacy format before it. It executes no code of a file: its pickle machine knows the few calls that
+// rebuild tensors and ignores every other object.
 //
 //	f, err := torchfile.Open("pytorch_model.bin")
 //	defer f.Close()
 //	for _, t := range f.Tensors { … }       // names, types, shapes; data points into the mapped file
 //
-// Go libraries for the format read whole files into memory and trust what the file says of its sizes.
+// The Go libraries for the format read whole files into memory and trust the sizes in a file.
 package torchfile
 
 import (
@@ -24,12 +24,12 @@ import (
 	"rag-retrieval-go/internal/safetensors"
 )
 
-// File is an open checkpoint. Its tensors' data may point into the mapped file and die with Close.
+// File is an open checkpoint. Its tensors' data may point into the mapped file and are invalid after Close.
 type File struct {
 	Path    string
-	Tensors []safetensors.Tensor // by name
+	Tensors []safetensors.Tensor // sorted by name
 	mapped  []byte
-	copied  int64 // bytes of tensors that do not lie contiguously and were copied
+	copied  int64 // bytes of tensors that are not contiguous and were therefore copied
 }
 
 // Open maps a file and reads its table of tensors.
@@ -73,7 +73,7 @@ func (f *File) parse() error {
 	return f.parseLegacy()
 }
 
-// parseZip reads "<name>/data.pkl" and the storages "<name>/data/<key>", which lie in the file as they are.
+// parseZip reads "<name>/data.pkl" and the storages "<name>/data/<key>", which are stored uncompressed.
 func (f *File) parseZip() error {
 	z, err := zip.NewReader(bytes.NewReader(f.mapped), int64(len(f.mapped)))
 	if err != nil {
@@ -105,10 +105,10 @@ func (f *File) parseZip() error {
 	})
 }
 
-// member is the bytes of an uncompressed member, in place.
+// member returns the bytes of an uncompressed member of the zip file, without a copy.
 func (f *File) member(m *zip.File) ([]byte, error) {
 	if m.Method != zip.Store {
-		return nil, fmt.Errorf("compressed; torch.save stores its members as they are")
+		return nil, fmt.Errorf("the member is compressed; want it stored, as torch.save does")
 	}
 	start, err := m.DataOffset()
 	if err != nil {
@@ -144,7 +144,7 @@ func (f *File) parseLegacy() error {
 	}
 	list, ok := keys.(*list)
 	if !ok {
-		return fmt.Errorf("the storage keys are no list")
+		return fmt.Errorf("the storage keys are not a list")
 	}
 	widths := map[string]int64{}
 	walk(top, func(_ string, t *tensor) { widths[t.storage.key] = t.storage.width })
@@ -202,7 +202,7 @@ func (f *File) collect(top any, storage func(key string) ([]byte, bool)) error {
 	return failed
 }
 
-// walk visits the tensors of a state dict, also of one kept under "state_dict" or "model".
+// walk visits the tensors of a state dict, and of state dicts under the keys "state_dict" and "model".
 func walk(top any, visit func(name string, t *tensor)) {
 	d, ok := top.(*dict)
 	if !ok {
@@ -228,7 +228,7 @@ func walk(top any, visit func(name string, t *tensor)) {
 	}
 }
 
-// tensor cuts a tensor out of its storage; one that does not lie contiguously is copied.
+// tensor returns a tensor as a part of its storage. A tensor that is not contiguous is copied.
 func (f *File) tensor(name string, t *tensor, storage []byte) (safetensors.Tensor, error) {
 	x := safetensors.Tensor{Name: name, DType: t.storage.dtype, Shape: t.shape}
 	width := t.storage.width

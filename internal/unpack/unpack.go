@@ -1,5 +1,4 @@
-// Package unpack makes JSON lines of files that are compressed or in columns, once, in a cache folder: .jsonl.gz and
-// .parquet. Other files are what they are.
+// Package unpack converts .jsonl.gz and .parquet files into JSON lines in a cache folder. Each file is converted only once.
 package unpack
 
 import (
@@ -23,13 +22,14 @@ import (
 	"rag-retrieval-go/internal/stamp"
 )
 
-// Packed tells whether a file's rows have to be unpacked.
-func Packed(path string) bool {
+// IsPacked says whether a file has to be unpacked.
+func IsPacked(path string) bool {
 	return strings.HasSuffix(path, ".gz") || strings.HasSuffix(path, ".parquet")
 }
 
-// File gives the path of the rows of a file as JSON lines: its own, or a file in the cache. The cache knows a file by its
-// path and stamp. Where another process unpacks it, File waits; waiting hears for whom, and may be nil.
+// File returns the path of a file's rows as JSON lines: the file itself, or for a packed file its unpacked copy in the
+// cache. The cache identifies a file by its path and its stamp (see package stamp). If another process is unpacking the
+// file, File calls waiting, which may be nil, and waits.
 func File(ctx context.Context, path, cache string, waiting func(filelock.Holder)) (string, error) {
 	var convert func(ctx context.Context, in *os.File, size int64, out io.Writer) error
 	switch {
@@ -61,7 +61,7 @@ func File(ctx context.Context, path, cache string, waiting func(filelock.Holder)
 	base := filepath.Base(path)
 	base = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), ".parquet"), ".jsonl")
 	to := filepath.Join(cache, fmt.Sprintf("%x", key[:8]), base+".jsonl")
-	if there(to) {
+	if exists(to) {
 		return to, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
@@ -71,7 +71,7 @@ func File(ctx context.Context, path, cache string, waiting func(filelock.Holder)
 	if err != nil {
 		return "", err
 	}
-	if !there(to) { // it may have been made meanwhile
+	if !exists(to) { // another process may have unpacked it meanwhile
 		err = errors.Join(atomicdir.Clean(to), atomicdir.Create(to, func(out io.Writer) error {
 			w := bufio.NewWriterSize(out, 1<<20)
 			return errors.Join(convert(ctx, in, st.Size(), w), w.Flush())
@@ -83,18 +83,18 @@ func File(ctx context.Context, path, cache string, waiting func(filelock.Holder)
 	return to, nil
 }
 
-func there(path string) bool {
+func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
 
-// canceled reads until a context ends.
-type canceled struct {
+// contextReader is a reader that fails when its context ends.
+type contextReader struct {
 	ctx context.Context
 	io.Reader
 }
 
-func (r canceled) Read(b []byte) (int, error) {
+func (r contextReader) Read(b []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -106,14 +106,14 @@ func fromGzip(ctx context.Context, in *os.File, _ int64, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("not a gzip file: %w", err)
 	}
-	if _, err := io.Copy(out, canceled{ctx, z}); err != nil {
+	if _, err := io.Copy(out, contextReader{ctx, z}); err != nil {
 		return fmt.Errorf("gzip: %w", err)
 	}
 	return nil
 }
 
-// checkFooter compares the length that a parquet file says its footer has with the file's: the library would allocate it
-// first.
+// checkFooter checks that the footer length in a parquet file is not larger than the file. The library would allocate a
+// buffer of that length without a check.
 func checkFooter(in io.ReaderAt, size int64) error {
 	var tail [8]byte
 	if size < 12 {
@@ -136,7 +136,7 @@ const rowsAtOnce = 256
 
 // fromParquet writes each row as an object of its columns.
 func fromParquet(ctx context.Context, in *os.File, size int64, out io.Writer) (err error) {
-	defer func() { // the library panics on some broken files
+	defer func() { // the library panics for some broken files
 		if p := recover(); p != nil {
 			err = fmt.Errorf("a broken parquet file: %v", p)
 		}

@@ -81,7 +81,7 @@ func (m *Model) open() error {
 		if m.modules, err = hf.Modules(m.Dir); err != nil {
 			return err
 		}
-		if err := hf.InOrder(m.Dir, m.modules, "Transformer", "Dense", "MultiVectorMask", "Normalize"); err != nil {
+		if err := hf.CheckModules(m.Dir, m.modules, "Transformer", "Dense", "MultiVectorMask", "Normalize"); err != nil {
 			return err
 		}
 		if m.Formats, err = modelcard.Formats(m.Dir, modelcard.ColBERT); err != nil {

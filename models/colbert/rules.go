@@ -69,7 +69,7 @@ func (m *Model) readRules() error {
 		return fmt.Errorf("%s: similarity_fn_name is %q, want maxsim or meanmaxsim", path, c.Similarity)
 	}
 	if c.is() {
-		if err := hf.InOrder(m.Dir, m.modules, "Transformer", "Dense"); err != nil {
+		if err := hf.CheckModules(m.Dir, m.modules, "Transformer", "Dense"); err != nil {
 			return err
 		}
 		return m.readPyLate(c)
@@ -160,7 +160,7 @@ func (m *Model) readMask(path string) error {
 		return err
 	}
 	queries, passages := slices.Contains(c.Tasks, "query"), slices.Contains(c.Tasks, "document")
-	if first := m.Tokenizer.Encode("", m.Tokenizer.Specials()); queries && passages && len(first) > 0 && maps.Equal(skip, map[int64]bool{first[0]: true}) {
+	if first := m.Tokenizer.Encode("", m.Tokenizer.SpecialTokens()); queries && passages && len(first) > 0 && maps.Equal(skip, map[int64]bool{first[0]: true}) {
 		m.Rules.KeepFirst, m.Rules.Skip = false, nil // RAG-Retrieval's rule, as this project saves it
 		return nil
 	}
@@ -176,7 +176,7 @@ func (m *Model) readMask(path string) error {
 // readBackbone reads lengths and expansion.
 func (m *Model) readBackbone() error {
 	path := filepath.Join(m.Dir, "sentence_bert_config.json")
-	b, err := hf.ReadBackbone(m.Dir)
+	b, err := hf.ReadSentenceBertConfig(m.Dir)
 	if err != nil {
 		return err
 	}
@@ -311,7 +311,7 @@ func (m *Model) counted(r encoder.Row, passage bool) []int {
 
 // checkLengths says whether texts of n tokens fit the model.
 func (m *Model) checkLengths(key string, n int) error {
-	low, high := m.Tokenizer.Specials()+2, m.Encoder.MaxLength()
+	low, high := m.Tokenizer.SpecialTokens()+2, m.Encoder.MaxLength()
 	if n < low || n > high {
 		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, m.Dir)
 	}

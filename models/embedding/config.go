@@ -61,7 +61,7 @@ func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 	if err != nil || len(modules) == 0 {
 		return c, err
 	}
-	if err := hf.InOrder(dir, modules, "Transformer", "Pooling", "Dense", "Normalize"); err != nil {
+	if err := hf.CheckModules(dir, modules, "Transformer", "Pooling", "Dense", "Normalize"); err != nil {
 		return c, err
 	}
 	c.Pooling = ""
@@ -88,7 +88,7 @@ func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 
 // checkSimilarity says whether a folder's vectors are meant to be compared as this package does, by cosine.
 func (c Config) checkSimilarity(dir string) error {
-	t, err := hf.ReadTransformers(dir)
+	t, err := hf.ReadSentenceTransformersConfig(dir)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (c Config) checkSimilarity(dir string) error {
 
 func (c *Config) readLength(dir string, maxLength int) error {
 	path := filepath.Join(dir, "sentence_bert_config.json")
-	s, err := hf.ReadBackbone(dir)
+	s, err := hf.ReadSentenceBertConfig(dir)
 	if err != nil {
 		return err
 	}

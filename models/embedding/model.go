@@ -110,7 +110,7 @@ func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
 
 // checkLengths says whether texts of n tokens fit the model.
 func (m *Model) checkLengths(key string, n int) error {
-	low, high := m.Tokenizer.Specials()+1, m.Encoder.MaxLength()
+	low, high := m.Tokenizer.SpecialTokens()+1, m.Encoder.MaxLength()
 	if n < low || n > high {
 		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, m.Dir)
 	}

@@ -47,8 +47,8 @@ func checkExtras(dir string, t *tokenizer.Tokenizer) error {
 	} else if there {
 		return fmt.Errorf("%s: adapters are not read: merge it into the model's weights first", adapter)
 	}
-	b, err := hf.ReadBackbone(dir)
-	if err == nil && b.LowerCase && !slices.Equal(t.Encode("A", t.Specials()+9), t.Encode("a", t.Specials()+9)) {
+	b, err := hf.ReadSentenceBertConfig(dir)
+	if err == nil && b.LowerCase && !slices.Equal(t.Encode("A", t.SpecialTokens()+9), t.Encode("a", t.SpecialTokens()+9)) {
 		return fmt.Errorf("%s: do_lower_case is true in sentence_bert_config.json, but the tokenizer tells capitals apart, which is not supported", dir)
 	}
 	return err

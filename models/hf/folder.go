@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// kept are the files of a folder that go along unchanged when a fine-tuned model is saved: configs and tokenizer, no
+// copiedFiles are the files that a saved fine-tuned model has unchanged from its base model: configs and tokenizer, not
 // weights.
-var kept = []string{
+var copiedFiles = []string{
 	"config.json", "config_sentence_transformers.json", "sentence_bert_config.json", "special_tokens_map.json",
 	"tokenizer.json", "tokenizer_config.json", "vocab.txt", "added_tokens.json", "sentencepiece.bpe.model",
 	"vocab.json", "merges.txt", "chat_template.jinja",
@@ -21,7 +21,7 @@ var kept = []string{
 
 // CopyFiles copies a folder's configs and tokenizer.
 func CopyFiles(from, to string) error {
-	for _, name := range kept {
+	for _, name := range copiedFiles {
 		if err := CopyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -29,9 +29,9 @@ func CopyFiles(from, to string) error {
 	return nil
 }
 
-// SayFloat32 writes into a folder's config.json that its weights are float32, where it names another type: transformers
-// rounds them to the type that stands there when it loads them.
-func SayFloat32(dir string) error {
+// SetConfigFloat32 sets the type of the weights in a folder's config.json to float32, if it has another one. transformers
+// rounds the weights to this type when it loads them.
+func SetConfigFloat32(dir string) error {
 	path, c, changed := filepath.Join(dir, "config.json"), map[string]json.RawMessage{}, false
 	if err := ReadJSON(path, &c); err != nil {
 		return err
@@ -63,8 +63,8 @@ func CopyFile(from, to string) (err error) {
 	return err
 }
 
-// Exists says whether something is at path. That it cannot be looked at is an error: what is taken for absent is replaced
-// by a default, silently.
+// Exists says whether there is a file or folder at path. If that cannot be found out, it returns an error: callers use a
+// default for an absent file, and must not do so for one that cannot be read.
 func Exists(path string) (bool, error) {
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,11 +73,11 @@ func Exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// decisive are the files of a folder that decide what a model computes, besides its weights and its modules' files.
-var decisive = append([]string{"modules.json", "rag_retrieval.json"}, kept...)
+// definingFiles are the files that decide what a model computes, except weights and the files of modules.
+var definingFiles = append([]string{"modules.json", "rag_retrieval.json"}, copiedFiles...)
 
-// Files lists the files that decide what the model in a folder computes: configs, tokenizer, weights, and all that lies in
-// its modules' folders. Other files and folders are not looked at, however many there are.
+// Files lists the files that decide what the model in a folder computes: configs, tokenizer, weights, and all files in its
+// modules' folders. It ignores all other files and folders.
 func Files(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -86,7 +86,7 @@ func Files(dir string) ([]string, error) {
 	var out []string
 	for _, e := range entries {
 		weights := slices.Contains([]string{".safetensors", ".bin", ".pt"}, filepath.Ext(e.Name()))
-		if !e.IsDir() && (weights || strings.HasSuffix(e.Name(), ".index.json") || slices.Contains(decisive, e.Name())) {
+		if !e.IsDir() && (weights || strings.HasSuffix(e.Name(), ".index.json") || slices.Contains(definingFiles, e.Name())) {
 			out = append(out, filepath.Join(dir, e.Name()))
 		}
 	}
@@ -99,7 +99,7 @@ func Files(dir string) ([]string, error) {
 			continue
 		}
 		entries, err := os.ReadDir(filepath.Join(dir, m.Path))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a module without a file of its own may have no folder
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a module without files may have no folder
 			return nil, err
 		}
 		for _, e := range entries {

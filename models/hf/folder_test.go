@@ -70,7 +70,7 @@ func TestSayFloat32(t *testing.T) {
 		if err := os.WriteFile(path, []byte(was), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := SayFloat32(dir); err != nil {
+		if err := SetConfigFloat32(dir); err != nil {
 			t.Fatal(err)
 		}
 		if is, err := os.ReadFile(path); err != nil || !strings.Contains(string(is), want) || !strings.Contains(string(is), "2.0") {

@@ -13,16 +13,16 @@ import (
 // ModulesFile lists the modules of a sentence-transformers folder.
 const ModulesFile = "modules.json"
 
-// Module is an entry of it.
+// Module is an entry of ModulesFile.
 type Module struct {
 	Path string `json:"path"`
 	Type string `json:"type"`
 }
 
-// Name is the module's class without its package.
+// Name returns the module's class without its package, such as "Pooling".
 func (m Module) Name() string { return m.Type[strings.LastIndex(m.Type, ".")+1:] }
 
-// Modules reads a folder's modules; nil where it has no such file.
+// Modules reads a folder's modules. They are nil if it has no ModulesFile.
 func Modules(dir string) ([]Module, error) {
 	var out []Module
 	err := ReadJSON(filepath.Join(dir, ModulesFile), &out)
@@ -32,9 +32,9 @@ func Modules(dir string) ([]Module, error) {
 	return out, err
 }
 
-// InOrder says whether modules are of the known classes and come in their order; what another program would do with the
-// others must not be left out silently.
-func InOrder(dir string, modules []Module, known ...string) error {
+// CheckModules returns an error unless all modules are of the known classes and in the order of known. An unknown module
+// must not be ignored, because sentence-transformers would run it.
+func CheckModules(dir string, modules []Module, known ...string) error {
 	last := -1
 	for _, m := range modules {
 		at := slices.Index(known, m.Name())
@@ -43,7 +43,7 @@ func InOrder(dir string, modules []Module, known ...string) error {
 		case at < 0:
 			return fmt.Errorf("%s: module %q is not supported, want %s", path, m.Type, strings.Join(known, ", "))
 		case at < last:
-			return fmt.Errorf("%s: module %q stands behind a module %s, which is not supported", path, m.Type, known[last])
+			return fmt.Errorf("%s: module %q after a module %s is not supported", path, m.Type, known[last])
 		case m.Path != "" && !filepath.IsLocal(m.Path):
 			return fmt.Errorf("%s: the path %q of a module leads out of the folder", path, m.Path)
 		case m.Name() == "Transformer" && m.Path != "":
@@ -54,7 +54,7 @@ func InOrder(dir string, modules []Module, known ...string) error {
 	return nil
 }
 
-// Activations are the functions behind a Dense module that are known, with torch's names.
+// Activations maps the supported activations of a Dense module to torch's class names.
 var Activations = map[string]string{
 	"Identity": "torch.nn.modules.linear.Identity", "Tanh": "torch.nn.modules.activation.Tanh", "ReLU": "torch.nn.modules.activation.ReLU",
 }
@@ -64,11 +64,11 @@ type Dense struct {
 	In, Out    int64
 	Bias       bool
 	Activation string // a key of Activations
-	Residual   bool   // the input is added to the output, through a linear layer where their widths differ
+	Residual   bool   // add the input to the output, through a linear layer if their widths differ
 }
 
-// ReadDense reads the config of the Dense module in a folder, which is to read the feature input. A config without an
-// activation has the one that its program gives it.
+// ReadDense reads the config of the Dense module in a folder. The module must read the feature called input. activation is
+// the default for a config without one, which depends on the program that wrote the folder.
 func ReadDense(dir, input, activation string) (Dense, error) {
 	path := filepath.Join(dir, "config.json")
 	var c struct {
@@ -101,14 +101,14 @@ func ReadDense(dir, input, activation string) (Dense, error) {
 	return d, nil
 }
 
-// Transformers is what config_sentence_transformers.json says of how vectors are compared.
-type Transformers struct {
+// SentenceTransformersConfig holds the fields of config_sentence_transformers.json that are used here.
+type SentenceTransformersConfig struct {
 	ModelType  string `json:"model_type"`
 	Similarity string `json:"similarity_fn_name"`
 }
 
-// ReadTransformers reads it; a folder without the file says nothing.
-func ReadTransformers(dir string) (t Transformers, err error) {
+// ReadSentenceTransformersConfig reads config_sentence_transformers.json. Without the file, all fields are empty.
+func ReadSentenceTransformersConfig(dir string) (t SentenceTransformersConfig, err error) {
 	err = ReadJSON(filepath.Join(dir, "config_sentence_transformers.json"), &t)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, nil
@@ -116,8 +116,8 @@ func ReadTransformers(dir string) (t Transformers, err error) {
 	return t, err
 }
 
-// Backbone is what sentence_bert_config.json says of how texts are read.
-type Backbone struct {
+// SentenceBertConfig holds the fields of sentence_bert_config.json that are used here: lengths and query expansion.
+type SentenceBertConfig struct {
 	MaxSeqLength   *int            `json:"max_seq_length"`
 	LowerCase      bool            `json:"do_lower_case"`
 	QueryLength    int             `json:"query_length"`
@@ -125,16 +125,16 @@ type Backbone struct {
 	Expansion      *QueryExpansion `json:"query_expansion"`
 }
 
-// QueryExpansion fills ColBERT's queries up with a token.
+// QueryExpansion pads ColBERT's queries with a token.
 type QueryExpansion struct {
-	Strategy string  `json:"strategy"` // fixed: longer queries are cut; min: they are not
+	Strategy string  `json:"strategy"` // "fixed" cuts longer queries, "min" does not
 	Attend   bool    `json:"attend"`
 	Token    *string `json:"token"`
 	Length   int     `json:"length"`
 }
 
-// ReadBackbone reads it; a folder without the file says nothing.
-func ReadBackbone(dir string) (b Backbone, err error) {
+// ReadSentenceBertConfig reads sentence_bert_config.json. Without the file, all fields are empty.
+func ReadSentenceBertConfig(dir string) (b SentenceBertConfig, err error) {
 	err = ReadJSON(filepath.Join(dir, "sentence_bert_config.json"), &b)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
@@ -142,8 +142,8 @@ func ReadBackbone(dir string) (b Backbone, err error) {
 	return b, err
 }
 
-// ModelMaxLength is the longest text, in tokens, that transformers reads with a folder's tokenizer unless it is told another
-// length; 0: the folder sets no limit.
+// ModelMaxLength returns model_max_length of a folder's tokenizer_config.json: the number of tokens to which transformers
+// truncates by default. It is 0 if the folder sets no limit.
 func ModelMaxLength(dir string) (int, error) {
 	var c struct {
 		Length float64 `json:"model_max_length"`
@@ -152,16 +152,16 @@ func ModelMaxLength(dir string) (int, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	if c.Length < 1 || c.Length > 1e6 { // transformers' word for no limit is 1e30
+	if c.Length < 1 || c.Length > 1e6 { // transformers writes 1e30 for no limit
 		return 0, err
 	}
 	return int(c.Length), err
 }
 
-// Strings is a text or a list of them in JSON.
+// Strings is a text or a list of texts in JSON.
 type Strings []string
 
-// UnmarshalJSON reads either form.
+// UnmarshalJSON reads both forms.
 func (s *Strings) UnmarshalJSON(b []byte) error {
 	var one string
 	if json.Unmarshal(b, &one) == nil {

@@ -9,14 +9,14 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// random is a generator of its own for each seed and parameter.
+// random returns a random generator that depends only on the seed and the parameter's name.
 func random(seed uint64, name string) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(name))
 	return rand.New(rand.NewPCG(seed, h.Sum64()))
 }
 
-// Uniform fills a new linear layer's weight or bias as torch.nn.Linear starts it: evenly in ±1/√in.
+// Uniform initializes the weight or bias of a new linear layer as torch.nn.Linear does: uniformly in ±1/√in.
 func Uniform(values []float32, seed uint64, name string, in int64) {
 	r, bound := random(seed, name), 1/math.Sqrt(float64(in))
 	for i := range values {
@@ -24,8 +24,8 @@ func Uniform(values []float32, seed uint64, name string, in int64) {
 	}
 }
 
-// Normal fills a new weight with normally distributed numbers, as transformers starts its heads. With a cutoff above 0 none
-// is further from 0 than so many deviations (torch's trunc_normal_).
+// Normal initializes a new weight from a normal distribution, as transformers does for its heads. If cutoff is above 0, the
+// distribution is truncated at cutoff deviations (torch's trunc_normal_).
 func Normal(values []float32, seed uint64, name string, deviation, cutoff float64) {
 	r := random(seed, name)
 	for i := range values {
@@ -39,7 +39,7 @@ func Normal(values []float32, seed uint64, name string, deviation, cutoff float6
 	}
 }
 
-// WriteParams writes some parameters of a flat buffer to a file of their own.
+// WriteParams writes some parameters of a flat buffer to a file. name returns a tensor's name for a parameter's name.
 func WriteParams(path string, params []flat.Param, l *flat.Layout, buffer []float32, name func(string) string) error {
 	var out []safetensors.Tensor
 	for _, p := range params {

@@ -5,12 +5,12 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// Target receives a model's parameters from its folder: a Buffer to train them, or what makes them constants of a graph.
+// Target receives the parameters of a model's folder. Training uses a Buffer; scoring makes them constants of a graph.
 type Target interface {
-	// Take receives a parameter as tensors of a file, laid end to end along the first axis. Their data are valid until it
-	// returns; a number that is not finite is an error.
+	// Take receives a parameter as tensors of a file, to be joined along the first axis. Their data are valid until Take
+	// returns. A number that is not finite is an error.
 	Take(p flat.Param, parts []safetensors.Tensor) error
-	// Values gives the memory of a parameter that no file has, [p.Size()] zeros, for the caller to fill.
+	// Values returns the memory of a parameter that no file has: p.Size() zeros, which the caller fills.
 	Values(p flat.Param) ([]float32, error)
 }
 
@@ -32,7 +32,7 @@ func (b Buffer) Take(p flat.Param, parts []safetensors.Tensor) error {
 // Values implements Target.
 func (b Buffer) Values(p flat.Param) ([]float32, error) { return b.Layout.View(b.Data, p.Name) }
 
-// Read fills values with the elements of tensors, laid end to end, which must be finite.
+// Read fills values with the elements of the tensors, one after the other. All must be finite.
 func Read(values []float32, parts []safetensors.Tensor) error {
 	share := len(values) / len(parts)
 	for i, t := range parts {

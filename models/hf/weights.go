@@ -1,5 +1,9 @@
-// Package hf reads and writes the files of Hugging Face model folders: weights in every form that they come in, and
-// small JSON files. It does not know what the tensors mean.
+// Package hf reads and writes the files of Hugging Face model folders: weights in all their formats, and small JSON files.
+// It does not know what the tensors mean.
+//
+//	w, err := hf.OpenWeights("models/bge-base-zh-v1.5")
+//	defer w.Close()
+//	err = w.Fill(hf.Buffer{Layout: layout, Data: parameters}, params, names, nil)
 package hf
 
 import (
@@ -17,7 +21,7 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// The files that hold weights. An index names the files of a sharded checkpoint.
+// Files of weights. An index lists the files of a sharded checkpoint.
 const (
 	SafetensorsFile  = "model.safetensors"
 	SafetensorsIndex = "model.safetensors.index.json"
@@ -25,9 +29,9 @@ const (
 	TorchIndex       = "pytorch_model.bin.index.json"
 )
 
-// Weights are the tensors of a folder, or of one file. It must be closed after the last use of a tensor's data.
+// Weights holds the tensors of a folder or a file. Close it after the last use of a tensor's data.
 type Weights struct {
-	Path     string // what was opened, for messages
+	Path     string // of the file or index that was opened, for messages
 	Metadata map[string]string
 	Tensors  []safetensors.Tensor
 	byName   map[string]int
@@ -87,7 +91,7 @@ func (w *Weights) addShards(dir, index string) error {
 		}
 	}
 	for name := range x.WeightMap {
-		if _, ok := w.byName[modern(name)]; !ok {
+		if _, ok := w.byName[modernName(name)]; !ok {
 			return fmt.Errorf("%s: tensor %q is not in the shard %s", index, name, x.WeightMap[name])
 		}
 	}
@@ -110,7 +114,7 @@ func (w *Weights) add(path string) error {
 		w.files, tensors = append(w.files, f), f.Tensors
 	}
 	for _, t := range tensors {
-		t.Name = modern(t.Name)
+		t.Name = modernName(t.Name)
 		if _, dup := w.byName[t.Name]; dup {
 			return fmt.Errorf("%s: a second tensor %q", path, t.Name)
 		}
@@ -120,8 +124,8 @@ func (w *Weights) add(path string) error {
 	return nil
 }
 
-// modern gives LayerNorm's parameters the names that they have had since TensorFlow's went out of use.
-func modern(name string) string {
+// modernName replaces TensorFlow's old names of LayerNorm's parameters, gamma and beta, by weight and bias.
+func modernName(name string) string {
 	if base, ok := strings.CutSuffix(name, "LayerNorm.gamma"); ok {
 		return base + "LayerNorm.weight"
 	}
@@ -137,7 +141,7 @@ func (w *Weights) Has(name string) bool {
 	return ok
 }
 
-// Tensor looks a tensor up.
+// Tensor returns the tensor of this name.
 func (w *Weights) Tensor(name string) (safetensors.Tensor, bool) {
 	i, ok := w.byName[name]
 	if !ok {
@@ -184,11 +188,11 @@ func (w *Weights) Close() error {
 	return errors.Join(errs...)
 }
 
-// Names gives the tensors of a checkpoint that make up one parameter, laid end to end.
+// Names returns the names of the tensors in a checkpoint that make up one parameter, joined along the first axis.
 type Names func(param string) []string
 
-// Fill hands parameters over to a target. A tensor that is missing or has another shape than the parameter is an error
-// that names it. start fills a parameter none of whose tensors is there; nil makes that an error.
+// Fill passes parameters to a target. A missing tensor or one with a wrong shape is an error that names it. If no tensor of
+// a parameter is there, start initializes the parameter; with a nil start this is an error too.
 func (w *Weights) Fill(to Target, params []flat.Param, names Names, start func(p flat.Param, values []float32) error) error {
 	for _, p := range params {
 		parts := names(p.Name)
@@ -202,15 +206,15 @@ func (w *Weights) Fill(to Target, params []flat.Param, names Names, start func(p
 			}
 			continue
 		}
-		if err := w.take(to, p, parts); err != nil {
+		if err := w.takeParam(to, p, parts); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// take hands over the tensors of one parameter.
-func (w *Weights) take(to Target, p flat.Param, parts []string) error {
+// takeParam passes the tensors of one parameter to a target.
+func (w *Weights) takeParam(to Target, p flat.Param, parts []string) error {
 	want := slices.Clone(p.Dims)
 	want[0] /= int64(len(parts))
 	tensors := make([]safetensors.Tensor, len(parts))
@@ -230,7 +234,7 @@ func (w *Weights) take(to Target, p flat.Param, parts []string) error {
 	return nil
 }
 
-// FromLayout sees some parameters of a flat buffer as a checkpoint's tensors.
+// FromLayout returns some parameters of a flat buffer as tensors of a checkpoint. They share the buffer's memory.
 func FromLayout(l *flat.Layout, buffer []float32, params []flat.Param, names Names) ([]safetensors.Tensor, error) {
 	var out []safetensors.Tensor
 	for _, p := range params {
@@ -249,16 +253,16 @@ func FromLayout(l *flat.Layout, buffer []float32, params []flat.Param, names Nam
 	return out, nil
 }
 
-// WriteWeights writes tensors as transformers reads them.
+// WriteWeights writes a safetensors file that transformers can load.
 func WriteWeights(path string, metadata map[string]string, tensors []safetensors.Tensor) error {
-	meta := map[string]string{"format": "pt"} // transformers asks for it
+	meta := map[string]string{"format": "pt"} // transformers needs it
 	for k, v := range metadata {
 		meta[k] = v
 	}
 	return safetensors.Write(path, meta, tensors)
 }
 
-// Replace gives the folder's own tensors with those of the same name replaced, and the others at the end.
+// Replace returns the folder's tensors, with those in with replaced by name. Tensors of other names are appended.
 func (w *Weights) Replace(with []safetensors.Tensor) []safetensors.Tensor {
 	out := slices.Clone(w.Tensors)
 	for _, t := range with {
@@ -271,7 +275,7 @@ func (w *Weights) Replace(with []safetensors.Tensor) []safetensors.Tensor {
 	return out
 }
 
-// ReadJSON reads a file of a model folder.
+// ReadJSON reads a JSON file of a model folder.
 func ReadJSON(path string, into any) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -283,7 +287,7 @@ func ReadJSON(path string, into any) error {
 	return nil
 }
 
-// WriteJSON writes a file of a model folder.
+// WriteJSON writes a JSON file of a model folder.
 func WriteJSON(path string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

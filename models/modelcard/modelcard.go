@@ -114,7 +114,7 @@ func Detectable(dir string) ([]Kind, error) {
 	if err != nil {
 		return nil, err
 	}
-	says, err := hf.ReadTransformers(dir)
+	says, err := hf.ReadSentenceTransformersConfig(dir)
 	if err != nil {
 		return nil, err
 	}

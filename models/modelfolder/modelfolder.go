@@ -44,7 +44,7 @@ func (m Model) Save(dir string) error {
 		if err := m.Write(tmp); err != nil {
 			return err
 		}
-		if err := hf.SayFloat32(tmp); err != nil {
+		if err := hf.SetConfigFloat32(tmp); err != nil {
 			return err
 		}
 		g := onnx.NewGraph(string(m.Card.Kind))

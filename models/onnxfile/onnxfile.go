@@ -211,7 +211,7 @@ func (m *Model) Close() error { return errors.Join(m.f.Close(), m.t.Close()) }
 // BiEncoder encodes queries and passages of at most so many tokens, as models/embedding lays them out, and ranks by the cosine
 // of their vectors.
 func (m *Model) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[[]float32], error) {
-	low := m.t.Specials() + 1
+	low := m.t.SpecialTokens() + 1
 	err := checkLength("the maximal length of queries", queryMaxLen, low)
 	if err == nil {
 		err = checkLength("the maximal length of passages", passageMaxLen, low)
@@ -234,7 +234,7 @@ func (m *Model) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
 			return scoring.PairRows(m.t, m.Config.Formats, p, maxLen, 1, m.o.MaxWindow)
 		},
 		Forward: m.logits, BatchTokens: m.o.BatchTokens,
-	}, checkLength("the maximal length", maxLen, m.t.PairSpecials()+2)
+	}, checkLength("the maximal length", maxLen, m.t.PairSpecialTokens()+2)
 }
 
 // checkLength says whether a token has room beside the special ones. A file does not tell how many it can take.

@@ -39,7 +39,7 @@ func Open(dir string) (*Model, error) {
 	}
 	modules, err := hf.Modules(dir)
 	if err == nil {
-		err = hf.InOrder(dir, modules, m.head.modules()...)
+		err = hf.CheckModules(dir, modules, m.head.modules()...)
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
@@ -123,7 +123,7 @@ func (m *Model) Close() error { return m.Tokenizer.Close() }
 
 // checkLength says whether pairs of n tokens fit the model.
 func (m *Model) checkLength(key string, n int) error {
-	low, high := m.Tokenizer.PairSpecials()+2, m.Encoder.MaxLength()
+	low, high := m.Tokenizer.PairSpecialTokens()+2, m.Encoder.MaxLength()
 	if n < low || n > high {
 		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, m.Dir)
 	}

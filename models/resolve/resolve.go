@@ -28,7 +28,7 @@ import (
 // Remote says whether a reference is to be fetched: no such path is on disk, and it has the form of a hub's id. A path that
 // cannot be looked at is no reason to fetch another thing of its name.
 func Remote(ref string) bool {
-	if _, err := os.Stat(ref); !errors.Is(err, fs.ErrNotExist) || atomicdir.Former(ref) != "" {
+	if _, err := os.Stat(ref); !errors.Is(err, fs.ErrNotExist) || atomicdir.PreviousPath(ref) != "" {
 		return false
 	}
 	owner, rest, ok := strings.Cut(ref, "/")
@@ -66,7 +66,7 @@ func (r Resolver) waiting(what string) func(filelock.Holder) {
 
 // Model gives the folder of a model.
 func (r Resolver) Model(ctx context.Context, ref string) (string, error) {
-	if former := atomicdir.Former(ref); former != "" {
+	if former := atomicdir.PreviousPath(ref); former != "" {
 		r.note("%s is taken: a run was stopped while it replaced %s; train --resume puts it back", former, ref)
 		return former, nil
 	}
@@ -115,7 +115,7 @@ func (r Resolver) Data(ctx context.Context, ref string) (string, error) {
 func (r Resolver) Unpacked(ctx context.Context, file string) (string, error) {
 	// A plain file needs no cache folder.
 	cache, err := runtime.InHome("unpacked")
-	if err != nil && unpack.Packed(file) {
+	if err != nil && unpack.IsPacked(file) {
 		return "", err
 	}
 	return unpack.File(ctx, file, cache, r.waiting("unpacking "+file))

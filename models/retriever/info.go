@@ -76,7 +76,7 @@ func (m *Model) Fingerprint(version string) (string, error) {
 		return "", err
 	}
 	for _, path := range files {
-		now, err := stamp.Of(path) // of what a link points to
+		now, err := stamp.OfPath(path) // of what a link points to
 		if err != nil {
 			return "", err
 		}

@@ -43,13 +43,13 @@ func TestRowsAtTheLimits(t *testing.T) {
 	defer tok.Close()
 	checked := 0
 	for _, room := range []int{1, 2, 5, 9} {
-		limit := room + tok.Specials()
+		limit := room + tok.SpecialTokens()
 		for _, n := range []int{0, 1, room - 1, room, room + 1, 4*room + 3} {
 			for _, p := range [][2]int{{0, 0}, {1, 0}, {0, 1}, {room - 1, 0}, {room, 0}, {room + 7, 0}, {1, room}, {2, 2}} {
 				f := prompt.Formats{Document: prompted(p[0], p[1])}
 				all := n + p[0] + p[1]
 				cut := rowsOfText(t, tok, f, n, limit, false)
-				if got, want := len(cut[0].IDs), min(all, room)+tok.Specials(); len(cut) != 1 || got != want {
+				if got, want := len(cut[0].IDs), min(all, room)+tok.SpecialTokens(); len(cut) != 1 || got != want {
 					t.Errorf("room %d, %d tokens, prompt %v: %d rows, the first of %d tokens, want %d", room, n, p, len(cut), got, want)
 				}
 				windows := rowsOfText(t, tok, f, n, limit, true)
@@ -60,7 +60,7 @@ func TestRowsAtTheLimits(t *testing.T) {
 				if all > room && free >= 1 && tokensIn(windows, 1+p[0], 1+p[1]) < n {
 					t.Errorf("room %d, %d tokens, prompt %v: windows %v", room, n, p, windows)
 				}
-				checkRows(t, windows, limit, tok.Specials(), fmt.Sprint(room, n, p))
+				checkRows(t, windows, limit, tok.SpecialTokens(), fmt.Sprint(room, n, p))
 				checked++
 			}
 		}
@@ -109,7 +109,7 @@ func TestPairsAtTheLimits(t *testing.T) {
 	}
 	defer tok.Close()
 	for _, room := range []int{2, 5, 9} {
-		limit := room + tok.PairSpecials()
+		limit := room + tok.PairSpecialTokens()
 		sizes := []int{0, 1, room - 1, room, room + 1, 4*room + 3}
 		for _, q := range sizes {
 			for _, d := range sizes {
@@ -121,15 +121,15 @@ func TestPairsAtTheLimits(t *testing.T) {
 					if err != nil {
 						t.Fatal(what, err)
 					}
-					checkRows(t, cut, limit, tok.PairSpecials(), what)
-					if want := min(q+d+p[0]+p[1], room) + tok.PairSpecials(); len(cut) != 1 || len(cut[0].IDs) != want {
+					checkRows(t, cut, limit, tok.PairSpecialTokens(), what)
+					if want := min(q+d+p[0]+p[1], room) + tok.PairSpecialTokens(); len(cut) != 1 || len(cut[0].IDs) != want {
 						t.Errorf("%s: %d tokens, want %d", what, len(cut[0].IDs), want)
 					}
 					windows, err := PairRows(tok, f, pair, limit, 1, true)
 					if err != nil {
 						t.Fatal(what, err)
 					}
-					checkRows(t, windows, limit, tok.PairSpecials(), what)
+					checkRows(t, windows, limit, tok.PairSpecialTokens(), what)
 					if q+p[0]+p[1] < room && tokensIn(windows, q+p[0]+1, p[1]+2) < d {
 						t.Errorf("%s: windows %v", what, windows)
 					}

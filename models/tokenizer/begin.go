@@ -10,34 +10,38 @@ import (
 	"github.com/daulet/tokenizers"
 )
 
-// bytesPerToken is how much of a long text is read first for each token asked for. Real texts have 3 to 6 bytes a token.
+// bytesPerToken is how many bytes of a long text are tokenized first for each wanted token. Real texts have 3 to 6 bytes for
+// each token.
 const bytesPerToken = 12
 
-// prefix gives at least the first room tokens of a text, or all it has. Of a long text only a beginning is tokenized.
+// prefix returns at least the first room tokens of a text, or all if it has fewer. Only the beginning of a long text is
+// tokenized.
 func (t *Tokenizer) prefix(text string, room int) []uint32 {
 	for n := bytesPerToken * (room + 1); n > 0 && n < len(text); n *= 4 {
-		if ids := t.begin(text, n); len(ids) >= room {
+		if ids := t.encodeBeginning(text, n); len(ids) >= room {
 			return ids
 		}
 	}
 	return t.t.EncodeWithOptions(text, false).IDs
 }
 
-// begin gives first tokens of a text that its first n bytes decide, whatever follows them; none where that is few.
+// encodeBeginning tokenizes the first n bytes of a text. It returns only tokens that do not depend on the bytes after them,
+// or none if too few remain.
 //
-// What follows can change the tokens of the last word in these bytes, and those of the white space before it, which an added
-// token that begins there may swallow (lstrip). A word's end can reach into the white space behind it: a byte-level
-// tokenizer may make one token of "!\n". So the tokens end where the white space before the last but one word begins:
+// The rest of the text can change the tokens of the last word in these n bytes. It can also change the white space before
+// that word, because an added token with lstrip includes it. And a token can include the white space after a word: a
+// byte-level tokenizer may have the token "!\n". So only tokens before the last two words, and the white space before them,
+// are returned:
 //
 //	Is it "new"?  No.  It is ol|d.
 //	                     ^ here
-func (t *Tokenizer) begin(text string, n int) []uint32 {
+func (t *Tokenizer) encodeBeginning(text string, n int) []uint32 {
 	for n > 0 && n < len(text) && !utf8.RuneStart(text[n]) {
 		n--
 	}
 	end := n
 	for range 2 {
-		if end = t.beforeWord(text[:end]); end < n/2 { // little would be kept of what is tokenized
+		if end = t.lastWordStart(text[:end]); end < n/2 { // most tokens would be thrown away
 			return nil
 		}
 	}
@@ -49,11 +53,11 @@ func (t *Tokenizer) begin(text string, n int) []uint32 {
 	return e.IDs[:count]
 }
 
-// beforeWord is where the white space before the last word of a text begins; 0 if there is none.
-func (t *Tokenizer) beforeWord(text string) int {
+// lastWordStart returns where the white space before the last word of a text begins, or 0 if there is none.
+func (t *Tokenizer) lastWordStart(text string) int {
 	text = strings.TrimRightFunc(text, unicode.IsSpace)
 	for {
-		last := strings.LastIndexAny(text, t.breaks)
+		last := strings.LastIndexAny(text, t.wordBreaks)
 		if last < 0 {
 			return 0
 		}
@@ -64,9 +68,9 @@ func (t *Tokenizer) beforeWord(text string) int {
 	}
 }
 
-// splits are the patterns of pre-tokenizers that part words as begin needs it: no match reaches over white space into the next
-// word, and none depends on more than the white space behind it and one character.
-var splits = []string{
+// knownSplitPatterns are patterns of pre-tokenizers that separate words as encodeBeginning needs it: no match includes white
+// space and the word after it, and a match depends only on the white space after it and one more character.
+var knownSplitPatterns = []string{
 	// Qwen2 and Qwen3
 	`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
 	// Qwen3.5
@@ -77,10 +81,10 @@ var splits = []string{
 	`'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
 }
 
-// step is a normalizer or a pre-tokenizer of a tokenizer.json.
-type step struct {
+// pipelineStep is a normalizer or a pre-tokenizer of a tokenizer.json.
+type pipelineStep struct {
 	Type                       string
-	Normalizers, Pretokenizers []step
+	Normalizers, Pretokenizers []pipelineStep
 	UseRegex                   *bool `json:"use_regex"`
 	Split                      *bool
 	Pattern                    struct{ String, Regex string }
@@ -88,46 +92,46 @@ type step struct {
 	Invert                     bool
 }
 
-// setBreaks finds the characters that part two words to this tokenizer, so that begin can rely on them. There are none where
-// the file has a step that may see several words at once or that is not known; its long texts are tokenized whole.
-func (t *Tokenizer) setBreaks(file map[string]json.RawMessage, added []addedToken) {
-	var normalizer, pre step
-	for key, s := range map[string]*step{"normalizer": &normalizer, "pre_tokenizer": &pre} {
+// setWordBreaks finds the characters at which this tokenizer always separates words. encodeBeginning relies on them. There
+// are none if the file has an unknown step or one that may see several words at once; then long texts are tokenized whole.
+func (t *Tokenizer) setWordBreaks(file map[string]json.RawMessage, added []addedToken) {
+	var normalizer, pre pipelineStep
+	for key, s := range map[string]*pipelineStep{"normalizer": &normalizer, "pre_tokenizer": &pre} {
 		if raw := file[key]; raw != nil && json.Unmarshal(raw, s) != nil {
 			return
 		}
 	}
-	if !normalizer.keepsWords() || slices.ContainsFunc(added, addedToken.hasWords) {
+	if !normalizer.worksWordByWord() || slices.ContainsFunc(added, addedToken.spansWords) {
 		return
 	}
-	switch pre.parts() {
+	switch pre.splitsAt() {
 	case "white space":
-		t.breaks = " \t\n"
-	case "spaces": // others only where the normalizer makes spaces of them
-		t.breaks = " "
+		t.wordBreaks = " \t\n"
+	case "spaces": // tab and newline too, if the normalizer replaces them by spaces
+		t.wordBreaks = " "
 		ids := func(text string) []uint32 { return t.t.EncodeWithOptions(text, false).IDs }
 		for _, c := range "\t\n" {
 			if of := ids("a" + string(c) + "a"); slices.Equal(of, ids("a a")) && !slices.Equal(of, ids("aa")) {
-				t.breaks += string(c)
+				t.wordBreaks += string(c)
 			}
 		}
 	}
 }
 
-// keepsWords says whether a normalizer reads no two words at once.
-func (s step) keepsWords() bool {
+// worksWordByWord says whether a normalizer's result for a word never depends on other words.
+func (s pipelineStep) worksWordByWord() bool {
 	switch s.Type {
 	case "Sequence":
-		return !slices.ContainsFunc(s.Normalizers, func(x step) bool { return !x.keepsWords() })
+		return !slices.ContainsFunc(s.Normalizers, func(x pipelineStep) bool { return !x.worksWordByWord() })
 	case "Replace":
 		return s.Pattern.Regex == " {2,}" || len(s.Pattern.String) == 1
 	}
 	return slices.Contains([]string{"", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "Nmt", "Precompiled", "BertNormalizer"}, s.Type)
 }
 
-// parts says where a pre-tokenizer surely parts a text: at all "white space", at "spaces", or "" if that is not known. Digits
-// and punctuation may be parted too.
-func (s step) parts() string {
+// splitsAt says where a pre-tokenizer always splits a text: at all "white space", at "spaces", or "" if that is not known.
+// It may also split at digits and punctuation.
+func (s pipelineStep) splitsAt() string {
 	switch s.Type {
 	case "BertPreTokenizer", "Whitespace", "WhitespaceSplit":
 		return "white space"
@@ -136,7 +140,7 @@ func (s step) parts() string {
 			return "white space"
 		}
 	case "Split":
-		if slices.Contains(splits, s.Pattern.Regex) && strings.EqualFold(s.Behavior, "isolated") && !s.Invert {
+		if slices.Contains(knownSplitPatterns, s.Pattern.Regex) && strings.EqualFold(s.Behavior, "isolated") && !s.Invert {
 			return "white space"
 		}
 	case "Metaspace":
@@ -146,15 +150,15 @@ func (s step) parts() string {
 	case "Sequence":
 		for _, x := range s.Pretokenizers {
 			if x.Type != "Digits" && x.Type != "Punctuation" {
-				return x.parts() // what comes after it sees one word
+				return x.splitsAt() // later steps see single words
 			}
 		}
 	}
 	return ""
 }
 
-// hasWords says whether an added token reaches over white space into another word.
-func (a addedToken) hasWords() bool {
+// spansWords says whether an added token consists of several words.
+func (a addedToken) spansWords() bool {
 	word := strings.TrimSpace(a.Content)
 	return word != "" && strings.ContainsFunc(a.Content, unicode.IsSpace)
 }

@@ -73,7 +73,7 @@ func TestBeginningsAreThoseOfTheWholeText(t *testing.T) {
 			text := randomText(r, 12)
 			whole := tok.t.EncodeWithOptions(text, false).IDs
 			for n := range len(text) {
-				got := tok.begin(text, n)
+				got := tok.encodeBeginning(text, n)
 				decided += len(got)
 				if len(got) > len(whole) || !slices.Equal(got, whole[:len(got)]) {
 					t.Fatalf("%s: %q up to %d: %v, the whole text has %v", name, text, n, got, whole)
@@ -128,8 +128,8 @@ func TestUnknownStepsAreNotCut(t *testing.T) {
 		"the same after another one": {"normalizer", steps("Sequence", "normalizers", []any{steps("NFC"), steps("Prepend", "prepend", "▁")}), ""},
 	} {
 		tok := edited(t, "../encoder/testdata/modernbert", func(file map[string]any) { file[c.key] = c.value })
-		if tok.breaks != c.want {
-			t.Errorf("%s: words are parted at %q, want %q", name, tok.breaks, c.want)
+		if tok.wordBreaks != c.want {
+			t.Errorf("%s: words are parted at %q, want %q", name, tok.wordBreaks, c.want)
 		}
 	}
 }

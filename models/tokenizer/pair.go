@@ -10,39 +10,39 @@ import (
 	"github.com/daulet/tokenizers"
 )
 
-// Truncation says which text of a pair is cut where both together are too long. The names are transformers'.
+// Truncation says which text of a pair is cut if both together are too long. The names are transformers'.
 type Truncation string
 
-// OnlySecond cuts the second text, and the first only where it leaves no room for the second. LongestFirst cuts the
-// longer one, then both alike.
+// OnlySecond cuts the second text, and the first only if it is too long by itself. LongestFirst cuts the longer text until
+// both are equally long, then both.
 const (
 	OnlySecond   Truncation = "only_second"
 	OnlyFirst    Truncation = "only_first"
 	LongestFirst Truncation = "longest_first"
 )
 
-// EncodePair gives the token ids of two texts in one sequence, laid out as the tokenizer's post-processor says, with
-// each token's type, at most maxLength of them.
+// EncodePair returns the token ids and token types of a pair of texts, at most maxLength of each. Special tokens are those
+// of the tokenizer's post-processor, such as [CLS] first [SEP] second [SEP].
 func (t *Tokenizer) EncodePair(first, second string, maxLength int, how Truncation) (ids, types []int64) {
-	room := max(0, maxLength-t.pair.specials())
+	room := max(0, maxLength-t.pair.specialTokens())
 	a, b := t.tokens(first, room+1), t.tokens(second, room+1)
 	if how == LongestFirst && len(a) > room && len(b) > room {
-		a, b = t.tokens(first, math.MaxInt32), t.tokens(second, math.MaxInt32) // which one is the longer?
+		a, b = t.tokens(first, math.MaxInt32), t.tokens(second, math.MaxInt32) // to find out which one is longer
 	}
-	n, m := cut(len(a), len(b), room, how)
+	n, m := truncatedLengths(len(a), len(b), room, how)
 	return t.pair.fill(a[:n], b[:m])
 }
 
-// PairWindows is EncodePair for a second text that is too long: instead of being cut, it is laid out in windows that
-// overlap by as many tokens as overlap gives for a window's length, each beside the whole first text. before and after
-// stand around the second text, and around each window. Where the first text leaves fewer than least tokens for a window,
-// the pair is cut as OnlySecond does.
-func (t *Tokenizer) PairWindows(first, before, second, after string, maxLength, least int, overlap func(window int) int) (ids, types [][]int64) {
-	room := max(0, maxLength-t.pair.specials())
+// PairWindows encodes a pair like EncodePair, but splits a second text that is too long into several overlapping windows
+// instead of cutting it. Each window becomes a pair with the whole first text. before and after are put around the second
+// text, and around each window. overlap returns the number of overlapping tokens for a window's length. If the first text
+// leaves fewer than minWindow tokens for a window, the pair is cut by OnlySecond.
+func (t *Tokenizer) PairWindows(first, before, second, after string, maxLength, minWindow int, overlap func(window int) int) (ids, types [][]int64) {
+	room := max(0, maxLength-t.pair.specialTokens())
 	a := t.tokens(first, room+1)
 	b := t.frame(before, second, after)
 	window := room - len(a) - len(b.before) - len(b.after)
-	if len(a)+b.length() <= room || window < max(1, least) {
+	if len(a)+b.length() <= room || window < max(1, minWindow) {
 		i, k := t.EncodePair(first, before+second+after, maxLength, OnlySecond)
 		return [][]int64{i}, [][]int64{k}
 	}
@@ -53,11 +53,11 @@ func (t *Tokenizer) PairWindows(first, before, second, after string, maxLength, 
 	return ids, types
 }
 
-// Windows is Encode for a text that is too long: instead of being cut, it is laid out in windows that overlap by as many
-// tokens as overlap gives for a window's length. before and after stand around the text, and around each window; where
-// they leave no room for it, everything is cut as Encode does.
+// Windows encodes a text like Encode, but splits a text that is too long into several overlapping windows instead of
+// cutting it. before and after are put around the text, and around each window. overlap returns the number of overlapping
+// tokens for a window's length. If before and after leave no room for a window, all is cut as by Encode.
 func (t *Tokenizer) Windows(before, text, after string, maxLength int, overlap func(window int) int) (ids [][]int64) {
-	room := max(0, maxLength-t.single.specials())
+	room := max(0, maxLength-t.single.specialTokens())
 	x := t.frame(before, text, after)
 	window := room - len(x.before) - len(x.after)
 	if x.length() <= room || window < 1 {
@@ -70,13 +70,13 @@ func (t *Tokenizer) Windows(before, text, after string, maxLength int, overlap f
 	return ids
 }
 
-// framed are the tokens of a text and of what stands around it.
-type framed struct{ before, text, after []uint32 }
+// framedTokens holds the tokens of a text and of the texts before and after it.
+type framedTokens struct{ before, text, after []uint32 }
 
-func (f framed) length() int { return len(f.before) + len(f.text) + len(f.after) }
+func (f framedTokens) length() int { return len(f.before) + len(f.text) + len(f.after) }
 
-// windows cuts the text's tokens; each window keeps what stands around.
-func (f framed) windows(window int, overlap func(window int) int) [][]uint32 {
+// windows splits the text's tokens into windows, each with the tokens before and after.
+func (f framedTokens) windows(window int, overlap func(window int) int) [][]uint32 {
 	out := cutWindows(f.text, window, overlap)
 	for i, part := range out {
 		out[i] = slices.Concat(f.before, part, f.after)
@@ -84,13 +84,13 @@ func (f framed) windows(window int, overlap func(window int) int) [][]uint32 {
 	return out
 }
 
-// frame tokenizes a text together with what stands around it, as Encode does, and tells the tokens apart: one that reaches
-// into the text, as a word with the space before it, is the text's.
-func (t *Tokenizer) frame(before, text, after string) framed {
+// frame tokenizes a text together with the texts before and after it, as Encode does, and separates the tokens again. A
+// token that spans a boundary, such as a word with the space before it, belongs to the text.
+func (t *Tokenizer) frame(before, text, after string) framedTokens {
 	if before == "" && after == "" {
-		return framed{text: t.tokens(text, math.MaxInt32)}
+		return framedTokens{text: t.tokens(text, math.MaxInt32)}
 	}
-	before, text, after = clean(before), clean(text), clean(after)
+	before, text, after = sanitize(before), sanitize(text), sanitize(after)
 	e := t.t.EncodeWithOptions(before+text+after, false, tokenizers.WithReturnOffsets())
 	first, last := 0, len(e.IDs)
 	for first < last && e.Offsets[first][1] <= uint(len(before)) {
@@ -99,10 +99,10 @@ func (t *Tokenizer) frame(before, text, after string) framed {
 	for last > first && e.Offsets[last-1][0] >= uint(len(before)+len(text)) {
 		last--
 	}
-	return framed{e.IDs[:first:first], e.IDs[first:last:last], e.IDs[last:]}
+	return framedTokens{e.IDs[:first:first], e.IDs[first:last:last], e.IDs[last:]}
 }
 
-// cutWindows cuts tokens into windows of a length that overlap; there is one at least.
+// cutWindows splits tokens into overlapping windows. There is always at least one.
 func cutWindows(tokens []uint32, window int, overlap func(window int) int) (out [][]uint32) {
 	for start := 0; ; start += window - overlap(window) {
 		end := min(start+window, len(tokens))
@@ -113,19 +113,20 @@ func cutWindows(tokens []uint32, window int, overlap func(window int) int) (out 
 	}
 }
 
-// JoinPairs lays out pairs from now on as first + between + second + end, each tokenized by itself and without the special
-// tokens of the post-processor. EncodePair and PairWindows never cut between and end.
+// JoinPairs changes the layout of pairs to first + between + second + end. Each part is tokenized by itself, and there are
+// no special tokens of the post-processor. EncodePair and PairWindows never cut between and end.
 func (t *Tokenizer) JoinPairs(between, end string) {
 	t.pair = template{{text: 'A'}, {ids: t.IDs(between)}, {text: 'B'}, {ids: t.IDs(end)}}
 }
 
-// HasPairs says whether the tokenizer knows how two texts lie in one sequence.
+// HasPairs says whether the tokenizer's post-processor supports pairs of texts.
 func (t *Tokenizer) HasPairs() bool {
 	return slices.ContainsFunc(t.pair, func(p piece) bool { return p.text == 'B' })
 }
 
-// cut shortens two lengths to a total of room. Source: huggingface/tokenizers, truncate_encodings.
-func cut(n, m, room int, how Truncation) (int, int) {
+// truncatedLengths reduces the lengths n and m of a pair to a total of room. Source: huggingface/tokenizers,
+// truncate_encodings.
+func truncatedLengths(n, m, room int, how Truncation) (int, int) {
 	if n+m <= room {
 		return n, m
 	}
@@ -148,17 +149,17 @@ func cut(n, m, room int, how Truncation) (int, int) {
 	return short, long
 }
 
-// template is how texts and special tokens lie in a sequence.
+// template is the order of texts and special tokens in a sequence.
 type template []piece
 
-// piece is a special token or the place of a text.
+// piece is a special token or the position of a text.
 type piece struct {
-	text byte // 'A' or 'B'; 0: a special token
-	ids  []int64
-	kind int64 // token type
+	text   byte // 'A' or 'B' for a text, 0 for a special token
+	ids    []int64
+	typeID int64 // token type
 }
 
-func (t template) specials() int {
+func (t template) specialTokens() int {
 	n := 0
 	for _, p := range t {
 		n += len(p.ids)
@@ -167,7 +168,7 @@ func (t template) specials() int {
 }
 
 func (t template) fill(a, b []uint32) (ids, types []int64) {
-	n := t.specials() + len(a) + len(b)
+	n := t.specialTokens() + len(a) + len(b)
 	ids, types = make([]int64, 0, n), make([]int64, 0, n)
 	for _, p := range t {
 		switch p.text {
@@ -179,7 +180,7 @@ func (t template) fill(a, b []uint32) (ids, types []int64) {
 			ids = append(ids, p.ids...)
 		}
 		for len(types) < len(ids) {
-			types = append(types, p.kind)
+			types = append(types, p.typeID)
 		}
 	}
 	return ids, types
@@ -193,7 +194,7 @@ func appendIDs(to []int64, ids []uint32) []int64 {
 }
 
 // item is an entry of a TemplateProcessing post-processor.
-type item struct {
+type templateItem struct {
 	SpecialToken *struct {
 		ID     string
 		TypeID int64 `json:"type_id"`
@@ -206,14 +207,14 @@ type item struct {
 
 type postProcessor struct {
 	Type          string
-	Single, Pair  []item
+	Single, Pair  []templateItem
 	SpecialTokens map[string]struct{ IDs []int64 } `json:"special_tokens"`
 	CLS, SEP      []json.RawMessage
 	Processors    []postProcessor
 }
 
-// templates reads a post-processor: how a single text and a pair lie between special tokens. Without one that adds tokens, as
-// in Qwen3's own tokenizer, a text stands alone, and the second text of a pair follows the first.
+// templates reads the templates of a single text and of a pair from a post-processor. If it adds no tokens, as in Qwen3's
+// tokenizer, the template of a text is only the text, and that of a pair is one text after the other.
 func templates(raw json.RawMessage) (single, pair template, err error) {
 	var p postProcessor
 	if raw != nil {
@@ -224,15 +225,15 @@ func templates(raw json.RawMessage) (single, pair template, err error) {
 	}
 	if err == nil && single == nil {
 		single = template{{text: 'A'}}
-		pair = append(single[:1:1], piece{text: 'B', kind: 1})
+		pair = append(single[:1:1], piece{text: 'B', typeID: 1})
 	}
 	return single, pair, err
 }
 
-// templates gives nil for a post-processor that adds no tokens.
+// templates returns nil for a post-processor that adds no tokens.
 func (p postProcessor) templates() (single, pair template, err error) {
 	switch p.Type {
-	case "", "ByteLevel": // the latter only moves offsets
+	case "", "ByteLevel": // ByteLevel changes only offsets
 		return nil, nil, nil
 	case "TemplateProcessing":
 		if single, err = p.read(p.Single); err != nil {
@@ -241,14 +242,14 @@ func (p postProcessor) templates() (single, pair template, err error) {
 		pair, err = p.read(p.Pair)
 		return single, pair, err
 	case "BertProcessing", "RobertaProcessing":
-		return p.fixed()
+		return p.bertTemplates()
 	case "Sequence":
 		return p.sequence()
 	}
-	return nil, nil, fmt.Errorf("of type %q, want TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel or Sequence", p.Type)
+	return nil, nil, fmt.Errorf("type is %q, want TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel or Sequence", p.Type)
 }
 
-// sequence reads post-processors of which one at most adds tokens.
+// sequence reads a sequence of post-processors. At most one of them may add tokens.
 func (p postProcessor) sequence() (single, pair template, err error) {
 	for _, inner := range p.Processors {
 		s, d, err := inner.templates()
@@ -256,7 +257,7 @@ func (p postProcessor) sequence() (single, pair template, err error) {
 			return nil, nil, err
 		}
 		if s != nil && single != nil {
-			return nil, nil, fmt.Errorf("of type %q, with two processors that add tokens", p.Type)
+			return nil, nil, fmt.Errorf("type is %q, with two processors that add tokens; want at most one", p.Type)
 		}
 		if s != nil {
 			single, pair = s, d
@@ -265,25 +266,26 @@ func (p postProcessor) sequence() (single, pair template, err error) {
 	return single, pair, nil
 }
 
-func (p postProcessor) read(items []item) (template, error) {
+func (p postProcessor) read(items []templateItem) (template, error) {
 	var t template
 	for _, x := range items {
 		switch {
 		case x.Sequence != nil && (x.Sequence.ID == "A" || x.Sequence.ID == "B"):
-			t = append(t, piece{text: x.Sequence.ID[0], kind: x.Sequence.TypeID})
+			t = append(t, piece{text: x.Sequence.ID[0], typeID: x.Sequence.TypeID})
 		case x.SpecialToken != nil:
 			ids := p.SpecialTokens[x.SpecialToken.ID].IDs
 			if len(ids) == 0 {
 				return nil, fmt.Errorf("special token %q has no id", x.SpecialToken.ID)
 			}
-			t = append(t, piece{ids: ids, kind: x.SpecialToken.TypeID})
+			t = append(t, piece{ids: ids, typeID: x.SpecialToken.TypeID})
 		}
 	}
 	return t, nil
 }
 
-// fixed is BERT's layout, [CLS] a [SEP] b [SEP] with types 0 and 1, or RoBERTa's, <s> a </s></s> b </s>, all of type 0.
-func (p postProcessor) fixed() (single, pair template, err error) {
+// bertTemplates returns BERT's templates, [CLS] a [SEP] b [SEP] with types 0 and 1, or RoBERTa's, <s> a </s></s> b </s> with
+// type 0 only.
+func (p postProcessor) bertTemplates() (single, pair template, err error) {
 	var ids [2][]int64
 	for i, raw := range [][]json.RawMessage{p.CLS, p.SEP} {
 		var id int64
@@ -297,5 +299,5 @@ func (p postProcessor) fixed() (single, pair template, err error) {
 	if strings.HasPrefix(p.Type, "Roberta") {
 		return single, append(single[:3:3], sep, piece{text: 'B'}, sep), nil
 	}
-	return single, append(single[:3:3], piece{text: 'B', kind: 1}, piece{ids: ids[1], kind: 1}), nil
+	return single, append(single[:3:3], piece{text: 'B', typeID: 1}, piece{ids: ids[1], typeID: 1}), nil
 }

@@ -1,5 +1,5 @@
-// Package tokenizer turns texts into token ids as the tokenizer.json of a Hugging Face folder says. It wraps
-// daulet/tokenizers, the Rust library behind the Python one, and adds truncation and special tokens.
+// Package tokenizer turns texts into token ids with the tokenizer.json of a Hugging Face folder. It wraps
+// daulet/tokenizers, the Rust library that Python's tokenizers uses too, and adds truncation, pairs and special tokens.
 //
 //	t, err := tokenizer.Open("models/all-MiniLM-L6-v2")
 //	defer t.Close()
@@ -25,7 +25,7 @@ import (
 	"github.com/daulet/tokenizers"
 )
 
-// File is the name of the tokenizer in a Hugging Face folder; VocabFile is what older WordPiece folders have alone.
+// File is the tokenizer's file in a Hugging Face folder. Older WordPiece folders have only VocabFile.
 const (
 	File      = "tokenizer.json"
 	VocabFile = "vocab.txt"
@@ -33,15 +33,15 @@ const (
 
 // Tokenizer is safe for use by several goroutines.
 type Tokenizer struct {
-	t            *tokenizers.Tokenizer
-	single, pair template
-	largest      int64  // of the ids
-	breaks       string // characters that part words: begin
-	path         string // of the file
-	made         []byte // the tokenizer.json that was made of a vocab.txt
+	t             *tokenizers.Tokenizer
+	single, pair  template
+	largestID     int64  // the largest token id
+	wordBreaks    string // characters at which words are always separated; see setWordBreaks
+	path          string // of the file that was read
+	generatedFile []byte // the tokenizer.json that was made from vocab.txt, or nil
 }
 
-// Open reads the tokenizer of a folder: tokenizer.json, or a WordPiece tokenizer made of vocab.txt.
+// Open reads the tokenizer of a folder from tokenizer.json or, if there is none, makes a WordPiece tokenizer from vocab.txt.
 func Open(dir string) (*Tokenizer, error) {
 	path := filepath.Join(dir, File)
 	b, err := os.ReadFile(path)
@@ -60,7 +60,7 @@ func Open(dir string) (*Tokenizer, error) {
 	}
 	t.path = path
 	if filepath.Base(path) == VocabFile {
-		t.made = b
+		t.generatedFile = b
 	}
 	return t, nil
 }
@@ -74,7 +74,7 @@ func parse(b []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("post_processor: %w", err)
 	}
-	// Padding and truncation stored in the file would be applied silently.
+	// The library would apply padding and truncation stored in the file.
 	file["padding"], file["truncation"] = json.RawMessage("null"), json.RawMessage("null")
 	clean, err := json.Marshal(file)
 	if err != nil {
@@ -88,31 +88,31 @@ func parse(b []byte) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Tokenizer{t: t, single: single, pair: pair, largest: v.largest()}
-	out.setBreaks(file, v.Added)
+	out := &Tokenizer{t: t, single: single, pair: pair, largestID: v.largest()}
+	out.setWordBreaks(file, v.Added)
 	return out, nil
 }
 
-// Encode gives a text's token ids with special tokens, at most maxLength of them: the text is cut at its end.
+// Encode returns a text's token ids with special tokens, at most maxLength. A text that is too long is cut at its end.
 func (t *Tokenizer) Encode(text string, maxLength int) []int64 {
-	room := max(0, maxLength-t.single.specials())
+	room := max(0, maxLength-t.single.specialTokens())
 	ids, _ := t.single.fill(t.tokens(text, room), nil)
 	return ids
 }
 
-// tokens gives the first room tokens of a text.
+// tokens returns at most the first room tokens of a text.
 func (t *Tokenizer) tokens(text string, room int) []uint32 {
-	ids := t.prefix(clean(text), room)
+	ids := t.prefix(sanitize(text), room)
 	return ids[:min(room, len(ids))]
 }
 
-// clean replaces NULs, and bytes that are no UTF-8: the library reads C strings, which a NUL would end. Both characters are
-// control characters to BERT.
-func clean(text string) string {
+// sanitize replaces NUL characters, which would end the library's C strings, and invalid UTF-8 by U+FFFD. BERT treats both
+// NUL and U+FFFD as control characters.
+func sanitize(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// Token is the text of special token number i around a single text.
+// Token returns the text of the i-th special token of a single text, such as "[CLS]" for i = 0.
 func (t *Tokenizer) Token(i int) (string, error) {
 	for _, p := range t.single {
 		if i < len(p.ids) {
@@ -120,29 +120,29 @@ func (t *Tokenizer) Token(i int) (string, error) {
 		}
 		i -= len(p.ids)
 	}
-	return "", fmt.Errorf("the tokenizer puts %d special tokens around a text", t.Specials())
+	return "", fmt.Errorf("the tokenizer puts %d special tokens around a text", t.SpecialTokens())
 }
 
-// Save writes tokenizer.json into a folder if the tokenizer was made of a vocab.txt alone; otherwise the folder's own is
-// to be copied.
+// Save writes tokenizer.json into a folder if the tokenizer was made from vocab.txt. Otherwise it writes nothing, and the
+// caller copies the original file.
 func (t *Tokenizer) Save(dir string) error {
-	if t.made == nil {
+	if t.generatedFile == nil {
 		return nil
 	}
-	return os.WriteFile(filepath.Join(dir, File), t.made, 0o644)
+	return os.WriteFile(filepath.Join(dir, File), t.generatedFile, 0o644)
 }
 
-// Specials is the number of tokens that Encode adds to every text.
-func (t *Tokenizer) Specials() int { return t.single.specials() }
+// SpecialTokens is the number of special tokens that Encode adds to a text.
+func (t *Tokenizer) SpecialTokens() int { return t.single.specialTokens() }
 
-// PairSpecials is the number of tokens that EncodePair adds to every pair.
-func (t *Tokenizer) PairSpecials() int { return t.pair.specials() }
+// PairSpecialTokens is the number of special tokens that EncodePair adds to a pair.
+func (t *Tokenizer) PairSpecialTokens() int { return t.pair.specialTokens() }
 
-// Check says whether every id and every token type that the tokenizer can give lies in tables of so many rows; a table of
-// types of less than two rows is not read. Ids may have gaps, and special tokens any id.
+// Check returns an error if the tokenizer can return a token id or a token type that is outside of embedding tables with
+// this number of rows. A table with fewer than two types is not used, and so not checked.
 func (t *Tokenizer) Check(ids, types int64) error {
-	if t.largest >= ids {
-		return fmt.Errorf("the tokenizer has the token id %d, but vocab_size in config.json is %d", t.largest, ids)
+	if t.largestID >= ids {
+		return fmt.Errorf("the tokenizer has the token id %d, but vocab_size in config.json is %d", t.largestID, ids)
 	}
 	for _, p := range slices.Concat(t.single, t.pair) {
 		for _, id := range p.ids {
@@ -150,20 +150,20 @@ func (t *Tokenizer) Check(ids, types int64) error {
 				return fmt.Errorf("the tokenizer's post_processor has the token id %d, but vocab_size in config.json is %d", id, ids)
 			}
 		}
-		if types > 1 && (p.kind < 0 || p.kind >= types) {
-			return fmt.Errorf("the tokenizer's post_processor has the token type %d, but type_vocab_size in config.json is %d", p.kind, types)
+		if types > 1 && (p.typeID < 0 || p.typeID >= types) {
+			return fmt.Errorf("the tokenizer's post_processor has the token type %d, but type_vocab_size in config.json is %d", p.typeID, types)
 		}
 	}
 	return nil
 }
 
-// IDs are a text's token ids, without special tokens around it.
+// IDs returns a text's token ids without special tokens.
 func (t *Tokenizer) IDs(text string) []int64 { return appendIDs(nil, t.tokens(text, math.MaxInt32)) }
 
-// Lookup gives the ids of words that are entries of the vocabulary as they stand, without tokenizing them; others are
-// left out.
+// Lookup returns the ids of words that are entries of the vocabulary. It does not tokenize them; words that are not in the
+// vocabulary are missing from the result.
 func (t *Tokenizer) Lookup(words ...string) (map[string]int64, error) {
-	b := t.made
+	b := t.generatedFile
 	if b == nil {
 		var err error
 		if b, err = os.ReadFile(t.path); err != nil {

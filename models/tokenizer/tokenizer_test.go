@@ -39,8 +39,8 @@ func TestEncode(t *testing.T) {
 			t.Errorf("%q: %v, want %v", c.text, got, c.want)
 		}
 	}
-	if tok.Specials() != 2 {
-		t.Errorf("%d special tokens", tok.Specials())
+	if tok.SpecialTokens() != 2 {
+		t.Errorf("%d special tokens", tok.SpecialTokens())
 	}
 }
 

@@ -99,7 +99,7 @@ func TestPairsThatDoNotFit(t *testing.T) {
 		for n := range 12 {
 			for m := range 12 {
 				for room := range 12 {
-					a, b := cut(n, m, room, how)
+					a, b := truncatedLengths(n, m, room, how)
 					if a > n || b > m || a < 0 || b < 0 || a+b > room || a+b != min(n+m, room) {
 						t.Fatalf("%s: %d and %d in %d: %d and %d", how, n, m, room, a, b)
 					}

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// fromVocabulary makes a tokenizer.json of a folder's vocab.txt and tokenizer_config.json, as transformers'
-// BertTokenizer reads them.
+// fromVocabulary makes a tokenizer.json from a folder's vocab.txt and tokenizer_config.json. It equals transformers'
+// BertTokenizer.
 func fromVocabulary(dir string) ([]byte, error) {
 	b, err := os.ReadFile(filepath.Join(dir, VocabFile))
 	if err != nil {
@@ -64,21 +64,21 @@ func fromVocabulary(dir string) ([]byte, error) {
 	})
 }
 
-// vocabulary is what a tokenizer.json says of its ids: Words of models that map words to ids, or the entries of Unigram,
-// [word, score], which are numbered in order; and added tokens.
+// vocabulary holds the token ids of a tokenizer.json: Words for models that map words to ids, or List for Unigram, whose
+// entries [word, score] are numbered in order. Added are the added tokens of either.
 type vocabulary struct {
 	Words map[string]int64
 	List  []json.RawMessage
 	Added []addedToken
 }
 
-// addedToken is an entry beside the vocabulary, which is looked for before a text is split.
+// addedToken is a token besides the vocabulary. It is matched before a text is split into words.
 type addedToken struct {
 	ID      int64
 	Content string
 }
 
-// readVocabulary reads it from the file's top level.
+// readVocabulary reads the vocabulary from the top-level keys of a tokenizer.json.
 func readVocabulary(file map[string]json.RawMessage) (v vocabulary, err error) {
 	if raw := file["added_tokens"]; raw != nil {
 		if err := json.Unmarshal(raw, &v.Added); err != nil {
@@ -102,7 +102,7 @@ func readVocabulary(file map[string]json.RawMessage) (v vocabulary, err error) {
 	return v, err
 }
 
-// largest is the largest id.
+// largest returns the largest token id.
 func (v vocabulary) largest() int64 {
 	out := int64(len(v.List)) - 1
 	for _, id := range v.Words {
@@ -114,7 +114,7 @@ func (v vocabulary) largest() int64 {
 	return out
 }
 
-// lookup gives the ids of words.
+// lookup returns the ids of words.
 func (v vocabulary) lookup(words []string) map[string]int64 {
 	found := map[string]int64{}
 	for i, raw := range v.List {
@@ -160,7 +160,7 @@ type bertSettings struct {
 	Pad, Unk, Cls, Sep, Mask string
 }
 
-// bertConfig reads tokenizer_config.json, where there is one, over BertTokenizer's defaults.
+// bertConfig reads tokenizer_config.json. BertTokenizer's defaults apply for missing keys, or if there is no such file.
 func bertConfig(dir string) (bertSettings, error) {
 	file := struct {
 		Lower   bool      `json:"do_lower_case"`
