@@ -702,7 +702,7 @@ func TestBadModels(t *testing.T) {
 		"tokenizer": {func(t *testing.T, dir string) {
 			edit(t, filepath.Join(dir, "tokenizer.json"), `"TemplateProcessing"`, `"Other"`)
 		},
-			[]string{`tokenizer.json: post_processor: of type "Other"`}},
+			[]string{`tokenizer.json: post_processor: type is "Other"`}},
 		"lacks a tensor": {func(t *testing.T, dir string) {
 			if err := safetensors.Write(filepath.Join(dir, "model.safetensors"), nil, nil); err != nil {
 				t.Fatal(err)

@@ -163,10 +163,10 @@ func TestFaults(t *testing.T) {
 	}{
 		"not found":      {func(*server, *Client) {}, "org/other", "not found on http"},
 		"no token":       {func(s *server, _ *Client) { s.token = "secret" }, "org/name", "set HF_TOKEN"},
-		"a wrong token":  {func(s *server, c *Client) { s.token, c.Token = "secret", "other" }, "org/name", "does the token in HF_TOKEN have it?"},
+		"a wrong token":  {func(s *server, c *Client) { s.token, c.Token = "secret", "other" }, "org/name", "check that the token in HF_TOKEN may read the repository"},
 		"a server error": {func(s *server, _ *Client) { s.refuse = 503 }, "org/name", "answers 503"},
 		"cut for ever":   {func(s *server, _ *Client) { s.cut = 100 }, "org/name", "model.bin: the connection was cut after"},
-		"a wrong sum":    {func(s *server, _ *Client) { s.lie = true }, "org/name", "model.bin: what arrived has the checksum"},
+		"a wrong sum":    {func(s *server, _ *Client) { s.lie = true }, "org/name", "model.bin: the downloaded file has the checksum"},
 		"a wrong size":   {func(s *server, _ *Client) { s.grow = 5 }, "org/name", "bytes"},
 		"no network":     {func(_ *server, c *Client) { c.Endpoint = "http://127.0.0.1:1" }, "org/name", "no connection to http://127.0.0.1:1"},
 		"an odd commit":  {func(s *server, _ *Client) { s.commit = "../x" }, "org/name", "names the commit"},
@@ -195,7 +195,7 @@ func TestDataFile(t *testing.T) {
 	if err != nil || content(t, path) != "x" {
 		t.Fatalf("%s, %v", path, err)
 	}
-	if _, err := c.DataFile(context.Background(), "org/name", "none.jsonl"); err == nil || !strings.Contains(err.Error(), "has none of the files") {
+	if _, err := c.DataFile(context.Background(), "org/name", "none.jsonl"); err == nil || !strings.Contains(err.Error(), "has none of the needed files") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 	s.cut = attempts

@@ -131,7 +131,7 @@ func TestModulesThatAreNotKnown(t *testing.T) {
 	modules := func(all ...string) string { return "[" + strings.Join(all, ",") + "]" }
 	for _, c := range []struct{ folder, file, content, want string }{
 		{"native-mask", "modules.json", modules(transformer, dense, `{"path":"","type":"x.HierarchicalTokenPooling"}`, mask, normalize), `module "x.HierarchicalTokenPooling" is not supported`},
-		{"native-mask", "modules.json", modules(transformer, mask, normalize, dense), `module "x.Dense" stands behind a module Normalize`},
+		{"native-mask", "modules.json", modules(transformer, mask, normalize, dense), `module "x.Dense" after a module Normalize is not supported`},
 		{"native-mask", "modules.json", modules(transformer, `{"path":"../1_Dense","type":"x.Dense"}`), "leads out of the folder"},
 		{"native-mask", "modules.json", modules(transformer, dense, mask), "no module Normalize"},
 		{"native-mask", "modules.json", modules(transformer, mask, normalize), "has no projection"},

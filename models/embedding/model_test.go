@@ -175,7 +175,7 @@ func TestFoldersOfOtherKinds(t *testing.T) {
 		{"1_Pooling/config.json", `{"pooling_mode":"mean","include_prompt":false}`, "include_prompt is false"},
 		{"1_Pooling/config.json", `{"pooling_mode":"mean","word_embedding_dimension":768}`, "the dimension is 768, hidden_size in config.json is 36"},
 		{"modules.json", `[{"path":"","type":"x.Transformer"},{"path":"2_Normalize","type":"x.Normalize"}]`, "no module Pooling"},
-		{"modules.json", `[{"path":"","type":"x.Transformer"},{"path":"2_Normalize","type":"x.Normalize"},{"path":"1_Pooling","type":"x.Pooling"}]`, `module "x.Pooling" stands behind a module Normalize`},
+		{"modules.json", `[{"path":"","type":"x.Transformer"},{"path":"2_Normalize","type":"x.Normalize"},{"path":"1_Pooling","type":"x.Pooling"}]`, `module "x.Pooling" after a module Normalize is not supported`},
 		{"modules.json", `[{"path":"0_Transformer","type":"x.Transformer"}]`, `the Transformer's path is "0_Transformer"`},
 		{"modules.json", `[{"path":"","type":"x.Transformer"},{"path":"1_Pooling","type":"x.Pooling"},{"path":"2_D","type":"x.Dropout"}]`, `module "x.Dropout" is not supported`},
 		{"2_Dense/config.json", `{"in_features":36,"out_features":4,"activation_function":"torch.nn.modules.activation.GELU"}`, `activation_function is "torch.nn.modules.activation.GELU"`},
