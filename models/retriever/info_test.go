@@ -76,7 +76,7 @@ func TestFingerprint(t *testing.T) {
 	files, err := hf.Files(ref)
 	check(t, err)
 	for _, path := range files {
-		now, err := stamp.Of(path)
+		now, err := stamp.OfPath(path)
 		check(t, err)
 		fmt.Fprintln(h, path, now)
 	}
