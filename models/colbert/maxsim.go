@@ -37,7 +37,7 @@ func (m *Model) project(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value) *o
 func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 	defer g.Scope("maxsim")()
 	tokens := onnx.N(countedTokens)
-	shape := []onnx.Dim{onnx.N(contrast.PassageRows), onnx.N(passageLength)}
+	shape := []onnx.Dim{onnx.N(contrast.PassagesDim), onnx.N(passageLength)}
 	at, bias := g.Input(passageTokens, onnx.Int64, shape...), g.Input(passageBias, onnx.Float32, shape...)
 	q = g.Gather(q, g.Input(queryTokens, onnx.Int64, tokens), 0)
 	p = g.Gather(p, g.ReshapeTo(at, -1), 0) // [passages · length, dim]
@@ -45,7 +45,7 @@ func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 	s = g.Reshape(s, g.Concat(0, g.IntVector(-1), g.Shape(at))) // [query tokens, passages, length]
 	s = g.AssumeShape(s, append(onnx.Shape{tokens}, shape...))
 	best := g.ReduceMax(g.Add(s, bias), false, 2)
-	return g.Gemm(g.Input(queryShares, onnx.Float32, onnx.N(contrast.QueryRows), tokens), best, nil, onnx.GemmAttrs{})
+	return g.Gemm(g.Input(queryShares, onnx.Float32, onnx.N(contrast.QueriesDim), tokens), best, nil, onnx.GemmAttrs{})
 }
 
 // bindQueries adds the queries' tokens that count: of each query, their places among the vectors.
@@ -78,7 +78,7 @@ func bindPassages(b *ortrain.Batch, counted [][]int64) {
 	for i, places := range counted {
 		n := copy(tokens[i*longest:], places)
 		for j := n; j < longest; j++ {
-			bias[i*longest+j] = contrast.Masked
+			bias[i*longest+j] = contrast.MaskBias
 		}
 	}
 	b.Int(passageTokens, tokens, int64(len(counted)), int64(longest))

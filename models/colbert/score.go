@@ -179,7 +179,7 @@ func letZeroCompete(b *ortrain.Batch, passages []Vectors, zero int64) {
 		if p.Padded {
 			offset = append(offset, 0)
 		} else {
-			offset = append(offset, contrast.Masked)
+			offset = append(offset, contrast.MaskBias)
 		}
 	}
 	b.Int(passageTokens, at, int64(n), int64(length+1))

@@ -13,11 +13,11 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// run gives a loss of scores [queries, passages].
-func run(t *testing.T, b *ortrain.Batch, scores [][]float64, loss func(g *onnx.Graph, scores *onnx.Value) *onnx.Value) float64 {
+// lossOf computes a loss of scores, [queries, passages], with the inputs that b has.
+func lossOf(t *testing.T, b *ortrain.Batch, scores [][]float64, loss func(g *onnx.Graph, scores *onnx.Value) *onnx.Value) float64 {
 	t.Helper()
 	s, err := scoring.NewPlain("loss", func(g *onnx.Graph) *onnx.Value {
-		return g.ReshapeTo(loss(g, g.Input("scores", onnx.Float32, onnx.N(contrast.QueryRows), onnx.N(contrast.PassageRows))), 1)
+		return g.ReshapeTo(loss(g, g.Input("scores", onnx.Float32, onnx.N(contrast.QueriesDim), onnx.N(contrast.PassagesDim))), 1)
 	}, runtime.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -37,8 +37,8 @@ func run(t *testing.T, b *ortrain.Batch, scores [][]float64, loss func(g *onnx.G
 	return float64(out[0])
 }
 
-// made are scores that differ.
-func made(queries, passages int) [][]float64 {
+// distinctScores returns scores, [queries, passages], that all differ.
+func distinctScores(queries, passages int) [][]float64 {
 	out := make([][]float64, queries)
 	for i := range out {
 		for j := range passages {
@@ -48,46 +48,46 @@ func made(queries, passages int) [][]float64 {
 	return out
 }
 
-// InfoNCE is the formula in float64, over the passages that count: all, the hard negatives alone, without what equals a
-// positive of the query, named by its row or another one.
+// InfoNCE equals its formula in float64 for every Denominator: over all passages, over the hard negatives only, and without
+// passages that equal a positive of the query, which its own row or another one names.
 func TestInfoNCE(t *testing.T) {
 	queries, passages := []string{"q", "r", "q"}, []string{"a", "b", "c", "n", "a", "m"} // three positives, three negatives
-	known := [][]string{{"a", "m"}, {"b"}, {"c"}}
+	others := [][]string{{"a", "m"}, {"b"}, {"c"}}
 	for _, c := range []struct {
-		d       contrast.Denominator
-		known   [][]string
-		counted [][]int // of each query
+		d              contrast.Denominator
+		otherPositives [][]string
+		denominators   [][]int // the passages in each query's denominator
 	}{
-		{contrast.Denominator{}, known, [][]int{{0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4, 5}}},
-		{contrast.Denominator{HardOnly: true}, known, [][]int{{0, 3, 4, 5}, {1, 3, 4, 5}, {2, 3, 4, 5}}},
-		{contrast.Denominator{MaskDuplicates: true}, known, [][]int{{0, 1, 3}, {0, 1, 2, 3, 4, 5}, {1, 2, 3}}},
+		{contrast.Denominator{}, others, [][]int{{0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4, 5}}},
+		{contrast.Denominator{HardOnly: true}, others, [][]int{{0, 3, 4, 5}, {1, 3, 4, 5}, {2, 3, 4, 5}}},
+		{contrast.Denominator{MaskDuplicates: true}, others, [][]int{{0, 1, 3}, {0, 1, 2, 3, 4, 5}, {1, 2, 3}}},
 		{contrast.Denominator{MaskDuplicates: true}, nil, [][]int{{0, 1, 3, 5}, {0, 1, 2, 3, 4, 5}, {1, 2, 3, 5}}},
-		{contrast.Denominator{HardOnly: true, MaskDuplicates: true}, known, [][]int{{0, 3}, {1, 3, 4, 5}, {2, 3}}},
+		{contrast.Denominator{HardOnly: true, MaskDuplicates: true}, others, [][]int{{0, 3}, {1, 3, 4, 5}, {2, 3}}},
 	} {
 		t.Run(fmt.Sprintf("%+v", c.d), func(t *testing.T) {
-			scores, want := made(3, 6), 0.0
-			for i, counted := range c.counted {
+			scores, want := distinctScores(3, 6), 0.0
+			for i, denominator := range c.denominators {
 				sum := 0.0
-				for _, j := range counted {
+				for _, j := range denominator {
 					sum += math.Exp(scores[i][j])
 				}
 				want -= (scores[i][i] - math.Log(sum)) / 3
 			}
 			b := ortrain.NewBatch()
-			c.d.Bind(b, queries, passages, c.known)
-			got := run(t, b, scores, func(g *onnx.Graph, s *onnx.Value) *onnx.Value { return contrast.InfoNCE(g)(s) })
+			c.d.Bind(b, queries, passages, c.otherPositives)
+			got := lossOf(t, b, scores, func(g *onnx.Graph, s *onnx.Value) *onnx.Value { return contrast.InfoNCE(g)(s) })
 			if math.Abs(got-want) > 1e-5 {
-				t.Errorf("%g, want %g", got, want)
+				t.Errorf("loss %g, want %g", got, want)
 			}
 		})
 	}
 }
 
-// KL is the formula in float64, over each query's own passages, of groups of different sizes.
+// KL equals its formula in float64, over each query's own passages, for groups of different sizes.
 func TestKL(t *testing.T) {
-	groups := [][]float64{{2, -1, 0.5}, {1}, {0, 4}}
-	scores, want, first := made(3, 6), 0.0, 0
-	for i, teacher := range groups {
+	teacherScores := [][]float64{{2, -1, 0.5}, {1}, {0, 4}}
+	scores, want, first := distinctScores(3, 6), 0.0, 0
+	for i, teacher := range teacherScores {
 		own := scores[i][first : first+len(teacher)]
 		for j := range teacher {
 			logT, logP := logSoftmax(teacher, j), logSoftmax(own, j)
@@ -96,12 +96,13 @@ func TestKL(t *testing.T) {
 		first += len(teacher)
 	}
 	b := ortrain.NewBatch()
-	contrast.BindKL(b, groups, []string{"a", "b", "c", "d", "e", "f"})
-	if got := run(t, b, scores, contrast.KL); math.Abs(got-want) > 1e-5 {
-		t.Errorf("%g, want %g", got, want)
+	contrast.BindKL(b, teacherScores, []string{"a", "b", "c", "d", "e", "f"})
+	if got := lossOf(t, b, scores, contrast.KL); math.Abs(got-want) > 1e-5 {
+		t.Errorf("loss %g, want %g", got, want)
 	}
 }
 
+// logSoftmax returns element j of log softmax(x).
 func logSoftmax(x []float64, j int) float64 {
 	sum := 0.0
 	for _, v := range x {
@@ -110,7 +111,7 @@ func logSoftmax(x []float64, j int) float64 {
 	return x[j] - math.Log(sum)
 }
 
-// Softmax stays finite where its exponentials would not.
+// Softmax stays finite for scores whose exponentials overflow.
 func TestSoftmax(t *testing.T) {
 	p, logP := contrast.Softmax([]float64{1000, 998, -1e6}, 0.5)
 	if want := []float32{float32(1 / (1 + math.Exp(-4))), float32(1 / (1 + math.Exp(4))), 0}; !slices.EqualFunc(p, want, func(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-6 }) {

@@ -148,9 +148,9 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 			if dims := t.cuts(); dims != nil {
 				loss = matryoshka(g, loss, dims)
 			}
-			passages := contrast.PassageRows
+			passages := contrast.PassagesDim
 			if t.scored() {
-				passages = contrast.QueryRows // one passage a query
+				passages = contrast.QueriesDim // one passage a query
 			}
 			return loss(parts(g, v, passages))
 		},
@@ -176,7 +176,7 @@ const (
 func parts(g *onnx.Graph, v *onnx.Value, passages string) (q, p *onnx.Value) {
 	places := g.Input(vectorPlaces, onnx.Int64, v.Shape[0])
 	x := grad.GatherParts(g, v, []*onnx.Value{
-		g.Input(queryVectors, onnx.Int64, onnx.N(contrast.QueryRows)), g.Input(passageVectors, onnx.Int64, onnx.N(passages)),
+		g.Input(queryVectors, onnx.Int64, onnx.N(contrast.QueriesDim)), g.Input(passageVectors, onnx.Int64, onnx.N(passages)),
 	}, places)
 	return x[0], x[1]
 }
