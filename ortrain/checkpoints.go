@@ -88,7 +88,7 @@ func (c Checkpoints) recoverAndList() (checkpoints []string, err error) {
 		return nil, err
 	}
 	for _, path := range temporary {
-		if dir, ok := strings.CutSuffix(path, ".old"); ok {
+		if dir, ok := strings.CutSuffix(path, atomicdir.PreviousSuffix); ok {
 			if err := atomicdir.Recover(dir); err != nil {
 				return nil, err
 			}

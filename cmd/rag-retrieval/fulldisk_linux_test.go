@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"rag-retrieval-go/internal/atomicdir"
 )
 
 // A disk that fills up while the run starts, checkpoints or saves ends in one line and no half-written folder.
@@ -22,7 +24,7 @@ func TestFullDisk(t *testing.T) {
 		if o.code != 1 || !strings.Contains(last, "no space left on device") {
 			t.Errorf("%d KiB: exit %d: %s", size, o.code, o.stderr)
 		}
-		for _, name := range []string{"model", "model.tmp", "artifacts/checkpoint/step-00000010.tmp"} {
+		for _, name := range []string{"model", "model" + atomicdir.TemporarySuffix, "artifacts/checkpoint/step-00000010" + atomicdir.TemporarySuffix} {
 			if _, err := os.Stat(filepath.Join(out, name)); err == nil {
 				t.Errorf("%d KiB: %s was left behind", size, name)
 			}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rag-retrieval-go/internal/atomicdir"
 )
 
 // rewrite puts other bytes of the same size into a file and restores its time of change.
@@ -138,14 +140,14 @@ func TestModelPutAside(t *testing.T) {
 		return call(t, `{"text":"the a"}`+"\n", "encode", "--model", model).ok(t).stdout
 	}
 	want := encode()
-	if err := os.Rename(model, model+".old"); err != nil {
+	if err := os.Rename(model, model+atomicdir.PreviousSuffix); err != nil {
 		t.Fatal(err)
 	}
 	if got := encode(); got != want {
 		t.Errorf("encodes to %s, want %s", got, want)
 	}
 	call(t, "", append(args, "--resume")...).ok(t)
-	if _, err := os.Stat(model + ".old"); err == nil || encode() != want {
+	if _, err := os.Stat(model + atomicdir.PreviousSuffix); err == nil || encode() != want {
 		t.Error("not put back")
 	}
 }

@@ -1,5 +1,9 @@
-// Package atomicdir writes folders and files that others see whole or not at all, after a crash and a power cut too: what
-// is written is synced before it takes its name, and the folder that has the name afterwards.
+// Package atomicdir writes folders and files atomically: other processes see either the old or the complete new content,
+// even after a crash or a power cut. It writes under a temporary name, syncs, renames, and syncs the parent folder.
+//
+//	err := atomicdir.Write("out/model", func(tmp string) error {
+//		return os.WriteFile(filepath.Join(tmp, "config.json"), b, 0o644)
+//	})
 package atomicdir
 
 import (
@@ -13,38 +17,41 @@ import (
 	"strings"
 )
 
-// Write makes dir with what fill puts into a temporary folder beside it. An existing dir is replaced at the end; when
-// fill fails, dir is as it was and the temporary folder is gone. One process at a time may write a dir.
+// Write creates or replaces the folder dir. It calls fill with a temporary folder beside dir, which then replaces dir. If
+// fill fails, dir stays as it was and the temporary folder is removed. Only one process at a time may write a dir.
 func Write(dir string, fill func(tmp string) error) error { return write(disk{}, dir, fill) }
 
-// Recover puts back a dir that Write was replacing when its process died: where the file system cannot exchange two
-// folders, there is a moment in which the former one lies beside its place. Write recovers by itself.
+// Recover restores a dir that Write was replacing when its process died. If the file system cannot exchange two folders,
+// there is a moment in which the previous folder has been renamed and the new one is not yet in its place. Write itself
+// calls Recover first.
 func Recover(dir string) error {
 	if err := recoverDir(disk{}, dir); err != nil {
-		return fmt.Errorf("putting back %s: %w", dir, err)
+		return fmt.Errorf("restoring %s: %w", dir, err)
 	}
 	return nil
 }
 
-// Former is where a dir that Recover would put back lies; empty where there is none. It is for readers, who may not move
-// what another process writes.
+// PreviousPath returns the path of the folder that Recover would restore, or "" if dir is there or nothing can be restored.
+// Readers use it, because they must not rename a folder that another process may be writing.
 func PreviousPath(dir string) string {
 	if there, err := exists(disk{}, dir); there || err != nil {
 		return ""
 	}
-	if there, err := exists(disk{}, dir+formerSuffix); !there || err != nil {
+	if there, err := exists(disk{}, dir+PreviousSuffix); !there || err != nil {
 		return ""
 	}
-	return dir + formerSuffix
+	return dir + PreviousSuffix
 }
 
+// Suffixes of the folders that Write makes beside dir. No other program has such names: Write removes what it finds there,
+// and must not remove a user's own "model.old".
 const (
-	temporarySuffix = ".tmp"
-	formerSuffix    = ".old"
+	TemporarySuffix = ".rag-retrieval-tmp" // the new content
+	PreviousSuffix  = ".rag-retrieval-old" // the previous content
 )
 
 func write(s system, dir string, fill func(tmp string) error) error {
-	tmp := dir + temporarySuffix
+	tmp := dir + TemporarySuffix
 	err := func() error {
 		err := errors.Join(recoverDir(s, dir), s.RemoveAll(tmp), s.MkdirAll(tmp))
 		if err == nil {
@@ -64,20 +71,20 @@ func write(s system, dir string, fill func(tmp string) error) error {
 	return nil
 }
 
-// swap puts tmp in place of dir.
+// swap replaces dir by tmp.
 func swap(s system, tmp, dir string) error {
 	old, err := install(s, tmp, dir)
 	if err != nil {
 		return errors.Join(err, s.RemoveAll(tmp))
 	}
-	// The former folder goes when its successor is sure to stay.
+	// The previous folder is removed only after the new one has been synced to disk.
 	if err := s.Sync(filepath.Dir(dir)); err != nil || old == "" {
 		return err
 	}
 	return s.RemoveAll(old)
 }
 
-// place gives tmp the name dir, and says where the folder that had it is now; empty: none had.
+// install renames tmp to dir. It returns the path of the folder that had this name before, or "" if there was none.
 func install(s system, tmp, dir string) (old string, err error) {
 	there, err := exists(s, dir)
 	if err != nil {
@@ -89,7 +96,7 @@ func install(s system, tmp, dir string) (old string, err error) {
 	if s.Exchange(tmp, dir) == nil {
 		return tmp, nil
 	}
-	old = dir + formerSuffix // the file system cannot exchange: Recover knows what to do between the two renames
+	old = dir + PreviousSuffix // the file system cannot exchange; Recover handles a crash between the two renames
 	if err := s.Rename(dir, old); err != nil {
 		return "", err
 	}
@@ -99,9 +106,9 @@ func install(s system, tmp, dir string) (old string, err error) {
 	return old, nil
 }
 
-// recoverDir leaves dir, if there was one, and no former folder.
+// recoverDir restores dir from the previous folder if dir is missing; otherwise it removes the previous folder.
 func recoverDir(s system, dir string) error {
-	old := dir + formerSuffix
+	old := dir + PreviousSuffix
 	there, err := exists(s, dir)
 	if err != nil {
 		return err
@@ -123,7 +130,7 @@ func exists(s system, path string) (bool, error) {
 	return err == nil, err
 }
 
-// syncTree makes a folder's files and folders last.
+// syncTree syncs a folder and everything in it.
 func syncTree(s system, dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() && !d.Type().IsRegular() {
@@ -133,7 +140,7 @@ func syncTree(s system, dir string) error {
 	})
 }
 
-// WriteFile writes a file through a temporary one beside it.
+// WriteFile creates or replaces a file with this content.
 func WriteFile(path string, content []byte) error {
 	return Create(path, func(w io.Writer) error {
 		if _, err := w.Write(content); err != nil {
@@ -143,7 +150,7 @@ func WriteFile(path string, content []byte) error {
 	})
 }
 
-// WriteJSON writes a value as indented JSON, as WriteFile does.
+// WriteJSON creates or replaces a file with a value as indented JSON.
 func WriteJSON(path string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -152,7 +159,8 @@ func WriteJSON(path string, v any) error {
 	return WriteFile(path, append(b, '\n'))
 }
 
-// Create makes a file of what fill writes, through a temporary one beside it. An error of fill is given back as it is.
+// Create creates or replaces a file with the content that fill writes. It writes into a temporary file beside it first. An
+// error of fill is returned unchanged.
 func Create(path string, fill func(w io.Writer) error) error { return create(disk{}, path, fill) }
 
 func create(s system, path string, fill func(w io.Writer) error) error {
@@ -173,16 +181,16 @@ func create(s system, path string, fill func(w io.Writer) error) error {
 	return s.Sync(filepath.Dir(path))
 }
 
-// temporaryPrefix starts the names of a file's temporary ones.
+// temporaryPrefix is the beginning of the names of a file's temporary files.
 func temporaryPrefix(path string) string {
 	base := filepath.Base(path)
-	if len(base) > 200 { // names end at 255 bytes
+	if len(base) > 200 { // a name has at most 255 bytes
 		base = ""
 	}
 	return "." + base + ".tmp-"
 }
 
-// Clean removes the temporary files of a file whose writers were killed. None may be writing it.
+// Clean removes temporary files that killed writers of a file left. No process may be writing the file.
 func Clean(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {

@@ -181,8 +181,8 @@ func TestWriteSyncs(t *testing.T) {
 		s := &faulty{fail: -1, neverExchange: never}
 		check(t, write(s, dir, folder("new")))
 		calls := strings.Join(s.calls, ", ")
-		place := map[bool]string{false: "exchange dir", true: "rename dir.old, rename dir"}[never]
-		want := fmt.Sprintf("sync dir.tmp, sync a, sync b, sync c, lstat dir, %s, sync %s, remove dir", place, filepath.Base(filepath.Dir(dir)))
+		place := map[bool]string{false: "exchange dir", true: "rename dir" + PreviousSuffix + ", rename dir"}[never]
+		want := fmt.Sprintf("sync dir"+TemporarySuffix+", sync a, sync b, sync c, lstat dir, %s, sync %s, remove dir", place, filepath.Base(filepath.Dir(dir)))
 		if !strings.Contains(calls, want) {
 			t.Errorf("calls: %s\nwant %s", calls, want)
 		}
@@ -238,7 +238,28 @@ func TestCreateFaults(t *testing.T) {
 	}
 }
 
-// Recover and Former find only what was put aside.
+// A user's folders beside dir, whose names other programs use for such purposes, stay as they are.
+func TestWriteKeepsOtherFolders(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	for _, suffix := range []string{".old", ".tmp"} {
+		check(t, Write(dir+suffix, folder("mine")))
+	}
+	for _, s := range []system{disk{}, &faulty{fail: -1, neverExchange: true}} {
+		check(t, write(s, dir, folder("first")))
+		check(t, write(s, dir, folder("second")))
+		check(t, Recover(dir))
+		for _, suffix := range []string{".old", ".tmp"} {
+			if whole(t, dir+suffix) != "mine" {
+				t.Errorf("dir%s was changed", suffix)
+			}
+		}
+	}
+	if whole(t, dir) != "second" {
+		t.Error("dir was not replaced")
+	}
+}
+
+// Recover and PreviousPath find only a folder that Write has renamed.
 func TestRecover(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	check(t, Recover(dir))
@@ -246,15 +267,15 @@ func TestRecover(t *testing.T) {
 		t.Error("a former folder where there is none")
 	}
 	check(t, Write(dir, folder("old")))
-	check(t, os.Rename(dir, dir+".old"))
-	if PreviousPath(dir) != dir+".old" {
+	check(t, os.Rename(dir, dir+PreviousSuffix))
+	if PreviousPath(dir) != dir+PreviousSuffix {
 		t.Errorf("the former folder is %q", PreviousPath(dir))
 	}
 	check(t, Recover(dir))
 	if whole(t, dir) != "old" || PreviousPath(dir) != "" {
 		t.Error("not put back")
 	}
-	check(t, os.Rename(dir, dir+".old"))
+	check(t, os.Rename(dir, dir+PreviousSuffix))
 	if err := Write(dir, func(string) error { return errFault }); !errors.Is(err, errFault) || whole(t, dir) != "old" {
 		t.Errorf("Write did not put it back first: %v", err)
 	}

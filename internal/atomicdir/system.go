@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// system is what this package asks of the file system. A test makes each call fail in turn.
+// system has the file system calls of this package. Tests replace it by one whose calls fail.
 type system interface {
 	Lstat(path string) (fs.FileInfo, error)
 	MkdirAll(path string) error
 	RemoveAll(path string) error
 	Rename(from, to string) error
-	// Exchange lets two paths trade their names in one step; not every file system can.
+	// Exchange swaps the names of two paths in one step. Not every file system supports it.
 	Exchange(a, b string) error
-	// Sync makes a file's content, or a folder's names, last through a power cut.
+	// Sync writes a file's content, or a folder's entries, to disk, so that they survive a power cut.
 	Sync(path string) error
 	CreateTemp(dir, pattern string) (file, error)
 }
@@ -31,7 +31,7 @@ type file interface {
 	Close() error
 }
 
-// disk is the real one.
+// disk is the real file system.
 type disk struct{}
 
 func (disk) Lstat(path string) (fs.FileInfo, error)       { return os.Lstat(path) }
@@ -48,7 +48,7 @@ func (disk) Sync(path string) error {
 	}
 	err = f.Sync()
 	if st, statErr := f.Stat(); statErr == nil && st.IsDir() && (errors.Is(err, unix.EINVAL) || errors.Is(err, errors.ErrUnsupported)) {
-		err = nil // some network file systems sync files only
+		err = nil // some network file systems can sync only files
 	}
 	return errors.Join(err, f.Close())
 }
