@@ -14,10 +14,11 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// constants is the hf.Target that makes parameters constants of a graph. Those that lie in a file stay there: ONNX Runtime
-// maps them, see runtime.NewSessionWithWeights.
+// constants is the hf.Target that makes parameters constants of a graph. Parameters that are stored in a file stay there:
+// ONNX Runtime maps them, see runtime.NewSessionWithWeights.
 type constants struct {
 	int8    bool
+	paths   map[string]string // resolved paths of files by the paths in tensors; see resolvePath
 	files   map[string][]part
 	values  map[string]*onnx.Tensor
 	buffers []*runtime.Buffer // of values
@@ -31,7 +32,7 @@ type part struct {
 }
 
 func newConstants(int8 bool) *constants {
-	return &constants{int8: int8, files: map[string][]part{}, values: map[string]*onnx.Tensor{}}
+	return &constants{int8: int8, paths: map[string]string{}, files: map[string][]part{}, values: map[string]*onnx.Tensor{}}
 }
 
 // Values implements hf.Target. The memory is not Go's: what is quantized is as large as the model, and goes at once when
@@ -61,7 +62,7 @@ func (c *constants) close() error {
 func (c *constants) Take(p flat.Param, parts []safetensors.Tensor) error {
 	var files []part
 	for _, t := range parts {
-		if f := inFile(t); f != nil {
+		if f := c.inFile(t); f != nil {
 			files = append(files, part{p.Name + "/" + t.Name, f}) // several files may have tensors of one name
 		}
 	}
@@ -111,20 +112,35 @@ func sameType(parts []part) bool {
 	return true
 }
 
-// inFile is a tensor as a constant that stays in its file; nil where it cannot.
-func inFile(t safetensors.Tensor) *onnx.Tensor {
+// inFile returns a tensor as a constant that stays in its file, or nil if ONNX Runtime cannot read it there.
+func (c *constants) inFile(t safetensors.Tensor) *onnx.Tensor {
 	dtype, ok := mappable[t.DType]
 	if !ok || t.Path == "" || t.Offset%int64(dtype.Size()) != 0 || len(t.Data) == 0 {
 		return nil
 	}
-	path, err := filepath.Abs(t.Path)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path) // ONNX Runtime follows none
-	}
-	if err != nil || !utf8.ValidString(path) { // protobuf takes no other names
+	path := c.resolvePath(t.Path)
+	if path == "" {
 		return nil
 	}
 	return &onnx.Tensor{DType: dtype, Dims: t.Shape, File: &onnx.FileRange{Path: path, Offset: t.Offset}}
+}
+
+// resolvePath returns the absolute path of a file without symbolic links, which ONNX Runtime does not follow. It returns ""
+// if that fails or the path is not UTF-8, as protobuf needs it. Each file is resolved only once: it may have hundreds of
+// tensors.
+func (c *constants) resolvePath(file string) string {
+	if path, ok := c.paths[file]; ok {
+		return path
+	}
+	path, err := filepath.Abs(file)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil || !utf8.ValidString(path) {
+		path = ""
+	}
+	c.paths[file] = path
+	return path
 }
 
 // weights adds the parameters to a graph. ONNX Runtime folds the joining and widening of those that a file has otherwise.

@@ -1,5 +1,5 @@
-// Command demo is the main job from end to end, with the program's own commands: measure a model, fine-tune it,
-// measure it again, and print one table. scripts/demo.sh calls it after setting everything up.
+// Command demo shows the program from end to end: it evaluates a model, fine-tunes it, evaluates it again, and prints one
+// table. It calls the program's own commands. scripts/demo.sh runs it after the set-up.
 package main
 
 import (
@@ -20,10 +20,10 @@ import (
 
 const program = "bin/rag-retrieval"
 
-// lengths are those of training and of both evaluations.
+// lengths are the flags for text lengths in training and in both evaluations.
 var lengths = []string{"--query-max-len", "128", "--passage-max-len", "128"}
 
-// metrics are one evaluation's, as fractions.
+// metrics holds the results of one evaluation, as fractions.
 type metrics struct {
 	MAP     float64 `json:"map"`
 	MRR     float64 `json:"mrr"`
@@ -49,7 +49,7 @@ func main() {
 	flag.Parse()
 	if err := run(*out, *model, *rows, *queries); err != nil {
 		var exit *exec.ExitError
-		if errors.As(err, &exit) { // the command has said what is wrong
+		if errors.As(err, &exit) { // the command has printed its error
 			os.Exit(exit.ExitCode())
 		}
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -91,11 +91,11 @@ func run(out, model string, rows, queries int) error {
 	return r.show(filepath.Base(model), rows, time.Since(begun))
 }
 
-// prepare empties a former demo's folder; a folder that is not one is left alone.
+// prepare removes the files of an earlier demo from the folder. Any other folder that is not empty is an error.
 func prepare(out string) error {
 	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
 		if _, err := os.Stat(filepath.Join(out, "data", "train.jsonl")); err != nil {
-			return fmt.Errorf("%s is neither empty nor a former demo's folder", out)
+			return fmt.Errorf("%s is neither empty nor the folder of an earlier demo", out)
 		}
 		for _, name := range []string{"data", "run", "before.json", "after.json", "result.json"} {
 			if err := os.RemoveAll(filepath.Join(out, name)); err != nil {
@@ -106,7 +106,7 @@ func prepare(out string) error {
 	return os.MkdirAll(out, 0o755)
 }
 
-// command shows and runs a command; its own output goes to stderr, so that stdout holds the table alone.
+// command prints and runs a command. Its output goes to stderr, so that stdout has only the table.
 func command(name string, args ...string) error {
 	fmt.Fprintln(os.Stderr, "$", name, strings.Join(args, " "))
 	c := exec.Command(name, args...)
@@ -141,8 +141,8 @@ func (r *result) readTraining(path string) error {
 	return nil
 }
 
-// show prints the table and what to try next.
-func (r result) show(name string, rows int, took time.Duration) error {
+// show prints the table and commands to try next.
+func (r result) show(name string, rows int, total time.Duration) error {
 	percent := func(x float64) string { return fmt.Sprintf("%.2f", 100*x) }
 	gain := func(x float64) string { return fmt.Sprintf("%+.2f", 100*x) }
 	seconds := func(x float64) string { return fmt.Sprintf("%.0f", x) }
@@ -161,7 +161,7 @@ Its curves and settings: %s
 Query by query: %s compare %s %s
 Try it:
   echo '{"text": "reverses the order of the elements"}' | %s encode --model %s --as query
-`, r.TrainSeconds, r.TokensPerSecond, took.Seconds(), r.Model, filepath.Join(filepath.Dir(r.Model), "report.html"),
+`, r.TrainSeconds, r.TokensPerSecond, total.Seconds(), r.Model, filepath.Join(filepath.Dir(r.Model), "report.html"),
 		program, filepath.Join(r.out, "before.json"), filepath.Join(r.out, "after.json"), program, r.Model)
 	return nil
 }

@@ -1,12 +1,11 @@
-// Command godocpairs builds a retrieval data set from the Go installation that is already there: from the first
-// sentence of a function's doc comment to the function's source.
+// Command godocpairs builds a retrieval data set from the sources of the Go installation. A query is the first sentence of
+// a function's doc comment; its positive is the function's source.
 //
 //	go run ./scripts/godocpairs --out DIR [--src GOROOT/src] [--train-rows 2048] [--train-negatives 0] [--test-queries 400]
 //
-// DIR gets train.jsonl, rows {"query", "pos"[, "neg"]} drawn at random from nine in ten packages, and test.jsonl, rows
-// {"query", "positive", "negative"} from the other packages: one function and the 19 others that BM25 likes best. Negatives
-// of training rows are those that BM25 likes best among the training rows.
-// The same Go version gives the same files.
+// It writes DIR/train.jsonl, rows {"query", "pos"[, "neg"]} drawn at random from nine in ten packages, and DIR/test.jsonl,
+// rows {"query", "positive", "negative"} from the other packages. Negatives are the functions that BM25 ranks highest: 19
+// for a test row, --train-negatives from the training rows for a training row. The same Go version gives the same files.
 package main
 
 import (
@@ -126,7 +125,7 @@ func writeTrain(path string, pairs []pair, hard int) error {
 
 var word = regexp.MustCompile(`[a-z0-9]+`)
 
-// words are the terms by which BM25 sees functions and queries.
+// words splits a text into terms for BM25.
 func words(text string) []string { return word.FindAllString(strings.ToLower(text), -1) }
 
 func sources(pairs []pair) []string {
@@ -157,7 +156,7 @@ func writeTest(path string, pairs []pair, n int) error {
 	return jsonl.Write(path, rows)
 }
 
-// collect reads every package below root in lexical order. Queries and sources seen before are left out.
+// collect reads every package below root in lexical order. It skips queries and sources that it has seen before.
 func collect(root string) ([]pair, error) {
 	var pairs []pair
 	seen := map[string]bool{}
@@ -193,7 +192,7 @@ func collect(root string) ([]pair, error) {
 	return pairs, err
 }
 
-// functions gives the documented functions of one file; none if it does not parse.
+// functions returns the documented functions of one file, or none if it does not parse.
 func functions(text, pkg string) []pair {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, "", text, parser.ParseComments|parser.SkipObjectResolution)
@@ -214,7 +213,7 @@ func functions(text, pkg string) []pair {
 	return out
 }
 
-// sentence is the first one of f's doc comment, without f's own name at its start.
+// sentence returns the first sentence of f's doc comment, without f's name at its start.
 func sentence(f *ast.FuncDecl) string {
 	s := new(doc.Package).Synopsis(f.Doc.Text())
 	if first, rest, ok := strings.Cut(s, " "); ok && strings.Trim(first, ".,:;()") == f.Name.Name {
@@ -223,7 +222,7 @@ func sentence(f *ast.FuncDecl) string {
 	return strings.TrimSpace(s)
 }
 
-// cut keeps at most maxSource bytes, whole characters only.
+// cut shortens s to at most maxSource bytes, at the end of a character.
 func cut(s string) string {
 	if len(s) <= maxSource {
 		return s

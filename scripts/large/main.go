@@ -27,7 +27,7 @@ import (
 	"github.com/olekukonko/tablewriter/tw"
 )
 
-// options are the command line.
+// options holds the command-line flags.
 type options struct {
 	program, dir string
 	sizes, kinds []string
@@ -81,7 +81,7 @@ func run(o options) (err error) {
 	return printTable(lines)
 }
 
-// line is a command that ran on a model.
+// line is a row of the table: one command on one model.
 type line struct {
 	size, kind, command string
 	weights             int64 // bytes
@@ -89,10 +89,10 @@ type line struct {
 	peak                int64 // bytes
 }
 
-// trySize makes a model of a size and tries every kind that starts from it.
+// trySize makes a model of a size and measures all commands for each kind.
 func trySize(o options, name string) (lines []line, err error) {
 	base, size := filepath.Join(o.dir, name), sizes[name]
-	// In a process of its own: the largest memory of a process counts for those that it starts, too.
+	// The model is made in another process: peak memory is inherited by processes that this one starts.
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ type command struct {
 	args        []string
 }
 
-// commands are those that a kind of model is tried with; the first one trains it from base into out.
+// commands lists the commands to measure for a kind of model. The first one trains it from base into out.
 func commands(kind string, size size, base, out, train, test string) []command {
 	length := strconv.Itoa(size.length)
 	flags := []string{"train", kind, "--model", base, "--train-dataset", train, "--val-dataset", train, "--output-dir", out,
@@ -170,7 +170,7 @@ func commands(kind string, size size, base, out, train, test string) []command {
 	return list
 }
 
-// measure runs a command and gives its time and its largest resident memory.
+// measure runs a command and returns its time and its peak resident memory in bytes.
 func measure(program string, c command) (seconds float64, peak int64, err error) {
 	cmd := exec.Command(program, c.args...)
 	cmd.Stdin = strings.NewReader(c.input)

@@ -21,8 +21,8 @@ import (
 type size struct {
 	config        map[string]any
 	batch, length int  // examples of a step, tokens of a text
-	checkpointed  bool // it trains with layers computed again, and in no other way
-	lastToken     bool // an embedding is the last token's state, as sentence-transformers' module Pooling says
+	checkpointed  bool // train only with --gradient-checkpointing
+	lastToken     bool // pool the last token for embeddings, instead of the mean
 }
 
 // sizes are the models by name.
@@ -46,7 +46,7 @@ var sizes = map[string]size{
 	}},
 }
 
-// special are the tokens that a vocabulary begins with; their ids are XLM-RoBERTa's.
+// special are the first tokens of the vocabulary, with XLM-RoBERTa's ids.
 var special = []string{"<s>", "<pad>", "</s>", "<unk>"}
 
 // makeModel writes the folder of an encoder of one of the sizes with random weights, and a Unigram tokenizer whose
@@ -93,12 +93,12 @@ func makeModel(dir, name string) error {
 	return safetensors.Write(filepath.Join(dir, hf.SafetensorsFile), map[string]string{"format": "pt"}, tensors)
 }
 
-// unknownSize says which names of sizes there are.
+// unknownSize returns an error that lists the known sizes.
 func unknownSize(name string) error {
 	return fmt.Errorf("no size %q: want one of %s", name, strings.Join(slices.Sorted(maps.Keys(sizes)), ", "))
 }
 
-// writeModules writes sentence-transformers' modules of an embedding that is the last token's state.
+// writeModules writes sentence-transformers' modules for an embedding model that pools the last token.
 func writeModules(dir string, width int) error {
 	const pooling = "1_Pooling"
 	return errors.Join(
@@ -121,7 +121,7 @@ func countParameters(dir string) (n int64, err error) {
 	return n, err
 }
 
-// fill draws a parameter as transformers starts one: norms at 1 and 0, biases at 0, the rest around 0 by 0.02.
+// fill initializes a parameter as transformers does: norms 1 and 0, biases 0, all others normal with deviation 0.02.
 func fill(p flat.Param, values []float32, random *rand.Rand) {
 	start := float32(0)
 	if !p.Decay && strings.HasSuffix(p.Name, ".weight") {
@@ -135,7 +135,7 @@ func fill(p flat.Param, values []float32, random *rand.Rand) {
 	}
 }
 
-// word is a piece of the vocabulary.
+// word returns the i-th word of the vocabulary.
 func word(i int) string {
 	letters := []byte{}
 	for ; i > 0 || len(letters) < 3; i /= 26 {
@@ -183,8 +183,8 @@ func writeTokenizer(path string, vocabulary int) error {
 	return os.WriteFile(path, b, 0o644)
 }
 
-// makeRows writes training rows, and the same as an MTEB test file: a query, a positive and three negative passages of
-// words from the vocabulary.
+// makeRows writes training rows, and the same rows as an MTEB test file. A row has a query, a positive and three negative
+// passages of words from the vocabulary.
 func makeRows(train, test string, rows, words, vocabulary int) error {
 	random := rand.New(rand.NewPCG(3, 4))
 	text := func(n int) string {

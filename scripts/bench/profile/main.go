@@ -1,11 +1,11 @@
-// Command profile prints where the time of a training step goes, from the profile that `rag-retrieval train … --profile
-// PREFIX` wrote: milliseconds per step and share for each operator, forward and backward apart, and the rate of matrix
-// products. What the machine can do: go test ./ortrain/runtime -run XXX -bench Gemm.
+// Command profile prints where the time of a training step goes. It reads the profile that `rag-retrieval train … --profile
+// PREFIX` wrote, and prints milliseconds per step and the share of each operator, separately for forward and backward pass,
+// and the GFLOP/s of matrix products. To see how fast the machine can be: go test ./ortrain/runtime -run XXX -bench Gemm.
 //
 //	go run ./scripts/bench/profile [-skip 2] [-by op|node] [-metrics RUN/metrics.jsonl] PREFIX_*.json
 //
-// With the run's metrics it prints too how much of a step passes outside the graph's operators: the optimizer (see
-// BenchmarkOptimizer), binding, waiting for batches, and the runtime's own bookkeeping.
+// With the run's metrics it also prints how much of a step's time is outside the graph's operators: the optimizer (see
+// BenchmarkOptimizer), binding, waiting for batches, and ONNX Runtime's own overhead.
 package main
 
 import (
@@ -62,7 +62,7 @@ func report(path, metrics string, skip int, by string) error {
 			}
 			continue
 		}
-		// A run's own record follows those of its nodes.
+		// The record of a run comes after the records of its nodes.
 		if runs < skip || e.Category != "Node" || !strings.HasSuffix(e.Name, "_kernel_time") {
 			continue
 		}
@@ -97,7 +97,7 @@ func report(path, metrics string, skip int, by string) error {
 	return nil
 }
 
-// outside prints what of a step's time is not the operators'.
+// outside prints how much of a step's time is outside the operators.
 func outside(metrics string, skip int, operators float64) error {
 	f, err := jsonl.Open(metrics)
 	if err != nil {
@@ -113,7 +113,7 @@ func outside(metrics string, skip int, operators float64) error {
 	return nil
 }
 
-// flops are the floating-point operations of a matrix product; 0 for other operators.
+// flops returns the number of floating-point operations of a matrix product, and 0 for other operators.
 func flops(e event) float64 {
 	if op, _ := e.Args["op_name"].(string); !strings.HasSuffix(op, "Gemm") && !strings.HasSuffix(op, "MatMul") {
 		return 0
@@ -127,7 +127,7 @@ func flops(e event) float64 {
 	return 2 * size(out) * inner
 }
 
-// shape is the first shape of a list such as [{"float": [2, 3]}, …].
+// shape returns the first shape of a list such as [{"float": [2, 3]}, …].
 func shape(list any) []float64 {
 	all, _ := list.([]any)
 	if len(all) == 0 {
@@ -153,7 +153,7 @@ func size(shape []float64) float64 {
 	return n
 }
 
-// label is what an event is counted under.
+// label returns the name under which an event is counted: its operator, or its node without digits.
 func label(e event, by string) string {
 	if by == "op" {
 		op, _ := e.Args["op_name"].(string)
