@@ -146,7 +146,7 @@ func (m *Model) Fill(to hf.Target) error {
 		if !strings.HasPrefix(p.Name, linear+".") {
 			return fmt.Errorf("%s: no tensor %q", w.Path, names(p.Name)[0])
 		}
-		hf.Uniform(values, m.seed, p.Name, m.Encoder.HiddenSize)
+		hf.InitUniform(values, m.seed, p.Name, m.Encoder.HiddenSize)
 		return nil
 	})
 }

@@ -73,7 +73,7 @@ func (m *Model) startDense(w *hf.Weights, prefix string) func(p flat.Param, valu
 		if !strings.HasPrefix(p.Name, denseLayer) {
 			return fmt.Errorf("%s: no tensor %q", w.Path, m.Encoder.Names(prefix)(p.Name)[0])
 		}
-		hf.Uniform(values, m.Config.Dense.Seed, p.Name, m.Config.Dense.In)
+		hf.InitUniform(values, m.Config.Dense.Seed, p.Name, m.Config.Dense.In)
 		return nil
 	}
 }

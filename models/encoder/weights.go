@@ -26,7 +26,7 @@ func (c Config) WordTable() string { return c.architecture().names().words }
 func (c Config) ModelPrefix() string { return c.architecture().prefix }
 
 // Names gives for a parameter the tensors that it is made of in a checkpoint with that prefix.
-func (c Config) Names(prefix string) hf.Names {
+func (c Config) Names(prefix string) hf.TensorNames {
 	return func(param string) []string {
 		out := c.sources(param)
 		for i := range out {

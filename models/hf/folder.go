@@ -63,8 +63,8 @@ func CopyFile(from, to string) (err error) {
 	return err
 }
 
-// Exists says whether there is a file or folder at path. If that cannot be found out, it returns an error: callers use a
-// default for an absent file, and must not do so for one that cannot be read.
+// Exists reports whether there is a file or folder at path. It returns an error if this cannot be found out: callers
+// use defaults in place of an absent file, and must not do so for one that they cannot read.
 func Exists(path string) (bool, error) {
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,7 +76,7 @@ func Exists(path string) (bool, error) {
 // definingFiles are the files that decide what a model computes, except weights and the files of modules.
 var definingFiles = append([]string{"modules.json", "rag_retrieval.json"}, copiedFiles...)
 
-// Files lists the files that decide what the model in a folder computes: configs, tokenizer, weights, and all files in its
+// Files returns the files that decide what the model in a folder computes: configs, tokenizer, weights, and all files in its
 // modules' folders. It ignores all other files and folders.
 func Files(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

@@ -10,6 +10,7 @@ import (
 	"testing"
 )
 
+// write writes a file of a folder and makes the folders on its path.
 func write(t *testing.T, dir, name, content string) {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -18,7 +19,8 @@ func write(t *testing.T, dir, name, content string) {
 	}
 }
 
-// What cannot be looked at is an error, not absent. As root no permission is missing: a link to itself stands for it.
+// A path that cannot be examined is an error, not absent. The test may run as root, who may read everything. Therefore a
+// symbolic link to itself takes the place of a folder without permissions.
 func TestExists(t *testing.T) {
 	dir := t.TempDir()
 	loop := filepath.Join(dir, "loop")
@@ -26,16 +28,16 @@ func TestExists(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]bool{dir: true, filepath.Join(dir, "none"): false} {
-		if there, err := Exists(path); there != want || err != nil {
-			t.Errorf("%s: %v, %v", path, there, err)
+		if exists, err := Exists(path); exists != want || err != nil {
+			t.Errorf("%s: %v, %v", path, exists, err)
 		}
 	}
-	if there, err := Exists(loop); there || !errors.Is(err, syscall.ELOOP) {
-		t.Errorf("%v, %v", there, err)
+	if exists, err := Exists(loop); exists || !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("a link to itself: %v, %v, want ELOOP", exists, err)
 	}
 }
 
-// Configs, tokenizer, weights and the modules' files decide what a model computes; nothing else in its folder does.
+// Files returns configs, tokenizer, weights and the modules' files, and nothing else in the folder.
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	want := []string{"config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "modules.json", "tokenizer.json", "1_Pooling/config.json"}
@@ -55,26 +57,26 @@ func TestFiles(t *testing.T) {
 	}
 	write(t, dir, "modules.json", `[`)
 	if _, err := Files(dir); err == nil {
-		t.Error("modules.json is broken, and nobody says so")
+		t.Error("a broken modules.json is no error")
 	}
 }
 
-// A saved folder has weights of float32, whatever the base model's were; else its config stays as it was.
-func TestSayFloat32(t *testing.T) {
-	for was, want := range map[string]string{
+// SetConfigFloat32 changes the type of the weights in config.json, and leaves the file as it is if there is nothing to change.
+func TestSetConfigFloat32(t *testing.T) {
+	for before, want := range map[string]string{
 		`{"torch_dtype": "bfloat16", "a": 2.0}`: `"torch_dtype": "float32"`, `{"dtype": "float16", "a": 2.0}`: `"dtype": "float32"`,
 		`{"dtype":null, "a":  2.0}`: `{"dtype":null, "a":  2.0}`, `{"a":  2.0}`: `{"a":  2.0}`, `{"dtype":  "float32", "a": 2.0}`: `{"dtype":  "float32", "a": 2.0}`,
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "config.json")
-		if err := os.WriteFile(path, []byte(was), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := SetConfigFloat32(dir); err != nil {
 			t.Fatal(err)
 		}
-		if is, err := os.ReadFile(path); err != nil || !strings.Contains(string(is), want) || !strings.Contains(string(is), "2.0") {
-			t.Errorf("%s became %s, %v", was, is, err)
+		if after, err := os.ReadFile(path); err != nil || !strings.Contains(string(after), want) || !strings.Contains(string(after), "2.0") {
+			t.Errorf("%s became %s, %v", before, after, err)
 		}
 	}
 }

@@ -1,13 +1,6 @@
-// Package hf reads and writes the files of Hugging Face model folders: weights in all their formats, and small JSON files.
-// It does not know what the tensors mean.
-//
-//	w, err := hf.OpenWeights("models/bge-base-zh-v1.5")
-//	defer w.Close()
-//	err = w.Fill(hf.Buffer{Layout: layout, Data: parameters}, params, names, nil)
 package hf
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,7 +11,6 @@ import (
 
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/internal/torchfile"
-	"rag-retrieval-go/ortrain/flat"
 )
 
 // Files of weights. An index lists the files of a sharded checkpoint.
@@ -70,6 +62,7 @@ func OpenFile(path string) (*Weights, error) {
 	return w, nil
 }
 
+// addShards adds the tensors of all files that an index lists, and checks that they have the tensors that it names.
 func (w *Weights) addShards(dir, index string) error {
 	var x struct {
 		WeightMap map[string]string `json:"weight_map"`
@@ -98,6 +91,7 @@ func (w *Weights) addShards(dir, index string) error {
 	return nil
 }
 
+// add adds the tensors of one file.
 func (w *Weights) add(path string) error {
 	var tensors []safetensors.Tensor
 	if strings.HasSuffix(path, ".safetensors") {
@@ -135,7 +129,7 @@ func modernName(name string) string {
 	return name
 }
 
-// Has says whether there is a tensor of this name.
+// Has reports whether there is a tensor of this name.
 func (w *Weights) Has(name string) bool {
 	_, ok := w.byName[name]
 	return ok
@@ -188,80 +182,6 @@ func (w *Weights) Close() error {
 	return errors.Join(errs...)
 }
 
-// Names returns the names of the tensors in a checkpoint that make up one parameter, joined along the first axis.
-type Names func(param string) []string
-
-// Fill passes parameters to a target. A missing tensor or one with a wrong shape is an error that names it. If no tensor of
-// a parameter is there, start initializes the parameter; with a nil start this is an error too.
-func (w *Weights) Fill(to Target, params []flat.Param, names Names, start func(p flat.Param, values []float32) error) error {
-	for _, p := range params {
-		parts := names(p.Name)
-		if start != nil && !slices.ContainsFunc(parts, w.Has) {
-			values, err := to.Values(p)
-			if err != nil {
-				return err
-			}
-			if err := start(p, values); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := w.takeParam(to, p, parts); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// takeParam passes the tensors of one parameter to a target.
-func (w *Weights) takeParam(to Target, p flat.Param, parts []string) error {
-	want := slices.Clone(p.Dims)
-	want[0] /= int64(len(parts))
-	tensors := make([]safetensors.Tensor, len(parts))
-	for i, name := range parts {
-		t, ok := w.Tensor(name)
-		if !ok {
-			return fmt.Errorf("%s: no tensor %q", w.Path, name)
-		}
-		if !slices.Equal(t.Shape, want) {
-			return fmt.Errorf("%s: tensor %q has the shape %v, config.json says %v", w.Path, name, t.Shape, want)
-		}
-		tensors[i] = t
-	}
-	if err := to.Take(p, tensors); err != nil {
-		return fmt.Errorf("%s: %w", w.Path, err)
-	}
-	return nil
-}
-
-// FromLayout returns some parameters of a flat buffer as tensors of a checkpoint. They share the buffer's memory.
-func FromLayout(l *flat.Layout, buffer []float32, params []flat.Param, names Names) ([]safetensors.Tensor, error) {
-	var out []safetensors.Tensor
-	for _, p := range params {
-		values, err := l.View(buffer, p.Name)
-		if err != nil {
-			return nil, err
-		}
-		parts := names(p.Name)
-		dims := slices.Clone(p.Dims)
-		dims[0] /= int64(len(parts))
-		share := len(values) / len(parts)
-		for i, name := range parts {
-			out = append(out, safetensors.FromFloat32(name, values[i*share:(i+1)*share], dims...))
-		}
-	}
-	return out, nil
-}
-
-// WriteWeights writes a safetensors file that transformers can load.
-func WriteWeights(path string, metadata map[string]string, tensors []safetensors.Tensor) error {
-	meta := map[string]string{"format": "pt"} // transformers needs it
-	for k, v := range metadata {
-		meta[k] = v
-	}
-	return safetensors.Write(path, meta, tensors)
-}
-
 // Replace returns the folder's tensors, with those in with replaced by name. Tensors of other names are appended.
 func (w *Weights) Replace(with []safetensors.Tensor) []safetensors.Tensor {
 	out := slices.Clone(w.Tensors)
@@ -273,25 +193,4 @@ func (w *Weights) Replace(with []safetensors.Tensor) []safetensors.Tensor {
 		}
 	}
 	return out
-}
-
-// ReadJSON reads a JSON file of a model folder.
-func ReadJSON(path string, into any) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("reading the model: %w", err)
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
-// WriteJSON writes a JSON file of a model folder.
-func WriteJSON(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
 }

@@ -17,8 +17,8 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// shards writes a checkpoint of two files with an index of the given kind.
-func shards(t *testing.T, index, weightMap string) string {
+// writeShards writes a checkpoint of two files, with an index file of the given name. It returns the folder.
+func writeShards(t *testing.T, index, weightMap string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for i, name := range []string{"a.safetensors", "b.safetensors"} {
@@ -30,8 +30,8 @@ func shards(t *testing.T, index, weightMap string) string {
 	return dir
 }
 
-// read fills a buffer of one parameter.
-func read(w *Weights, name string, size int64) ([]float32, error) {
+// readParam reads one parameter, [size].
+func readParam(w *Weights, name string, size int64) ([]float32, error) {
 	p := flat.Param{Name: name, Dims: []int64{size}}
 	l, err := flat.NewLayout([]flat.Param{p})
 	if err != nil {
@@ -44,16 +44,16 @@ func read(w *Weights, name string, size int64) ([]float32, error) {
 	return b.Values(p)
 }
 
-// Sharded checkpoints of both kinds of index are one; TensorFlow's names of LayerNorm's parameters are today's.
+// OpenWeights reads sharded checkpoints with either index, and replaces TensorFlow's names of LayerNorm's parameters.
 func TestShards(t *testing.T) {
 	const weightMap = `{"x.LayerNorm.gamma": "a.safetensors", "y": "b.safetensors"}`
 	for _, index := range []string{SafetensorsIndex, TorchIndex} {
-		w, err := OpenWeights(shards(t, index, weightMap))
+		w, err := OpenWeights(writeShards(t, index, weightMap))
 		check(t, err)
 		defer w.Close()
-		x, err := read(w, "x.LayerNorm.weight", 2)
+		x, err := readParam(w, "x.LayerNorm.weight", 2)
 		check(t, err)
-		y, err := read(w, "y", 2)
+		y, err := readParam(w, "y", 2)
 		check(t, err)
 		if x[0] != 0 || y[0] != 1 || len(w.Tensors) != 2 {
 			t.Errorf("%s: %v, %v, %d tensors", index, x, y, len(w.Tensors))
@@ -68,7 +68,7 @@ func TestBrokenFolders(t *testing.T) {
 		`{"x": "c.safetensors"}`:    "c.safetensors",
 		`[]`:                        SafetensorsIndex,
 	} {
-		_, err := OpenWeights(shards(t, SafetensorsIndex, weightMap))
+		_, err := OpenWeights(writeShards(t, SafetensorsIndex, weightMap))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", weightMap, err, want)
 		}
@@ -76,7 +76,7 @@ func TestBrokenFolders(t *testing.T) {
 	if _, err := OpenWeights(t.TempDir()); err == nil || !strings.Contains(err.Error(), "has no weights: want model.safetensors") {
 		t.Errorf("an empty folder: %v", err)
 	}
-	w, err := OpenWeights(shards(t, SafetensorsIndex, `{"y": "b.safetensors"}`))
+	w, err := OpenWeights(writeShards(t, SafetensorsIndex, `{"y": "b.safetensors"}`))
 	check(t, err)
 	defer w.Close()
 	for _, c := range []struct {
@@ -84,22 +84,22 @@ func TestBrokenFolders(t *testing.T) {
 		shape int64
 		want  string
 	}{{"none", 2, `no tensor "none"`}, {"y", 3, "has the shape [2], config.json says [3]"}} {
-		if _, err := read(w, c.name, c.shape); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := readParam(w, c.name, c.shape); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
 }
 
-// New parameters are drawn by seed and name, in the ranges that PyTorch and transformers start with.
-func TestStart(t *testing.T) {
+// New parameters depend on seed and name, and have the distributions with which PyTorch and transformers initialize them.
+func TestInit(t *testing.T) {
 	a, b, c := make([]float32, 1000), make([]float32, 1000), make([]float32, 1000)
-	Uniform(a, 1, "x", 25)
-	Uniform(b, 1, "x", 25)
-	Uniform(c, 1, "y", 25)
+	InitUniform(a, 1, "x", 25)
+	InitUniform(b, 1, "x", 25)
+	InitUniform(c, 1, "y", 25)
 	same, largest := 0, float32(0)
 	for i := range a {
 		if a[i] != b[i] {
-			t.Fatal("one seed and name, two draws")
+			t.Fatal("the same seed and name gave different values")
 		}
 		if a[i] == c[i] {
 			same++
@@ -107,9 +107,9 @@ func TestStart(t *testing.T) {
 		largest = max(largest, a[i], -a[i])
 	}
 	if same > 3 || largest > 0.2 || largest < 0.19 {
-		t.Errorf("%d numbers shared between names, the largest %g, want at most 0.2", same, largest)
+		t.Errorf("%d values are equal for two names; the largest is %g, want at most 0.2", same, largest)
 	}
-	Normal(a, 2, "x", 0.02, 0)
+	InitNormal(a, 2, "x", 0.02, 0)
 	sum := 0.0
 	for _, v := range a {
 		sum += float64(v) * float64(v)
@@ -117,7 +117,7 @@ func TestStart(t *testing.T) {
 	if d := sum / 1000; d < 0.00034 || d > 0.00046 {
 		t.Errorf("a variance of %g, want 0.0004", d)
 	}
-	Normal(a, 2, "x", 0.02, 2)
+	InitNormal(a, 2, "x", 0.02, 2)
 	sum, largest = 0, 0
 	for _, v := range a {
 		sum, largest = sum+float64(v)*float64(v), max(largest, v, -v)

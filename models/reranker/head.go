@@ -79,9 +79,9 @@ func (h head) start(p flat.Param, values []float32, seed uint64) {
 			values[i] = 1
 		}
 	case layer == h.dense:
-		hf.Normal(values, seed, p.Name, h.denseDeviation, h.cutoffDeviation)
+		hf.InitNormal(values, seed, p.Name, h.denseDeviation, h.cutoffDeviation)
 	default:
-		hf.Normal(values, seed, p.Name, h.outDeviation, h.cutoffDeviation)
+		hf.InitNormal(values, seed, p.Name, h.outDeviation, h.cutoffDeviation)
 	}
 }
 

@@ -162,7 +162,7 @@ func (m *Model) Params() []flat.Param {
 }
 
 // names gives a checkpoint's tensors of a parameter; the prefix is that of its encoder.
-func (m *Model) names(prefix string) hf.Names {
+func (m *Model) names(prefix string) hf.TensorNames {
 	enc := m.Encoder.Names(prefix)
 	return func(param string) []string {
 		switch {

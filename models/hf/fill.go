@@ -1,0 +1,97 @@
+package hf
+
+import (
+	"fmt"
+	"slices"
+
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/ortrain/flat"
+)
+
+// TensorNames returns the names of the tensors in a checkpoint that make up one parameter. They are equal parts of it, to be
+// concatenated along the first axis: a fused projection, for example, may be split in a checkpoint.
+type TensorNames func(param string) []string
+
+// Fill passes parameters to a target. A missing tensor or one with a wrong shape is an error that names it. If no tensor of
+// a parameter is there, initialize fills the parameter; if initialize is nil, this is an error too.
+func (w *Weights) Fill(to Target, params []flat.Param, names TensorNames, initialize func(p flat.Param, values []float32) error) error {
+	for _, p := range params {
+		parts := names(p.Name)
+		if initialize != nil && !slices.ContainsFunc(parts, w.Has) {
+			values, err := to.Values(p)
+			if err != nil {
+				return err
+			}
+			if err := initialize(p, values); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := w.takeParam(to, p, parts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeParam passes the tensors of one parameter to a target.
+func (w *Weights) takeParam(to Target, p flat.Param, parts []string) error {
+	want := slices.Clone(p.Dims)
+	want[0] /= int64(len(parts))
+	tensors := make([]safetensors.Tensor, len(parts))
+	for i, name := range parts {
+		t, ok := w.Tensor(name)
+		if !ok {
+			return fmt.Errorf("%s: no tensor %q", w.Path, name)
+		}
+		if !slices.Equal(t.Shape, want) {
+			return fmt.Errorf("%s: tensor %q has the shape %v, config.json says %v", w.Path, name, t.Shape, want)
+		}
+		tensors[i] = t
+	}
+	if err := to.Take(p, tensors); err != nil {
+		return fmt.Errorf("%s: %w", w.Path, err)
+	}
+	return nil
+}
+
+// Target receives the parameters of a model's folder. Training uses a Buffer; scoring makes them constants of a graph.
+type Target interface {
+	// Take receives a parameter as tensors of a checkpoint, to be concatenated along the first axis. Their data are valid
+	// until Take returns. A NaN or an infinity is an error.
+	Take(p flat.Param, parts []safetensors.Tensor) error
+	// Values returns the memory of a parameter that the checkpoint does not have: p.Size() zeros, which the caller fills.
+	Values(p flat.Param) ([]float32, error)
+}
+
+// Buffer is the Target that reads every parameter into a flat buffer.
+type Buffer struct {
+	Layout *flat.Layout
+	Data   []float32
+}
+
+// Take implements Target.
+func (b Buffer) Take(p flat.Param, parts []safetensors.Tensor) error {
+	values, err := b.Values(p)
+	if err != nil {
+		return err
+	}
+	return Read(values, parts)
+}
+
+// Values implements Target.
+func (b Buffer) Values(p flat.Param) ([]float32, error) { return b.Layout.View(b.Data, p.Name) }
+
+// Read fills values with the elements of tensors of equal size, one after the other. A NaN or an infinity is an error.
+func Read(values []float32, parts []safetensors.Tensor) error {
+	share := len(values) / len(parts)
+	for i, t := range parts {
+		if err := t.Read(values[i*share : (i+1)*share]); err != nil {
+			return err
+		}
+		if err := safetensors.FromFloat32(t.Name, values[i*share:(i+1)*share]).Finite(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
