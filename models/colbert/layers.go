@@ -11,20 +11,20 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// layer is a linear layer of the projection: RAG-Retrieval's only one, or a Dense module.
+// layer is one linear layer of the projection: a Dense module, or the only layer of a RAG-Retrieval model.
 type layer struct {
 	hf.Dense
-	name string // of its parameters
-	file string // its weights; empty: it is new
-	path string // the Dense module's folder; empty: none
+	name string // the prefix of its parameters
+	file string // the file with its weights; empty if the layer is new
+	path string // the folder of the Dense module; empty if it is none
 }
 
-// newLayer is RAG-Retrieval's projection of that width, whose weights start at random.
+// newLayer makes a projection as RAG-Retrieval's, with random weights.
 func newLayer(in, out int64) layer {
 	return layer{Dense: hf.Dense{In: in, Out: out, Bias: true, Activation: "Identity"}, name: linear}
 }
 
-// shortcut says that the input passes a linear layer of its own before it is added.
+// shortcut reports whether the residual connection has a linear layer of its own.
 func (x layer) shortcut() bool { return x.Residual && x.In != x.Out }
 
 func (x layer) params() []flat.Param {
@@ -35,7 +35,7 @@ func (x layer) params() []flat.Param {
 	return p
 }
 
-// apply gives [tokens, out] of [tokens, in]: activation(x·W + b), and x or its shortcut added where the module says so.
+// apply maps v [tokens, in] to [tokens, out]: activation(v·W + b), plus the residual connection where the module has one.
 func (x layer) apply(g *onnx.Graph, w encoder.Weights, v *onnx.Value) *onnx.Value {
 	defer g.Scope(x.name)()
 	out := encoder.ApplyLinear(g, w, x.name, v, x.Bias)
@@ -54,7 +54,7 @@ func (x layer) apply(g *onnx.Graph, w encoder.Weights, v *onnx.Value) *onnx.Valu
 	return out
 }
 
-// source is the tensor of a parameter in the layer's own file.
+// source returns the name that a parameter's tensor has in the layer's file.
 func (x layer) source(w *hf.Weights, param string) string {
 	rest := strings.TrimPrefix(param, x.name+".")
 	if strings.HasPrefix(rest, "residual.") {
@@ -63,7 +63,7 @@ func (x layer) source(w *hf.Weights, param string) string {
 	return projectionPrefix(w) + rest
 }
 
-// projectionPrefix is what stands before "weight" in the projection's file.
+// projectionPrefix returns the prefix of the tensor "weight" in the projection's file.
 func projectionPrefix(w *hf.Weights) string {
 	for _, p := range []string{"linear.", linear + "."} {
 		if w.Has(p + "weight") {
@@ -73,7 +73,7 @@ func projectionPrefix(w *hf.Weights) string {
 	return ""
 }
 
-// open checks the layer's weights against its config.
+// open checks that the layer's weights match its config.
 func (x layer) open() error {
 	w, err := hf.OpenFile(x.file)
 	if err != nil {
@@ -98,7 +98,7 @@ func (x layer) open() error {
 	return nil
 }
 
-// fill hands over the layer's parameters.
+// fill reads the layer's parameters from its file.
 func (x layer) fill(to hf.Target) error {
 	w, err := hf.OpenFile(x.file)
 	if err != nil {
@@ -119,8 +119,8 @@ func (x layer) write(dir string, l *flat.Layout, parameters []float32) error {
 	})
 }
 
-// findLayers finds the projection: Dense modules of a ColBERT folder, or a file of RAG-Retrieval's name. Other folders have
-// none.
+// findLayers finds the layers of the projection: the Dense modules of a ColBERT folder, or the file colbert_linear. Folders of base
+// models have none.
 func (m *Model) findLayers() error {
 	if m.modules != nil {
 		return m.denseLayers()
@@ -136,7 +136,7 @@ func (m *Model) findLayers() error {
 	return nil
 }
 
-// linearLayer takes RAG-Retrieval's projection, whose file alone tells its width.
+// linearLayer reads RAG-Retrieval's projection. Its width is known only from the file.
 func (m *Model) linearLayer(path string) error {
 	w, err := hf.OpenFile(path)
 	if err != nil {
@@ -153,14 +153,14 @@ func (m *Model) linearLayer(path string) error {
 	return nil
 }
 
-// denseLayers takes the folder's Dense modules, one behind the other.
+// denseLayers reads the folder's Dense modules in their order.
 func (m *Model) denseLayers() error {
 	width := m.Encoder.HiddenSize
 	for _, module := range m.modules {
 		if module.Name() != "Dense" {
 			continue
 		}
-		activation := "Tanh" // sentence-transformers' where the config has none
+		activation := "Tanh" // the default of sentence-transformers
 		if strings.HasPrefix(module.Type, "pylate.") {
 			activation = "Identity"
 		}

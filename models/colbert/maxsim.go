@@ -11,15 +11,15 @@ import (
 
 // The inputs of MaxSim.
 const (
-	queryTokens   = "queries.tokens"  // the counted tokens of all queries, end to end
-	queryShares   = "queries.shares"  // what each counts in its query's score, [queries, tokens]
-	passageTokens = "passages.tokens" // the counted tokens of each passage, padded
-	passageBias   = "passages.bias"   // very negative at padding
+	queryTokens   = "queries.tokens"  // the indices of all queries' counted tokens, end to end
+	queryShares   = "queries.shares"  // the weight of each token in its query's score, [queries, tokens]
+	passageTokens = "passages.tokens" // the indices of each passage's counted tokens, padded
+	passageBias   = "passages.bias"   // 0 for tokens, a large negative number for padding
 	countedTokens = "query_tokens"
 	passageLength = "passage_length"
 )
 
-// project gives each token's unit vector: [tokens, dim] of [tokens, hidden].
+// project maps hidden states [tokens, hidden] to each token's vector of length one, [tokens, dim].
 func (m *Model) project(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value) *onnx.Value {
 	x := hidden
 	for _, layer := range m.layers {
@@ -30,10 +30,10 @@ func (m *Model) project(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value) *o
 	return g.Div(x, g.Clip(length, g.Scalar(x, 1e-12), nil))
 }
 
-// maxSim gives the score of every query against every passage, [queries, passages]: the sum, or with Rules.Mean the
-// mean, over the query's tokens of the largest product with one of the passage's tokens. q and p are vectors [tokens,
-// dim] that the inputs pick from. Source: Khattab and Zaharia 2020. Padding takes no part, which differs from
-// RAG-Retrieval, where it competes as a vector of zeros.
+// maxSim returns the score of every query with every passage, [queries, passages]. For each token of the query it takes the largest
+// product with a token of the passage; the score is their sum, or with Rules.Mean their mean. q and p are vectors [tokens, dim],
+// from which the inputs select the tokens that count. Source: Khattab and Zaharia 2020. Padding never counts. In RAG-Retrieval it
+// competes as a vector of zeros.
 func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 	defer g.Scope("maxsim")()
 	tokens := onnx.N(countedTokens)

@@ -1,6 +1,6 @@
-// Package colbert is the late-interaction model: one vector per token, compared by MaxSim. It reads RAG-Retrieval's and
-// BAAI/bge-m3's folders, sentence-transformers' MultiVectorEncoder's and PyLate's, gives the trainer its losses and
-// batches, and scores queries against passages.
+// Package colbert implements ColBERT models, also called late-interaction or multi-vector models: one vector for each token,
+// compared by MaxSim. It reads folders of RAG-Retrieval, BAAI/bge-m3, sentence-transformers' MultiVectorEncoder and PyLate, builds
+// the training graph with its losses and batches, and scores passages for queries.
 package colbert
 
 import (
@@ -16,23 +16,23 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// Model is a ColBERT model's folder, opened: its configs and tokenizer, not its weights.
+// Model is an open folder of a ColBERT model: its configs and tokenizer. Fill reads the weights.
 type Model struct {
 	Dir       string
 	Encoder   encoder.Config
 	Tokenizer *tokenizer.Tokenizer
 	Dim       int64 // of a token's vector
 	Rules     Rules
-	Formats   prompt.Formats // what stands around texts: the prompts
+	Formats   prompt.Formats // the prompts around texts
 
-	QueryMaxLen, PassageMaxLen int         // that it was trained with, or the folder's own
+	QueryMaxLen, PassageMaxLen int         // the lengths that it was trained with, or those of its folder
 	layers                     []layer     // the projection
-	modules                    []hf.Module // of a ColBERT folder of sentence-transformers or PyLate
-	pylate                     bool        // the folder is PyLate's
-	seed                       uint64      // of a new projection
+	modules                    []hf.Module // the modules of a folder of sentence-transformers or PyLate
+	pylate                     bool        // PyLate wrote the folder
+	seed                       uint64      // for the weights of a new projection
 }
 
-// linear is the projection's name among the parameters.
+// linear is the prefix of the projection's parameters.
 const linear = "colbert_linear"
 
 // Open reads the folder of a ColBERT model.
@@ -51,8 +51,8 @@ func Open(dir string) (*Model, error) {
 	return m, nil
 }
 
-// OpenBase reads a folder of any kind for its encoder. A projection that it lacks has the width dim and starts at seeded
-// random numbers.
+// OpenBase reads a folder of any kind, to train a ColBERT model from its encoder. If the folder has no projection, a new one of
+// width dim starts at random numbers from seed.
 func OpenBase(dir string, dim int64, seed uint64) (*Model, error) {
 	enc, t, err := encoder.Open(dir)
 	if err != nil {
@@ -77,7 +77,7 @@ func (m *Model) open() error {
 	if err != nil {
 		return err
 	}
-	if kind == modelcard.ColBERT { // modules and prompts of another kind say nothing of this one
+	if kind == modelcard.ColBERT { // modules and prompts of another kind do not apply
 		if m.modules, err = hf.Modules(m.Dir); err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (m *Model) open() error {
 	return err
 }
 
-// fresh says that the folder has no projection yet.
+// fresh reports that the folder has no projection, so that a new one is made.
 func (m *Model) fresh() bool { return m.layers[0].file == "" }
 
 // Close frees the tokenizer.
@@ -121,7 +121,7 @@ func (m *Model) Params() []flat.Param {
 	return params
 }
 
-// Fill hands over the parameters of the folder.
+// Fill reads the parameters from the folder.
 func (m *Model) Fill(to hf.Target) error {
 	w, err := hf.OpenWeights(m.Dir)
 	if err != nil {

@@ -15,22 +15,22 @@ import (
 	"rag-retrieval-go/models/scoring"
 )
 
-// Rules are what the ColBERT implementations do differently. RAG-Retrieval's are the zero value with Mean.
+// Rules are the points in which implementations of ColBERT differ. For RAG-Retrieval only Mean is set.
 type Rules struct {
-	Mean      bool // the sum over a query's tokens is divided by their number
-	KeepFirst bool // [CLS] counts
-	// Query and Passage are marker tokens after [CLS]; -1 or 0: none.
+	Mean      bool // a score is the mean over the query's tokens instead of the sum
+	KeepFirst bool // the first token, [CLS], counts in MaxSim
+	// QueryMarker and PassageMarker are inserted after [CLS]; -1 or 0: none.
 	QueryMarker, PassageMarker int64
-	// Expansion is the length to which queries are filled up with mask tokens; 0: not at all.
+	// Expansion is the length to which queries are filled up with mask tokens; 0: they are not.
 	Expansion int
-	Fixed     bool           // they are filled up to their maximal length, whatever that is set to
-	Mask      int64          // the mask token
-	Attend    bool           // other tokens attend to the expansion's
-	Skip      map[int64]bool // tokens of passages that do not count
-	SkipQuery map[int64]bool // those of queries
+	Fixed     bool           // queries are filled up to their maximal length, also if that is changed
+	Mask      int64          // the id of the mask token
+	Attend    bool           // other tokens attend to the mask tokens
+	Skip      map[int64]bool // ids of passage tokens that do not count in MaxSim
+	SkipQuery map[int64]bool // ids of query tokens that do not count
 }
 
-// pylateConfig is what PyLate writes into config_sentence_transformers.json.
+// pylateConfig has the keys that PyLate writes into config_sentence_transformers.json.
 type pylateConfig struct {
 	ModelType      string   `json:"model_type"`
 	Similarity     string   `json:"similarity_fn_name"`
@@ -45,11 +45,11 @@ type pylateConfig struct {
 
 func (c pylateConfig) is() bool { return c.QueryPrefix != nil && c.DocumentPrefix != nil }
 
-// punctuation is Python's string.punctuation: the words that PyLate skips where its config names none.
+// punctuation is Python's string.punctuation, PyLate's default for skiplist_words.
 const punctuation = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
-// readRules reads the rules of a ColBERT folder: PyLate's, or those that sentence-transformers' modules tell. A folder
-// with neither is RAG-Retrieval's.
+// readRules reads the rules of a ColBERT folder from PyLate's config or from sentence-transformers' modules. A folder with neither
+// follows RAG-Retrieval's rules.
 func (m *Model) readRules() error {
 	var c pylateConfig
 	path := filepath.Join(m.Dir, "config_sentence_transformers.json")
@@ -62,7 +62,7 @@ func (m *Model) readRules() error {
 	}
 	m.Rules = Rules{KeepFirst: true, Skip: map[int64]bool{}}
 	switch c.Similarity {
-	case "", "maxsim", "MaxSim", "cosine", "dot": // the last two were the base model's: its peers compute MaxSim too
+	case "", "maxsim", "MaxSim", "cosine", "dot": // the last two stem from the base model; sentence-transformers computes MaxSim all the same
 	case "meanmaxsim":
 		m.Rules.Mean = true
 	default:
@@ -97,7 +97,7 @@ func (m *Model) readPyLate(c pylateConfig) (err error) {
 	if m.Rules.Skip, err = m.skipped(c.Skiplist); err != nil {
 		return err
 	}
-	m.QueryMaxLen, m.PassageMaxLen = 32, 180 // PyLate's own
+	m.QueryMaxLen, m.PassageMaxLen = 32, 180 // PyLate's defaults
 	if c.QueryLength > 0 {
 		m.QueryMaxLen = c.QueryLength
 	}
@@ -139,7 +139,7 @@ func (m *Model) readModules() error {
 	return m.readBackbone()
 }
 
-// readMask reads which tokens do not count.
+// readMask reads the config of a MultiVectorMask module: which tokens do not count.
 func (m *Model) readMask(path string) error {
 	var c struct {
 		Words []string   `json:"skiplist_words"`
@@ -161,7 +161,7 @@ func (m *Model) readMask(path string) error {
 	}
 	queries, passages := slices.Contains(c.Tasks, "query"), slices.Contains(c.Tasks, "document")
 	if first := m.Tokenizer.Encode("", m.Tokenizer.SpecialTokens()); queries && passages && len(first) > 0 && maps.Equal(skip, map[int64]bool{first[0]: true}) {
-		m.Rules.KeepFirst, m.Rules.Skip = false, nil // RAG-Retrieval's rule, as this project saves it
+		m.Rules.KeepFirst, m.Rules.Skip = false, nil // [CLS] only: RAG-Retrieval's rule, as this project saves it
 		return nil
 	}
 	if queries {
@@ -173,7 +173,7 @@ func (m *Model) readMask(path string) error {
 	return nil
 }
 
-// readBackbone reads lengths and expansion.
+// readBackbone reads the lengths and the query expansion from sentence_bert_config.json.
 func (m *Model) readBackbone() error {
 	path := filepath.Join(m.Dir, "sentence_bert_config.json")
 	b, err := hf.ReadSentenceBertConfig(m.Dir)
@@ -207,7 +207,7 @@ func (m *Model) readBackbone() error {
 	return err
 }
 
-// skipped are the ids of words; those that the vocabulary does not have are left out, as sentence-transformers does.
+// skipped looks up the ids of words. Words that are not in the vocabulary are left out, as in sentence-transformers.
 func (m *Model) skipped(words []string) (map[int64]bool, error) {
 	ids, err := m.Tokenizer.Lookup(words...)
 	if err != nil {
@@ -220,7 +220,7 @@ func (m *Model) skipped(words []string) (map[int64]bool, error) {
 	return out, nil
 }
 
-// mask is the id of the token that queries are filled up with: the one of that name, or the tokenizer's mask token.
+// mask returns the id of the token that fills queries up: the named token, or the tokenizer's mask token if name is nil.
 func (m *Model) mask(name *string) (int64, error) {
 	names := []string{"[MASK]", "<mask>"}
 	if name != nil {
@@ -235,7 +235,7 @@ func (m *Model) mask(name *string) (int64, error) {
 	return 0, errors.Join(err, fmt.Errorf("%s: the tokenizer has no token %s to fill queries up with", m.Dir, strings.Join(names, " or ")))
 }
 
-// tokenID is the id of a text that is one token.
+// tokenID returns the id of a text that must be a single token.
 func (m *Model) tokenID(text string) (int64, error) {
 	if ids := m.Tokenizer.IDs(text); len(ids) == 1 {
 		return ids[0], nil
@@ -243,8 +243,8 @@ func (m *Model) tokenID(text string) (int64, error) {
 	return 0, fmt.Errorf("%s: %q is not one token", m.Dir, text)
 }
 
-// rows makes a text's tokens, see scoring.Rows, with marker and expansion: every path to the model goes through it. A text
-// of which no token counts is an error.
+// rows tokenizes a text, see scoring.Rows, and adds the marker and the expansion. Training and scoring both use it. It fails for a
+// text of which no token counts in MaxSim.
 func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, error) {
 	marker, room := m.Rules.PassageMarker, maxLen
 	if x.Query {
@@ -268,7 +268,7 @@ func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, er
 	return rows, err
 }
 
-// row is rows without windows.
+// row tokenizes a text without windows.
 func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
 	rows, err := m.rows(x, maxLen, false)
 	if err != nil {
@@ -293,7 +293,7 @@ func (m *Model) expand(r *encoder.Row, maxLen int) {
 	}
 }
 
-// counted says which tokens of a row count in MaxSim.
+// counted returns the indices of the tokens of a row that count in MaxSim.
 func (m *Model) counted(r encoder.Row, passage bool) []int {
 	var out []int
 	for i, id := range r.IDs {
@@ -309,7 +309,7 @@ func (m *Model) counted(r encoder.Row, passage bool) []int {
 	return out
 }
 
-// checkLengths says whether texts of n tokens fit the model.
+// checkLengths fails if texts of n tokens do not fit the model. key names the length in the error.
 func (m *Model) checkLengths(key string, n int) error {
 	low, high := m.Tokenizer.SpecialTokens()+2, m.Encoder.MaxLength()
 	if n < low || n > high {

@@ -16,7 +16,7 @@ import (
 )
 
 // Save writes the model with these parameters as a folder that sentence-transformers' MultiVectorEncoder loads with the
-// same scores, with model.onnx for other runtimes beside it. dir appears whole or not at all.
+// same scores, with model.onnx for other runtimes. The folder appears only when it is complete.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Kind, c.Dim = modelcard.ColBERT, m.Dim
 	return modelfolder.Model{
@@ -33,8 +33,7 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 	}.Save(dir)
 }
 
-// keepModules writes the modules of the folder that the model came from again, with new weights and the lengths of the
-// run.
+// keepModules copies the modules of the base model's folder, with the trained weights and the lengths of the run.
 func (m *Model) keepModules(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	if err := hf.CopyFile(filepath.Join(m.Dir, hf.ModulesFile), filepath.Join(dir, hf.ModulesFile)); err != nil {
 		return err
@@ -72,7 +71,7 @@ func (m *Model) keepModules(dir string, c modelcard.Card, l *flat.Layout, parame
 	})
 }
 
-// update changes a JSON file of the folder that the model came from.
+// update writes a changed copy of a JSON file of the base model's folder.
 func (m *Model) update(dir, name string, change func(config map[string]any)) error {
 	config := map[string]any{}
 	if err := hf.ReadJSON(filepath.Join(m.Dir, name), &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -136,8 +135,9 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 	return nil
 }
 
-// exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
-// [batch, sequence] to token_embeddings [batch, sequence, dim], unit vectors of all tokens, [CLS] and padding included.
+// exportGraph builds the padded graph for other runtimes. Inputs are input_ids, attention_mask and token_type_ids
+// [batch, sequence]. The output token_embeddings [batch, sequence, dim] has vectors of length one for all tokens, [CLS] and padding
+// included.
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	batch := encoder.NewPadded(g, m.Encoder)
 	x := m.project(g, w, m.Encoder.Build(g, w, batch, encoder.Training{}, nil))

@@ -55,7 +55,7 @@ func newScorer(m *Model, t *ortrain.Trainer, o scoring.Options) (*Scorer, error)
 	if err != nil {
 		return nil, err
 	}
-	s.maxSim, err = scoring.NewPlain("maxsim", func(g *onnx.Graph) *onnx.Value {
+	s.maxSim, err = scoring.NewWithoutWeights("maxsim", func(g *onnx.Graph) *onnx.Value {
 		vectors := func(name string) *onnx.Value {
 			return g.Input(name, onnx.Float32, onnx.N(name), onnx.D(m.Dim))
 		}

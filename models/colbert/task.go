@@ -20,7 +20,7 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Task is the fine-tuning of a ColBERT model with one of its losses.
+// Task fine-tunes a ColBERT model with one of its losses.
 type Task struct {
 	m *Model
 	c config.Train
@@ -47,7 +47,7 @@ func NewTask(c config.Train) (finetune.Task, error) {
 // Close frees the model.
 func (t *Task) Close() error { return t.m.Close() }
 
-// Fill reads the base model's weights; a projection that it lacks is new.
+// Fill reads the base model's weights. If it has no projection, a new one is made.
 func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 	return t.m.Fill(hf.Buffer{Layout: l, Data: parameters})
 }
@@ -60,10 +60,10 @@ func (t *Task) Notes() []string {
 	return []string{fmt.Sprintf("the base model has no projection yet: one of width %d starts at random", t.m.Dim)}
 }
 
-// distils says whether the loss reads a teacher's scores.
+// distils reports whether the loss reads a teacher's scores.
 func (t *Task) distils() bool { return t.c.LossType == "kl" }
 
-// MinBatch is two where other queries' passages are the only negatives.
+// MinBatch is 2 if the passages of other queries are the only negatives, otherwise 1.
 func (t *Task) MinBatch() int {
 	if t.distils() || t.c.NegNums > 0 {
 		return 1
@@ -71,7 +71,7 @@ func (t *Task) MinBatch() int {
 	return 2
 }
 
-// Encoder is the model's encoder.
+// Encoder returns the model's encoder.
 func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
 
 // Model describes the training graph.
@@ -105,7 +105,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	}
 }
 
-// Examples makes one example of each positive, or of each row of a teacher's scores.
+// Examples makes one example for each positive, or for each row with a teacher's scores.
 func (t *Task) Examples(r data.Row) (int, error) {
 	form := r.Form()
 	switch {
@@ -127,7 +127,7 @@ func (t *Task) Examples(r data.Row) (int, error) {
 	return len(r.Pos), nil
 }
 
-// Collate tokenizes examples: their queries, then their passages.
+// Collate tokenizes the examples: all queries, then all passages.
 func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
 	var queries, positives, negatives []data.Text
 	var known [][]string
@@ -156,7 +156,7 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 	return []*ortrain.Batch{b}, nil
 }
 
-// row makes a text's tokens.
+// row tokenizes a text.
 func (t *Task) row(x prompt.Text) (encoder.Row, error) {
 	if x.Query {
 		return t.m.row(x, t.c.QueryMaxLen)
@@ -168,7 +168,7 @@ func (t *Task) row(x prompt.Text) (encoder.Row, error) {
 func (t *Task) layOut(rows []encoder.Row, queries int) *ortrain.Batch {
 	b := ortrain.NewBatch()
 	b.Rows = queries
-	firsts, before := make([]int64, len(rows)), int64(0) // each row's first token among all chunks'
+	firsts, before := make([]int64, len(rows)), int64(0) // the index of each row's first token over all chunks
 	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.TokensPerChunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		for i, row := range members {
 			firsts[row] = before + starts[i]
@@ -180,7 +180,7 @@ func (t *Task) layOut(rows []encoder.Row, queries int) *ortrain.Batch {
 	return b
 }
 
-// draw picks at most train_group_size of a query's passages for this epoch.
+// draw selects at most train_group_size of a query's passages for an epoch.
 func (t *Task) draw(e data.Example, epoch int) (texts []string, scores []float64) {
 	if len(e.Row.Pos) <= t.c.GroupSize {
 		return slices.Clone(e.Row.Pos), e.Row.Scores

@@ -16,7 +16,7 @@ import (
 // lossOf computes a loss of scores, [queries, passages], with the inputs that b has.
 func lossOf(t *testing.T, b *ortrain.Batch, scores [][]float64, loss func(g *onnx.Graph, scores *onnx.Value) *onnx.Value) float64 {
 	t.Helper()
-	s, err := scoring.NewPlain("loss", func(g *onnx.Graph) *onnx.Value {
+	s, err := scoring.NewWithoutWeights("loss", func(g *onnx.Graph) *onnx.Value {
 		return g.ReshapeTo(loss(g, g.Input("scores", onnx.Float32, onnx.N(contrast.QueriesDim), onnx.N(contrast.PassagesDim))), 1)
 	}, runtime.Options{Threads: 1})
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package embedding is the bi-encoder: one vector per text, compared by cosine. It reads and writes
-// sentence-transformers folders, gives the trainer its loss and batches, and encodes texts.
+// Package embedding implements embedding models, also called bi-encoders: one vector for each text, compared by cosine. It reads
+// and writes sentence-transformers folders, builds the training graph with its losses and batches, and encodes texts.
 package embedding
 
 import (
@@ -11,24 +11,24 @@ import (
 	"rag-retrieval-go/models/prompt"
 )
 
-// Pooling says how token vectors become one.
+// Pooling is the way in which a text's token vectors become one vector.
 type Pooling string
 
-// The poolings that this package does.
+// The poolings that are supported.
 const (
-	Mean Pooling = "mean" // of all tokens, special ones included
-	CLS  Pooling = "cls"  // the first token's
-	Last Pooling = "last" // the last token's
+	Mean Pooling = "mean" // the mean over all tokens, special tokens included
+	CLS  Pooling = "cls"  // the first token
+	Last Pooling = "last" // the last token
 )
 
-// Config is what makes an encoder an embedding model.
+// Config holds the settings that make an encoder an embedding model.
 type Config struct {
 	Pooling      Pooling
-	Normalize    bool // vectors of length one
-	MaxSeqLength int  // tokens; the folder's own limit for inference
+	Normalize    bool // vectors are divided by their length
+	MaxSeqLength int  // in tokens; the folder's limit for inference
 	Dense        *Dense
-	Formats      prompt.Formats // what stands around texts: the prompts
-	cosine       bool           // the folder itself makes vectors of length one
+	Formats      prompt.Formats // the prompts around texts
+	cosine       bool           // the folder has a module Normalize
 }
 
 // SetPrompts replaces the prompts that are not nil.
@@ -40,9 +40,9 @@ func (c *Config) SetPrompts(query, passage *string) {
 	}
 }
 
-// LoadConfig reads a sentence-transformers folder. A plain Hugging Face folder without modules.json is read as
-// sentence-transformers does: mean pooling, not normalised; this package normalises it all the same, since it
-// compares by cosine. hiddenSize is the encoder's, 0 where it is not known.
+// LoadConfig reads a sentence-transformers folder. For a Hugging Face folder without modules.json it uses mean pooling, as
+// sentence-transformers does. Vectors are always normalized, because this package compares them by cosine. hiddenSize is that of
+// the encoder, or 0 if it is not known.
 func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 	c := Config{Pooling: Mean, Normalize: true, MaxSeqLength: maxLength}
 	if own, err := hf.ModelMaxLength(dir); err != nil {
@@ -51,7 +51,7 @@ func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 		c.MaxSeqLength = min(maxLength, own)
 	}
 	if kind, err := modelcard.Detect(dir); err != nil || kind != modelcard.Embedding {
-		return c, err // the modules of another kind say nothing of this one
+		return c, err // modules of another kind do not apply to an embedding model
 	}
 	var err error
 	if c.Formats, err = modelcard.Formats(dir, modelcard.Embedding); err != nil {
@@ -86,7 +86,7 @@ func LoadConfig(dir string, maxLength int, hiddenSize int64) (Config, error) {
 	return c, nil
 }
 
-// checkSimilarity says whether a folder's vectors are meant to be compared as this package does, by cosine.
+// checkSimilarity fails if the folder's vectors are meant to be compared in another way than by cosine.
 func (c Config) checkSimilarity(dir string) error {
 	t, err := hf.ReadSentenceTransformersConfig(dir)
 	if err != nil {
@@ -96,7 +96,7 @@ func (c Config) checkSimilarity(dir string) error {
 	case "", "cosine":
 		return nil
 	case "dot":
-		if c.cosine { // of vectors of length one
+		if c.cosine { // the dot product of vectors of length one is their cosine
 			return nil
 		}
 		return fmt.Errorf("%s: similarity_fn_name is dot without a module Normalize: scores here are cosines", dir)
@@ -119,8 +119,8 @@ func (c *Config) readLength(dir string, maxLength int) error {
 	return nil
 }
 
-// poolingModes are sentence-transformers' names of poolings, in their old flags and in pooling_mode; those without a
-// Pooling are not supported.
+// poolingModes lists sentence-transformers' names of poolings: the flag of older versions and the value of pooling_mode. An entry
+// without a Pooling is not supported.
 var poolingModes = []struct {
 	flag, mode string
 	pooling    Pooling
@@ -130,8 +130,8 @@ var poolingModes = []struct {
 	{"pooling_mode_weightedmean_tokens", "weightedmean", ""},
 }
 
-// readPooling reads both generations of the file: one flag per mode, and pooling_mode since sentence-transformers 6, which
-// counts alone where it is there.
+// readPooling reads the config of a Pooling module. Older versions have a flag for each mode. sentence-transformers 6 has
+// pooling_mode, which overrides the flags.
 func (c *Config) readPooling(path string, hiddenSize int64) error {
 	var p struct {
 		Mode   hf.Strings `json:"pooling_mode"`

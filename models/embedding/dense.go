@@ -11,20 +11,20 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Dense is a linear layer on pooled vectors, as sentence-transformers' module of that name.
+// Dense is a linear layer behind the pooling: sentence-transformers' module Dense.
 type Dense struct {
-	Path       string // the module's folder; empty: the layer is new
+	Path       string // the module's folder; empty if the layer is new
 	In, Out    int64
 	Bias       bool
 	Activation string // a key of hf.Activations
-	Seed       uint64 // of a new layer
+	Seed       uint64 // for the weights of a new layer
 }
 
 func (d *Dense) params() []flat.Param {
 	return encoder.Linear(denseLayer, d.Out, d.In, d.Bias)
 }
 
-// apply gives [rows, out] of [rows, in].
+// apply maps x [rows, in] to [rows, out].
 func (d *Dense) apply(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Value {
 	defer g.Scope("dense")()
 	x = encoder.ApplyLinear(g, w, denseLayer, x, d.Bias)
@@ -56,7 +56,7 @@ func (c *Config) addDense(dir, path string, hiddenSize int64) error {
 	return nil
 }
 
-// fill hands over the layer's parameters from the module's own weights.
+// fill reads the layer's parameters from the module's folder.
 func (d *Dense) fill(dir string, to hf.Target) error {
 	w, err := hf.OpenWeights(dir)
 	if err != nil {
@@ -66,8 +66,8 @@ func (d *Dense) fill(dir string, to hf.Target) error {
 	return w.Fill(to, d.params(), func(param string) []string { return []string{strings.TrimPrefix(param, "dense.")} }, nil)
 }
 
-// startDense gives what fills the parameters that the encoder's weights do not have. An encoder's own tensor that is
-// missing is an error, as ever.
+// startDense returns the function that fills parameters which the checkpoint lacks: those of a new dense layer. A missing tensor of
+// the encoder is an error.
 func (m *Model) startDense(w *hf.Weights, prefix string) func(p flat.Param, values []float32) error {
 	return func(p flat.Param, values []float32) error {
 		if !strings.HasPrefix(p.Name, denseLayer) {

@@ -6,10 +6,10 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// poolingInput tells which tokens make each text's vector.
+// poolingInput is the input that selects or weighs the tokens of each text's vector.
 const poolingInput = "pooling"
 
-// pooling is that input: the number of one token of each text, [texts], or for the mean a matrix [texts, tokens].
+// pooling adds poolingInput: the index of one token for each text, [texts], or for the mean the weights [texts, tokens].
 func (c Config) pooling(g *onnx.Graph) *onnx.Value {
 	n := onnx.N(textRows)
 	if c.Pooling == Mean {
@@ -18,7 +18,7 @@ func (c Config) pooling(g *onnx.Graph) *onnx.Value {
 	return g.Input(poolingInput, onnx.Int64, n)
 }
 
-// wanted are the tokens whose states pool reads, as Build wants them.
+// wanted returns the tokens whose states pool reads, for encoder.Config.Build; nil for all tokens.
 func (c Config) wanted(pooling *onnx.Value) *onnx.Value {
 	if c.Pooling == Mean {
 		return nil
@@ -26,8 +26,8 @@ func (c Config) wanted(pooling *onnx.Value) *onnx.Value {
 	return pooling
 }
 
-// pool makes one vector per text of a packed batch: [texts, width] of the wanted tokens' states. The product of the
-// mean is cheap beside the encoder for any batch that fits memory.
+// pool makes the vectors [texts, width] of a packed batch from the states of the wanted tokens. For the mean this is a product
+// with the weights, which is cheap compared to the encoder.
 func (c Config) pool(g *onnx.Graph, w encoder.Weights, states, pooling *onnx.Value) *onnx.Value {
 	if c.Pooling == Mean {
 		states = g.Gemm(pooling, states, nil, onnx.GemmAttrs{})
@@ -35,7 +35,7 @@ func (c Config) pool(g *onnx.Graph, w encoder.Weights, states, pooling *onnx.Val
 	return c.finish(g, w, states)
 }
 
-// finish applies what follows the pooling.
+// finish applies the layers after the pooling.
 func (c Config) finish(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Value {
 	if c.Dense != nil {
 		x = c.Dense.apply(g, w, x)
@@ -46,7 +46,7 @@ func (c Config) finish(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Va
 	return normalized(g, x)
 }
 
-// bindPooling adds what pool reads: text i has starts[i] as its first token and lengths[i] tokens.
+// bindPooling fills poolingInput. Text i begins at token starts[i] and has lengths[i] tokens.
 func (c Config) bindPooling(b *ortrain.Batch, starts []int64, lengths []int) {
 	n, tokens := int64(len(starts)), b.Dims[encoder.TokensDim]
 	b.Dims[textRows] = n
@@ -72,8 +72,8 @@ func normalized(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 	return g.Div(x, g.Clip(length, g.Scalar(x, 1e-12), nil))
 }
 
-// exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
-// [batch, sequence] to token_embeddings [batch, sequence, hidden] and sentence_embedding [batch, width].
+// exportGraph builds the padded graph for other runtimes. Inputs are input_ids, attention_mask and token_type_ids
+// [batch, sequence]; outputs are token_embeddings [batch, sequence, hidden] and sentence_embedding [batch, width].
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	batch := encoder.NewPadded(g, m.Encoder)
 	states := m.Encoder.Build(g, w, batch, encoder.Training{}, nil)

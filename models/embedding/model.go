@@ -14,7 +14,7 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// Model is an embedding model's folder, opened: its configs and tokenizer, not its weights.
+// Model is an open folder of an embedding model: its configs and tokenizer. Fill reads the weights.
 type Model struct {
 	Dir       string
 	Encoder   encoder.Config
@@ -22,7 +22,7 @@ type Model struct {
 	Tokenizer *tokenizer.Tokenizer
 }
 
-// Open reads a model folder.
+// Open reads the folder of an embedding model.
 func Open(dir string) (*Model, error) {
 	if err := modelcard.Check(dir, modelcard.Embedding); err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func Open(dir string) (*Model, error) {
 	return m, nil
 }
 
-// OpenBase reads a folder of any kind for its encoder, to make an embedding model of it.
+// OpenBase reads a folder of any kind, to train an embedding model from its encoder.
 func OpenBase(dir string) (*Model, error) {
 	enc, t, err := encoder.Open(dir)
 	if err != nil {
@@ -72,8 +72,8 @@ func (m *Model) Params() []flat.Param {
 	return params
 }
 
-// Fill hands over the parameters of the folder. A dense layer that the folder does not have starts at
-// seeded random numbers, as torch.nn.Linear's.
+// Fill reads the parameters from the folder. A new dense layer starts at seeded random numbers, with torch.nn.Linear's
+// distribution.
 func (m *Model) Fill(to hf.Target) error {
 	w, err := hf.OpenWeights(m.Dir)
 	if err != nil {
@@ -94,12 +94,12 @@ func (m *Model) Fill(to hf.Target) error {
 	return w.Fill(to, params, m.Encoder.Names(prefix), m.startDense(w, prefix))
 }
 
-// rows makes a text's tokens, see scoring.Rows: every path to the model goes through it.
+// rows tokenizes a text, see scoring.Rows. Training, scoring and encoding all use it.
 func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, error) {
 	return scoring.Rows(m.Tokenizer, m.Config.Formats, x, maxLen, windows)
 }
 
-// row is rows without windows.
+// row tokenizes a text without windows.
 func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
 	rows, err := m.rows(x, maxLen, false)
 	if err != nil {
@@ -108,7 +108,7 @@ func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
 	return rows[0], nil
 }
 
-// checkLengths says whether texts of n tokens fit the model.
+// checkLengths fails if texts of n tokens do not fit the model. key names the length in the error.
 func (m *Model) checkLengths(key string, n int) error {
 	low, high := m.Tokenizer.SpecialTokens()+1, m.Encoder.MaxLength()
 	if n < low || n > high {

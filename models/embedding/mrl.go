@@ -2,9 +2,9 @@ package embedding
 
 import "rag-retrieval-go/ortrain/onnx"
 
-// matryoshka makes the first dims[k] numbers of a vector vectors of their own: the mean of the loss over all dims, each
-// cut normalised again. Source: Kusupati et al. 2022; equals sentence-transformers' MatryoshkaLoss with equal weights
-// (which adds up instead of averaging) and RAG-Retrieval's use_mrl.
+// matryoshka is the mean over k of the loss on the first dims[k] numbers of each vector, normalized again. Source: Kusupati et al.
+// 2022. It equals RAG-Retrieval's use_mrl, and sentence-transformers' MatryoshkaLoss with equal weights, which returns the sum
+// instead of the mean.
 func matryoshka(g *onnx.Graph, loss vectorLoss, dims []int) vectorLoss {
 	return func(q, p *onnx.Value) *onnx.Value {
 		defer g.Scope("matryoshka")()
@@ -12,12 +12,12 @@ func matryoshka(g *onnx.Graph, loss vectorLoss, dims []int) vectorLoss {
 	}
 }
 
-// cut gives the first d numbers of each vector [n, width], normalised.
+// cut returns the first d numbers of each vector [n, width], normalized.
 func cut(g *onnx.Graph, x *onnx.Value, d int) *onnx.Value {
 	return normalized(g, g.Slice(x, g.IntVector(0), g.IntVector(int64(d)), g.IntVector(1)))
 }
 
-// overCuts is the mean of a loss over all dims.
+// overCuts returns the mean of a loss over all dims.
 func overCuts(g *onnx.Graph, dims []int, loss func(d int) *onnx.Value) *onnx.Value {
 	var sum *onnx.Value
 	for _, d := range dims {

@@ -11,8 +11,8 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// Save writes the model with these parameters as a folder that sentence-transformers and transformers load, with
-// model.onnx for other runtimes beside it. dir appears whole or not at all.
+// Save writes the model with these parameters as a folder that sentence-transformers and transformers load, with model.onnx for
+// other runtimes. The folder appears only when it is complete.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Kind, c.Pooling, c.Normalize = modelcard.Embedding, string(m.Config.Pooling), m.Config.Normalize
 	return modelfolder.Model{
@@ -26,8 +26,8 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 	}.Save(dir)
 }
 
-// writeModules writes sentence-transformers' files: they say what LoadConfig found, and the normalisation that this
-// package always does.
+// writeModules writes sentence-transformers' files: the settings that LoadConfig read, and a module Normalize, since this package
+// always normalizes.
 func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) error {
 	const types = "sentence_transformers.models."
 	folders := []string{"", "1_Pooling"}

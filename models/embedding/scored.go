@@ -15,7 +15,7 @@ const (
 	orderInput     = "order_bias"
 )
 
-// cosines are the scores of the pairs: q_i·p_i of unit vectors, [queries].
+// cosines returns q_i·p_i for each pair of unit vectors, [queries].
 func cosines(g *onnx.Graph, q, p *onnx.Value) *onnx.Value { return g.ReduceSum(g.Mul(q, p), false, -1) }
 
 // cosine is the squared error of a pair's cosine against its score s:
@@ -51,7 +51,7 @@ func cosent(g *onnx.Graph, temperature float64) vectorLoss {
 	}
 }
 
-// pairKL tells the distribution of the teacher's scores s over the pairs of a batch:
+// pairKL is the Kullback-Leibler divergence from the distribution of a teacher's scores s over the pairs of a batch:
 //
 //	t = softmax(s / T),  loss = Σ over i of t_i·( log t_i - log softmax(q·p / T)_i ).
 //
@@ -70,13 +70,13 @@ func pairKL(g *onnx.Graph, temperature float64) vectorLoss {
 // idle says whether a loss of this name finds nothing to tell apart in these pairs.
 func idle(loss string, queries, passages []string, scores []float64) bool {
 	if loss == "cosine" {
-		return false // each pair is told its score
+		return false // each pair is compared with its own score
 	}
 	same := slices.Min(queries) == slices.Max(queries) && slices.Min(passages) == slices.Max(passages)
 	return same || loss == "cosent" && slices.Min(scores) == slices.Max(scores)
 }
 
-// bindScores adds what the loss of this name reads.
+// bindScores fills the inputs of the loss of this name.
 func bindScores(b *ortrain.Batch, loss string, scores []float64, temperature float64) {
 	n := len(scores)
 	switch loss {

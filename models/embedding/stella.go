@@ -26,7 +26,7 @@ const (
 	upperInput   = "upper_triangle"
 )
 
-// stella brings a student's unit vectors v [n, width] to the teacher's t, in three ways:
+// stella compares a student's unit vectors v [n, width] with the teacher's t in three ways:
 //
 //	cosine:     mean over i of 1 - v_i·t_i
 //	similarity: mean over i, j of (v_i·v_j - t_i·t_j)²
@@ -70,7 +70,7 @@ func stella(g *onnx.Graph, v *onnx.Value, width int64, dims []int) *onnx.Value {
 	return g.Add(scaled(byCosine, cosineWeight), overCuts(g, dims, func(d int) *onnx.Value { return relations(cut(g, v, d)) }))
 }
 
-// bindStella adds the teacher's vectors of a batch's texts.
+// bindStella fills the inputs of stella with the teacher's vectors of a batch's texts.
 func bindStella(b *ortrain.Batch, vectors [][]float32) {
 	n := len(vectors)
 	var flat []float32
@@ -85,14 +85,14 @@ func bindStella(b *ortrain.Batch, vectors [][]float32) {
 	b.Int(upperInput, upper, int64(len(upper)))
 }
 
-// teacher is a mapped matrix of float32 vectors, one a row of the data, as numpy.memmap writes it.
+// teacher is a memory-mapped matrix of float32 vectors, one for each row of the data, as numpy.memmap writes it.
 type teacher struct {
 	path   string
 	width  int
 	mapped []byte
 }
 
-// openTeacher maps a file of rows vectors.
+// openTeacher maps a file of vectors of the given width.
 func openTeacher(path string, width int) (*teacher, error) {
 	b, err := mapped.Open(path)
 	if err != nil {
@@ -105,7 +105,7 @@ func openTeacher(path string, width int) (*teacher, error) {
 	return &teacher{path, width, b}, nil
 }
 
-// check says whether there is a vector of every row, and no other.
+// check fails unless there is exactly one vector for each row.
 func (t *teacher) check(d *data.Dataset) error {
 	if n := len(t.mapped) / (4 * t.width); n != d.Len() {
 		return fmt.Errorf("teacher_embeddings: %s has %d vectors of teacher_embedding_dim %d, but %s has %d rows", t.path, n, t.width, d.Name(), d.Len())
@@ -113,7 +113,7 @@ func (t *teacher) check(d *data.Dataset) error {
 	return nil
 }
 
-// vector is the teacher's vector of row i.
+// vector returns the teacher's vector of row i.
 func (t *teacher) vector(i int) ([]float32, error) {
 	size := 4 * t.width
 	if (i+1)*size > len(t.mapped) {

@@ -24,7 +24,7 @@ import (
 // vectorLoss makes a scalar loss of query and passage vectors.
 type vectorLoss func(q, p *onnx.Value) *onnx.Value
 
-// Task is the fine-tuning of an embedding model with one of its losses.
+// Task fine-tunes an embedding model with one of its losses.
 type Task struct {
 	m       *Model
 	c       config.Train
@@ -79,7 +79,7 @@ func (t *Task) open() (err error) {
 		}
 		want = int64(t.c.TeacherDim)
 	}
-	if want != t.m.Width() { // as RAG-Retrieval does: a new linear layer of that width
+	if want != t.m.Width() { // a new linear layer of that width, as in RAG-Retrieval
 		if t.m.Config.Dense != nil {
 			return fmt.Errorf("%s already has a dense layer of width %d, not %d", t.m.Dir, t.m.Width(), want)
 		}
@@ -96,7 +96,7 @@ func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 	return t.m.Fill(hf.Buffer{Layout: l, Data: parameters})
 }
 
-// Check holds the rows against a teacher's vectors.
+// Check fails if a teacher's vectors do not match the rows.
 func (t *Task) Check(d *data.Dataset) error {
 	if t.teacher == nil {
 		return nil
@@ -104,7 +104,7 @@ func (t *Task) Check(d *data.Dataset) error {
 	return t.teacher.check(d)
 }
 
-// MinBatch is two for losses that compare the examples of a batch.
+// MinBatch is 2 for losses that compare the examples of a batch, otherwise 1.
 func (t *Task) MinBatch() int {
 	if t.c.LossType == "cosine" || t.c.LossType == "infonce" && t.c.NegNums > 0 {
 		return 1
@@ -112,7 +112,7 @@ func (t *Task) MinBatch() int {
 	return 2
 }
 
-// shape are the limits of what is encoded at once.
+// shape bounds one pass of the encoder.
 func (t *Task) shape() encoder.Shape {
 	return encoder.Shape{
 		Rows: t.c.BatchSize * (2 + t.c.NegNums), MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
@@ -120,7 +120,7 @@ func (t *Task) shape() encoder.Shape {
 	}.Chunk(t.c.TokensPerChunk())
 }
 
-// Encoder is the model's encoder.
+// Encoder returns the model's encoder.
 func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
 
 // Model describes the training graph.
@@ -128,7 +128,7 @@ func (t *Task) Model() artifact.Model { return t.model(t.shape()) }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds := t.m.Encoder.Bounds(s)
-	bounds[textRows] = bounds[encoder.TokensDim] // a chunk of short texts has more of them than Rows
+	bounds[textRows] = bounds[encoder.TokensDim] // a chunk of short texts may have more texts than Rows
 	return artifact.Model{
 		Scaled: s.Half == onnx.Float16,
 		Name:   "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.TokensPerChunk() > 0,
@@ -150,14 +150,14 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 			}
 			passages := contrast.PassagesDim
 			if t.scored() {
-				passages = contrast.QueriesDim // one passage a query
+				passages = contrast.QueriesDim // one passage for each query
 			}
 			return loss(parts(g, v, passages))
 		},
 	}
 }
 
-// cuts are the lengths of use_mrl, nil without it.
+// cuts returns mrl_dims, or nil without use_mrl.
 func (t *Task) cuts() []int {
 	if !t.c.UseMRL {
 		return nil
@@ -165,14 +165,15 @@ func (t *Task) cuts() []int {
 	return t.c.MRLDims
 }
 
-// The inputs that tell which vectors are the queries' and which the passages', and where each vector went.
+// The inputs that split the vectors of all texts into those of queries and those of passages, see bindParts.
 const (
 	queryVectors   = "queries.vectors"
 	passageVectors = "passages.vectors"
 	vectorPlaces   = "texts.places"
 )
 
-// parts are the queries' and the passages' vectors of all texts'; the number of passages is the dimension passages.
+// parts splits the vectors of all texts into those of the queries and those of the passages. passages names the dimension that
+// counts the passages.
 func parts(g *onnx.Graph, v *onnx.Value, passages string) (q, p *onnx.Value) {
 	places := g.Input(vectorPlaces, onnx.Int64, v.Shape[0])
 	x := grad.GatherParts(g, v, []*onnx.Value{
@@ -181,7 +182,8 @@ func parts(g *onnx.Graph, v *onnx.Value, passages string) (q, p *onnx.Value) {
 	return x[0], x[1]
 }
 
-// bindParts adds what parts reads: order has for each vector the number of its text, the first n of which are queries.
+// bindParts fills the index inputs that parts reads. order[v] is the text that vector v encodes; texts 0 to n-1 are queries, the
+// rest are passages.
 func bindParts(b *ortrain.Batch, order []int, n int) {
 	total := len(order)
 	at, places := make([]int64, total), make([]int64, total)
@@ -208,12 +210,12 @@ func (t *Task) loss(g *onnx.Graph) vectorLoss {
 	}
 }
 
-// scored says whether the loss reads pairs with scores.
+// scored reports whether the loss reads pairs with scores.
 func (t *Task) scored() bool {
 	return slices.Contains([]string{"cosine", "cosent", "pair_kl"}, t.c.LossType)
 }
 
-// Examples makes one example of each positive, each scored pair, or each row of a teacher.
+// Examples makes one example for each positive, each scored pair, or each row with a teacher's vector.
 func (t *Task) Examples(r data.Row) (int, error) {
 	form := r.Form()
 	switch {
@@ -231,7 +233,7 @@ func (t *Task) Examples(r data.Row) (int, error) {
 	return len(r.Pos), nil
 }
 
-// Collate tokenizes examples: their queries, their positives, then their negatives query by query.
+// Collate tokenizes the examples: all queries, then all positives, then the negatives of each query.
 func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
 	if t.c.LossType == "stella" {
 		b, err := t.collateTexts(examples)
@@ -256,7 +258,7 @@ func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, er
 	return []*ortrain.Batch{t.layOut(rows, data.Strings(queries), data.Strings(passages), known, scores)}, nil
 }
 
-// row makes a text's tokens.
+// row tokenizes a text.
 func (t *Task) row(x prompt.Text) (encoder.Row, error) {
 	if x.Query {
 		return t.m.row(x, t.c.QueryMaxLen)
@@ -264,7 +266,8 @@ func (t *Task) row(x prompt.Text) (encoder.Row, error) {
 	return t.m.row(x, t.c.PassageMaxLen)
 }
 
-// layOut packs tokenized rows, queries first. The texts only tell which passages are equal; known are all positives of each query.
+// layOut packs tokenized rows, queries first. queries and passages are only compared, to find equal texts; known lists all
+// positives of each query.
 func (t *Task) layOut(rows []encoder.Row, queries, passages []string, known [][]string, scores []float64) *ortrain.Batch {
 	out := ortrain.NewBatch()
 	out.Rows = len(queries)
@@ -278,7 +281,7 @@ func (t *Task) layOut(rows []encoder.Row, queries, passages []string, known [][]
 	return out
 }
 
-// collateTexts is Collate for a teacher's vectors, one of each row.
+// collateTexts is Collate for stella, where each row has a text and a teacher's vector.
 func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 	texts := make([]data.Text, len(examples))
 	vectors := make([][]float32, len(examples))
@@ -299,7 +302,7 @@ func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 	return out, nil
 }
 
-// pack lays rows out for the encoder and gives for each vector that it will make the number of its row.
+// pack packs rows for the encoder. order[v] is the row that vector v will encode.
 func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
 	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.c.TokensPerChunk(), func(b *ortrain.Batch, members []int, starts []int64) {
 		t.m.Config.bindPooling(b, starts, encoder.Lengths(encoder.Pick(rows, members)))

@@ -11,15 +11,15 @@ import (
 	"rag-retrieval-go/models/prompt"
 )
 
-// transformersFile is where sentence-transformers keeps a model's prompts.
+// transformersFile is the file in which sentence-transformers keeps a model's prompts.
 const transformersFile = "config_sentence_transformers.json"
 
-// transformersTypes are sentence-transformers' names of the kinds in that file.
+// transformersTypes are the values of model_type in that file.
 var transformersTypes = map[Kind]string{Embedding: "SentenceTransformer", ColBERT: "MultiVectorEncoder", Reranker: "CrossEncoder"}
 
-// Formats are what stands around a folder's texts: those of its rag_retrieval.json, or sentence-transformers' prompts. Of
-// a reranker it puts the default prompt before the query, of other kinds "query" before queries, and "document",
-// "passage" or "corpus" before passages.
+// Formats reads a folder's formats from rag_retrieval.json, or else from sentence-transformers' prompts. For a reranker the default
+// prompt stands before the query. For other kinds the prompt "query" stands before queries, and the first of "document", "passage"
+// and "corpus" before passages.
 func Formats(dir string, k Kind) (prompt.Formats, error) {
 	c, _, err := Read(dir)
 	if err != nil {
@@ -48,12 +48,12 @@ func Formats(dir string, k Kind) (prompt.Formats, error) {
 	}
 	modules, err := hf.Exists(filepath.Join(dir, "modules.json"))
 	if err != nil || file.Default == nil || !modules {
-		return prompt.Formats{}, err // CrossEncoder reads them of folders with modules alone
+		return prompt.Formats{}, err // CrossEncoder reads prompts only from folders with modules.json
 	}
 	return prompt.Formats{Query: first(*file.Default)}, nil
 }
 
-// formats reads the card's own.
+// formats parses the card's formats. path names the card in errors.
 func (c Card) formats(path string) (f prompt.Formats, err error) {
 	f.Seq, f.SpecialToken = c.Seq, c.SpecialToken
 	for _, k := range []struct {
@@ -70,11 +70,11 @@ func (c Card) formats(path string) (f prompt.Formats, err error) {
 	return f, nil
 }
 
-// SaveFormats writes what stands around a model's texts into a folder: as sentence-transformers' prompts where those can
-// tell it, so that the model's Python peer gives the same scores, else into the card too.
+// SaveFormats writes a model's formats into a folder. Where sentence-transformers' prompts can express them they are written as
+// prompts, so that the Python peer gives the same scores; otherwise they are written into the card as well.
 func (c *Card) SaveFormats(dir string, f prompt.Formats) error {
 	c.QueryFormat, c.DocumentFormat, c.Seq, c.SpecialToken = "", "", "", ""
-	if err := c.renounce(dir); err != nil {
+	if err := c.removeBaseSettings(dir); err != nil {
 		return err
 	}
 	if known, err := Formats(dir, c.Kind); err != nil || known == f {
@@ -83,7 +83,7 @@ func (c *Card) SaveFormats(dir string, f prompt.Formats) error {
 	config := map[string]any{}
 	c.Seq, c.SpecialToken = f.Seq, f.SpecialToken
 	if c.QueryFormat, c.DocumentFormat = f.Query.String(), f.Document.String(); c.Kind == Reranker {
-		return nil // of a folder without modules.json CrossEncoder reads no prompts
+		return nil // CrossEncoder reads no prompts from a folder without modules.json
 	}
 	path := filepath.Join(dir, transformersFile)
 	if err := hf.ReadJSON(path, &config); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -100,10 +100,9 @@ func (c *Card) SaveFormats(dir string, f prompt.Formats) error {
 	return hf.WriteJSON(path, config)
 }
 
-// renounce takes out of a folder what sentence-transformers' file says of the base model, and what is not true of a model of
-// this kind: all of it where the base model was of another kind, and how its vectors were compared, which are compared by
-// cosine now.
-func (c *Card) renounce(dir string) error {
+// removeBaseSettings removes settings of the base model from sentence-transformers' file that do not hold for this model. If the
+// base model was of another kind, the whole file is removed. The similarity of an embedding model becomes cosine.
+func (c *Card) removeBaseSettings(dir string) error {
 	path := filepath.Join(dir, transformersFile)
 	config := map[string]any{}
 	if err := hf.ReadJSON(path, &config); errors.Is(err, fs.ErrNotExist) {

@@ -10,7 +10,7 @@ import (
 	"text/template"
 )
 
-// MarkdownFile is the card for readers: the hub's model page, where it is renamed to README.md.
+// MarkdownFile is the card for people. Renamed to README.md it is the model's page on the hub.
 const MarkdownFile = "model_card.md"
 
 //go:embed model_card.md.tmpl
@@ -19,14 +19,14 @@ var markdownText string
 var markdown = template.Must(template.New(MarkdownFile).Funcs(template.FuncMap{
 	"percent": func(x float64) string { return fmt.Sprintf("%.2f", 100*x) },
 	"gain":    func(after, before float64) string { return fmt.Sprintf("%+.2f", 100*(after-before)) },
-	"list": func(paths []string) string { // names without folders: a card is for others
+	"list": func(paths []string) string { // without folders, which mean nothing on another machine
 		var names []string
 		for _, p := range paths {
 			names = append(names, filepath.Base(p))
 		}
 		return strings.Join(names, ", ")
 	},
-	// A path of this machine means nothing to a reader, and the hub's pages want an id.
+	// A path means nothing on another machine, and the hub expects an id.
 	"base": func(ref string) string {
 		if isID(ref) {
 			return ref
@@ -36,7 +36,7 @@ var markdown = template.Must(template.New(MarkdownFile).Funcs(template.FuncMap{
 	"isID": isID,
 }).Parse(markdownText))
 
-// isID says whether a base model has the form of a hub's id rather than of a path.
+// isID reports whether a base model has the form of a hub id and not of a path.
 func isID(ref string) bool {
 	return strings.Count(ref, "/") == 1 && !strings.HasPrefix(ref, ".") && !strings.HasPrefix(ref, "/")
 }

@@ -1,5 +1,5 @@
-// Package modelcard says what a model folder is: every folder that this project saves has a rag_retrieval.json, and folders of
-// others are told apart by their own files.
+// Package modelcard reads and writes the description of a model folder. Folders that this project saves are described by
+// rag_retrieval.json. For other folders the package detects the kind of model from their files.
 package modelcard
 
 import (
@@ -28,10 +28,10 @@ const (
 	Reranker  Kind = "reranker"
 )
 
-// Kinds lists them.
+// Kinds lists all kinds.
 var Kinds = []Kind{Embedding, ColBERT, Reranker}
 
-// Card is the file's content. What a kind does not have is left out.
+// Card is the content of rag_retrieval.json. Fields that do not apply to a kind are left out.
 type Card struct {
 	Kind          Kind    `json:"kind"`
 	BaseModel     string  `json:"base_model"`
@@ -43,10 +43,10 @@ type Card struct {
 	PassageMaxLen int     `json:"passage_max_len,omitempty"`
 	MaxLen        int     `json:"max_len,omitempty"`
 	Temperature   float64 `json:"temperature,omitempty"`
-	// QueryFormat and DocumentFormat are there where sentence-transformers' prompts cannot tell them.
+	// QueryFormat and DocumentFormat are set where sentence-transformers' prompts cannot express them.
 	QueryFormat    string `json:"query_format,omitempty"`
 	DocumentFormat string `json:"document_format,omitempty"`
-	// Seq and SpecialToken stand in the pairs of a decoder, see prompt.Formats.
+	// Seq and SpecialToken lay out the pairs of a decoder, see prompt.Formats.
 	Seq          string `json:"seq,omitempty"`
 	SpecialToken string `json:"special_token,omitempty"`
 	Steps        int    `json:"steps"`
@@ -59,7 +59,7 @@ type Card struct {
 	Validation *Validation `json:"validation,omitempty"`
 }
 
-// Validation is what the model and the base model reach on the validation data, as fractions.
+// Validation holds the metrics of the model and of the base model on the validation data, as fractions.
 type Validation struct {
 	Data      []string `json:"val_dataset"`
 	Queries   int      `json:"queries"`
@@ -69,7 +69,7 @@ type Validation struct {
 	MRR       float64  `json:"mrr"`
 }
 
-// Read reads what a folder says of itself; ok is false for folders that this project did not save.
+// Read reads a folder's card. ok is false for folders that this project did not save.
 func Read(dir string) (c Card, ok bool, err error) {
 	path := filepath.Join(dir, File)
 	b, err := os.ReadFile(path)
@@ -85,7 +85,7 @@ func Read(dir string) (c Card, ok bool, err error) {
 	return c, true, nil
 }
 
-// Write writes the file into a folder, and model_card.md beside it.
+// Write writes rag_retrieval.json and model_card.md into a folder.
 func (c Card) Write(dir string) error {
 	if err := hf.WriteJSON(filepath.Join(dir, File), c); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (c Card) Write(dir string) error {
 	return c.writeMarkdown(filepath.Join(dir, MarkdownFile))
 }
 
-// Detect says what kind a folder is; of several, the first of Detectable.
+// Detect returns the kind of a folder: the first that Detectable lists.
 func Detect(dir string) (Kind, error) {
 	kinds, err := Detectable(dir)
 	if err != nil {
@@ -102,9 +102,9 @@ func Detect(dir string) (Kind, error) {
 	return kinds[0], nil
 }
 
-// Detectable lists the kinds that a folder can be used as. One that this project saved is what its card says. BAAI/bge-m3's
-// is an embedding model with a ColBERT projection beside it. Folders that tell nothing are taken for embedding models, as
-// sentence-transformers does.
+// Detectable lists the kinds that a folder can be used as. For a folder that this project saved it is the card's kind. BAAI/bge-m3
+// is an embedding model with a ColBERT projection, so it can be used as both. A folder without any sign of its kind is used as an
+// embedding model, as in sentence-transformers.
 func Detectable(dir string) ([]Kind, error) {
 	c, ok, err := Read(dir)
 	if err != nil || ok {
@@ -163,7 +163,7 @@ func Detectable(dir string) ([]Kind, error) {
 	return []Kind{Embedding}, nil
 }
 
-// Check is an error where a folder is to be used as a kind that it is not.
+// Check fails if a folder cannot be used as a model of this kind.
 func Check(dir string, want Kind) error {
 	kinds, err := Detectable(dir)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package modelfolder writes a fine-tuned model's folder: what every kind has in common.
+// Package modelfolder writes the folder of a fine-tuned model: the part that all kinds have in common.
 package modelfolder
 
 import (
@@ -15,24 +15,24 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// ExportFile is the graph for other runtimes.
+// ExportFile is the name of the graph for other runtimes.
 const ExportFile = "model.onnx"
 
-// Model is a model with trained parameters, to be saved.
+// Model is a model with trained parameters.
 type Model struct {
 	From       string // the base model's folder
 	Tokenizer  *tokenizer.Tokenizer
 	Card       modelcard.Card
-	Formats    prompt.Formats // what stands around texts
+	Formats    prompt.Formats // the prompts around texts
 	Layout     *flat.Layout
 	Parameters []float32
-	// Write adds the weights and the files that make the folder one of its kind.
+	// Write writes the weights and the files of the model's kind into dir.
 	Write func(dir string) error
 	// Export builds the padded graph of ExportFile.
 	Export func(g *onnx.Graph, w encoder.Weights)
 }
 
-// Save writes the folder; it appears whole or not at all.
+// Save writes the folder. It appears only when it is complete.
 func (m Model) Save(dir string) error {
 	return atomicdir.Write(dir, func(tmp string) error {
 		if err := hf.CopyFiles(m.From, tmp); err != nil {

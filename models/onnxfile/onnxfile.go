@@ -1,5 +1,5 @@
-// Package onnxfile scores with an ONNX file of any maker and the tokenizer beside it: encoders of architectures that this
-// project cannot train.
+// Package onnxfile scores with an ONNX file that another program exported and the tokenizer beside it. This also works for
+// architectures that this project cannot train.
 package onnxfile
 
 import (
@@ -22,19 +22,19 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// Is says whether a reference names an ONNX file.
+// Is reports whether a reference names an ONNX file.
 func Is(ref string) bool { return strings.HasSuffix(ref, ".onnx") }
 
 // Model is an ONNX file with its tokenizer. Several goroutines may use it at once.
 type Model struct {
 	Kind modelcard.Kind
-	Dir  string // of the tokenizer and the configs
-	// Config has an embedding model's pooling and prompts, as its folder says.
+	Dir  string // the folder of the tokenizer and the configs
+	// Config has the pooling of an embedding model, and the prompts.
 	Config embedding.Config
-	// QueryMaxLen, PassageMaxLen and MaxLen are in tokens: of texts, and of a reranker's pairs.
+	// QueryMaxLen, PassageMaxLen and MaxLen are the model's own maximal lengths in tokens. MaxLen is that of a reranker's pairs.
 	QueryMaxLen, PassageMaxLen, MaxLen int
 
-	// Dimension is the length of an embedding model's vectors; 0: the file does not tell it.
+	// Dimension is the length of an embedding model's vectors, or 0 if the file does not say.
 	Dimension int64
 
 	t      *tokenizer.Tokenizer
@@ -43,7 +43,7 @@ type Model struct {
 	o      scoring.Options
 }
 
-// The inputs that files may have.
+// The inputs that a file may have.
 const (
 	inputIDs      = "input_ids"
 	attentionMask = "attention_mask"
@@ -51,8 +51,8 @@ const (
 	positionIDs   = "position_ids"
 )
 
-// Open loads an ONNX file; tokenizer and configs stand in its folder or the one above. kind may be empty: a file whose
-// output is called logits is a reranker, others are embedding models.
+// Open loads an ONNX file. Its tokenizer and configs are in its folder or in the one above. If kind is empty, a file with an output
+// called logits is a reranker, and any other an embedding model.
 func Open(path string, kind modelcard.Kind, o scoring.Options) (*Model, error) {
 	if kind == modelcard.ColBERT || o.Int8 {
 		return nil, fmt.Errorf("%s: an ONNX file can be an embedding model or a reranker, without int8", path)
@@ -85,7 +85,7 @@ func Open(path string, kind modelcard.Kind, o scoring.Options) (*Model, error) {
 	return m, nil
 }
 
-// folder is where a file's tokenizer is.
+// folder finds the folder of a file's tokenizer.
 func folder(path string) (string, error) {
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("reading the model: %w", err)
@@ -118,8 +118,8 @@ func chooseInputs(inputs []runtime.Port) ([]string, error) {
 	return names, nil
 }
 
-// chooseOutput takes the output that makes the file a model of its kind: logits; a vector per text; or one per token,
-// which is pooled.
+// chooseOutput finds the output to use, and the kind of model that it makes: logits for a reranker; for an embedding model a vector
+// for each text, or a vector for each token, which is pooled.
 func chooseOutput(kind modelcard.Kind, outputs []runtime.Port) (modelcard.Kind, string, error) {
 	find := func(rank int, names ...string) string {
 		for _, name := range names {
@@ -156,7 +156,7 @@ func chooseOutput(kind modelcard.Kind, outputs []runtime.Port) (modelcard.Kind, 
 	return "", "", fmt.Errorf("none of the outputs %s is a float32 logit, vector or vector of tokens", strings.Join(names, ", "))
 }
 
-// defaultLength stands for a model that does not tell its limit.
+// defaultLength is the maximal length if the folder names none.
 const defaultLength = 512
 
 // configure reads lengths, pooling and prompts.
@@ -197,7 +197,7 @@ func (m *Model) configure(path, dir string) error {
 		return err
 	}
 	c, err := embedding.LoadConfig(dir, length, 0)
-	if errors.Is(err, fs.ErrNotExist) { // no config.json: nothing tells of pooling
+	if errors.Is(err, fs.ErrNotExist) { // without a config.json the pooling is the mean
 		c, err = embedding.Config{Pooling: embedding.Mean, MaxSeqLength: length}, nil
 	}
 	m.Config = c
@@ -237,7 +237,7 @@ func (m *Model) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
 	}, checkLength("the maximal length", maxLen, m.t.PairSpecialTokens()+2)
 }
 
-// checkLength says whether a token has room beside the special ones. A file does not tell how many it can take.
+// checkLength fails if special tokens leave no room for others. The upper limit is not known from an ONNX file.
 func checkLength(what string, n, low int) error {
 	if n < low {
 		return fmt.Errorf("%s is %d, want at least %d", what, n, low)
@@ -245,7 +245,7 @@ func checkLength(what string, n, low int) error {
 	return nil
 }
 
-// run runs a batch, padded to its longest row.
+// run computes a batch, padded to its longest row.
 func (m *Model) run(rows []encoder.Row) (values []float32, shape []int64, err error) {
 	length := 0
 	for _, r := range rows {
@@ -279,7 +279,7 @@ func (m *Model) run(rows []encoder.Row) (values []float32, shape []int64, err er
 	return values, shape, err
 }
 
-// logits gives each row's score.
+// logits returns each row's score.
 func (m *Model) logits(rows []encoder.Row) ([]float32, error) {
 	values, shape, err := m.run(rows)
 	if err == nil && len(values) != len(rows) {
@@ -288,7 +288,7 @@ func (m *Model) logits(rows []encoder.Row) ([]float32, error) {
 	return values, err
 }
 
-// vectors gives each row's vector, of length one.
+// vectors returns each row's vector, normalized.
 func (m *Model) vectors(rows []encoder.Row) ([][]float32, error) {
 	values, shape, err := m.run(rows)
 	if err != nil {
@@ -309,7 +309,7 @@ func (m *Model) vectors(rows []encoder.Row) ([][]float32, error) {
 	return out, nil
 }
 
-// pool makes one vector of the first n tokens'.
+// pool makes one vector from the vectors of the first n tokens.
 func (m *Model) pool(tokens []float32, n, width int) []float32 {
 	switch m.Config.Pooling {
 	case embedding.CLS:

@@ -1,8 +1,8 @@
-// Package prompt says what stands around a model's texts: one rule for training, validation, evaluation and every command.
+// Package prompt puts a model's prompts around texts, by the same rule in training, validation, evaluation and every command.
 //
 // A model has a format for queries and one for passages, such as "query: {}"; sentence-transformers' prompts are formats
-// that end with the text. A data row's own prompt stands in place of what the query's format has before the text, never
-// beside it. Source of the formats: RAG-Retrieval's query_format and document_format.
+// that end with the text. A data row's own prompt replaces the part of the query's format before the text. Source of the formats:
+// RAG-Retrieval's query_format and document_format.
 //
 //	f := prompt.Formats{Query: prompt.Prefix("query: ")}
 //	f.Around(prompt.Text{Query: true, Text: "how"}).String()               // "query: how"
@@ -14,10 +14,10 @@ import (
 	"strings"
 )
 
-// Format is what stands around a text.
+// Format is the text before and after a query or a passage.
 type Format struct{ Before, After string }
 
-// Prefix is the format of a prompt before the text.
+// Prefix returns the format with only a prompt before the text.
 func Prefix(p string) Format { return Format{Before: p} }
 
 // Parse reads a Python format string with exactly one "{}"; "{{" and "}}" are braces.
@@ -45,13 +45,13 @@ func Parse(s string) (Format, error) {
 	return Format{parts[0], part.String()}, nil
 }
 
-// String is the format as Parse reads it.
+// String returns the format in the form that Parse reads.
 func (f Format) String() string {
 	escape := strings.NewReplacer("{", "{{", "}", "}}").Replace
 	return escape(f.Before) + "{}" + escape(f.After)
 }
 
-// Formats are a model's; the zero value leaves texts as they are.
+// Formats are the formats of a model. The zero value leaves texts unchanged.
 type Formats struct {
 	Query, Document Format
 	// Seq and SpecialToken are texts of a reranker that is a decoder: a pair is the query, Seq, the passage, SpecialToken, each
@@ -60,17 +60,17 @@ type Formats struct {
 	Seq, SpecialToken string
 }
 
-// Joined says that Seq and SpecialToken lay out a pair.
+// Joined reports whether Seq and SpecialToken lay out a pair.
 func (f Formats) Joined() bool { return f.Seq != "" || f.SpecialToken != "" }
 
-// Text is a text as data have it.
+// Text is a text as it stands in data, without the model's prompt.
 type Text struct {
-	Query  bool   // a query, not a passage
-	Prompt string // the row's own prompt, in place of the model's; empty: it has none
+	Query  bool   // the text is a query; otherwise it is a passage
+	Prompt string // replaces the model's prompt; empty: the model's prompt is used
 	Text   string
 }
 
-// Texts are queries, or passages, without prompts of their own.
+// Texts makes queries, or passages, that have no prompt of their own.
 func Texts(queries bool, texts ...string) []Text {
 	out := make([]Text, len(texts))
 	for i, t := range texts {
@@ -79,7 +79,7 @@ func Texts(queries bool, texts ...string) []Text {
 	return out
 }
 
-// String names a text for messages.
+// String describes a text for messages.
 func (x Text) String() string {
 	if x.Query {
 		return fmt.Sprintf("the query %.60q", x.Prompt+x.Text)
@@ -87,10 +87,10 @@ func (x Text) String() string {
 	return fmt.Sprintf("the passage %.60q", x.Text)
 }
 
-// Framed is a text with what stands around it. Windows of a long text each keep Before and After.
+// Framed is a text between the two parts of its format. Each window of a long text keeps Before and After.
 type Framed struct{ Before, Text, After string }
 
-// String is what is tokenized.
+// String returns the whole text, which is tokenized.
 func (x Framed) String() string { return x.Before + x.Text + x.After }
 
 // Around puts a text's format around it.

@@ -1,10 +1,10 @@
-// Package resolve finds what a reference names: a folder or file on disk, or one on the hub, which it fetches into the cache.
+// Package resolve finds the folder or file that a reference names: on disk, or on the hub, from where it is fetched into the cache.
 //
 //	r := resolve.Resolver{Note: func(line string) { fmt.Fprintln(os.Stderr, line) }}
 //	dir, err := r.Model(ctx, "BAAI/bge-base-zh-v1.5") // or a folder
 //	path, err := r.Data(ctx, "org/name/train.jsonl")  // or a file; .gz and .parquet are unpacked
 //
-// It prints nothing: a Resolver tells its caller what happens.
+// The package prints nothing: a Resolver calls functions of its caller.
 package resolve
 
 import (
@@ -25,8 +25,8 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// Remote says whether a reference is to be fetched: no such path is on disk, and it has the form of a hub's id. A path that
-// cannot be looked at is no reason to fetch another thing of its name.
+// Remote reports whether a reference has to be fetched: no such path is on disk, and it has the form of a hub id. If the path
+// cannot be checked, nothing is fetched in its place.
 func Remote(ref string) bool {
 	if _, err := os.Stat(ref); !errors.Is(err, fs.ErrNotExist) || atomicdir.PreviousPath(ref) != "" {
 		return false
@@ -36,20 +36,20 @@ func Remote(ref string) bool {
 	return ok && hub.IsID(owner+"/"+name)
 }
 
-// Resolver finds what references name, and tells what it does. The zero value is silent.
+// Resolver finds what references name. The zero value works silently.
 type Resolver struct {
-	// Note hears what the user should know, one line each: a wait for another process, a copy that is taken from the cache. It
-	// may be nil.
+	// Note is called with a line that the user should see: a wait for another process, or a copy from the cache that is used
+	// without a connection. It may be nil.
 	Note func(line string)
-	// Progress hears what is fetched. It may be nil.
+	// Progress is called while files are fetched. It may be nil.
 	Progress Progress
 }
 
-// Progress hears how far a download is.
+// Progress shows downloads.
 type Progress interface {
-	// Fetching says how many bytes of a file have arrived, out of how many.
+	// Fetching reports that done of a file's total bytes have arrived.
 	Fetching(file string, done, total int64)
-	// Done says that nothing more is fetched, because all is there or because of an error.
+	// Done reports that the download has ended, also after an error.
 	Done()
 }
 
@@ -59,12 +59,12 @@ func (r Resolver) note(format string, args ...any) {
 	}
 }
 
-// waiting gives what hears for whom a lock waits.
+// waiting returns a function for filelock.Wait that notes for which process it waits.
 func (r Resolver) waiting(what string) func(filelock.Holder) {
 	return func(h filelock.Holder) { r.note("waiting for %v: %s", h, what) }
 }
 
-// Model gives the folder of a model.
+// Model returns the folder of a model.
 func (r Resolver) Model(ctx context.Context, ref string) (string, error) {
 	if former := atomicdir.PreviousPath(ref); former != "" {
 		r.note("%s is taken: a run was stopped while it replaced %s; train --resume puts it back", former, ref)
@@ -90,7 +90,7 @@ func (r Resolver) Model(ctx context.Context, ref string) (string, error) {
 	return c.Model(ctx, ref, modelFiles)
 }
 
-// Data gives the path of a file of rows as JSON lines.
+// Data returns the path of a data file as JSON lines.
 func (r Resolver) Data(ctx context.Context, ref string) (string, error) {
 	local := ref
 	if Remote(ref) {
@@ -111,9 +111,9 @@ func (r Resolver) Data(ctx context.Context, ref string) (string, error) {
 	return r.Unpacked(ctx, local)
 }
 
-// Unpacked gives the path of a file's rows as JSON lines: its own, or that of what a .gz or .parquet file unpacks to.
+// Unpacked returns the path of a file as JSON lines: the file itself, or the file that a .gz or .parquet file is unpacked to.
 func (r Resolver) Unpacked(ctx context.Context, file string) (string, error) {
-	// A plain file needs no cache folder.
+	// A file that is not packed needs no cache folder.
 	cache, err := runtime.InHome("unpacked")
 	if err != nil && unpack.IsPacked(file) {
 		return "", err
@@ -121,7 +121,7 @@ func (r Resolver) Unpacked(ctx context.Context, file string) (string, error) {
 	return unpack.File(ctx, file, cache, r.waiting("unpacking "+file))
 }
 
-// Dataset gives the folder of a hub's data set at a revision: its files of rows.
+// Dataset returns the folder of a data set from the hub at a revision, with its data files only.
 func (r Resolver) Dataset(ctx context.Context, id, revision string) (string, error) {
 	c, done, err := r.client()
 	if err != nil {
@@ -139,7 +139,7 @@ func (r Resolver) Dataset(ctx context.Context, id, revision string) (string, err
 	})
 }
 
-// client makes a hub client that tells what it does. done is called when nothing more is fetched.
+// client makes a hub client that reports to the resolver's functions. The caller calls done when it has fetched everything.
 func (r Resolver) client() (c *hub.Client, done func(), err error) {
 	cache, err := runtime.InHome("hub")
 	if err != nil {
@@ -155,7 +155,7 @@ func (r Resolver) client() (c *hub.Client, done func(), err error) {
 	return c, r.Progress.Done, nil
 }
 
-// modelFiles picks the files of a model that this project reads: configs, tokenizers and one form of the weights.
+// modelFiles selects the files of a model that this project reads: configs, tokenizers and one form of the weights.
 func modelFiles(files []hub.File) []hub.File {
 	has := func(name string) bool {
 		return slices.ContainsFunc(files, func(f hub.File) bool { return f.Name == name })

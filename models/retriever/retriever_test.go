@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/encoder/encodertest"
@@ -561,10 +562,10 @@ func TestBadModelsAndOptions(t *testing.T) {
 // A folder that its run was about to replace is read where it lies, and the user hears of it.
 func TestNote(t *testing.T) {
 	aside := filepath.Join(t.TempDir(), "model")
-	check(t, os.CopyFS(aside+".old", os.DirFS(tiny)))
+	check(t, os.CopyFS(aside+atomicdir.PreviousSuffix, os.DirFS(tiny)))
 	var notes []string
 	m := open(t, aside, retriever.Options{Note: func(line string) { notes = append(notes, line) }})
-	if len(notes) != 1 || !strings.Contains(notes[0], "a run was stopped while it replaced") || m.Info().Dir != aside+".old" {
+	if len(notes) != 1 || !strings.Contains(notes[0], "a run was stopped while it replaced") || m.Info().Dir != aside+atomicdir.PreviousSuffix {
 		t.Errorf("%q, %+v", notes, m.Info())
 	}
 }

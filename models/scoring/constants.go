@@ -14,18 +14,18 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// constants is the hf.Target that makes parameters constants of a graph. Parameters that are stored in a file stay there:
-// ONNX Runtime maps them, see runtime.NewSessionWithWeights.
+// constants is the hf.Target that makes parameters constants of a graph. Parameters that a file holds in a usable form stay in
+// the file, which ONNX Runtime maps, see runtime.NewSessionWithWeights. Others are copied into memory.
 type constants struct {
 	int8    bool
 	paths   map[string]string // resolved paths of files by the paths in tensors; see resolvePath
 	files   map[string][]part
 	values  map[string]*onnx.Tensor
-	buffers []*runtime.Buffer // of values
-	opened  []*weightFile     // of files
+	buffers []*runtime.Buffer // the memory of values
+	opened  []*weightFile     // the files that files refers to
 }
 
-// part is a tensor of a parameter that lies in a file.
+// part is one tensor of a file that makes up a parameter, alone or with others.
 type part struct {
 	name   string
 	tensor *onnx.Tensor
@@ -35,8 +35,8 @@ func newConstants(int8 bool) *constants {
 	return &constants{int8: int8, paths: map[string]string{}, files: map[string][]part{}, values: map[string]*onnx.Tensor{}}
 }
 
-// Values implements hf.Target. The memory is not Go's: what is quantized is as large as the model, and goes at once when
-// the session is made.
+// Values implements hf.Target. The memory is allocated outside Go's heap, so that it is freed as soon as the session is made:
+// the parameters of a model that is quantized are as large as the model.
 func (c *constants) Values(p flat.Param) ([]float32, error) {
 	b, err := runtime.NewBuffer(int(p.Size()))
 	if err != nil {
@@ -47,23 +47,23 @@ func (c *constants) Values(p flat.Param) ([]float32, error) {
 	return b.Data, nil
 }
 
-// close frees the memory of the parameters that do not lie in files, and the files that no session has taken.
+// close frees the memory of copied parameters, and closes the files unless a session has taken them over.
 func (c *constants) close() error {
 	var errs []error
 	for _, b := range c.buffers {
 		errs = append(errs, b.Close())
 	}
-	errs = append(errs, each(c.opened, (*weightFile).close))
+	errs = append(errs, forEach(c.opened, (*weightFile).close))
 	c.buffers, c.opened = nil, nil
 	return errors.Join(errs...)
 }
 
-// Take implements hf.Target. What is to be quantized is read at once.
+// Take implements hf.Target. A parameter that will be quantized is copied into memory.
 func (c *constants) Take(p flat.Param, parts []safetensors.Tensor) error {
 	var files []part
 	for _, t := range parts {
 		if f := c.inFile(t); f != nil {
-			files = append(files, part{p.Name + "/" + t.Name, f}) // several files may have tensors of one name
+			files = append(files, part{p.Name + "/" + t.Name, f}) // with the parameter's name, since several files may have tensors of one name
 		}
 	}
 	if len(files) < len(parts) || !sameType(files) || c.int8 && !p.Table {
@@ -85,7 +85,7 @@ func (c *constants) Take(p flat.Param, parts []safetensors.Tensor) error {
 	return nil
 }
 
-// open notes a file of weights, once.
+// open opens a file of weights, unless it is open already.
 func (c *constants) open(path string) error {
 	for _, w := range c.opened {
 		if w.path == path {
@@ -99,10 +99,10 @@ func (c *constants) open(path string) error {
 	return err
 }
 
-// mappable are the element types that a graph reads from a file as they are.
+// mappable lists the element types that a graph can read from a file, with safetensors' names.
 var mappable = map[string]onnx.DType{"F32": onnx.Float32, "F16": onnx.Float16, "BF16": onnx.BFloat16}
 
-// sameType says whether all parts have one element type, without which a graph cannot join them.
+// sameType reports whether all parts have the same element type. A graph cannot concatenate parts of different types.
 func sameType(parts []part) bool {
 	for _, x := range parts {
 		if x.tensor.DType != parts[0].tensor.DType {
@@ -143,7 +143,8 @@ func (c *constants) resolvePath(file string) string {
 	return path
 }
 
-// weights adds the parameters to a graph. ONNX Runtime folds the joining and widening of those that a file has otherwise.
+// weights adds the parameters to a graph. A parameter in several parts, or in 16 bits, is concatenated and cast by nodes that
+// ONNX Runtime folds when it loads the graph.
 func (c *constants) weights(g *onnx.Graph) encoder.Weights {
 	values := map[string]*onnx.Value{}
 	for name, t := range c.values {
@@ -160,5 +161,5 @@ func (c *constants) weights(g *onnx.Graph) encoder.Weights {
 		}
 		values[name] = v
 	}
-	return lookup(g, values)
+	return weightsByName(g, values)
 }

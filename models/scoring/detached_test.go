@@ -55,13 +55,13 @@ func TestWeightsReplacedWhileOpened(t *testing.T) {
 	w, err := openWeightFile(path)
 	check(t, err)
 	defer w.close()
-	check(t, w.read())
+	check(t, w.checkLoaded())
 	check(t, os.Rename(path, path+".old"))
 	for range 2 {
-		if err := w.read(); err == nil || !strings.Contains(err.Error(), "was replaced while the model was opened") {
+		if err := w.checkLoaded(); err == nil || !strings.Contains(err.Error(), "was replaced while the model was opened") {
 			t.Error(err)
 		}
-		check(t, w.unchanged())
+		check(t, w.checkUnchanged())
 		check(t, os.WriteFile(path, []byte("new"), 0o600))
 	}
 }

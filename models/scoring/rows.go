@@ -9,8 +9,9 @@ import (
 	"rag-retrieval-go/models/tokenizer"
 )
 
-// Rows makes a text's tokens, at most maxLength in a row: for training, validation, evaluation and every command alike.
-// It is one row, cut at its end, or with windows all of a long text, see Options.MaxWindow.
+// Rows tokenizes a text with its format around it. Training, validation, evaluation and every command use it. Without windows
+// it returns one row of at most maxLength tokens, cut at its end. With windows it returns a row for each window of a long text,
+// see Options.MaxWindow.
 func Rows(t *tokenizer.Tokenizer, f prompt.Formats, x prompt.Text, maxLength int, windows bool) ([]encoder.Row, error) {
 	framed := f.Around(x)
 	ids := [][]int64{}
@@ -35,15 +36,15 @@ type Pair struct {
 	Prompt         string // stands before the query in place of the model's own prompt; empty: the model's own
 }
 
-// PairRows is Rows for a pair, as RAG-Retrieval lays it out: both texts stripped of white space at their ends before their
-// formats are put around them, the passage cut where both are too long. A query that leaves fewer than least tokens for
-// a window has its passage cut instead.
-func PairRows(t *tokenizer.Tokenizer, f prompt.Formats, p Pair, maxLength, least int, windows bool) ([]encoder.Row, error) {
+// PairRows tokenizes a pair as RAG-Retrieval does: white space is stripped from both ends of both texts before their formats are
+// put around them, and the passage is cut if the pair is too long. With windows it returns a row for each window of a long
+// passage, unless the query leaves fewer than minWindow tokens for a window: then the passage is cut.
+func PairRows(t *tokenizer.Tokenizer, f prompt.Formats, p Pair, maxLength, minWindow int, windows bool) ([]encoder.Row, error) {
 	q := f.Around(prompt.Text{Query: true, Prompt: p.Prompt, Text: strings.TrimSpace(p.Query)}).String()
 	d := f.Around(prompt.Text{Text: strings.TrimSpace(p.Passage)})
 	var ids, types [][]int64
 	if windows {
-		ids, types = t.PairWindows(q, d.Before, d.Text, d.After, maxLength, least, Overlap)
+		ids, types = t.PairWindows(q, d.Before, d.Text, d.After, maxLength, minWindow, Overlap)
 	} else {
 		i, k := t.EncodePair(q, d.String(), maxLength, tokenizer.OnlySecond)
 		ids, types = append(ids, i), append(types, k)
@@ -58,7 +59,7 @@ func PairRows(t *tokenizer.Tokenizer, f prompt.Formats, p Pair, maxLength, least
 	return rows, nil
 }
 
-// TextError is about one of the texts, pairs or samples that were to be scored.
+// TextError is an error about one of the texts, pairs or queries that a call was given.
 type TextError struct {
 	Index  int    // its number among them
 	Origin string // where it is from, such as "test.jsonl:7"; empty: not known

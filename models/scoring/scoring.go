@@ -1,5 +1,10 @@
-// Package scoring runs a model's forward pass over packed texts: what embedding, ColBERT and reranker models share when
-// they are used instead of trained.
+// Package scoring runs a model's forward pass without training: embedding models, ColBERT models and rerankers share it. A
+// Session is a loaded graph, a BiEncoder encodes texts one by one and compares the encodings, and a CrossEncoder reads query and
+// document together. Both rank documents for queries, see Ranker:
+//
+//	tokens of texts (Rows, PairRows) -> batches of like length (ByLength) -> Session.Run -> scores of each query's documents
+//
+// Package retriever opens models for it.
 package scoring
 
 import (
@@ -16,16 +21,16 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// Groups is the number of attention groups of a scoring graph: texts are sorted by length before batching, so that one
-// group pads little.
+// Groups is the number of attention groups of a scoring graph. Texts are sorted by length before they are batched, so that one
+// group has little padding.
 const Groups = 1
 
 const output = "output"
 
-// Options say how a model scores.
+// Options configure how a model scores.
 type Options struct {
 	runtime.Options
-	// Int8 makes the linear layers integer products, see onnx.Graph.QuantizeWeights: faster, and close.
+	// Int8 computes the linear layers in 8-bit integers, see onnx.Graph.QuantizeWeights. Scores stay close to those of fp32.
 	Int8 bool
 	// MaxWindow scores a passage that is too long by the best of its windows, instead of by its beginning.
 	MaxWindow bool
@@ -38,29 +43,29 @@ type Graph struct {
 	Name    string
 	Encoder encoder.Config
 	Params  []flat.Param
-	// Fill hands over the parameters of a model's folder.
+	// Fill reads the parameters from a model's folder.
 	Fill func(to hf.Target) error
-	// Trainer has the parameters instead, where a model in training is to be measured.
+	// Trainer, if it is not nil, provides the parameters in place of Fill: validation measures a model in training.
 	Trainer *ortrain.Trainer
-	// Build makes the output of packed texts.
+	// Build makes the graph's output for packed texts.
 	Build func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value
 }
 
 // Session is a graph with its weights, loaded. Several goroutines may run it at once.
 type Session struct {
 	session *runtime.Session
-	weights []*weightFile                // that it reads while it is open
+	weights []*weightFile                // the files that ONNX Runtime maps while the session is open
 	prepare func(*runtime.Binding) error // binds a trainer's parameters; nil where weights are constants
 
 	mu   sync.Mutex
-	idle []*runtime.Binding // each run takes one, or makes one
+	idle []*runtime.Binding // a run takes one from here, or makes one where none is idle
 }
 
-// New loads a graph. A folder's weights are constants in it, so that ONNX Runtime packs them once. A trainer's are inputs,
-// bound to the memory that the trainer has them in: a validation copies none, and sees every step.
+// New loads a graph. Weights from a folder become constants, so that ONNX Runtime packs them once. Weights of a trainer become
+// inputs that are bound to the trainer's own memory, so that a validation copies nothing and sees the parameters of each step.
 func New(x Graph, o Options) (s *Session, err error) {
 	if x.Trainer != nil {
-		return x.ofTrainer(o)
+		return x.withTrainer(o)
 	}
 	c := newConstants(o.Int8)
 	defer func() { err = errors.Join(err, c.close()) }()
@@ -76,20 +81,20 @@ func New(x Graph, o Options) (s *Session, err error) {
 		return nil, err
 	}
 	s.weights, c.opened = c.opened, nil
-	if err := each(s.weights, (*weightFile).read); err != nil {
+	if err := forEach(s.weights, (*weightFile).checkLoaded); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// ofTrainer loads the graph with a trainer's parameters.
-func (x Graph) ofTrainer(o Options) (*Session, error) {
+// withTrainer loads the graph with a trainer's parameters as inputs.
+func (x Graph) withTrainer(o Options) (*Session, error) {
 	g := onnx.NewGraph(x.Name)
 	values := map[string]*onnx.Value{}
 	for _, p := range x.Params {
 		values[p.Name] = p.Input(g)
 	}
-	x.build(g, lookup(g, values))
+	x.build(g, weightsByName(g, values))
 	s, err := open(g, o.Options)
 	if err != nil {
 		return nil, err
@@ -110,13 +115,13 @@ func (x Graph) ofTrainer(o Options) (*Session, error) {
 	return s, nil
 }
 
-// build makes the graph's output.
+// build adds the output to a graph.
 func (x Graph) build(g *onnx.Graph, w encoder.Weights) {
 	g.Output(output, x.Build(g, w, encoder.NewPacked(g, x.Encoder, Groups)))
 }
 
-// lookup finds the values of parameters.
-func lookup(g *onnx.Graph, values map[string]*onnx.Value) encoder.Weights {
+// weightsByName gives a parameter's value by its name. An unknown name fails the graph.
+func weightsByName(g *onnx.Graph, values map[string]*onnx.Value) encoder.Weights {
 	return func(name string) *onnx.Value {
 		v, ok := values[name]
 		if !ok {
@@ -127,14 +132,14 @@ func lookup(g *onnx.Graph, values map[string]*onnx.Value) encoder.Weights {
 	}
 }
 
-// NewPlain loads a graph without weights.
-func NewPlain(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Options) (*Session, error) {
+// NewWithoutWeights loads a graph that has no weights.
+func NewWithoutWeights(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Options) (*Session, error) {
 	g := onnx.NewGraph(name)
 	g.Output(output, build(g))
 	return open(g, o)
 }
 
-// open loads a graph that is built.
+// open loads a finished graph.
 func open(g *onnx.Graph, o runtime.Options) (*Session, error) {
 	model, weights, err := g.BytesWithoutWeights()
 	if err != nil {
@@ -147,7 +152,7 @@ func open(g *onnx.Graph, o runtime.Options) (*Session, error) {
 	return s, nil
 }
 
-// binding takes an idle binding, or makes one.
+// binding takes an idle binding, or makes one if none is idle.
 func (s *Session) binding() (*runtime.Binding, error) {
 	s.mu.Lock()
 	if n := len(s.idle); n > 0 {
@@ -167,17 +172,17 @@ func (s *Session) binding() (*runtime.Binding, error) {
 	return b, nil
 }
 
-// release makes a binding idle.
+// release returns a binding to the idle ones.
 func (s *Session) release(b *runtime.Binding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.idle = append(s.idle, b)
 }
 
-// Constants makes the parameters of a flat buffer constants of a graph. They share the buffer's memory, which must
-// stay until the graph is written.
+// Constants makes the parameters in a flat buffer constants of a graph. The constants share the buffer's memory, so the buffer
+// must stay unchanged until the graph is written.
 func Constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights {
-	made := map[string]*onnx.Value{} // a table that is tied to a head is asked for twice
+	made := map[string]*onnx.Value{} // a head that is tied to the word embeddings asks for their table a second time
 	return func(name string) *onnx.Value {
 		if v := made[name]; v != nil {
 			return v
@@ -192,7 +197,7 @@ func Constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights 
 	}
 }
 
-// Run gives the output of one batch, of the given shape.
+// Run computes the output of one batch. dims is the output's shape.
 func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
 	binding, err := s.binding()
 	if err != nil {
@@ -214,13 +219,13 @@ func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
 	if err := binding.Run(); err != nil {
 		return nil, fmt.Errorf("scoring %d tokens: %w", b.Tokens, err)
 	}
-	if err := each(s.weights, (*weightFile).unchanged); err != nil {
+	if err := forEach(s.weights, (*weightFile).checkUnchanged); err != nil {
 		return nil, err
 	}
 	return values, nil
 }
 
-// Close frees the session, which no goroutine runs any more.
+// Close frees the session. No run may be in progress.
 func (s *Session) Close() error {
 	if s == nil {
 		return nil
@@ -230,5 +235,5 @@ func (s *Session) Close() error {
 		errs = append(errs, b.Close())
 	}
 	s.idle = nil
-	return errors.Join(append(errs, s.session.Close(), each(s.weights, (*weightFile).close))...)
+	return errors.Join(append(errs, s.session.Close(), forEach(s.weights, (*weightFile).close))...)
 }

@@ -6,15 +6,15 @@ import (
 	"os"
 )
 
-// weightFile is a file that a session's weights stay in while it is open. ONNX Runtime sees what others write into it. A
-// file that was renamed or removed is of no concern: its bytes stay.
+// weightFile is a file that ONNX Runtime maps while a session is open. If another program writes into the file, the session's
+// weights change, which checkUnchanged finds. Renaming or removing the file does no harm: the mapped bytes stay.
 type weightFile struct {
 	path   string
-	file   *os.File // of its own, so that it tells of these bytes, whatever has the path now
-	opened os.FileInfo
+	file   *os.File    // kept open to ask for the state of these bytes, even if the path now names another file
+	opened os.FileInfo // the state when the file was opened
 }
 
-// openWeightFile notes how a file is before it is read.
+// openWeightFile opens a file and records its size and time of change.
 func openWeightFile(path string) (*weightFile, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -27,17 +27,17 @@ func openWeightFile(path string) (*weightFile, error) {
 	return &weightFile{path, f, st}, nil
 }
 
-// read is an error where the path, by which ONNX Runtime has read, was no longer this file's.
-func (w *weightFile) read() error {
+// checkLoaded fails if the path names another file than the one that was opened: ONNX Runtime has then read the other file.
+func (w *weightFile) checkLoaded() error {
 	now, err := os.Stat(w.path)
 	if err != nil || !os.SameFile(now, w.opened) {
 		return fmt.Errorf("%s was replaced while the model was opened: try again", w.path)
 	}
-	return w.unchanged()
+	return w.checkUnchanged()
 }
 
-// unchanged is an error where somebody wrote into the file.
-func (w *weightFile) unchanged() error {
+// checkUnchanged fails if the file was written to after it was opened.
+func (w *weightFile) checkUnchanged() error {
 	now, err := w.file.Stat()
 	if err == nil && (now.Size() != w.opened.Size() || !now.ModTime().Equal(w.opened.ModTime())) {
 		err = fmt.Errorf("%s was changed while the model was in use: try again", w.path)
@@ -47,8 +47,8 @@ func (w *weightFile) unchanged() error {
 
 func (w *weightFile) close() error { return w.file.Close() }
 
-// each joins what f gives for files.
-func each(files []*weightFile, f func(*weightFile) error) error {
+// forEach calls f for all files and joins the errors.
+func forEach(files []*weightFile, f func(*weightFile) error) error {
 	var errs []error
 	for _, w := range files {
 		errs = append(errs, f(w))
