@@ -141,7 +141,7 @@ func doctor() error {
 // tryRuntime runs a graph of one addition.
 func tryRuntime(provider string) error {
 	g := onnx.NewGraph("doctor")
-	x := g.Input("x", onnx.Float32, onnx.D(2))
+	x := g.Input("x", onnx.Float32, onnx.FixedDim(2))
 	g.Output("y", g.Add(x, x))
 	model, err := g.Bytes()
 	if err != nil {

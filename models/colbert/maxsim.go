@@ -36,8 +36,8 @@ func (m *Model) project(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value) *o
 // competes as a vector of zeros.
 func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 	defer g.Scope("maxsim")()
-	tokens := onnx.N(countedTokens)
-	shape := []onnx.Dim{onnx.N(contrast.PassagesDim), onnx.N(passageLength)}
+	tokens := onnx.NamedDim(countedTokens)
+	shape := []onnx.Dim{onnx.NamedDim(contrast.PassagesDim), onnx.NamedDim(passageLength)}
 	at, bias := g.Input(passageTokens, onnx.Int64, shape...), g.Input(passageBias, onnx.Float32, shape...)
 	q = g.Gather(q, g.Input(queryTokens, onnx.Int64, tokens), 0)
 	p = g.Gather(p, g.ReshapeTo(at, -1), 0) // [passages · length, dim]
@@ -45,7 +45,7 @@ func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 	s = g.Reshape(s, g.Concat(0, g.IntVector(-1), g.Shape(at))) // [query tokens, passages, length]
 	s = g.AssumeShape(s, append(onnx.Shape{tokens}, shape...))
 	best := g.ReduceMax(g.Add(s, bias), false, 2)
-	return g.Gemm(g.Input(queryShares, onnx.Float32, onnx.N(contrast.QueriesDim), tokens), best, nil, onnx.GemmAttrs{})
+	return g.Gemm(g.Input(queryShares, onnx.Float32, onnx.NamedDim(contrast.QueriesDim), tokens), best, nil, onnx.GemmAttrs{})
 }
 
 // bindQueries adds the queries' tokens that count: of each query, their places among the vectors.

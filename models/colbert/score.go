@@ -57,7 +57,7 @@ func newScorer(m *Model, t *ortrain.Trainer, o scoring.Options) (*Scorer, error)
 	}
 	s.maxSim, err = scoring.NewWithoutWeights("maxsim", func(g *onnx.Graph) *onnx.Value {
 		vectors := func(name string) *onnx.Value {
-			return g.Input(name, onnx.Float32, onnx.N(name), onnx.D(m.Dim))
+			return g.Input(name, onnx.Float32, onnx.NamedDim(name), onnx.FixedDim(m.Dim))
 		}
 		return maxSim(g, vectors("query_vectors"), vectors("passage_vectors"))
 	}, o.Options)

@@ -17,7 +17,7 @@ import (
 func lossOf(t *testing.T, b *ortrain.Batch, scores [][]float64, loss func(g *onnx.Graph, scores *onnx.Value) *onnx.Value) float64 {
 	t.Helper()
 	s, err := scoring.NewWithoutWeights("loss", func(g *onnx.Graph) *onnx.Value {
-		return g.ReshapeTo(loss(g, g.Input("scores", onnx.Float32, onnx.N(contrast.QueriesDim), onnx.N(contrast.PassagesDim))), 1)
+		return g.ReshapeTo(loss(g, g.Input("scores", onnx.Float32, onnx.NamedDim(contrast.QueriesDim), onnx.NamedDim(contrast.PassagesDim))), 1)
 	}, runtime.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ const (
 //
 // InfoNCE adds its inputs to the graph and returns the function from scores to the loss. Denominator.Bind sets the inputs.
 func InfoNCE(g *onnx.Graph) func(scores *onnx.Value) *onnx.Value {
-	shape := []onnx.Dim{onnx.N(QueriesDim), onnx.N(PassagesDim)}
+	shape := []onnx.Dim{onnx.NamedDim(QueriesDim), onnx.NamedDim(PassagesDim)}
 	bias, target := g.Input(scoreBiasInput, onnx.Float32, shape...), g.Input(targetsInput, onnx.Float32, shape...)
 	return func(scores *onnx.Value) *onnx.Value {
 		defer g.Scope("infonce")()

@@ -24,7 +24,7 @@ const (
 // its rescaling of the student's scores. Use it to distill a reranker's scores. BindKL sets the inputs.
 func KL(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	defer g.Scope("kl")()
-	shape := []onnx.Dim{onnx.N(QueriesDim), onnx.N("members")}
+	shape := []onnx.Dim{onnx.NamedDim(QueriesDim), onnx.NamedDim("members")}
 	s := g.Gather(g.ReshapeTo(scores, -1), g.Input(memberInput, onnx.Int64, shape...), 0)
 	logP := g.LogSoftmax(g.Add(s, g.Input(memberBiasInput, onnx.Float32, shape...)), -1)
 	t, logT := g.Input(teacherInput, onnx.Float32, shape...), g.Input(teacherLogInput, onnx.Float32, shape...)

@@ -11,9 +11,9 @@ const poolingInput = "pooling"
 
 // pooling adds poolingInput: the index of one token for each text, [texts], or for the mean the weights [texts, tokens].
 func (c Config) pooling(g *onnx.Graph) *onnx.Value {
-	n := onnx.N(textRows)
+	n := onnx.NamedDim(textRows)
 	if c.Pooling == Mean {
-		return g.Input(poolingInput, onnx.Float32, n, onnx.N(encoder.TokensDim))
+		return g.Input(poolingInput, onnx.Float32, n, onnx.NamedDim(encoder.TokensDim))
 	}
 	return g.Input(poolingInput, onnx.Int64, n)
 }

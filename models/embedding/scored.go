@@ -24,7 +24,7 @@ func cosines(g *onnx.Graph, q, p *onnx.Value) *onnx.Value { return g.ReduceSum(g
 //
 // Equals sentence-transformers' CosineSimilarityLoss. Use it for scores that are meant as cosines.
 func cosine(g *onnx.Graph) vectorLoss {
-	labels := g.Input(labelsInput, onnx.Float32, onnx.N(contrast.QueriesDim))
+	labels := g.Input(labelsInput, onnx.Float32, onnx.NamedDim(contrast.QueriesDim))
 	return func(q, p *onnx.Value) *onnx.Value {
 		defer g.Scope("cosine")()
 		d := g.Sub(cosines(g, q, p), labels)
@@ -39,7 +39,7 @@ func cosine(g *onnx.Graph) vectorLoss {
 // Source: Su 2022 (https://kexue.fm/archives/8847); equals sentence-transformers' CoSENTLoss with scale 1/T. Use it for
 // scores whose order matters, not their size.
 func cosent(g *onnx.Graph, temperature float64) vectorLoss {
-	n := onnx.N(contrast.QueriesDim)
+	n := onnx.NamedDim(contrast.QueriesDim)
 	bias := g.Input(orderInput, onnx.Float32, n, n)
 	return func(q, p *onnx.Value) *onnx.Value {
 		defer g.Scope("cosent")()
@@ -57,7 +57,7 @@ func cosent(g *onnx.Graph, temperature float64) vectorLoss {
 //
 // Source: RAG-Retrieval's pair_kl_loss, a softmax over the pairs of the batch. Use it for a teacher's scores of pairs.
 func pairKL(g *onnx.Graph, temperature float64) vectorLoss {
-	n := onnx.N(contrast.QueriesDim)
+	n := onnx.NamedDim(contrast.QueriesDim)
 	t, logT := g.Input(labelsInput, onnx.Float32, n), g.Input(logLabelsInput, onnx.Float32, n)
 	return func(q, p *onnx.Value) *onnx.Value {
 		defer g.Scope("pair_kl")()

@@ -38,9 +38,9 @@ const (
 // of the same width.
 func stella(g *onnx.Graph, v *onnx.Value, width int64, dims []int) *onnx.Value {
 	defer g.Scope("stella")()
-	n := onnx.N(textRows)
-	t := normalized(g, g.Input(teacherInput, onnx.Float32, n, onnx.D(width)))
-	upper := g.Input(upperInput, onnx.Int64, onnx.N("pairs"))
+	n := onnx.NamedDim(textRows)
+	t := normalized(g, g.Input(teacherInput, onnx.Float32, n, onnx.FixedDim(width)))
+	upper := g.Input(upperInput, onnx.Int64, onnx.NamedDim("pairs"))
 	one := g.Scalar(v, 1)
 	byCosine := g.Sub(one, g.ReduceMean(g.ReduceSum(g.Mul(v, t), false, -1), false, 0))
 	gram := func(x *onnx.Value) *onnx.Value {

@@ -177,7 +177,7 @@ const (
 func parts(g *onnx.Graph, v *onnx.Value, passages string) (q, p *onnx.Value) {
 	places := g.Input(vectorPlaces, onnx.Int64, v.Shape[0])
 	x := grad.GatherParts(g, v, []*onnx.Value{
-		g.Input(queryVectors, onnx.Int64, onnx.N(contrast.QueriesDim)), g.Input(passageVectors, onnx.Int64, onnx.N(passages)),
+		g.Input(queryVectors, onnx.Int64, onnx.NamedDim(contrast.QueriesDim)), g.Input(passageVectors, onnx.Int64, onnx.NamedDim(passages)),
 	}, places)
 	return x[0], x[1]
 }

@@ -75,7 +75,7 @@ func fixtureLoss(c encoder.Config, s encoder.Shape) artifact.Model {
 			return x
 		},
 		Loss: func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
-			by := g.Input("factors", onnx.Float32, onnx.N(encoder.TokensDim), onnx.D(c.HiddenSize))
+			by := g.Input("factors", onnx.Float32, onnx.NamedDim(encoder.TokensDim), onnx.FixedDim(c.HiddenSize))
 			return g.ReduceSum(g.Mul(x, by), false)
 		},
 	}

@@ -69,9 +69,9 @@ type Packed struct {
 // NewPacked adds the inputs of a packed batch with the given number of attention groups, some of which may be empty when
 // the graph runs. Config.Pack makes their values.
 func NewPacked(g *onnx.Graph, c Config, groups int) *Packed {
-	tokens := onnx.N(TokensDim)
+	tokens := onnx.NamedDim(TokensDim)
 	p := &Packed{g: g, c: c,
-		vocab:     g.Input(vocabulary, onnx.Int64, onnx.N(vocabulary)),
+		vocab:     g.Input(vocabulary, onnx.Int64, onnx.NamedDim(vocabulary)),
 		ids:       g.Input(inputIDs, onnx.Int64, tokens),
 		types:     g.Input(tokenTypeIDs, onnx.Int64, tokens),
 		positions: g.Input(positionIDs, onnx.Int64, tokens),
@@ -134,12 +134,12 @@ func (x gathering) of(g *onnx.Graph, c Config, data *onnx.Value) []*onnx.Value {
 // too: read off a shape, they would be copied to a GPU and back in each run.
 // The number of tokens is given for further groups.
 func newPackedGroups(g *onnx.Graph, c Config, groups int) (p *packedGroups, count *onnx.Value) {
-	tokens, heads := onnx.N(TokensDim), c.NumAttentionHeads
+	tokens, heads := onnx.NamedDim(TokensDim), c.NumAttentionHeads
 	p = &packedGroups{g: g, c: c}
 	slot, stride := g.Input(slotStart, onnx.Int64, tokens), g.Input(slotStride, onnx.Int64, tokens)
 	defer g.Scope("layout")()
-	count = g.Input(tokenCount, onnx.Int64, onnx.D(1))
-	total := g.Input(slotCount, onnx.Int64, onnx.D(1))
+	count = g.Input(tokenCount, onnx.Int64, onnx.FixedDim(1))
+	total := g.Input(slotCount, onnx.Int64, onnx.FixedDim(1))
 	slots := headSlots(g, slot, stride, heads)
 	p.query.inverse = g.ReshapeTo(slots, -1)
 	column := g.Const(onnx.Ints(sequence(heads), heads, 1))
@@ -147,7 +147,7 @@ func newPackedGroups(g *onnx.Graph, c Config, groups int) (p *packedGroups, coun
 	at := make([]*onnx.Value, groups) // the groups' tokens, [rows, 1, length]; 0 at padding
 	parts := make([][]*onnx.Value, map[bool]int{true: 3, false: 1}[joint])
 	for k := range groups {
-		rows, length := onnx.N(groupRows(k)), onnx.N(groupLength(k))
+		rows, length := onnx.NamedDim(groupRows(k)), onnx.NamedDim(groupLength(k))
 		tokens := g.Input(groupTokens(k), onnx.Int64, rows, length) // padding reads token number count
 		x := group{padding: g.Unsqueeze(g.Input(groupBias(k), onnx.Float32, rows, length), 1, 2)}
 		token := g.Unsqueeze(tokens, 1) // [rows, 1, length]
@@ -219,8 +219,8 @@ func (p *packedGroups) fusedInputs() {
 	int32s := func(name string, dims ...onnx.Dim) *onnx.Value {
 		return p.g.Cast(p.g.Input(name, onnx.Int64, dims...), onnx.Int32)
 	}
-	p.offsets = int32s(paddedOffsets, onnx.N("padded_rows"), onnx.N("padded_length"))
-	p.starts = int32s(rowStarts, onnx.N("row_starts"))
+	p.offsets = int32s(paddedOffsets, onnx.NamedDim("padded_rows"), onnx.NamedDim("padded_length"))
+	p.starts = int32s(rowStarts, onnx.NamedDim("row_starts"))
 }
 
 func (p *packedGroups) fused(qkv, out *onnx.Value) *onnx.Value {

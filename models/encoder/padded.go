@@ -21,7 +21,7 @@ type Padded struct {
 // than one token type, token_type_ids, each int64 [batch, sequence]. Padding stands at the end.
 func NewPadded(g *onnx.Graph, c Config) *Padded {
 	g.Opset, g.StandardOpsOnly = ExportOpset, true
-	batch, seq := onnx.N("batch"), onnx.N("sequence")
+	batch, seq := onnx.NamedDim("batch"), onnx.NamedDim("sequence")
 	p := &Padded{g: g, c: c}
 	p.ids = g.Input("input_ids", onnx.Int64, batch, seq)
 	p.Mask = g.Cast(g.Input("attention_mask", onnx.Int64, batch, seq), onnx.Float32)

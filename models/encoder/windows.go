@@ -30,7 +30,7 @@ func (c Config) window() int64 {
 // newWindowGroups adds the inputs of the attention groups of layers with a window. count is the number of tokens, an input that
 // newPackedGroups adds.
 func newWindowGroups(g *onnx.Graph, c Config, count *onnx.Value, groups int) *packedGroups {
-	tokens, blocks, heads := onnx.N(TokensDim), onnx.N("window_blocks"), c.NumAttentionHeads
+	tokens, blocks, heads := onnx.NamedDim(TokensDim), onnx.NamedDim("window_blocks"), c.NumAttentionHeads
 	p := &packedGroups{g: g, c: c}
 	slot, stride := g.Input(windowSlotStart, onnx.Int64, tokens), g.Input(windowSlotStride, onnx.Int64, tokens)
 	keySlot := g.Input(windowKeySlotStart, onnx.Int64, tokens, blocks)
@@ -40,7 +40,7 @@ func newWindowGroups(g *onnx.Graph, c Config, count *onnx.Value, groups int) *pa
 	column := g.Const(onnx.Ints(sequence(heads), heads, 1))
 	keys := make([]*onnx.Value, groups)
 	for k := range groups {
-		rows, length, keyLength := onnx.N(windowRows(k)), onnx.N(windowLength(k)), onnx.N(windowKeyLength(k))
+		rows, length, keyLength := onnx.NamedDim(windowRows(k)), onnx.NamedDim(windowLength(k)), onnx.NamedDim(windowKeyLength(k))
 		token := g.Unsqueeze(g.Input(windowQueries(k), onnx.Int64, rows, length), 1) // [rows, 1, length]
 		padding := g.Equal(token, count)
 		p.query.parts = append(p.query.parts, g.Add(g.Mul(g.Where(padding, g.IntVector(0), token), g.IntVector(heads)), column))

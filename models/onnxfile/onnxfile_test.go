@@ -27,7 +27,7 @@ func TestOutputThatIsNotOneVectorPerToken(t *testing.T) {
 	check(t, err)
 	check(t, os.WriteFile(filepath.Join(dir, tokenizer.File), b, 0o600))
 	g := onnx.NewGraph("test")
-	ids := g.Cast(g.Input(inputIDs, onnx.Int64, onnx.N("batch"), onnx.N("sequence")), onnx.Float32)
+	ids := g.Cast(g.Input(inputIDs, onnx.Int64, onnx.NamedDim("batch"), onnx.NamedDim("sequence")), onnx.Float32)
 	g.Output("vectors", g.Unsqueeze(g.ReduceMean(ids, true, 1), 2)) // [batch, 1, 1]
 	path := filepath.Join(dir, "model.onnx")
 	check(t, g.Save(path))

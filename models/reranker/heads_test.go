@@ -158,7 +158,7 @@ func fixtureTask(t *testing.T, m *Model, rows []encoder.Row, groups int) (*Task,
 	cfg := config.DefaultTrain(modelcard.Reranker)
 	m.Encoder.SetDropout(0)
 	task := &Task{m: m, c: cfg, loss: loss{graph: func(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
-		return g.ReduceSum(g.Mul(scores, g.Input("factors", onnx.Float32, onnx.N(pairRows))), false)
+		return g.ReduceSum(g.Mul(scores, g.Input("factors", onnx.Float32, onnx.NamedDim(pairRows))), false)
 	}}}
 	set, err := artifact.Build(task.model(encoder.Shape{Rows: len(rows), MaxLength: 16, Groups: groups}), optim.DefaultAdamW)
 	check(t, err)

@@ -47,7 +47,7 @@ func softplus(g *onnx.Graph, x *onnx.Value) *onnx.Value {
 // Equals torch's BCEWithLogitsLoss and RAG-Retrieval's pointwise_bce. Use it for labels of relevance, soft ones too.
 func pointwiseBCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	defer g.Scope("pointwise_bce")()
-	y := g.Input(labelsInput, onnx.Float32, onnx.N(pairRows))
+	y := g.Input(labelsInput, onnx.Float32, onnx.NamedDim(pairRows))
 	return g.ReduceMean(g.Sub(softplus(g, scores), g.Mul(y, scores)), false, 0)
 }
 
@@ -58,7 +58,7 @@ func pointwiseBCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 // Equals RAG-Retrieval's pointwise_mse. Use it for a teacher's graded scores.
 func pointwiseMSE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	defer g.Scope("pointwise_mse")()
-	y := g.Input(labelsInput, onnx.Float32, onnx.N(pairRows))
+	y := g.Input(labelsInput, onnx.Float32, onnx.NamedDim(pairRows))
 	d := g.Sub(g.Sigmoid(scores), y)
 	return g.ReduceMean(g.Mul(d, d), false, 0)
 }
@@ -82,7 +82,7 @@ func bindLabels(b *ortrain.Batch, groups [][]float64, _ []int64) {
 // for two or more levels of relevance.
 func pairwiseRankNet(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	defer g.Scope("pairwise_ranknet")()
-	n := onnx.N("orders")
+	n := onnx.NamedDim("orders")
 	d := g.Sub(g.Gather(scores, g.Input(worseInput, onnx.Int64, n), 0), g.Gather(scores, g.Input(betterInput, onnx.Int64, n), 0))
 	return g.ReduceSum(g.Mul(softplus(g, d), g.Input(weightInput, onnx.Float32, n)), false, 0)
 }
@@ -123,7 +123,7 @@ func bindOrder(b *ortrain.Batch, groups [][]float64, places []int64) {
 // softmax cross-entropy. Use it where one passage of many is right.
 func listwiseCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	defer g.Scope("listwise_ce")()
-	shape := []onnx.Dim{onnx.N("groups"), onnx.N("members")}
+	shape := []onnx.Dim{onnx.NamedDim("groups"), onnx.NamedDim("members")}
 	s := g.Gather(scores, g.Input(membersInput, onnx.Int64, shape...), 0)
 	logP := g.LogSoftmax(g.Add(s, g.Input(groupBias, onnx.Float32, shape...)), -1)
 	return g.Neg(g.ReduceSum(g.Mul(g.Input(groupTargets, onnx.Float32, shape...), logP), false)) // the mean is in the targets

@@ -24,9 +24,9 @@ var poolingInputs = map[pooling]string{firstToken: "pairs.first", meanToken: "pa
 // a matrix [pairs, tokens].
 func (p pooling) input(g *onnx.Graph) *onnx.Value {
 	if p == meanToken {
-		return g.Input(poolingInputs[p], onnx.Float32, onnx.N(pairRows), onnx.N(encoder.TokensDim))
+		return g.Input(poolingInputs[p], onnx.Float32, onnx.NamedDim(pairRows), onnx.NamedDim(encoder.TokensDim))
 	}
-	return g.Input(poolingInputs[p], onnx.Int64, onnx.N(pairRows))
+	return g.Input(poolingInputs[p], onnx.Int64, onnx.NamedDim(pairRows))
 }
 
 // wanted are the tokens whose states apply reads, as encoder.Config.Build wants them.

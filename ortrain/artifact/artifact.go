@@ -138,7 +138,7 @@ func (m Model) gradients(g *onnx.Graph, loss *onnx.Value, wrt []*onnx.Value) ([]
 	if !m.Scaled {
 		return grad.Gradients(g, loss, wrt)
 	}
-	scale := g.Squeeze(g.Input(LossScale, onnx.Float32, onnx.D(1)), 0)
+	scale := g.Squeeze(g.Input(LossScale, onnx.Float32, onnx.FixedDim(1)), 0)
 	return grad.Backward(g, []grad.Seed{{Value: loss, Gradient: scale}}, wrt)
 }
 

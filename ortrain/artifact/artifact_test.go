@@ -27,7 +27,7 @@ func linear() Model {
 		Name:   "linear",
 		Params: []flat.Param{{Name: "w", Dims: []int64{2, 2}, Decay: true}, {Name: "b", Dims: []int64{2}}},
 		Encode: func(g *onnx.Graph, param func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
-			x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(2))
+			x := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(2))
 			return g.Gemm(x, param("w"), param("b"), onnx.GemmAttrs{})
 		},
 		Loss: func(g *onnx.Graph, y *onnx.Value) *onnx.Value { return g.ReduceSumSquare(y, false) },

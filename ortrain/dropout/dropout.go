@@ -85,7 +85,7 @@ func (d *Graph) factors(s Site, x *onnx.Value) *onnx.Value {
 	}
 	var parts []*onnx.Value
 	for i := 0; i < s.Pieces; i++ {
-		parts = append(parts, g.Input(s.input(i), onnx.Float32, onnx.N(s.input(i))))
+		parts = append(parts, g.Input(s.input(i), onnx.Float32, onnx.NamedDim(s.input(i))))
 	}
 	all := g.AssumeShape(grad.Recompute(g, g.Concat(0, parts...)), onnx.Shape{onnx.Product(x.Shape...)})
 	return grad.Recompute(g, g.Reshape(all, g.Shape(x)))

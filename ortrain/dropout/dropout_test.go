@@ -17,7 +17,7 @@ const rate = 0.1
 func site(t *testing.T, bound int64) (*Plan, []byte) {
 	t.Helper()
 	g := onnx.NewGraph("sites")
-	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(64))
+	x := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(64))
 	d := NewGraph(g, map[string]int64{"rows": bound})
 	a, b := d.Apply("a", x, rate), d.Apply("b", x, rate)
 	loss := g.ReduceSum(a, false)
@@ -132,7 +132,7 @@ func TestRateScaleAndCorrelations(t *testing.T) {
 // Views leave room for the longest piece at every size of batch, and sites larger than the table are cut.
 func TestPieces(t *testing.T) {
 	g := onnx.NewGraph("big")
-	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(1024))
+	x := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(1024))
 	d := NewGraph(g, map[string]int64{"rows": 65_000})
 	d.Apply("big", x, rate)
 	check(t, g.Err())
@@ -166,7 +166,7 @@ func TestPieces(t *testing.T) {
 // A site in pieces drops at the same rate as one in a single piece, up to its last element.
 func TestMaskInPieces(t *testing.T) {
 	g := onnx.NewGraph("pieces")
-	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(64))
+	x := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(64))
 	d := NewGraph(g, map[string]int64{"rows": 2*maxPiece/64 + 1}) // three pieces
 	g.Output("y", d.Apply("a", x, rate))
 	model, err := g.Bytes()

@@ -31,7 +31,7 @@ func (p Param) Size() int64 { return onnx.Elements(p.Dims) }
 func (p Param) Input(g *onnx.Graph) *onnx.Value {
 	shape := onnx.Dims(p.Dims...)
 	if p.Table {
-		shape[0] = onnx.N(p.Name + ".rows")
+		shape[0] = onnx.NamedDim(p.Name + ".rows")
 	}
 	return g.Input(p.Name, onnx.Float32, shape...)
 }

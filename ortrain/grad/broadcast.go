@@ -14,7 +14,7 @@ func (p *pass) unbroadcast(d *onnx.Value, shape onnx.Shape) *onnx.Value {
 		switch {
 		case i < extra:
 			added = append(added, int64(i))
-		case shape[i-extra] == onnx.D(1) && d.Shape[i] != onnx.D(1):
+		case shape[i-extra] == onnx.FixedDim(1) && d.Shape[i] != onnx.FixedDim(1):
 			widened = append(widened, int64(i-extra))
 		}
 	}

@@ -188,7 +188,7 @@ func TestReduceMaxSharesTheGradientAmongTies(t *testing.T) {
 
 func TestOperatorWithoutRuleIsAnError(t *testing.T) {
 	g := onnx.NewGraph("sign")
-	x := g.Input("x", onnx.Float32, onnx.D(3))
+	x := g.Input("x", onnx.Float32, onnx.FixedDim(3))
 	loss := g.ReduceSum(g.Sign(x), false)
 	_, err := grad.Gradients(g, loss, values{x})
 	if err == nil || !strings.Contains(err.Error(), "node Sign: operator Sign has no gradient rule") {
@@ -198,7 +198,7 @@ func TestOperatorWithoutRuleIsAnError(t *testing.T) {
 
 func TestInputThatTheLossDoesNotReachHasNoGradient(t *testing.T) {
 	g := onnx.NewGraph("unused")
-	x, z := g.Input("x", onnx.Float32, onnx.D(3)), g.Input("z", onnx.Float32, onnx.D(3))
+	x, z := g.Input("x", onnx.Float32, onnx.FixedDim(3)), g.Input("z", onnx.Float32, onnx.FixedDim(3))
 	grads, err := grad.Gradients(g, g.ReduceSum(x, false), values{x, z})
 	check(t, err)
 	if grads[0] == nil || grads[1] != nil {

@@ -26,12 +26,12 @@ func uniform(lo, hi float64, dims ...any) tensor {
 	for i, d := range dims {
 		switch d := d.(type) {
 		case int:
-			t.shape, t.sizes = append(t.shape, onnx.D(int64(d))), append(t.sizes, int64(d))
+			t.shape, t.sizes = append(t.shape, onnx.FixedDim(int64(d))), append(t.sizes, int64(d))
 		case string: // a size known only when the graph runs
 			name, size, _ := strings.Cut(d, "=")
 			var n int64
 			fmt.Sscan(size, &n)
-			t.shape, t.sizes = append(t.shape, onnx.N(name)), append(t.sizes, n)
+			t.shape, t.sizes = append(t.shape, onnx.NamedDim(name)), append(t.sizes, n)
 		default:
 			panic(fmt.Sprintf("dimension %d is %T, want int or string", i, d))
 		}
@@ -153,7 +153,7 @@ func checkCase(t *testing.T, c gradCase) {
 	}
 	ints := map[string]*onnx.Value{}
 	for name, data := range c.ints {
-		ints[name] = g.Input(name, onnx.Int64, onnx.D(int64(len(data))))
+		ints[name] = g.Input(name, onnx.Int64, onnx.FixedDim(int64(len(data))))
 	}
 	y := c.f(g, x, ints)
 	if y.Rank() == 0 {

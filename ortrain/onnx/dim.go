@@ -25,11 +25,11 @@ func (d Dim) String() string {
 	return d.Name
 }
 
-// D returns a dimension of fixed size n.
-func D(n int64) Dim { return Dim{Size: n} }
+// FixedDim returns a dimension of fixed size n.
+func FixedDim(n int64) Dim { return Dim{Size: n} }
 
-// N returns a named dimension, whose size is known only when the graph runs.
-func N(name string) Dim { return Dim{Name: name} }
+// NamedDim returns a named dimension, whose size is known only when the graph runs.
+func NamedDim(name string) Dim { return Dim{Name: name} }
 
 // Shape is a list of dimensions. A scalar has the empty shape.
 type Shape []Dim
@@ -38,7 +38,7 @@ type Shape []Dim
 func Dims(sizes ...int64) Shape {
 	s := make(Shape, len(sizes))
 	for i, n := range sizes {
-		s[i] = D(n)
+		s[i] = FixedDim(n)
 	}
 	return s
 }
@@ -87,14 +87,14 @@ func mulDims(dims ...Dim) Dim {
 		}
 	}
 	if len(names) == 0 || size == 0 {
-		return D(size)
+		return FixedDim(size)
 	}
 	sort.Strings(names)
 	name := strings.Join(names, "*")
 	if size != 1 {
 		name = strconv.FormatInt(size, 10) + "*" + name
 	}
-	return N(name)
+	return NamedDim(name)
 }
 
 // factors splits the name of a product into its factors: "2*m*(n+3)" into "2", "m" and "(n+3)".
@@ -129,23 +129,23 @@ func addDims(dims ...Dim) Dim {
 		}
 	}
 	if len(names) == 0 {
-		return D(size)
+		return FixedDim(size)
 	}
 	sort.Strings(names)
 	if size != 0 {
 		names = append(names, strconv.FormatInt(size, 10))
 	}
 	if len(names) == 1 {
-		return N(names[0])
+		return NamedDim(names[0])
 	}
-	return N("(" + strings.Join(names, "+") + ")")
+	return NamedDim("(" + strings.Join(names, "+") + ")")
 }
 
 // divDims returns a / b. It returns false unless b divides a: every name in b is a factor of a, and the numbers leave no
 // remainder.
 func divDims(a, b Dim) (Dim, bool) {
 	if a == b {
-		return D(1), true
+		return FixedDim(1), true
 	}
 	exponents := map[string]int{} // of each name in the quotient
 	num, den := int64(1), int64(1)
@@ -167,13 +167,13 @@ func divDims(a, b Dim) (Dim, bool) {
 	if den == 0 || num%den != 0 {
 		return Dim{}, false
 	}
-	out := []Dim{D(num / den)}
+	out := []Dim{FixedDim(num / den)}
 	for f, k := range exponents {
 		if k < 0 {
 			return Dim{}, false
 		}
 		for ; k > 0; k-- {
-			out = append(out, N(f))
+			out = append(out, NamedDim(f))
 		}
 	}
 	return mulDims(out...), true

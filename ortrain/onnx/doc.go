@@ -1,8 +1,8 @@
 // Package onnx builds, checks, saves and loads ONNX graphs. It never runs one and knows nothing of training.
 //
 //	g := onnx.NewGraph("linear")
-//	x := g.Input("x", onnx.Float32, onnx.N("batch"), onnx.D(4))
-//	w := g.Input("w", onnx.Float32, onnx.D(3), onnx.D(4))
+//	x := g.Input("x", onnx.Float32, onnx.NamedDim("batch"), onnx.FixedDim(4))
+//	w := g.Input("w", onnx.Float32, onnx.FixedDim(3), onnx.FixedDim(4))
 //	g.Output("y", g.Gemm(x, w, nil, onnx.GemmAttrs{TransB: true}))
 //	err := g.Save("linear.onnx")
 //

@@ -56,11 +56,11 @@ func inputFromProto(g *Graph, vi *onnxpb.ValueInfoProto) *Value {
 	shape := Shape{}
 	for i, d := range t.GetShape().GetDim() {
 		if name := d.GetDimParam(); name != "" {
-			shape = append(shape, N(name))
+			shape = append(shape, NamedDim(name))
 		} else if _, ok := d.GetValue().(*onnxpb.TensorShapeProto_Dimension_DimValue); ok {
-			shape = append(shape, D(d.GetDimValue()))
+			shape = append(shape, FixedDim(d.GetDimValue()))
 		} else {
-			shape = append(shape, N(fmt.Sprintf("%s_dim%d", vi.Name, i)))
+			shape = append(shape, NamedDim(fmt.Sprintf("%s_dim%d", vi.Name, i)))
 		}
 	}
 	return g.Input(vi.Name, DType(t.GetElemType()), shape...)

@@ -170,7 +170,7 @@ func (g *Graph) addInitializer(name string, t *Tensor) *Value {
 	if t.DType == Int64 && len(t.Dims) <= 1 {
 		v.contents = []Dim{}
 		for _, n := range t.Int64s() {
-			v.contents = append(v.contents, D(n))
+			v.contents = append(v.contents, FixedDim(n))
 		}
 	}
 	g.Initializers = append(g.Initializers, v)

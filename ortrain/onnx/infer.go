@@ -73,7 +73,7 @@ func Broadcast(a, b Shape) (Shape, error) {
 	rank := max(len(a), len(b))
 	out := make(Shape, rank)
 	for i := range out {
-		da, db := D(1), D(1)
+		da, db := FixedDim(1), FixedDim(1)
 		if j := i - (rank - len(a)); j >= 0 {
 			da = a[j]
 		}
@@ -81,9 +81,9 @@ func Broadcast(a, b Shape) (Shape, error) {
 			db = b[j]
 		}
 		switch {
-		case da == db || db == D(1):
+		case da == db || db == FixedDim(1):
 			out[i] = da
-		case da == D(1):
+		case da == FixedDim(1):
 			out[i] = db
 		default:
 			return nil, fmt.Errorf("shapes %v and %v do not broadcast", a, b)
@@ -198,7 +198,7 @@ func inferLayerNormalization(n *Node) error {
 	}
 	n.Outputs[0].DType, n.Outputs[0].Shape = x.DType, x.Shape
 	for _, o := range n.Outputs[1:] {
-		o.DType, o.Shape = Float32, append(append(Shape{}, x.Shape[:x.Rank()-1]...), D(1))
+		o.DType, o.Shape = Float32, append(append(Shape{}, x.Shape[:x.Rank()-1]...), FixedDim(1))
 	}
 	return nil
 }
@@ -251,7 +251,7 @@ func inferReduce(n *Node) error {
 		case !slices.Contains(axes, int64(i)):
 			out.Shape = append(out.Shape, d)
 		case n.Int("keepdims", 1) == 1:
-			out.Shape = append(out.Shape, D(1))
+			out.Shape = append(out.Shape, FixedDim(1))
 		}
 	}
 	return nil

@@ -25,19 +25,19 @@ func inferSize(n *Node) error {
 
 func inferReshape(n *Node) error {
 	x, shape, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
-	if shape.contents == nil && !(shape.Rank() == 1 && shape.Shape[0] == D(0)) {
+	if shape.contents == nil && !(shape.Rank() == 1 && shape.Shape[0] == FixedDim(0)) {
 		return fmt.Errorf("Reshape: the shape %s is not known when the graph is built", shape.Name)
 	}
 	target := make(Shape, len(shape.contents))
 	inferred := -1 // the dimension whose size is -1: it follows from the others
 	for i, d := range shape.contents {
 		switch {
-		case d == D(-1):
+		case d == FixedDim(-1):
 			if inferred >= 0 {
 				return fmt.Errorf("Reshape to %v: only one dimension may be -1", Shape(shape.contents))
 			}
-			inferred, d = i, D(1)
-		case d == D(0) && i < x.Rank():
+			inferred, d = i, FixedDim(1)
+		case d == FixedDim(0) && i < x.Rank():
 			d = x.Shape[i]
 		}
 		target[i] = d
@@ -83,7 +83,7 @@ func inferSqueeze(n *Node) error {
 	for i, d := range x.Shape {
 		if !slices.Contains(axes, int64(i)) {
 			out.Shape = append(out.Shape, d)
-		} else if d != D(1) {
+		} else if d != FixedDim(1) {
 			return fmt.Errorf("Squeeze of axis %d of %v: its size is %v, want 1", i, x.Shape, d)
 		}
 	}
@@ -101,7 +101,7 @@ func inferUnsqueeze(n *Node) error {
 	next := 0
 	for i := 0; i < rank; i++ {
 		if slices.Contains(axes, int64(i)) {
-			out.Shape = append(out.Shape, D(1))
+			out.Shape = append(out.Shape, FixedDim(1))
 		} else {
 			out.Shape = append(out.Shape, x.Shape[next])
 			next++
@@ -194,16 +194,16 @@ func inferSlice(n *Node) error {
 		}
 		d := x.Shape[a]
 		if starts == nil || ends == nil {
-			out.Shape[a] = N("slice(" + n.Name + ")")
+			out.Shape[a] = NamedDim("slice(" + n.Name + ")")
 			continue
 		}
 		if !d.Fixed() {
 			if starts[i] != 0 || ends[i] != math.MaxInt64 {
-				out.Shape[a] = N("slice(" + n.Name + ")")
+				out.Shape[a] = NamedDim("slice(" + n.Name + ")")
 			}
 			continue
 		}
-		out.Shape[a] = D(max(0, sliceBound(ends[i], d.Size)-sliceBound(starts[i], d.Size)))
+		out.Shape[a] = FixedDim(max(0, sliceBound(ends[i], d.Size)-sliceBound(starts[i], d.Size)))
 		if x.contents != nil && x.Rank() == 1 {
 			out.contents = x.contents[sliceBound(starts[i], d.Size):sliceBound(ends[i], d.Size)]
 		}
@@ -234,7 +234,7 @@ func inferPad(n *Node) error {
 func inferConstantOfShape(n *Node) error {
 	shape, out := n.Inputs[0], n.Outputs[0]
 	fill, ok := n.Attrs["value"].(*Tensor)
-	if !ok || shape.contents == nil && shape.Shape[0] != D(0) {
+	if !ok || shape.contents == nil && shape.Shape[0] != FixedDim(0) {
 		return fmt.Errorf("ConstantOfShape: the shape %s is not known when the graph is built, or the value is missing", shape.Name)
 	}
 	out.DType, out.Shape = fill.DType, append(Shape{}, shape.contents...)
@@ -243,7 +243,7 @@ func inferConstantOfShape(n *Node) error {
 
 func inferRange(n *Node) error {
 	start, limit, out := n.Inputs[0], n.Inputs[1], n.Outputs[0]
-	if len(limit.contents) != 1 || len(start.contents) != 1 || start.contents[0] != D(0) {
+	if len(limit.contents) != 1 || len(start.contents) != 1 || start.contents[0] != FixedDim(0) {
 		return fmt.Errorf("Range: want the start 0 and a limit that is known when the graph is built")
 	}
 	out.DType, out.Shape = start.DType, Shape{limit.contents[0]}

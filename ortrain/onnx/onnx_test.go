@@ -12,7 +12,7 @@ import (
 func sampleGraph() *Graph {
 	g := NewGraph("sample")
 	g.Meta["made by"] = "a test"
-	x := g.Input("x", Float32, N("batch"), D(4))
+	x := g.Input("x", Float32, NamedDim("batch"), FixedDim(4))
 	end := g.Scope("layer")
 	y := g.Gemm(x, g.Weight("w", Floats(make([]float32, 1024*4), 1024, 4)), nil, GemmAttrs{Alpha: 0.5, TransB: true})
 	y = g.Add(y, g.Scalar(y, 1))
@@ -76,7 +76,7 @@ func TestExternalData(t *testing.T) {
 func TestMistakesAreErrors(t *testing.T) {
 	errorOf := func(build func(g *Graph, x, y *Value)) error {
 		g := NewGraph("g")
-		x, y := g.Input("x", Float32, N("n"), D(3)), g.Input("y", Float32, D(4))
+		x, y := g.Input("x", Float32, NamedDim("n"), FixedDim(3)), g.Input("y", Float32, FixedDim(4))
 		build(g, x, y)
 		g.Output("out", g.Tanh(x))
 		_, err := g.Bytes()
@@ -97,7 +97,7 @@ func TestMistakesAreErrors(t *testing.T) {
 		"there is no axis 2 in a value with 2 dimensions":          func(g *Graph, x, _ *Value) { g.ReduceSum(x, false, 2) },
 		"a parameter has the shape [4], want [3]":                  func(g *Graph, x, y *Value) { g.LayerNormalization(x, y, y, 1e-5) },
 		"Split of [4] along axis 0 into [1, 2]":                    func(g *Graph, _, y *Value) { g.Split(y, 0, 1, 2) },
-		"Expand: the shape s is not known when the graph is built": func(g *Graph, x, _ *Value) { g.Expand(x, g.Input("s", Int64, D(2))) },
+		"Expand: the shape s is not known when the graph is built": func(g *Graph, x, _ *Value) { g.Expand(x, g.Input("s", Int64, FixedDim(2))) },
 		"Gather from [n, 3] along axis 0 with float32 indices":     func(g *Graph, x, y *Value) { g.Gather(x, y, 0) },
 		`no node computes the output "lost output"`:                addOutput,
 		"reads \"lost\" before it is computed":                     func(g *Graph, x, _ *Value) { g.Add(x, &Value{Name: "lost", DType: Float32, Shape: x.Shape}) },
@@ -109,30 +109,30 @@ func TestMistakesAreErrors(t *testing.T) {
 }
 
 func TestNamedDimensions(t *testing.T) {
-	n, m := N("n"), N("m")
+	n, m := NamedDim("n"), NamedDim("m")
 	for got, want := range map[string]string{
-		Product(n, D(3), m, D(2)).String():       "6*m*n",
-		Product(D(0), n).String():                "0",
-		addDims(m, D(2), n, D(1)).String():       "(m+n+3)",
-		addDims(m).String():                      "m",
-		Product(addDims(n, m), D(2)).String():    "2*(m+n)",
-		Product(Product(n, D(2)), m, n).String(): "2*m*n*n",
+		Product(n, FixedDim(3), m, FixedDim(2)).String(): "6*m*n",
+		Product(FixedDim(0), n).String():                 "0",
+		addDims(m, FixedDim(2), n, FixedDim(1)).String(): "(m+n+3)",
+		addDims(m).String():                              "m",
+		Product(addDims(n, m), FixedDim(2)).String():     "2*(m+n)",
+		Product(Product(n, FixedDim(2)), m, n).String():  "2*m*n*n",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
-	if d, ok := divDims(Product(n, m, D(6)), Product(m, D(3))); !ok || d.String() != "2*n" {
+	if d, ok := divDims(Product(n, m, FixedDim(6)), Product(m, FixedDim(3))); !ok || d.String() != "2*n" {
 		t.Errorf("6*m*n / 3*m is %v, %v, want 2*n", d, ok)
 	}
-	if d, ok := divDims(Product(n, D(3)), Product(m)); ok {
+	if d, ok := divDims(Product(n, FixedDim(3)), Product(m)); ok {
 		t.Errorf("3*n / m is %v, want none", d)
 	}
 }
 
 func TestPruneKeepsWhatOutputsNeed(t *testing.T) {
 	g := NewGraph("g")
-	x := g.Input("x", Float32, D(2))
+	x := g.Input("x", Float32, FixedDim(2))
 	g.Exp(g.Tanh(x))
 	g.Output("y", g.Neg(x))
 	g.Prune()
@@ -159,7 +159,7 @@ func check(t *testing.T, err error) {
 // Validate and Proto leave the graph as it is; a constant that no node reads is not written.
 func TestUnusedConstantsAreNotWritten(t *testing.T) {
 	g := NewGraph("unused")
-	x := g.Input("x", Float32, D(2))
+	x := g.Input("x", Float32, FixedDim(2))
 	unread := g.Weight("unread", Floats([]float32{1, 2}, 2))
 	g.Output("y", g.Add(x, g.Weight("read", Floats([]float32{3, 4}, 2))))
 	if err := g.Validate(); err != nil {

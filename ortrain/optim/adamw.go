@@ -59,9 +59,9 @@ func (a AdamW) At(t int, lr, scale float64) Scalars {
 //	p ← p·decay_factor - step_size · m / (√v + epsilon)
 func (a AdamW) Graph() *onnx.Graph {
 	g := onnx.NewGraph("adamw")
-	n := onnx.N("elements")
+	n := onnx.NamedDim("elements")
 	vector := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, n) }
-	scalar := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, onnx.D(1)) }
+	scalar := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, onnx.FixedDim(1)) }
 	p, m, v := vector(Parameter), vector(FirstMoment), vector(SecondMoment)
 	h := g.Mul(vector(Gradient), scalar(GradientScale))
 	c := func(x float64) *onnx.Value { return g.Scalar(h, x) }
@@ -83,7 +83,7 @@ const SumOfSquares = "sum_of_squares"
 // needs it.
 func NormGraph() *onnx.Graph {
 	g := onnx.NewGraph("gradient_norm")
-	x := g.Input(Gradient, onnx.Float32, onnx.N("elements"))
+	x := g.Input(Gradient, onnx.Float32, onnx.NamedDim("elements"))
 	g.Output(SumOfSquares, g.ReduceSumSquare(x, true, 0))
 	return g
 }
@@ -100,9 +100,9 @@ const (
 // multiplied by 0.
 func AccumulateGraph() *onnx.Graph {
 	g := onnx.NewGraph("gradient_accumulation")
-	n := onnx.N("elements")
+	n := onnx.NamedDim("elements")
 	acc, x := g.Input(Accumulated, onnx.Float32, n), g.Input(Gradient, onnx.Float32, n)
-	keep, weight := g.Input(Keep, onnx.Float32, onnx.D(1)), g.Input(Weight, onnx.Float32, onnx.D(1))
+	keep, weight := g.Input(Keep, onnx.Float32, onnx.FixedDim(1)), g.Input(Weight, onnx.Float32, onnx.FixedDim(1))
 	zero := g.Scalar(acc, 0)
 	g.Output(Accumulated+OutSuffix, g.Add(g.Where(g.Greater(keep, zero), acc, zero), g.Mul(x, weight)))
 	return g

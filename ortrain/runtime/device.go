@@ -99,7 +99,7 @@ func (d *Device) createArena(provider string, limit int64) error {
 func (d *Device) openCopy(o Options) error {
 	o.Device, o.Profile = d, ""
 	g := onnx.NewGraph("copy")
-	g.Output("to", g.Identity(g.Input("from", onnx.Float32, onnx.N("elements"))))
+	g.Output("to", g.Identity(g.Input("from", onnx.Float32, onnx.NamedDim("elements"))))
 	model, err := g.Bytes()
 	if err != nil {
 		return err

@@ -74,8 +74,8 @@ func roundTrip(t *testing.T, d *runtime.Device, n int) {
 func onePlusOne(t *testing.T, d *runtime.Device, o runtime.Options) {
 	t.Helper()
 	g := onnx.NewGraph("one plus")
-	x := g.Input("x", onnx.Float32, onnx.N("n"))
-	y := g.Add(x, g.Input("y", onnx.Float32, onnx.D(1)))
+	x := g.Input("x", onnx.Float32, onnx.NamedDim("n"))
+	y := g.Add(x, g.Input("y", onnx.Float32, onnx.FixedDim(1)))
 	g.Output("out", y)
 	g.Output("sum", g.ReduceSum(y, true, 0))
 	model, err := g.Bytes()

@@ -13,7 +13,7 @@ import (
 func layerOf(t *testing.T, x, w, bias []float32, rows, in, out int64, int8 bool) []float32 {
 	t.Helper()
 	g := onnx.NewGraph("layer")
-	v := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(in))
+	v := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(in))
 	g.Output("y", g.Gemm(v, g.Weight("w", onnx.Floats(w, out, in)), g.Weight("b", onnx.Floats(bias, out)), onnx.GemmAttrs{TransB: true}))
 	if int8 {
 		if n := g.QuantizeWeights(); n != 1 {
@@ -116,7 +116,7 @@ func formula(x, w, bias []float32, in, out int) (y []float64, size float64) {
 // Small weights, and layers that are not of the form x·Wᵀ + b, stay as they are.
 func TestInt8LeavesOthers(t *testing.T) {
 	g := onnx.NewGraph("others")
-	x := g.Input("x", onnx.Float32, onnx.N("rows"), onnx.D(64))
+	x := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(64))
 	w := g.Weight("w", onnx.Floats(make([]float32, 64*64), 64, 64))
 	g.Output("small", g.Gemm(x, g.Weight("head", onnx.Floats(make([]float32, 64), 1, 64)), nil, onnx.GemmAttrs{TransB: true}))
 	g.Output("plain", g.Gemm(x, w, nil, onnx.GemmAttrs{}))

@@ -46,7 +46,7 @@ func Resolve(provider string) (use string, reason, err error) {
 // tryCUDA opens a small session on CUDA. This loads the libraries and finds out whether there is a GPU.
 func tryCUDA() error {
 	g := onnx.NewGraph("try")
-	g.Output("y", g.Neg(g.Input("x", onnx.Float32, onnx.D(1))))
+	g.Output("y", g.Neg(g.Input("x", onnx.Float32, onnx.FixedDim(1))))
 	model, err := g.Bytes()
 	if err != nil {
 		return err
