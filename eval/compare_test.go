@@ -9,7 +9,7 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// report makes a result of queries with these APs; their RRs are the same.
+// report makes a report whose queries have these APs and the same RRs.
 func report(model string, aps ...float64) mteb.Report {
 	r := mteb.Result{Task: "task", Rule: mteb.Rule1, Queries: len(aps), Data: "hash"}
 	for i, ap := range aps {

@@ -12,7 +12,7 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// counting scores sample i with i, and stops before sample stop.
+// counting is a scorer that gives sample i the score i and fails before sample stop.
 type counting struct {
 	stop   int
 	scored *[]int
@@ -31,8 +31,8 @@ func (c counting) Score(_ context.Context, samples []mteb.Sample, from int, _ fu
 	return nil
 }
 
-// An evaluation that was stopped goes on where it was: nothing is scored twice, and the result is the same. A row that
-// was cut short is scored again; a finished task leaves no journal.
+// A stopped evaluation continues where it was: nothing is scored twice, and the result is the same. A sample whose row in
+// the journal was cut short is scored again. A finished task leaves no journal.
 func TestJournal(t *testing.T) {
 	task := mteb.Task{Name: "t"}
 	for range 9 {

@@ -16,7 +16,7 @@ import (
 
 const headsDir = "../../shared/golden/heads"
 
-// goldenPair is a query and a passage with the scores that transformers and RAG-Retrieval's formulas gave them.
+// goldenPair is a query and a passage with their scores by transformers and RAG-Retrieval's formulas.
 type goldenPair struct {
 	Query, Content string
 	Logit512       float64 `json:"ce_logit_max512"`
@@ -27,7 +27,7 @@ type goldenPair struct {
 	Unpadded       float64 `json:"colbert_unpadded_128_512"`
 }
 
-// derived makes a model folder of all-MiniLM-L6-v2 with a head, as the golden numbers' own models were made.
+// derived makes a model folder from all-MiniLM-L6-v2 and a head, in the same way as the models of the golden numbers.
 func derived(t *testing.T, architecture string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -10,7 +10,7 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// The suites of this project are whole: known tasks, models, and published values for every cell.
+// The suites of this project have only known tasks, and a published value for every model and task.
 func TestSuites(t *testing.T) {
 	files, err := filepath.Glob("../scripts/suites/*.yaml")
 	check(t, err)

@@ -9,7 +9,7 @@ import (
 	"github.com/olekukonko/tablewriter/pkg/twwidth"
 )
 
-// A table fits the width that it is given, and loses nothing.
+// A table is wrapped to the given width without losing text.
 func TestTableFits(t *testing.T) {
 	header := []string{"part", "state", "found"}
 	library := "/home/someone/.cache/rag-retrieval/onnxruntime-1.32.0-linux-x86_64/libonnxruntime.so"
@@ -47,7 +47,7 @@ func TestTableFits(t *testing.T) {
 	}
 }
 
-// COLUMNS counts before the terminal; a file is no terminal.
+// COLUMNS overrides the terminal's width. A file is not a terminal.
 func TestWidth(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {

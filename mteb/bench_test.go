@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// BenchmarkEvaluate is the metrics of 1,000 queries with 1,000 candidates each, ten of them relevant.
+// BenchmarkEvaluate computes the metrics of 1,000 queries with 1,000 candidates each, of which ten are relevant.
 func BenchmarkEvaluate(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	samples, scores := make([]Sample, 1000), make([][]float32, 1000)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Golden numbers are scikit-learn's and pytrec_eval's, kept beside the checkout; without them the test skips.
+// The expected numbers are scikit-learn's and pytrec_eval's, in a folder beside the checkout. Without it the test is skipped.
 func TestMetricsEqualThePeers(t *testing.T) {
 	b, err := os.ReadFile("../../shared/golden/metrics_golden.json")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +66,8 @@ func TestMetricsEqualThePeers(t *testing.T) {
 	}
 }
 
-// By hand: two positives at ranks 1 and 3 of four; then all scores equal, where the rules part.
+// Metrics are compared with calculations by hand: two positives at ranks 1 and 3 of four, then all scores equal, for which the
+// rules differ.
 func TestMetricsByHand(t *testing.T) {
 	scores := []float32{0.9, 0.5, 0.7, 0.1}
 	for _, r := range Rules {
@@ -123,7 +124,7 @@ func TestReadJSONL(t *testing.T) {
 	}
 }
 
-// Sub-queries count by their best score.
+// The best score of all sub-queries counts.
 func TestBest(t *testing.T) {
 	got := BestScores(BestScores(nil, []float32{0.6, -1}), []float32{0.8, -2})
 	if got[0] != 0.8 || got[1] != -1 {

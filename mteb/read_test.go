@@ -10,7 +10,7 @@ import (
 
 func asItIs(path string) (string, error) { return path, nil }
 
-// put writes files below a new folder.
+// put writes files into a new folder.
 func put(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "task")
@@ -40,7 +40,7 @@ const (
 {"query-id":"q2","corpus-ids":["d1"]}`
 )
 
-// MTEB 2.x's shape, as the hub lays it out and with each part a file.
+// Data in the 2.x format are read in the hub's layout and with one file for each part.
 func TestReadSecondShape(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"folders": {
@@ -97,7 +97,7 @@ func TestReadFolderRefuses(t *testing.T) {
 	}
 }
 
-// The task list is whole, and its aliases find their tasks.
+// Every task in the list has all fields, and FindTask finds it by its aliases.
 func TestTasks(t *testing.T) {
 	if len(Tasks) != 8 {
 		t.Fatalf("%d tasks", len(Tasks))
@@ -117,7 +117,7 @@ func TestTasks(t *testing.T) {
 	}
 }
 
-// A result that was written is found again: by the same rule and data only.
+// A written result is found again, but only by the same rule and for the same data.
 func TestFolder(t *testing.T) {
 	dir := t.TempDir()
 	for _, rule := range Rules {

@@ -12,7 +12,7 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// vectorModel has one parameter of n elements, half of them decayed, and a loss that reads them.
+// vectorModel has parameters of n elements, half of them with weight decay, and a loss that reads them.
 func vectorModel(n int64) artifact.Model {
 	return artifact.Model{
 		Name:   "vector",
@@ -24,7 +24,7 @@ func vectorModel(n int64) artifact.Model {
 	}
 }
 
-// Steps of one micro-batch and of several, by turns as a reranker's rows make them, take no native memory that stays.
+// Steps of one and of several micro-batches by turns, as a reranker's rows make them, do not leak native memory.
 func TestStepsKeepNoTensors(t *testing.T) {
 	set, err := artifact.Build(vectorModel(1000), optim.DefaultAdamW)
 	if err != nil {
@@ -61,8 +61,8 @@ func TestStepsKeepNoTensors(t *testing.T) {
 	}
 }
 
-// BenchmarkOptimizer is one step, gradient norm apart, on all-MiniLM-L6-v2's 22.7 M parameters and on bert-base's
-// 102 M. Beside it: scripts/bench/optimizer.py, torch's fused AdamW.
+// BenchmarkOptimizer measures one optimizer step, and separately the gradient norm, on all-MiniLM-L6-v2's 22.7 M parameters
+// and on bert-base's 102 M. scripts/bench/optimizer.py measures torch's fused AdamW.
 func BenchmarkOptimizer(b *testing.B) {
 	for _, n := range []int64{22_713_216, 102_267_648} {
 		b.Run(fmt.Sprintf("%.0fM", float64(n)/1e6), func(b *testing.B) { benchmarkOptimizer(b, n) })

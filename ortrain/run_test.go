@@ -13,7 +13,7 @@ import (
 	"rag-retrieval-go/ortrain/optim"
 )
 
-// vectorTrainer trains vectorModel for some steps.
+// vectorTrainer makes a trainer of vectorModel for a number of steps.
 func vectorTrainer(t *testing.T, steps int) *Trainer {
 	t.Helper()
 	set, err := artifact.Build(vectorModel(8), optim.DefaultAdamW)
@@ -37,14 +37,14 @@ func vectorTrainer(t *testing.T, steps int) *Trainer {
 	return tr
 }
 
-// row is a micro-batch of one row.
+// row returns a batch of one micro-batch with one row.
 func row() []*Batch {
 	b := NewBatch()
 	b.Rows = 1
 	return []*Batch{b}
 }
 
-// spy is a hook that writes down its calls, and fails where it is told to.
+// spy is a hook that records its calls and can fail at one of them.
 type spy struct {
 	name    string
 	fail    string // the call that fails
@@ -73,8 +73,8 @@ func (s spy) OnEnd(_ *Trainer, err error) error {
 	return s.call(strings.TrimSpace("end " + strings.ReplaceAll(fmt.Sprint(err), "<nil>", "")))
 }
 
-// What ends a run ends the hooks that started, with its error, and no other: the run's last step, a hook, the source, the
-// context.
+// OnEnd is called for the hooks that started, and for no other, with the error that ended the run. A run ends by its last
+// step, a hook, the source or the context.
 func TestRunCallsItsHooks(t *testing.T) {
 	bad := errors.New("no such row")
 	for name, c := range map[string]struct {
@@ -125,7 +125,7 @@ func TestRunCallsItsHooks(t *testing.T) {
 	}
 }
 
-// A run takes up where the trainer is: batches of later steps alone are asked for, and a run that is done asks for none.
+// A run continues after the trainer's last step: the source is called only for later steps, and not at all for a finished run.
 func TestRunGoesOn(t *testing.T) {
 	tr := vectorTrainer(t, 4)
 	for range 2 {

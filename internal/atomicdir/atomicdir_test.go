@@ -14,7 +14,7 @@ import (
 
 var errFault = errors.New("a fault")
 
-// faulty is a file system whose call number fail does nothing and fails; after a crash so do all that follow.
+// faulty is a file system whose call number fail does nothing and returns an error. With crash, all later calls fail too.
 type faulty struct {
 	disk
 	calls         []string // that were made, with their last path
@@ -107,7 +107,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// folder is what the tests write: two files, the second in a folder of its own, with the same text.
+// folder fills a folder with two files of the same text. The second file is in a subfolder.
 func folder(text string) func(tmp string) error {
 	return func(tmp string) error {
 		return errors.Join(os.WriteFile(filepath.Join(tmp, "a"), []byte(text), 0o600), os.Mkdir(filepath.Join(tmp, "b"), 0o700),
@@ -115,7 +115,7 @@ func folder(text string) func(tmp string) error {
 	}
 }
 
-// whole gives the text of a folder that folder wrote; empty: there is none. Half a folder fails the test.
+// whole returns the text of a folder that folder filled, or "" if there is no folder. An incomplete folder fails the test.
 func whole(t *testing.T, dir string) string {
 	t.Helper()
 	a, err := os.ReadFile(filepath.Join(dir, "a"))
@@ -132,8 +132,9 @@ func whole(t *testing.T, dir string) string {
 	return string(a)
 }
 
-// Whatever call fails, alone or with all that follow it as in a crash, the old folder or the new one is there whole: at
-// once where the process goes on, after Recover where it died. So it is where folders cannot be exchanged.
+// Each call of the file system fails in turn, either only this call, or also all later ones as in a crash. The old or the new
+// folder is always complete: at once if the process continues, and after Recover if it died. This also holds on a file
+// system that cannot exchange folders.
 func TestWriteFaults(t *testing.T) {
 	for _, before := range []string{"", "old"} {
 		for mode := range 4 {
@@ -173,7 +174,7 @@ func checkAfter(t *testing.T, dir, before string, err error, what string) {
 	}
 }
 
-// All that a folder has is synced before it takes its name, and the folder around it afterwards.
+// Everything in a folder is synced before the folder is renamed, and its parent folder afterwards.
 func TestWriteSyncs(t *testing.T) {
 	for _, never := range []bool{false, true} {
 		dir := filepath.Join(t.TempDir(), "dir")
@@ -189,7 +190,7 @@ func TestWriteSyncs(t *testing.T) {
 	}
 }
 
-// An error of fill leaves the folder as it was; no folder may be there at all.
+// After an error of fill, the folder is as it was before. It may also not exist.
 func TestWriteFailingFill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sub", "dir")
 	fill := func(tmp string) error { return errors.Join(folder("x")(tmp), errFault) }
@@ -205,7 +206,7 @@ func TestWriteFailingFill(t *testing.T) {
 	}
 }
 
-// A file is the old or the new one, whatever fails, and without a crash no temporary one stays.
+// Whichever call fails, the file has either the old or the new content. Without a crash, no temporary file remains.
 func TestCreateFaults(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		for fail := 0; ; fail++ {

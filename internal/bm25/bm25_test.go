@@ -19,7 +19,8 @@ func TestTerms(t *testing.T) {
 	}
 }
 
-// By hand: two documents of 2 and 4 terms, mean 3; "a" is in both, "b" twice in the second.
+// Scores are compared with a calculation by hand: two documents of 2 and 4 terms, mean 3. "a" is in both, "b" is twice in the
+// second.
 func TestScores(t *testing.T) {
 	x := NewIndex([]string{"a c", "a b b d"}, Terms, nil)
 	weight := func(n, length float64) float64 { return n * 2.2 / (n + 1.2*(0.25+0.75*length/3)) }

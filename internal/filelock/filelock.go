@@ -126,10 +126,10 @@ func holder(f *os.File) Holder {
 // pollInterval is the time between two attempts of Wait.
 const pollInterval = 50 * time.Millisecond
 
-// Wait takes the lock as soon as it is free, or ends with the context. waiting is told once for whom it waits. Where the
-// file system knows no locks there is nobody to wait for, and the lock is nil.
+// Wait takes the lock as soon as it is free, or returns the context's error. While it waits, it calls waiting once with the
+// holder; waiting may be nil. If the file system does not support locks, Wait returns a nil lock at once.
 func Wait(ctx context.Context, path string, waiting func(Holder)) (*Lock, error) {
-	told := false
+	reported := false
 	for {
 		l, err := Try(path)
 		var held *Held
@@ -139,8 +139,8 @@ func Wait(ctx context.Context, path string, waiting func(Holder)) (*Lock, error)
 		if !errors.As(err, &held) {
 			return l, err
 		}
-		if !told && waiting != nil {
-			told = true
+		if !reported && waiting != nil {
+			reported = true
 			waiting(held.Holder)
 		}
 		select {
@@ -151,8 +151,8 @@ func Wait(ctx context.Context, path string, waiting func(Holder)) (*Lock, error)
 	}
 }
 
-// Close removes the lock's file and frees the lock. Where the file went with its folder, one that another process has put
-// there since stays.
+// Close removes the lock file and frees the lock. If another process has made a new lock file at the same path meanwhile,
+// that file stays.
 func (l *Lock) Close() error {
 	if l == nil || l.f == nil {
 		return nil

@@ -16,10 +16,11 @@ import (
 	"time"
 )
 
-// holding names the lock that the test binary, started again, holds until its standard input ends.
+// holding is an environment variable with the path of a lock. The test binary, started again, holds it until stdin ends.
 const holding = "FILELOCK_TEST_HOLD"
 
-// counting names the file that the test binary, started again, counts up a hundred times, each time under the lock.
+// counting is an environment variable with the path of a file. The test binary, started again, increments the number in it a
+// hundred times, each time under the lock.
 const counting = "FILELOCK_TEST_COUNT"
 
 func TestMain(m *testing.M) {
@@ -46,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// count adds one to the number in a file, which loses counts where two do it at once.
+// count increments the number in a file. If two processes do it at the same time, counts are lost.
 func count(path string) error {
 	l, err := Wait(context.Background(), path+".lock", nil)
 	if err != nil {
@@ -82,7 +83,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// A lock that another process holds is refused with its number; killed with SIGKILL, it holds nothing any more.
+// Try names the process that holds a lock. After the process was killed with SIGKILL, the lock is free.
 func TestAnotherProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".lock")
 	c := hold(t, path)
@@ -113,7 +114,7 @@ func TestAnotherProcess(t *testing.T) {
 	}
 }
 
-// Processes that take turns, each removing the lock's file, never hold it together.
+// Processes that take turns, and remove the lock file each time, never hold the lock at the same time.
 func TestManyProcesses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n")
 	var all sync.WaitGroup
@@ -132,7 +133,7 @@ func TestManyProcesses(t *testing.T) {
 	}
 }
 
-// One process cannot take a lock twice either; what a dead holder left in the file names nobody.
+// One process cannot take a lock twice either. A dead holder in the lock file is not named.
 func TestOneProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".lock")
 	dead := exec.Command(os.Args[0], "-test.run=XXX")
@@ -152,7 +153,8 @@ func TestOneProcess(t *testing.T) {
 	}
 }
 
-// A lock whose folder was removed leaves alone the file of a lock that was taken there since.
+// If a lock's folder was removed and another lock was then taken at the same path, closing the first does not remove the file
+// of the second.
 func TestCloseLeavesAnother(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".lock")
 	first, err := Try(path)

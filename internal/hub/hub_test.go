@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// server speaks the hub's protocol and misbehaves where it is told to.
+// server is a hub that can misbehave in several ways.
 type server struct {
 	files    map[string]string
 	commit   string
@@ -119,7 +119,7 @@ func content(t *testing.T, path string) string {
 	return string(b)
 }
 
-// A model is fetched once, cut downloads are gone on from, and without a network the cache will do.
+// A model is fetched only once, interrupted downloads are resumed, and without a network the cache is used.
 func TestModel(t *testing.T) {
 	s, c := start(t)
 	s.cut = 2
@@ -187,7 +187,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// The token goes with every request; a cut download is gone on from by the next run too; a file of a data set.
+// DataFile sends the token with every request, and resumes a download that an earlier run began.
 func TestDataFile(t *testing.T) {
 	s, c := start(t)
 	s.token, c.Token = "secret", "secret"
@@ -216,7 +216,7 @@ func TestIsID(t *testing.T) {
 	}
 }
 
-// What has arrived of a file is begun anew where it is longer than the file: two programs wrote it, or another commit's.
+// A part that is longer than the file is downloaded again: two programs wrote it, or it is from another commit.
 func TestPartTooLong(t *testing.T) {
 	s, c := start(t)
 	part := filepath.Join(c.Cache, "models--org--name", s.commit, "model.bin.part")

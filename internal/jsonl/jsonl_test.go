@@ -31,7 +31,7 @@ func write(t *testing.T, content string) string {
 	return path
 }
 
-// wants checks for an error with the words, each in it.
+// wants checks that an error contains all these words.
 func wants(t *testing.T, err error, words ...string) {
 	t.Helper()
 	for _, w := range words {
@@ -41,7 +41,8 @@ func wants(t *testing.T, err error, words ...string) {
 	}
 }
 
-// Rows are read in any order, by several goroutines, whatever their length and line ends; blank lines count as lines only.
+// Several goroutines read rows in any order. Rows may have any length and line ending. Blank lines are not rows, but count in
+// line numbers.
 func TestFile(t *testing.T) {
 	long := strings.Repeat("x", 3<<20) // longer than the reader's buffer
 	f, err := Open(write(t, "{\"a\":\"one\"}\r\n\n  \n{\"a\":\""+long+"\"}\n{\"a\":\"end\"}"))
@@ -65,7 +66,7 @@ func TestFile(t *testing.T) {
 	wants(t, f.Errorf(1, "bad %q", "a"), f.Path+`:4: bad "a"`)
 }
 
-// A byte order mark is no part of the first row.
+// A byte order mark is not part of the first row.
 func TestByteOrderMark(t *testing.T) {
 	f, err := Open(write(t, "\xef\xbb\xbf"+`{"a":"密码"}`+"\r\n"+`{"a":"two"}`))
 	check(t, err)
@@ -80,7 +81,7 @@ func TestByteOrderMark(t *testing.T) {
 	wants(t, err, "the file has no rows")
 }
 
-// What is wrong is said with file and line, in the user's words.
+// Errors have file and line, and describe the problem in words for users.
 func TestBadRows(t *testing.T) {
 	for content, want := range map[string]string{
 		`{"a":`:                      "x.jsonl:1: not JSON: unexpected end of JSON input (byte 5 of the line)",
@@ -107,7 +108,7 @@ func TestBadRows(t *testing.T) {
 	}
 }
 
-// A log is as long as what was written whole. One that is not there is empty; one that cannot be opened is an error.
+// ReadLog returns all complete rows. A missing file has no rows; a file that cannot be opened is an error.
 func TestReadLog(t *testing.T) {
 	want := []row{{"one", 1}, {"two", 2}}
 	whole := `{"a":"one","n":1}` + "\n" + `{"a":"two","n":2}` + "\n"
@@ -132,7 +133,7 @@ func TestReadLog(t *testing.T) {
 	}
 }
 
-// What Write writes, ReadLog reads; signs that HTML would escape stay.
+// ReadLog reads what Write wrote. Characters that HTML would escape stay as they are.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.jsonl")
 	want := []row{{"<a&b>", 0.1}, {"密码", -1e-7}}

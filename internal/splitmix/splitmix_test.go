@@ -2,7 +2,7 @@ package splitmix
 
 import "testing"
 
-// The first draws of the reference implementation's generator from state 1234567, whose state grows by the Weyl step.
+// Mix equals the first numbers of the reference implementation from state 1234567.
 func TestMix(t *testing.T) {
 	state := uint64(1234567)
 	for i, want := range []uint64{6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821} {

@@ -14,7 +14,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// Other bytes of the same size under the same time are another file; reading one changes nothing.
+// A stamp changes if a file gets other bytes of the same size and its old modification time. It does not change by reading.
 func TestRestoredTime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	check(t, os.WriteFile(path, []byte("abc"), 0o644))

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// wantABC is what TensorBoard 2.20's own RecordWriter makes of "abc".
+// wantABC is the record of "abc" by TensorBoard 2.20's RecordWriter.
 const wantABC = "0300000000000000b099490e6162636e57f121"
 
 func TestRecord(t *testing.T) {
@@ -16,7 +16,7 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// A run that goes on has a file of its own, and a step's scalars end in the file at once.
+// A resumed run has its own file. Scalars are written at once, not at the end of the run.
 func TestScalars(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "events")
 	for first := range 2 {

@@ -11,14 +11,14 @@ import (
 	"rag-retrieval-go/internal/safetensors"
 )
 
-// want is what scripts/fixtures/make_torchfile.py wrote into every file of testdata, with PyTorch.
+// want holds the tensors that scripts/fixtures/make_torchfile.py wrote into every file of testdata with PyTorch.
 type want map[string]struct {
 	DType  string
 	Shape  []int64
 	Values []float32
 }
 
-// Both forms, with parameters, transposed views, shared storages, halves, an empty tensor and a scalar.
+// Both formats are read, with parameters, transposed views, shared storages, float16, an empty tensor and a scalar.
 func TestEveryTensor(t *testing.T) {
 	var expected want
 	b, err := os.ReadFile("testdata/expected.json")
@@ -63,7 +63,7 @@ func TestEveryTensor(t *testing.T) {
 	}
 }
 
-// A file that is cut anywhere, or has a byte changed in its table, is an error or reads like any other: never a panic.
+// A file that is cut short anywhere, or has a changed byte in its table, may be an error but never a panic.
 func TestBrokenFiles(t *testing.T) {
 	for _, name := range []string{"zip.bin", "legacy.bin"} {
 		whole, err := os.ReadFile(filepath.Join("testdata", name))

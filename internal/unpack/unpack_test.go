@@ -44,7 +44,7 @@ func columns(t testing.TB) []byte {
 	return b.Bytes()
 }
 
-// normal puts keys into one order and characters into one spelling.
+// normal normalizes the order of keys and the escaping of characters in JSON.
 func normal(s string) string {
 	s = strings.ReplaceAll(s, `\u4e2d`, "\u4e2d")
 	return strings.ReplaceAll(s, `{"label":0.5,"pos":["b","c"],"query":"`+"\u4e2d"+` <a>"}`, `{"query":"`+"\u4e2d"+` <a>","pos":["b","c"],"label":0.5}`)

@@ -9,7 +9,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 )
 
-// valid is a configuration of a kind with what has no default.
+// valid is a default configuration of a kind with the keys set that have no default.
 func valid(kind modelcard.Kind) Train {
 	c := DefaultTrain(kind)
 	c.Model, c.TrainDataset, c.OutputDir = "m", List{"a.jsonl", "b.jsonl"}, "out"
@@ -66,7 +66,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// A key of RAG-Retrieval is another key, or nothing with a reason; a value that cannot be had is refused by name.
+// A key of RAG-Retrieval is translated into another key, or ignored with a reason. An unsupported value is an error that
+// names it.
 func TestTranslate(t *testing.T) {
 	for _, c := range []struct {
 		name, value string
@@ -97,7 +98,7 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-// Lists are one text, commas or a list.
+// A list is a single value, values with commas between them, or a YAML list.
 func TestLists(t *testing.T) {
 	for text, want := range map[string]Train{
 		"train_dataset: a, b\nmrl_dims: 8\n":           {TrainDataset: List{"a, b"}, MRLDims: Ints{8}},

@@ -10,7 +10,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 )
 
-// read reads a YAML text over a kind's defaults.
+// read reads a YAML text into a kind's default configuration.
 func read(t *testing.T, kind modelcard.Kind, text string) (c Train, left []string, path string, err error) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "run.yaml")
@@ -22,7 +22,7 @@ func read(t *testing.T, kind modelcard.Kind, text string) (c Train, left []strin
 	return c, left, path, err
 }
 
-// Keys without a meaning here are left out whole, whatever their value looks like, and the others keep theirs.
+// Keys without a meaning here are ignored, whatever their value is. The other keys keep their values.
 func TestReadLeavesOut(t *testing.T) {
 	c, left, _, err := read(t, modelcard.Embedding, `
 train_dataset: a.jsonl
@@ -49,7 +49,7 @@ mixed_precision:
 	}
 }
 
-// RAG-Retrieval's names of keys, lists in both styles, and anchors.
+// Read knows RAG-Retrieval's names of keys, lists in both styles, and anchors.
 func TestReadRenames(t *testing.T) {
 	c, left, _, err := read(t, modelcard.Embedding, `
 train_type: distill
@@ -73,7 +73,7 @@ seed: 7
 	}
 }
 
-// What is wrong is named with file and line.
+// Errors have file and line.
 func TestReadErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"lr: 1\nlog_with: [a]\nlearning_rate: 1\n":        `:3: learning_rate is not a known key; train embedding --help`,
@@ -110,7 +110,7 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-// A key of another kind that would change something there is named and changes nothing; the whole configuration of a run reads back silently.
+// A key of another kind is ignored and named in the notes. The configuration that a run has written is read without notes.
 func TestReadOtherKinds(t *testing.T) {
 	c, left, _, err := read(t, modelcard.Embedding, "shuffle_rate: 0.5\nmax_len: 64\nmin_label: 0\n")
 	if err != nil || !reflect.DeepEqual(left, []string{"max_len: it is for reranker", "shuffle_rate: it is for reranker"}) {
@@ -136,7 +136,7 @@ func TestReadOtherKinds(t *testing.T) {
 	}
 }
 
-// A file may begin with a byte order mark; its kind is read like every other key.
+// A file may begin with a byte order mark, also for ReadKind.
 func TestReadKind(t *testing.T) {
 	for text, want := range map[string]string{
 		byteOrderMark + "kind: reranker\nlr: 1e-4\n": "", "lr: 1e-4\nkind: &k reranker\n": "",

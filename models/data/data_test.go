@@ -30,7 +30,7 @@ func write(t *testing.T, rows ...string) string {
 	return path
 }
 
-// onePerPositive makes an example of each positive.
+// onePerPositive makes one example for each positive.
 func onePerPositive(r Row) (int, error) {
 	if r.Form() == Queries {
 		return 0, errors.New("no positives")
@@ -38,7 +38,7 @@ func onePerPositive(r Row) (int, error) {
 	return len(r.Pos), nil
 }
 
-// Batches are a pure function of the step; every example comes once an epoch, in another order the next.
+// Batches depend only on the step. Every example comes once in an epoch, and in another order in the next.
 func TestSourceIsAFunctionOfTheStep(t *testing.T) {
 	var rows []string
 	for i := 0; i < 11; i++ {
@@ -101,7 +101,7 @@ func TestLastMicroBatch(t *testing.T) {
 	}
 }
 
-// Fewer than asked for repeat, each as often as the others or once more.
+// If there are fewer elements than asked for, Draw repeats each equally often, or once more.
 func TestDraw(t *testing.T) {
 	from := []string{"x", "y", "z"}
 	count := map[string]int{}
@@ -141,7 +141,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// Bad rows name file, line and key; or are counted and left out.
+// An error of a bad row has file, line and key. With SkipBad, bad rows are skipped and counted.
 func TestBadRows(t *testing.T) {
 	for row, want := range map[string]string{
 		`{"pos":"b"}`:                              `:2: "query" is missing`,
@@ -197,7 +197,7 @@ func TestLabelKey(t *testing.T) {
 	}
 }
 
-// Several files are one data set.
+// Several files form one data set.
 func TestSeveralFiles(t *testing.T) {
 	d, err := Open(t.Context(), []string{write(t, `{"query":"a","pos":["b","c"]}`), write(t, `{"query":"d","pos":"e"}`)}, Options{Examples: onePerPositive})
 	check(t, err)
@@ -209,7 +209,7 @@ func TestSeveralFiles(t *testing.T) {
 	}
 }
 
-// A weight of two brings a file's examples twice an epoch, one of a half another half each epoch.
+// With weight 2, a file's examples come twice in an epoch. With weight 0.5, a different half comes in each epoch.
 func TestWeights(t *testing.T) {
 	var many []string
 	for i := range 8 {
@@ -294,7 +294,7 @@ func TestPermutation(t *testing.T) {
 	}
 }
 
-// The index is kept: a second run does not read the rows, a changed file is read again, and a broken index is made anew.
+// The index is kept: a second run does not read the rows. A changed file is read again, and a broken index is made again.
 func TestIndexIsKept(t *testing.T) {
 	path := write(t, `{"query":"a","pos":["b","c"]}`, "", `{"query":"d","pos":"e"}`, `{"bad":1}`)
 	read := 0
@@ -324,8 +324,8 @@ func TestIndexIsKept(t *testing.T) {
 	open(2)
 }
 
-// An index with one wrong bit, or without its last records, is made anew: nothing else would tell, and rows would be read
-// from wrong places. So is that of a file of the same size whose time of change was restored.
+// An index with one wrong bit, or without its last records, is made again. Without this check, rows would be read from wrong
+// offsets. The index is also made again for a changed file with the same size and a restored modification time.
 func TestDamagedIndex(t *testing.T) {
 	path := write(t, `{"query":"a","pos":["b","c"]}`, `{"query":"d","pos":"e"}`)
 	read := 0
@@ -371,7 +371,7 @@ func TestDamagedIndex(t *testing.T) {
 	}
 }
 
-// A file that is no file of rows has a sum too, which is kept.
+// HashFile returns the checksum of a file and keeps it in the cache.
 func TestSumFile(t *testing.T) {
 	path, cache := write(t, "abc"), filepath.Join(t.TempDir(), "cache")
 	sum, err := HashFile(t.Context(), path, cache)
@@ -398,7 +398,7 @@ func TestSumFile(t *testing.T) {
 	}
 }
 
-// Both names of a teacher's scores.
+// A teacher's scores are read under both names.
 func TestPosScores(t *testing.T) {
 	d, err := Open(t.Context(), []string{write(t, `{"query":"a","pos":["b"],"pos_scores":[0.5]}`)}, Options{Examples: onePerPositive})
 	check(t, err)
@@ -408,7 +408,7 @@ func TestPosScores(t *testing.T) {
 	}
 }
 
-// A weight that rounds a file to no examples is an error that names both; so is a file that makes none.
+// A weight that leaves no example of a file in an epoch is an error that names both. So is a file without examples.
 func TestWeightsOfNothing(t *testing.T) {
 	many, one := write(t, `{"query":"a","pos":["b","c","d"]}`), write(t, `{"query":"a","pos":"b"}`)
 	o := Options{Examples: onePerPositive, Weights: []float64{1, 0.4}}
@@ -426,7 +426,7 @@ func TestWeightsOfNothing(t *testing.T) {
 	}
 }
 
-// A teacher's texts are plain ones.
+// Rows of only a text are read, for a teacher's texts.
 func TestPlainTexts(t *testing.T) {
 	d, err := Open(t.Context(), []string{write(t, `{"text":"a"}`, `{"query":"b","text":"c"}`)}, Options{Examples: func(Row) (int, error) { return 1, nil }})
 	check(t, err)
@@ -443,7 +443,7 @@ func TestPlainTexts(t *testing.T) {
 	}
 }
 
-// A plain text of another type is an error only where it is read.
+// "text" of a wrong type is an error only if it is used.
 func TestTextOfAnotherType(t *testing.T) {
 	d, err := Open(t.Context(), []string{write(t, `{"query":"a","pos":"b","text":7}`)}, Options{Examples: onePerPositive})
 	check(t, err)
@@ -453,7 +453,7 @@ func TestTextOfAnotherType(t *testing.T) {
 	}
 }
 
-// Rows of another form than the one that was asked for are named with the key that asked.
+// The error of a row in a wrong format names the configuration key that demands the format.
 func TestFormIsChecked(t *testing.T) {
 	one := func(Row) (int, error) { return 1, nil }
 	path := write(t, `{"query":"a","hits":[{"content":"b","label":1}]}`, `{"query":"a","content":"b","label":1}`)
@@ -463,7 +463,7 @@ func TestFormIsChecked(t *testing.T) {
 	}
 }
 
-// Rows that teach nothing are left out, counted and named, in a cached index too.
+// Rows that teach nothing are skipped and counted, and the first one is named, also with a cached index.
 func TestIdleRows(t *testing.T) {
 	path := write(t, `{"query":"a","pos":"b"}`, `{"query":"a","pos":["b","b"]}`, `{"query":"a","pos":["c","c"]}`)
 	o := Options{Cache: t.TempDir(), Examples: func(r Row) (int, error) {
@@ -486,8 +486,8 @@ func TestIdleRows(t *testing.T) {
 	}
 }
 
-// Long passages are shuffled at the given rate, in thirds, anew each epoch, the same in a resumed run; queries and short
-// passages never, and no character is lost.
+// Long passages are shuffled in thirds at the given rate, differently each epoch, but equally in a resumed run. Queries and
+// short passages are never shuffled, and no character is lost.
 func TestShuffleRate(t *testing.T) {
 	long := strings.Repeat("密", 40) + strings.Repeat("b", 40) + strings.Repeat("c", 40)
 	var rows []string

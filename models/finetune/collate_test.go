@@ -17,8 +17,8 @@ import (
 	"rag-retrieval-go/ortrain"
 )
 
-// slowTask is a task whose Collate takes its time and keeps a count that nothing guards: the race detector sees two at
-// once, and so does the test.
+// slowTask is a task with a slow Collate that changes a counter without a lock. The race detector and the test both notice if
+// two calls run at the same time.
 type slowTask struct {
 	finetune.Task
 	running, together int
@@ -34,7 +34,7 @@ func (s *slowTask) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch
 	return s.Task.Collate(epoch, examples)
 }
 
-// While a validation makes its batches, the run prepares those of the next steps: never at the same time.
+// Collate is never called for a validation and for the next training steps at the same time.
 func TestCollateRunsAlone(t *testing.T) {
 	var rows strings.Builder
 	for i := range 24 {

@@ -19,7 +19,7 @@ import (
 	"rag-retrieval-go/ortrain"
 )
 
-// equalLabels gives a fixture's rows with one label for all passages of a query.
+// equalLabels returns a fixture's rows with the same label for all passages of a query.
 func equalLabels(f fixture) []data.Example {
 	var out []data.Example
 	for i, r := range f.rows {
@@ -34,8 +34,8 @@ func equalLabels(f fixture) []data.Example {
 	return out
 }
 
-// A batch of groups without a difference has a loss and a gradient of zero, whole and in chunks, and is no part of the
-// mean of a step; a step of nothing else changes nothing of a model that has no momentum yet, but for weight decay.
+// A batch whose groups have equal labels has a loss and a gradient of zero, whole and in chunks, and does not count in the mean
+// of a step. A step with only such batches changes a model without momentum only by weight decay.
 func TestGroupsWithoutADifference(t *testing.T) {
 	for _, f := range fixtures(t) {
 		if f.name != "listwise" && f.name != "ranknet" {
@@ -83,7 +83,7 @@ func evalLossOf(t *testing.T, tr *ortrain.Trainer, b *ortrain.Batch) float64 {
 	return loss
 }
 
-// prepare opens a run on rows, which the test's end closes; its error is what is wrong with them.
+// prepare prepares a run on rows. The test closes it at its end.
 func prepare(t *testing.T, kind modelcard.Kind, model, rows string, set func(c *config.Train)) (*finetune.Run, error) {
 	t.Helper()
 	r, err := openRun(t, kind, model, rows, set)
@@ -105,7 +105,7 @@ func openRun(t *testing.T, kind modelcard.Kind, model, rows string, set func(c *
 	return finetune.Prepare(t.Context(), c, newTask[kind], resolve.Resolver{}, "test")
 }
 
-// Settings and rows under which a loss has nothing to tell apart are refused at the start, for every loss that compares.
+// Settings and rows that make a loss constant are refused at the start, for every loss that compares passages.
 func TestConstantLossIsRefused(t *testing.T) {
 	pair := `{"query":"a","pos":"b"}` + "\n" + `{"query":"c","pos":"d"}` + "\n"
 	scored := `{"query":"a","pos":["b"],"scores":[1]}` + "\n" + `{"query":"c","pos":["d"],"scores":[0]}` + "\n"
@@ -133,7 +133,7 @@ func TestConstantLossIsRefused(t *testing.T) {
 	}
 }
 
-// Rows of a type other than the one that the configuration names, for training and for validation.
+// Rows of another type than the configuration names are an error, for training and for validation.
 func TestDatasetTypes(t *testing.T) {
 	grouped := `{"query":"a","hits":[{"content":"b","label":1},{"content":"c","label":0}]}` + "\n"
 	labeled := `{"query":"a","content":"b","label":1}` + "\n" + `{"query":"a","content":"c","label":0}` + "\n"
@@ -155,7 +155,7 @@ func TestDatasetTypes(t *testing.T) {
 	}
 }
 
-// What the rows have and the loss does not read is said.
+// Fields of the rows that the loss ignores are named in the notes.
 func TestIgnoredFieldsAreReported(t *testing.T) {
 	scored := `{"query":"a","pos":["b"],"neg":["x"],"scores":[1]}` + "\n" + `{"query":"c","pos":["d"],"scores":[0]}` + "\n"
 	for want, set := range map[string]func(c *config.Train){
@@ -170,8 +170,8 @@ func TestIgnoredFieldsAreReported(t *testing.T) {
 	}
 }
 
-// A teacher has one vector of each training row: another number of them is refused before anything is trained. It has none
-// of the validation rows, whose loss is not told.
+// A teacher has one vector for each training row; another number is refused before training. It has none for validation
+// rows, whose loss is therefore not known.
 func TestTeacherAndRows(t *testing.T) {
 	teacher := filepath.Join(t.TempDir(), "t.f32")
 	check(t, os.WriteFile(teacher, []byte(strings.Repeat("\x00\x00\x80\x3f", 3*20)), 0o600))
@@ -194,7 +194,7 @@ func TestTeacherAndRows(t *testing.T) {
 	}
 }
 
-// The index of a file's examples is another one for another size of groups, and for another type of rows.
+// Another group size or another type of rows needs another index of a file's examples.
 func TestIndexKnowsTheGroups(t *testing.T) {
 	home, path := t.TempDir(), filepath.Join(t.TempDir(), "rows.jsonl")
 	check(t, os.WriteFile(path, []byte(`{"query":"a","hits":[{"content":"b","label":1},{"content":"c","label":0},{"content":"d","label":0}]}`), 0o600))
@@ -220,7 +220,7 @@ func TestIndexKnowsTheGroups(t *testing.T) {
 	}
 }
 
-// A run over groups and shuffled passages that was stopped goes on to the same parameters.
+// A stopped run with groups and shuffled passages continues to the same parameters.
 func TestGroupsResume(t *testing.T) {
 	var rows strings.Builder
 	for i := range 6 {
@@ -266,7 +266,7 @@ func TestGroupsResume(t *testing.T) {
 	}
 }
 
-// at ends a run at a step.
+// at is a hook that ends a run at a step.
 type at struct {
 	step int
 	end  func()

@@ -31,7 +31,7 @@ var newTask = map[modelcard.Kind]finetune.NewTask{
 	modelcard.Embedding: embedding.NewTask, modelcard.ColBERT: colbert.NewTask, modelcard.Reranker: reranker.NewTask,
 }
 
-// fixture is what scripts/fixtures/make_losses.py wrote with PyTorch: the same rows through the same settings.
+// fixture holds what scripts/fixtures/make_losses.py computed with PyTorch from the same rows and settings.
 type fixture struct {
 	name   string
 	cfg    config.Train
@@ -78,7 +78,7 @@ func fixtures(t *testing.T) []fixture {
 	return out
 }
 
-// trainer opens the fixture's model with PyTorch's settings.
+// trainer makes a trainer of the fixture's model with the settings that PyTorch had.
 func (f fixture) trainer(t *testing.T, v variant) (finetune.Task, *ortrain.Trainer) {
 	t.Helper()
 	task, tr := f.open(t, v, v.session(t), "")
@@ -86,7 +86,7 @@ func (f fixture) trainer(t *testing.T, v variant) (finetune.Task, *ortrain.Train
 	return task, tr
 }
 
-// build makes the variant's graphs.
+// build makes the graphs of a variant.
 func (f fixture) build(t *testing.T, v variant) (finetune.Task, *artifact.Set) {
 	t.Helper()
 	cfg := f.cfg
@@ -112,7 +112,7 @@ func (f fixture) open(t *testing.T, v variant, session runtime.Options, profile 
 	return task, tr
 }
 
-// batch collates all examples of the rows but one (none is left out for -1).
+// batch collates all examples of the rows except number without; -1 means all.
 func (f fixture) batch(t *testing.T, task finetune.Task, without int) []*ortrain.Batch {
 	t.Helper()
 	var examples []data.Example
@@ -130,7 +130,7 @@ func (f fixture) batch(t *testing.T, task finetune.Task, without int) []*ortrain
 	return b
 }
 
-// variant is a way to compute a batch that must make no difference.
+// variant is a way to compute a batch. All variants must give the same result.
 type variant struct {
 	groups, chunkTokens int
 	checkpointing       bool
@@ -139,15 +139,14 @@ type variant struct {
 	device              string // the provider whose memory holds everything; empty: the host's memory, on the CPU
 }
 
-// variants have attention groups, chunks, of fewer tokens than the longest text among them, recomputed layers, and
-// memory that is not the host's.
+// variants have attention groups, chunks (also of fewer tokens than the longest text), recomputed layers, and device memory.
 var variants = []variant{
 	{1, 0, false, "no", false, ""}, {3, 0, false, "no", false, ""}, {2, 5, false, "no", false, ""}, {1, 40, true, "no", false, ""}, {2, 0, true, "no", false, ""},
 	{2, 0, false, "no", false, runtime.CPU}, {1, 5, true, "no", false, runtime.CPU}, {2, 0, false, "no", false, runtime.CUDA}, {1, 5, true, "no", false, runtime.CUDA},
 	{2, 0, false, "no", true, runtime.CUDA}, {1, 5, true, "no", true, runtime.CUDA},
 }
 
-// session says where the variant computes.
+// session returns the options of the variant's sessions.
 func (v variant) session(t *testing.T) runtime.Options {
 	o := runtime.Options{Threads: 2, Provider: v.device}
 	if v.device == "" {
@@ -169,8 +168,8 @@ func openDevice(t *testing.T, o runtime.Options) runtime.Options {
 	return o
 }
 
-// Every kind and loss: the loss and every gradient equal PyTorch's, on two runs of a session and in every variant; and
-// so does the loss without dropout.
+// For every kind and loss, the loss and every gradient equal PyTorch's, in two runs of a session and in every variant. The
+// loss without dropout does too.
 func TestGradients(t *testing.T) {
 	for _, f := range fixtures(t) {
 		for _, v := range variants {
@@ -199,7 +198,7 @@ func TestGradients(t *testing.T) {
 	}
 }
 
-// evalLoss is the mean over a batch's rows.
+// evalLoss returns the mean loss over a batch's rows.
 func evalLoss(t *testing.T, tr *ortrain.Trainer, batches []*ortrain.Batch) float64 {
 	t.Helper()
 	sum, rows := 0.0, 0
@@ -211,7 +210,7 @@ func evalLoss(t *testing.T, tr *ortrain.Trainer, batches []*ortrain.Batch) float
 	return sum / float64(rows)
 }
 
-// A batch in chunks is the plain batch to 1e-5: the loss, and every gradient, held against the largest of all.
+// Loss and gradients of a batch in chunks equal those of the whole batch to 1e-5 of the largest gradient.
 func TestChunksEqualThePlainBatch(t *testing.T) {
 	for _, f := range fixtures(t) {
 		t.Run(f.name, func(t *testing.T) {
@@ -244,7 +243,7 @@ func TestChunksEqualThePlainBatch(t *testing.T) {
 	}
 }
 
-// largest is the largest absolute value.
+// largest returns the largest absolute value.
 func largest(values []float32) float64 {
 	out := 0.0
 	for _, x := range values {
@@ -253,8 +252,8 @@ func largest(values []float32) float64 {
 	return out
 }
 
-// With dropout a chunk is encoded twice with the same factors: the gradient is that of the loss, taken along a
-// direction, only if they are.
+// Both forward passes of a chunk must use the same dropout factors. Only then does the gradient equal the numerical derivative
+// of the loss along a direction.
 func TestChunksDropTheSame(t *testing.T) {
 	for _, f := range fixtures(t) {
 		if f.name != "infonce-hard" && f.name != "contrastive" && f.name != "listwise" {
@@ -296,8 +295,8 @@ func TestChunksDropTheSame(t *testing.T) {
 	}
 }
 
-// compareGradients checks each tensor's largest difference against its own largest element. A gradient that is zero in
-// exact arithmetic (a key's bias) is held against the largest of all.
+// compareGradients compares each tensor's largest difference with its own largest element. A gradient that is zero in exact
+// arithmetic (a key's bias) is compared with the largest element of all tensors.
 func compareGradients(t *testing.T, f fixture, l *flat.Layout, grads []float32, want *safetensors.File) {
 	t.Helper()
 	enc, err := encoder.LoadConfig(f.cfg.Model)
@@ -356,8 +355,8 @@ func TestTenLosses(t *testing.T) {
 	}
 }
 
-// With products of 16 bits the ten losses stay within 2 % of PyTorch's in fp32, whatever steps overflow on the way: each is
-// done again with the next scale. The CPU's provider computes float16 in float32 and rounds; it has no bfloat16.
+// With 16-bit matrix products the ten losses stay within 2 % of PyTorch's in fp32. A step that overflows is done again with the
+// next loss scale. The CPU provider computes float16 in float32 and rounds; it has no bfloat16.
 func TestMixedPrecision(t *testing.T) {
 	for _, f := range fixtures(t) {
 		for _, v := range []variant{
@@ -384,8 +383,8 @@ func TestMixedPrecision(t *testing.T) {
 	}
 }
 
-// A run that goes on from a checkpoint is the run that was never stopped, to the bit: with a loss scale that has seen an
-// overflow, and with memory that is not the host's.
+// A resumed run gives exactly the bits of a run that was never stopped, also with a loss scale after an overflow, and with
+// device memory.
 func TestResume(t *testing.T) {
 	for _, f := range fixtures(t) {
 		if f.name != "stella" { // its first step overflows in float16

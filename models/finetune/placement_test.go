@@ -17,7 +17,7 @@ import (
 	"rag-retrieval-go/ortrain/runtime/runtimetest"
 )
 
-// ran is a node that a profile saw run.
+// ran is a node that ran, according to a profile.
 type ran struct {
 	name, op, provider string
 	inputs, outputs    []map[string][]int64 // the shape of each, by its type
@@ -53,7 +53,7 @@ func profile(t *testing.T, prefix string, sessions int) (nodes []ran) {
 	return nodes
 }
 
-// size says whether a node computes nothing but a few numbers that shapes are made of.
+// size says whether a node computes only a few numbers for shapes.
 func (n ran) size() bool {
 	for _, o := range n.outputs {
 		shape, ok := o["int64"]
@@ -64,14 +64,14 @@ func (n ran) size() bool {
 	return len(n.outputs) > 0
 }
 
-// placed are the variants that are run on CUDA's provider: every kind of graph in each precision.
+// placed are the variants that run on the CUDA provider: every kind of graph in each precision.
 var placed = []variant{
 	{groups: 2, precision: "no"}, {groups: 2, chunkTokens: 5, checkpointing: true, precision: "no"},
 	{groups: 2, precision: "fp16"}, {groups: 2, checkpointing: true, precision: "bf16"}, {groups: 1, chunkTokens: 5, precision: "bf16"},
 	{groups: 2, precision: "fp16", fused: true}, {groups: 1, chunkTokens: 5, checkpointing: true, precision: "no", fused: true},
 }
 
-// dropping gives the fixture the dropout that the variant can have.
+// dropping returns the fixture with dropout, if the variant supports it.
 func (f fixture) dropping(v variant) fixture {
 	if f.cfg.Dropout = 0.1; v.fused {
 		f.cfg.Dropout = 0
@@ -79,8 +79,8 @@ func (f fixture) dropping(v variant) fixture {
 	return f
 }
 
-// TestPlacement runs steps of every kind and loss on CUDA's provider: every node runs there but for those that compute
-// shapes, and nothing is copied to or from the host within a graph.
+// TestPlacement runs steps of every kind and loss on the CUDA provider. Every node runs there, except those that compute shapes,
+// and no graph copies data to or from the host.
 func TestPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
 	for _, f := range fixtures(t) {
@@ -94,7 +94,7 @@ func TestPlacement(t *testing.T) {
 	}
 }
 
-// checkPlacement wants at least so many nodes on CUDA, and none elsewhere that computes more than sizes.
+// checkPlacement checks that at least this number of nodes runs on CUDA, and that nodes elsewhere compute only sizes.
 func checkPlacement(t *testing.T, nodes []ran, least int) {
 	t.Helper()
 	computed := 0
@@ -113,7 +113,7 @@ func checkPlacement(t *testing.T, nodes []ran, least int) {
 	}
 }
 
-// TestScoringPlacement is TestPlacement for what scores.
+// TestScoringPlacement is TestPlacement for scoring graphs.
 func TestScoringPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
 	for kind, folder := range map[modelcard.Kind]string{modelcard.Embedding: "testdata/bert-dense", modelcard.ColBERT: "testdata/bert", modelcard.Reranker: "testdata/bert-reranker"} {
@@ -125,7 +125,7 @@ func TestScoringPlacement(t *testing.T) {
 	}
 }
 
-// stepOnCUDA does a step of two micro-batches and measures a loss, and writes a profile of each session.
+// stepOnCUDA does a step of two micro-batches, computes an eval loss, and writes a profile of each session.
 func (f fixture) stepOnCUDA(t *testing.T, v variant, prefix string, unoptimized bool) {
 	t.Helper()
 	o := openDevice(t, runtime.Options{Provider: runtime.CUDA})
@@ -139,12 +139,13 @@ func (f fixture) stepOnCUDA(t *testing.T, v variant, prefix string, unoptimized 
 	check(t, err)
 }
 
-// operatorsFile lists the operators that ran in TestOperators on CUDA's provider, each with the types of its first input
-// and output. It is written by: RAG_RETRIEVAL_UPDATE=1 scripts/cuda/fake.sh go test ./models/finetune -run TestOperators
+// operatorsFile lists the operators that ran in TestOperators on the CUDA provider, with the types of their first input and
+// output. To update it: RAG_RETRIEVAL_UPDATE=1 scripts/cuda/fake.sh go test ./models/finetune -run TestOperators
 const operatorsFile = "testdata/cuda_operators.txt"
 
-// TestOperators holds every node of the training graphs against the operators that CUDA's provider ran, unfused, so that a
-// graph that needs another is noticed on any machine. Where the provider is there, it runs them and compares the list.
+// TestOperators compares every node of the training graphs with the list of operators that ran, unfused, on the CUDA provider.
+// So any machine notices a graph that needs another operator. If the provider is there, the test runs the graphs and checks
+// the list.
 func TestOperators(t *testing.T) {
 	b, err := os.ReadFile(operatorsFile)
 	check(t, err)
@@ -201,7 +202,7 @@ func firstType(values []map[string][]int64) string {
 	return "none"
 }
 
-// operators are those of the training graphs, as operatorsFile names them.
+// operators returns the operators of the training graphs as operatorsFile names them.
 func (f fixture) operators(t *testing.T, v variant) (out []string) {
 	t.Helper()
 	_, set := f.build(t, v)

@@ -8,7 +8,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 )
 
-// What changes the training is named; where the run logs and what is for other kinds may differ.
+// differences names settings that change the training, but not settings of logging or of other kinds.
 func TestDifferences(t *testing.T) {
 	saved := config.DefaultTrain(modelcard.Reranker)
 	now := saved

@@ -22,7 +22,7 @@ var scored = []mteb.Sample{
 	{Query: []string{"如何重置密码"}, Positive: []string{"在设置页面"}, Negative: []string{"苹果"}},
 }
 
-// score scores the samples with a model's folder.
+// score scores the samples with the model in a folder.
 func score(t *testing.T, kind modelcard.Kind, folder string, session runtime.Options) [][]float32 {
 	t.Helper()
 	s, done := scorer(t, kind, folder, scoring.Options{Options: session})
@@ -60,8 +60,8 @@ func scorer(t *testing.T, kind modelcard.Kind, folder string, o scoring.Options)
 	return scoring.SampleScorer{Ranker: c}, r.Close
 }
 
-// A validation scores with the parameters that the trainer has now, where it has them: on the host and on a device, for
-// every kind as the saved folder scores, and without a tensor that stays open.
+// A validation scores with the trainer's current parameters, in host and in device memory. For every kind, the scores equal
+// those of the saved folder, and no tensor stays open.
 func TestValidationScoresTheTrainersParameters(t *testing.T) {
 	for _, f := range fixtures(t) {
 		if !slices.Contains([]string{"infonce", "contrastive", "bce"}, f.name) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// pieces are put together to texts in which tokens cross white space, or depend on what follows it.
+// pieces are joined into texts with tokens that include white space or depend on the text after it.
 var pieces = []string{
 	" ", " ", "  ", "    ", "\n", "\n\n", "\t", "\r\n", "\u3000", "\u00a0", "a", "ab", "the", "the ", "I'll", "'", "l", "!", "!\n", "?!\n\n", "?!\n()", "...", "()", "(",
 	"7", "42", "密", "密码", "，", "e\u0301", "\u0301", "é", "😀", "👍🏽", "[MASK]", "[MA", "[SEP]", "<|endoftext|>", "<think>", "<thi", "\u200b", "\ufffd", "#", "==",
@@ -23,7 +23,7 @@ func randomText(r *rand.Rand, n int) string {
 	return b.String()
 }
 
-// edited opens a tokenizer whose tokenizer.json is another one with a change.
+// edited opens a tokenizer with a changed tokenizer.json.
 func edited(t *testing.T, dir string, change func(file map[string]any)) *Tokenizer {
 	t.Helper()
 	b, err := os.ReadFile(dir + "/" + File)
@@ -52,7 +52,7 @@ func add(file map[string]any, content string, lstrip bool) {
 		"lstrip": lstrip, "rstrip": false, "normalized": !lstrip, "special": lstrip})
 }
 
-// What begin says of a text's first bytes are the first tokens of the whole text, wherever the bytes end and whatever follows.
+// encodeBeginning returns the first tokens of the whole text, wherever the first n bytes end and whatever follows them.
 func TestBeginningsAreThoseOfTheWholeText(t *testing.T) {
 	tokenizers := map[string]*Tokenizer{}
 	for _, dir := range []string{"../encoder/testdata/modernbert", "../encoder/testdata/qwen3", "../finetune/testdata/xlmr", "../finetune/testdata/bert", "../embedding/testdata/tiny"} {
@@ -86,7 +86,7 @@ func TestBeginningsAreThoseOfTheWholeText(t *testing.T) {
 	}
 }
 
-// Tokens may be longer than what is read of a text for each of them, and a text may have no white space.
+// Long texts are encoded correctly even if tokens are longer than bytesPerToken or the text has no white space.
 func TestLongTokensAreCutAlike(t *testing.T) {
 	const long = 200
 	tok := edited(t, "../encoder/testdata/modernbert", func(file map[string]any) { add(file, strings.Repeat(" ", long), false) })
@@ -104,7 +104,7 @@ func TestLongTokensAreCutAlike(t *testing.T) {
 	}
 }
 
-// Of a step that may read several words at once nothing is known: long texts are tokenized whole.
+// If a step may see several words at once, long texts are tokenized whole.
 func TestUnknownStepsAreNotCut(t *testing.T) {
 	steps := func(kind string, more ...any) any {
 		m := map[string]any{"type": kind}

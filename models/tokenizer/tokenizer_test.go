@@ -44,7 +44,7 @@ func TestEncode(t *testing.T) {
 	}
 }
 
-// Tokenizing only the beginning of a long text gives the same tokens.
+// Tokenizing only the beginning of a long text returns the same tokens.
 func TestLongTextsAreCutAlike(t *testing.T) {
 	tok := open(t, "../embedding/testdata/tiny")
 	for name, text := range map[string]string{
@@ -65,7 +65,7 @@ func TestLongTextsAreCutAlike(t *testing.T) {
 	}
 }
 
-// A real tokenizer gives the ids that Python's library gave.
+// The ids of a real tokenizer equal those of Python's library.
 func TestRealTokenizer(t *testing.T) {
 	b, err := os.ReadFile("../../../shared/golden/eval_minilm.json")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,8 +98,7 @@ func TestRealTokenizer(t *testing.T) {
 	}
 }
 
-// A prompt's tokens are told apart by their bytes in the text: the first window of a long text is the text cut at its end,
-// and each other one starts with the same prompt.
+// Every window of a long text starts with the prompt's tokens. The first window equals the text cut at its end.
 func TestWindowsKeepWhatStandsBefore(t *testing.T) {
 	for _, dir := range []string{"../embedding/testdata/tiny", "../finetune/testdata/xlmr", "../finetune/testdata/bert"} {
 		tok := open(t, dir)

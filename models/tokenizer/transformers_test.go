@@ -20,8 +20,8 @@ func (r *pairRow) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &[]any{&r.first, &r.second, &r.length, &r.how, &r.ids, &r.types})
 }
 
-// Single texts and pairs, with every truncation strategy, give the ids of transformers' tokenizers, as
-// scripts/fixtures/make_tokens.py wrote them; RAG_RETRIEVAL_TOKENS names a larger set of them.
+// Single texts and pairs have the ids of transformers' tokenizers with every truncation strategy.
+// scripts/fixtures/make_tokens.py wrote the expected ids; RAG_RETRIEVAL_TOKENS names a folder with more of them.
 func TestIDsEqualTransformers(t *testing.T) {
 	dir := "testdata"
 	if d := os.Getenv("RAG_RETRIEVAL_TOKENS"); d != "" {
@@ -93,7 +93,7 @@ func FuzzTokenizer(f *testing.F) {
 	})
 }
 
-// Where the text that is not to be cut leaves no room, it is cut all the same, and nothing is longer than asked for.
+// If the text that should stay whole leaves no room, it is cut too, so that nothing is longer than maxLength.
 func TestPairsThatDoNotFit(t *testing.T) {
 	for _, how := range []Truncation{OnlySecond, OnlyFirst, LongestFirst} {
 		for n := range 12 {

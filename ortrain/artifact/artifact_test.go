@@ -34,7 +34,7 @@ func linear() Model {
 	}
 }
 
-// expected gives the rows, the loss and the gradients: 2y of the rows, xᵀ·2y of w, the sum over rows of 2y of b.
+// expected computes the rows y, the loss and the gradients: 2y of the rows, xᵀ·2y of w, the sum over rows of 2y of b.
 func expected() (rows []float32, loss float32, w, b []float32) {
 	w, b = make([]float32, 4), make([]float32, 2)
 	for i := range 3 {
@@ -70,7 +70,7 @@ type tensor struct {
 	dims   []int64
 }
 
-// runGraph runs a graph and fills its outputs; one without dimensions is a scalar.
+// runGraph runs a graph and fills its outputs. An output without dimensions is a scalar.
 func runGraph(t *testing.T, model []byte, in, out map[string]tensor) {
 	t.Helper()
 	s, err := runtime.NewSession(model, runtime.Options{Threads: 1, Training: true})
@@ -115,8 +115,8 @@ func near(t *testing.T, what string, got, want []float32) {
 	}
 }
 
-// The training graph gives loss and gradients, the eval graph the same loss; the optimizer's graphs and the layout are
-// there. A scaled model's gradients are multiplied by its input, its loss is not.
+// The training graph computes loss and gradients, the eval graph the same loss. The optimizer's graphs and the layout are
+// there. LossScale multiplies the gradients of a scaled model, but not its loss.
 func TestBuild(t *testing.T) {
 	_, loss, w, b := expected()
 	for _, scale := range []float32{0, 8} {
@@ -155,7 +155,7 @@ func scaled(x []float32, by float32) []float32 {
 	return out
 }
 
-// The three graphs of a batch in chunks, one after the other, give what the training graph gives.
+// The three graphs of Chunks, one after the other, compute the same as the training graph.
 func TestChunks(t *testing.T) {
 	rows, loss, w, b := expected()
 	m := linear()
@@ -188,7 +188,7 @@ func TestChunks(t *testing.T) {
 	near(t, "b's gradient", db, b)
 }
 
-// What cannot be trained is named when the graphs are built.
+// Build returns an error that names what cannot be trained.
 func TestBuildErrors(t *testing.T) {
 	for want, change := range map[string]func(m *Model){
 		`the loss does not depend on the parameter "idle"`: func(m *Model) {
@@ -215,7 +215,8 @@ func TestBuildErrors(t *testing.T) {
 	}
 }
 
-// A probe has a number for each node that computes floats, in their order, NaN from the first that is not finite on.
+// A probe has one value for each node that computes floats, in their order. From the first node that is not finite on, the
+// values are NaN.
 func TestProbe(t *testing.T) {
 	m := linear()
 	m.Loss = func(g *onnx.Graph, y *onnx.Value) *onnx.Value { // exp of a large row overflows
@@ -246,7 +247,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// Write leaves the graphs' files, those of chunks only where there are any, each as it is in memory.
+// Write writes all graphs, those of Chunks only if there are any, with the bytes that are in memory.
 func TestWrite(t *testing.T) {
 	m := linear()
 	for _, chunked := range []bool{false, true} {

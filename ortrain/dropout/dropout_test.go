@@ -13,7 +13,7 @@ import (
 
 const rate = 0.1
 
-// site makes a graph that drops elements of x [rows, 64] at two sites, and gives the gradient of the sum of both.
+// site makes a graph that drops elements of x [rows, 64] at the sites a and b, and outputs the gradient of the sum of a.
 func site(t *testing.T, bound int64) (*Plan, []byte) {
 	t.Helper()
 	g := onnx.NewGraph("sites")
@@ -35,7 +35,7 @@ func site(t *testing.T, bound int64) (*Plan, []byte) {
 	return d.Plan(), model
 }
 
-// runSites gives the masks of both sites and the gradient, for inputs that are all one.
+// runSites returns the outputs of both sites and the gradient for an x of ones, so that outputs equal the dropout factors.
 func runSites(t *testing.T, p *Plan, model []byte, seed uint64, step, stream int, rows int64) (a, b, dx []float32) {
 	t.Helper()
 	s, err := runtime.NewSession(model, runtime.Options{Threads: 1, Training: true})
@@ -80,7 +80,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// correlation of two masks as 0/1 values.
+// correlation returns the correlation of two masks, as values of 0 and 1.
 func correlation(a, b []float32) float64 {
 	n := float64(len(a))
 	var sa, sb, sab float64
@@ -129,7 +129,7 @@ func TestRateScaleAndCorrelations(t *testing.T) {
 	}
 }
 
-// Views leave room for the longest piece at every size of batch, and sites larger than the table are cut.
+// Views end within the table for every size of batch, and sites larger than the table are cut into pieces.
 func TestPieces(t *testing.T) {
 	g := onnx.NewGraph("big")
 	x := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(1024))
@@ -163,7 +163,7 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// A site in pieces drops at the same rate as one in a single piece, up to its last element.
+// The mask of a site in pieces consists of its pieces, up to the last element.
 func TestMaskInPieces(t *testing.T) {
 	g := onnx.NewGraph("pieces")
 	x := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(64))

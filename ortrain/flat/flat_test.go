@@ -21,7 +21,7 @@ func sample(t *testing.T) *Layout {
 	return l
 }
 
-// Decayed tensors come first, each group in the order given, each tensor at 64 elements' distance; the gaps count.
+// Decayed tensors come first, each group is in the order given, and each tensor starts at a multiple of 64 elements.
 func TestNewLayout(t *testing.T) {
 	l := sample(t)
 	var names []string
@@ -46,7 +46,7 @@ func TestNewLayout(t *testing.T) {
 	}
 }
 
-// Views share the buffer, do not overlap, and cover no gap.
+// Views share the buffer, do not overlap, and do not include gaps.
 func TestViews(t *testing.T) {
 	l := sample(t)
 	buffer := make([]float32, l.Total)
@@ -74,7 +74,7 @@ func TestViews(t *testing.T) {
 	}
 }
 
-// Each goes through the buffer in its order and ends with the first error.
+// Each visits the tensors in the buffer's order and stops at the first error.
 func TestEach(t *testing.T) {
 	l := sample(t)
 	buffer := make([]float32, l.Total)
@@ -93,7 +93,7 @@ func TestEach(t *testing.T) {
 	}
 }
 
-// A tensor is a graph's input of its dimensions; a table's first one has no fixed size.
+// A parameter is a graph input of its shape. The first dimension of an embedding table has no fixed size.
 func TestInput(t *testing.T) {
 	g := onnx.NewGraph("g")
 	if s := (Param{Name: "w", Dims: []int64{5, 13}}).Input(g).Shape; !reflect.DeepEqual(s, onnx.Dims(5, 13)) {

@@ -15,8 +15,8 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// quadratic is a model whose loss is Σ c·x with c from the batch: its gradient is whatever the batch says.
-func quadratic(sizes ...int64) artifact.Model {
+// weightedSum is a model whose loss is Σ c·x with c from the batch. Its gradient is c.
+func weightedSum(sizes ...int64) artifact.Model {
 	var params []flat.Param
 	for i, n := range sizes {
 		params = append(params, flat.Param{Name: string(rune('a' + i)), Dims: []int64{n}, Decay: i%2 == 0})
@@ -37,13 +37,13 @@ func quadratic(sizes ...int64) artifact.Model {
 		}}
 }
 
-// Twenty steps in place over views equal AdamW written down in float64, with and without decay and clipping.
+// Twenty steps, in place and over views, equal AdamW computed in float64, with and without weight decay and clipping.
 func TestAdamWEqualsTheFormula(t *testing.T) {
 	for _, clip := range []float64{0, 0.5} {
 		adamw := optim.DefaultAdamW
 		adamw.WeightDecay = 0.1
 		sizes := []int64{300_001, 5, 64, 270_000}
-		set, err := artifact.Build(quadratic(sizes...), adamw)
+		set, err := artifact.Build(weightedSum(sizes...), adamw)
 		check(t, err)
 		schedule := optim.Schedule{Kind: "linear", Peak: 0.01, Warmup: 3, Total: 20}
 		tr, err := ortrain.NewTrainer(set, ortrain.Config{Schedule: schedule, AdamW: adamw, MaxGradNorm: clip, Session: runtime.Options{Threads: 2}})

@@ -13,8 +13,8 @@ import (
 	"rag-retrieval-go/ortrain/runtime/runtimetest"
 )
 
-// TestDevice copies to and from the memory of a device, in one part and in several, and computes there in place. It runs
-// on ONNX Runtime's CPU allocator, through the same calls as on a GPU, and on the GPU where one is.
+// TestDevice copies to and from device memory, in one part and in several, and computes there in place. It uses ONNX Runtime's
+// CPU allocator, with the same calls as on a GPU, and the GPU if there is one.
 func TestDevice(t *testing.T) {
 	for _, provider := range []string{runtime.CPU, runtime.CUDA} {
 		t.Run(provider, func(t *testing.T) {
@@ -70,7 +70,7 @@ func roundTrip(t *testing.T, d *runtime.Device, n int) {
 	}
 }
 
-// onePlusOne adds one to two views of a block where they lie, and gives their sum to the host.
+// onePlusOne adds 1 to two views of a block in place, and copies their sum to the host.
 func onePlusOne(t *testing.T, d *runtime.Device, o runtime.Options) {
 	t.Helper()
 	g := onnx.NewGraph("one plus")
@@ -111,7 +111,7 @@ func onePlusOne(t *testing.T, d *runtime.Device, o runtime.Options) {
 	}
 }
 
-// TestLibraryStructs is about what device.go relies on: the structs of onnxruntime_go whose pointers it reads.
+// TestLibraryStructs checks the layout of onnxruntime_go's structs whose pointers device.go reads.
 func TestLibraryStructs(t *testing.T) {
 	field := func(x any, path ...string) reflect.Type {
 		y := reflect.TypeOf(x)

@@ -8,8 +8,8 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// BenchmarkGemm is the rate of matrix products alone, in the shapes of all-MiniLM-L6-v2's linear layers on a batch of
-// 3,500 tokens: the limit of a training step, which is made of them for the most part.
+// BenchmarkGemm measures matrix products in the shapes of all-MiniLM-L6-v2's linear layers on a batch of 3,500 tokens. They take
+// most of the time of a training step, and so limit its speed.
 func BenchmarkGemm(b *testing.B) {
 	const tokens = 3500
 	for _, s := range []struct {
@@ -33,7 +33,7 @@ func BenchmarkGemm(b *testing.B) {
 	}
 }
 
-// run times a graph with one output z.
+// run measures a graph with one output z.
 func run(b *testing.B, g *onnx.Graph, inputs map[string][]int64, output []int64) {
 	model, err := g.Bytes()
 	if err != nil {

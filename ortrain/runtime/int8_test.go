@@ -42,7 +42,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// An int8 layer is what its formula says, near to fp32 for rows of any size, and the same for a row in any batch.
+// An int8 layer equals its formula, is close to fp32 for rows of any size, and gives a row the same result in every batch.
 func TestInt8Layer(t *testing.T) {
 	const rows, in, out = 37, 130, 71
 	r := rand.New(rand.NewPCG(1, 2))
@@ -87,7 +87,7 @@ func TestInt8Layer(t *testing.T) {
 	}
 }
 
-// formula is a row of QuantizeWeights' formula, and the size of its values.
+// formula computes a row by QuantizeWeights' formula, and the size of its values.
 func formula(x, w, bias []float32, in, out int) (y []float64, size float64) {
 	largest := func(v []float32) float64 {
 		m := 0.0

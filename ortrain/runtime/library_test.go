@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A library that somebody else can put there is not loaded, wherever it lies.
+// A library that another user could have put there is not loaded.
 func TestTrusted(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string, mode os.FileMode, folder ...os.FileMode) string {
@@ -82,8 +82,8 @@ func TestTrusted(t *testing.T) {
 	}
 }
 
-// A program built with -trimpath knows no checkout: it must not look below the working folder, nor, without HOME, in the
-// folder for temporary files.
+// A program built with -trimpath does not know its source folder. It must not look in the working folder instead nor, without
+// HOME, in the folder for temporary files.
 func TestLibraryDirs(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
@@ -105,7 +105,7 @@ func TestLibraryDirs(t *testing.T) {
 	}
 }
 
-// A library that others can change is passed over; where there is no other, the error says so.
+// A library that others can change is skipped. If there is no other, the error says why.
 func TestFindLibraryPassesOver(t *testing.T) {
 	open, mine := t.TempDir(), t.TempDir()
 	for _, d := range []string{open, mine} {
