@@ -7,6 +7,6 @@
 //	err := g.Save("linear.onnx")
 //
 // Each operator is a method of Graph, which appends a node and returns its output as a Value. Types and shapes are inferred
-// at once. The first mistake, such as a shape that does not fit or a name used twice, is kept in the graph; Err, Bytes and
+// at once. The first error, such as a shape that does not fit or a name used twice, is kept in the graph; Err, Bytes and
 // Save return it.
 package onnx

@@ -54,7 +54,7 @@ func (g *Graph) save(path string, limit int64) error {
 }
 
 // BytesWithoutWeights returns the graph as an ONNX file in which all weights of 1 KiB or more are external data. So the file
-// stays below protobuf's limit of 2 GiB, whatever the size of the model. A weight that is in a file (Tensor.File) refers to
+// stays below protobuf's limit of 2 GiB for a model of any size. A weight that is in a file (Tensor.File) refers to
 // it by its path from ExternalRoot. The other large weights are returned; the caller passes them to the session together
 // with the model, see runtime.NewSessionWithWeights.
 func (g *Graph) BytesWithoutWeights() (model []byte, weights []*Value, err error) {

@@ -68,7 +68,7 @@ func (n *Node) Ints(name string) []int64 {
 const Opset = 18
 
 // Graph is a graph under construction. Its methods append nodes in execution order and infer their types and shapes. They
-// return no errors, so that code which builds a model reads as a list of operators: the first mistake is kept, and Err
+// do not return errors, so that code which builds a model reads as a list of operators. The first error is kept, and Err
 // returns it.
 type Graph struct {
 	Name  string
@@ -97,10 +97,10 @@ func NewGraph(name string) *Graph {
 	}
 }
 
-// Err returns the first mistake made in building the graph, or nil.
+// Err returns the first error in building the graph, or nil.
 func (g *Graph) Err() error { return g.err }
 
-// Fail records a mistake. Only the first one is kept. The arguments are those of fmt.Errorf.
+// Fail records an error. Only the first one is kept. It takes the same arguments as fmt.Errorf.
 func (g *Graph) Fail(format string, args ...any) {
 	if g.err == nil {
 		g.err = fmt.Errorf("graph %s: %w", g.Name, fmt.Errorf(format, args...))
@@ -154,7 +154,7 @@ func (g *Graph) isOutput(v *Value) bool { return slices.Contains(g.Outputs, v) }
 // Rename changes the name of a value. The name must not be taken.
 func (g *Graph) Rename(v *Value, name string) { v.Name = g.claim(name) }
 
-// claim marks name as taken and returns it. It is a mistake if the name is taken already.
+// claim marks name as taken and returns it. A name that is taken already is an error.
 func (g *Graph) claim(name string) string {
 	if g.nameCounts[name] > 0 {
 		g.Fail("two values named %q", name)

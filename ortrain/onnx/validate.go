@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Validate returns the first mistake made in building the graph. It also checks that names are unique, that values are
+// Validate returns the first error in building the graph. It also checks that names are unique, that values are
 // computed before they are read, and that every output is computed. It does not change the graph.
 func (g *Graph) Validate() error {
 	if g.err != nil {
