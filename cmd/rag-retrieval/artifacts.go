@@ -47,7 +47,7 @@ func artifacts(c *cli.Context, k modelcard.Kind) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	say(run)
+	printNotes(run)
 	if err := run.WriteArtifacts(cfg.OutputDir, warn); err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ type source struct {
 	close func() error
 }
 
-// openSource opens what the flags name.
+// openSource opens the model or the scores that the flags name.
 func (e *evaluation) openSource() error {
 	c := e.c
 	path, bm25 := c.String("scores"), c.String("kind") == kindBM25
@@ -143,7 +143,7 @@ func (e *evaluation) openSource() error {
 	return e.openModel(c.StringSlice("model")[0], scoringOptions(c))
 }
 
-// openModel makes a model what scores.
+// openModel opens a model as the source of scores.
 func (e *evaluation) openModel(ref string, o retriever.Options) error {
 	m, err := openWith(e.c, ref, o)
 	if err != nil {
@@ -165,7 +165,8 @@ func (e *evaluation) openModel(ref string, o retriever.Options) error {
 	return nil
 }
 
-// reopened is a model that is opened again where it was closed: two large models need not be in memory at once.
+// reopened is a model that may be closed and is opened again when it is needed, so that two large models are never in memory at
+// once.
 type reopened struct {
 	m    *retriever.Model // nil: closed
 	open func() (*retriever.Model, error)
@@ -289,7 +290,7 @@ type evaluation struct {
 	saved  []mteb.ScoreRow
 }
 
-// measure measures one task and writes what is known so far.
+// measure measures one task and writes the results so far.
 func (e *evaluation) measure(p pending) (err error) {
 	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Rule: e.rule}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
@@ -320,7 +321,7 @@ func (e *evaluation) measure(p pending) (err error) {
 	if err != nil {
 		return err
 	}
-	sayOddities(t, out.Result.Ties)
+	noteSamples(t, out.Result.Ties)
 	e.report.Results = append(e.report.Results, out.Result)
 	e.saved = append(e.saved, mteb.ScoreRows(t, out.Scores)...)
 	if folder.Dir != "" {
@@ -351,9 +352,9 @@ func (e *evaluation) score(t mteb.Task, j *eval.Journal) (eval.Outcome, error) {
 	return out, e.checkInt8(t, &out, n)
 }
 
-// checkInt8 says what int8 changed, on n of a task's queries.
+// checkInt8 measures on n of a task's queries how much MAP changes with int8.
 func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error) {
-	if err := e.source.close(); err != nil { // its memory is wanted; the next task opens it again
+	if err := e.source.close(); err != nil { // frees its memory; the next task opens it again
 		return err
 	}
 	m, err := e.source.exact()
@@ -371,7 +372,7 @@ func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error
 	return nil
 }
 
-// finished takes a result that the folder has.
+// finished adds the result of a task that was measured before, and reports whether there is one.
 func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.DataSource, queries int) (bool, error) {
 	r, ok, err := folder.Finished(task, place)
 	if ok {
@@ -382,7 +383,7 @@ func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.
 	return ok, err
 }
 
-// write keeps the results so far.
+// write writes the results so far to the files that the flags name.
 func (e *evaluation) write() error {
 	if path := e.c.String("save-scores"); path != "" {
 		if err := jsonl.Write(path, e.saved); err != nil {
@@ -403,8 +404,8 @@ func (e *evaluation) show() error {
 	return eval.WriteReport(os.Stdout, e.c.String("format"), e.report)
 }
 
-// sayOddities tells of samples that were left out or that hang on how ties are broken.
-func sayOddities(t mteb.Task, ties int) {
+// noteSamples tells the user how many samples were left out, and how many depend on the order of equal scores.
+func noteSamples(t mteb.Task, ties int) {
 	if t.Dropped > 0 {
 		fmt.Fprintf(os.Stderr, "%s: %d rows without positives or negatives were left out, as MTEB does\n", t.Name, t.Dropped)
 	}

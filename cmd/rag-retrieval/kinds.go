@@ -13,7 +13,7 @@ import (
 	"rag-retrieval-go/models/reranker"
 )
 
-// kind is what the commands know of a kind of model.
+// kind holds a kind's texts for the help, and opens its training task.
 type kind struct {
 	usage, rows, losses, example string
 	newTask                      finetune.NewTask
@@ -53,7 +53,7 @@ var kinds = map[modelcard.Kind]kind{
 	},
 }
 
-// kindCommands makes a subcommand of each kind.
+// kindCommands makes a subcommand for each kind.
 func kindCommands(make func(k modelcard.Kind, x kind) *cli.Command) []*cli.Command {
 	var out []*cli.Command
 	for _, k := range modelcard.Kinds {
@@ -62,7 +62,7 @@ func kindCommands(make func(k modelcard.Kind, x kind) *cli.Command) []*cli.Comma
 	return out
 }
 
-// noKind answers commands that want a kind of model and got an unknown one.
+// noKind is the error of a command that was given an unknown kind of model.
 func noKind(c *cli.Context) error {
 	return usagef("no kind of model %q: want one of %s", c.Args().First(), kindNames())
 }
@@ -75,7 +75,7 @@ func kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// describe is the part of a kind's help that tells of rows and losses.
+// describe returns the part of a kind's help about rows and losses.
 func (x kind) describe() string {
 	return fmt.Sprintf("Rows of the training file:\n  %s\n\nLosses (--loss-type):\n  %s", x.rows, x.losses)
 }

@@ -249,7 +249,7 @@ func rerankRow(b []byte) (retriever.Query, error) {
 	return retriever.Query{Texts: []string{*row.Query}, Documents: row.Documents}, nil
 }
 
-// order ranks scores, best first; equal ones keep their order.
+// order returns the numbers of the documents, best score first. Documents of equal scores keep their order.
 func order(scores []float32) []int {
 	out := make([]int, len(scores))
 	for i := range out {

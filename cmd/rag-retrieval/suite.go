@@ -18,7 +18,8 @@ import (
 	"rag-retrieval-go/mteb"
 )
 
-// evaluateSuite measures every model of a suite on every task. What cannot be had is named, and the others go on.
+// evaluateSuite measures every model of a suite on every task. Models and tasks that cannot be measured are named at the end; the
+// others are measured all the same.
 func evaluateSuite(c *cli.Context) error {
 	for _, flag := range []string{"model", "data", "task", "scores", "rule", "json", "save-scores", "kind", "query-prompt", "passage-prompt"} {
 		if c.IsSet(flag) {
@@ -95,8 +96,8 @@ func dataName(path string) string {
 	return name
 }
 
-// measureTable measures models on tasks and writes the table. missing tells why tasks cannot be had; options tell how a model is
-// opened.
+// measureTable measures models on tasks and writes the table. missing has the reason for each task that cannot be measured.
+// options returns how a model is opened.
 func measureTable(c *cli.Context, s eval.Suite, tasks map[string]pending, missing map[string]string, options func(m eval.SuiteModel) retriever.Options) error {
 	var rows []eval.SuiteRow
 	failed := 0

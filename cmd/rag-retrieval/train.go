@@ -80,7 +80,7 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	say(run)
+	printNotes(run)
 	if c.Bool("resume") {
 		err = run.Resume(warn)
 	} else {
@@ -104,11 +104,11 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	return nil
 }
 
-// warn tells of what does not stop a run.
+// warn prints a problem that does not stop a run.
 func warn(err error) { fmt.Fprintln(os.Stderr, oneLine(err.Error())) }
 
-// say tells what of the settings and the data was left out.
-func say(run *finetune.Run) {
+// printNotes prints which settings and rows have no effect, and why.
+func printNotes(run *finetune.Run) {
 	for _, s := range run.Notes {
 		fmt.Fprintln(os.Stderr, s)
 	}
@@ -152,7 +152,7 @@ func dryRun(ctx context.Context, cfg config.Train) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	say(run)
+	printNotes(run)
 	plan, err := run.Plan()
 	if err != nil {
 		return err

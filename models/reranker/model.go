@@ -1,5 +1,6 @@
-// Package reranker is the cross-encoder: query and passage in one sequence, one score. It reads and writes transformers'
-// AutoModelForSequenceClassification folders, gives the trainer its losses and batches, and scores pairs.
+// Package reranker implements rerankers, also called cross-encoders: query and passage are read in one sequence, which gives one
+// score. It reads and writes transformers' AutoModelForSequenceClassification folders, builds the training graph with its losses and
+// batches, and scores pairs.
 package reranker
 
 import (
@@ -18,13 +19,13 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// Model is a reranker's folder, opened: its config and tokenizer, not its weights.
+// Model is an open folder of a reranker: its config and tokenizer. Fill reads the weights.
 type Model struct {
 	Dir       string
 	Encoder   encoder.Config
 	Tokenizer *tokenizer.Tokenizer
-	MaxLen    int            // tokens of a pair; the length it was trained with, or the folder's own
-	Formats   prompt.Formats // what stands around texts
+	MaxLen    int            // tokens of a pair: the length that it was trained with, or that of its folder
+	Formats   prompt.Formats // the prompts around texts
 	head      head
 }
 
@@ -54,7 +55,7 @@ func Open(dir string) (*Model, error) {
 	return m, nil
 }
 
-// withHint says how a language model becomes a reranker, in an error about a folder that is none.
+// withHint adds to an error about a language model's folder how it can be made a reranker.
 func withHint(dir string, err error) error {
 	var c struct {
 		Architectures []string `json:"architectures"`
@@ -66,7 +67,7 @@ func withHint(dir string, err error) error {
 		"modules.json with Transformer and LogitScore, and %s/config.json with true_token_id and false_token_id, those of \"yes\" and \"no\"", err, logitScoreDir)
 }
 
-// OpenBase reads a folder of any kind for its encoder, to make a reranker of it.
+// OpenBase reads a folder of any kind, to train a reranker from its encoder.
 func OpenBase(dir string) (*Model, error) {
 	enc, t, err := encoder.Open(dir)
 	if err != nil {
@@ -85,7 +86,7 @@ func OpenBase(dir string) (*Model, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	m := &Model{Dir: dir, Encoder: enc, Tokenizer: t, MaxLen: own, head: h}
-	if kind, err := modelcard.Detect(dir); err == nil && kind == modelcard.Reranker { // formats of another kind say nothing of this one
+	if kind, err := modelcard.Detect(dir); err == nil && kind == modelcard.Reranker { // formats of another kind do not apply
 		f, err := modelcard.Formats(dir, modelcard.Reranker)
 		if err == nil {
 			err = m.setFormats(f)
@@ -121,7 +122,7 @@ func (m *Model) setFormats(f prompt.Formats) error {
 // Close frees the tokenizer.
 func (m *Model) Close() error { return m.Tokenizer.Close() }
 
-// checkLength says whether pairs of n tokens fit the model.
+// checkLength fails if pairs of n tokens do not fit the model. key names the length in the error.
 func (m *Model) checkLength(key string, n int) error {
 	low, high := m.Tokenizer.PairSpecialTokens()+2, m.Encoder.MaxLength()
 	if n < low || n > high {
@@ -147,7 +148,7 @@ func (m *Model) rows(p scoring.Pair, maxLen, minWindow int, windows bool) ([]enc
 	return scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, minWindow, windows)
 }
 
-// Pair is the row of a pair without windows.
+// Pair tokenizes a pair without windows.
 func (m *Model) Pair(p scoring.Pair, maxLen int) (encoder.Row, error) {
 	rows, err := m.rows(p, maxLen, minWindow, false)
 	if err != nil {
@@ -181,7 +182,7 @@ func (m *Model) names(prefix string) hf.TensorNames {
 	}
 }
 
-// Fill hands over the parameters of the folder, which must have a classifier.
+// Fill reads the parameters from the folder, which must have the head.
 func (m *Model) Fill(to hf.Target) error {
 	return m.fill(to, func(p flat.Param, _ []float32) error {
 		return fmt.Errorf("%s has no tensor %q: not a reranker, or not a whole one", m.Dir, p.Name)

@@ -13,8 +13,7 @@ import (
 )
 
 // Save writes the model with these parameters as a folder that transformers' AutoModelForSequenceClassification and
-// sentence-transformers' CrossEncoder load, with model.onnx for other runtimes beside it. dir appears whole or not at
-// all.
+// sentence-transformers' CrossEncoder load, with model.onnx for other runtimes. The folder appears only when it is complete.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Kind = modelcard.Reranker
 	return modelfolder.Model{

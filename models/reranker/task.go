@@ -19,7 +19,7 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Task is the fine-tuning of a reranker with one of its losses.
+// Task fine-tunes a reranker with one of its losses.
 type Task struct {
 	m     *Model
 	c     config.Train
@@ -50,7 +50,7 @@ func NewTask(c config.Train) (finetune.Task, error) {
 // Close frees the model.
 func (t *Task) Close() error { return t.m.Close() }
 
-// Fill reads the base model's weights; a head that it lacks is new.
+// Fill reads the base model's weights. If it has no head, a new one is made.
 func (t *Task) Fill(l *flat.Layout, parameters []float32) (err error) {
 	t.fresh, err = t.m.Start(hf.Buffer{Layout: l, Data: parameters}, t.c.Seed)
 	return err
@@ -67,7 +67,7 @@ func (t *Task) Notes() []string {
 // MinBatch is one: no example needs another.
 func (t *Task) MinBatch() int { return 1 }
 
-// Encoder is the model's encoder.
+// Encoder returns the model's encoder.
 func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
 
 // Model describes the training graph.
@@ -94,7 +94,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	}
 }
 
-// labeled are a row's passages with their labels, in whichever format it is.
+// labeled returns a row's passages with their labels, whatever the row's format.
 func (t *Task) labeled(r data.Row) (texts []string, labels []float64) {
 	switch r.Form() {
 	case data.Labeled:

@@ -29,7 +29,9 @@ type Info struct {
 	// What stands around texts, with {} in the text's place.
 	QueryFormat    string `json:"query_format"`
 	DocumentFormat string `json:"document_format"`
-	Provider       string `json:"provider"` // that computes
+	Seq            string `json:"seq,omitempty"`           // of a decoder's pairs, see prompt.Formats
+	SpecialToken   string `json:"special_token,omitempty"` // likewise
+	Provider       string `json:"provider"`                // that computes
 	Int8           bool   `json:"int8,omitempty"`
 	LongDocs       string `json:"long_docs"`
 }

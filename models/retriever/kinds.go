@@ -91,7 +91,7 @@ func (m *Model) openFile(engine scoring.Options) error {
 	m.opens(x.Close)
 	x.Config.SetPrompts(o.QueryPrompt, o.PassagePrompt)
 	m.info.Kind, m.info.Dir, m.info.Architecture = x.Kind, x.Dir, "onnx"
-	m.info.QueryFormat, m.info.DocumentFormat = x.Config.Formats.Query.String(), x.Config.Formats.Document.String()
+	m.describeFormats(x.Config.Formats)
 	if x.Kind == modelcard.Reranker {
 		m.info.MaxLen = orElse(o.MaxLen, x.MaxLen)
 		m.ranker, err = x.CrossEncoder(m.info.MaxLen)
@@ -106,7 +106,13 @@ func (m *Model) openFile(engine scoring.Options) error {
 
 // describe fills in what the kinds of this project's own graphs share.
 func (m *Model) describe(e encoder.Config, f prompt.Formats) {
-	m.info.Architecture, m.info.QueryFormat, m.info.DocumentFormat = e.ModelType, f.Query.String(), f.Document.String()
+	m.info.Architecture = e.ModelType
+	m.describeFormats(f)
+}
+
+func (m *Model) describeFormats(f prompt.Formats) {
+	m.info.QueryFormat, m.info.DocumentFormat = f.Query.String(), f.Document.String()
+	m.info.Seq, m.info.SpecialToken = f.Seq, f.SpecialToken
 }
 
 // setLengths chooses an embedding model's lengths: those of the options, of the training run if it is asked, or its own.
