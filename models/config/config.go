@@ -28,75 +28,75 @@ type Train struct {
 	Kind         modelcard.Kind `yaml:"kind" json:"kind" usage:"-"`
 	Model        string         `yaml:"model_name_or_path" json:"model_name_or_path" usage:"folder or hub id (org/name) of the model to start from"`
 	TrainDataset List           `yaml:"train_dataset" json:"train_dataset" usage:"file of training rows, also .gz, .parquet or org/name/file.jsonl; may be given several times"`
-	Weights      Floats         `yaml:"train_dataset_weights" json:"train_dataset_weights" usage:"how often each file's examples come in an epoch, with commas between them; default: once"`
+	Weights      Floats         `yaml:"train_dataset_weights" json:"train_dataset_weights" usage:"how often each file's examples come in an epoch, comma-separated; default: 1 for each file"`
 	ValDataset   List           `yaml:"val_dataset" json:"val_dataset" usage:"file of validation rows in the same format: loss, MAP and MRR are measured, and the best model is kept"`
 	OutputDir    string         `yaml:"output_dir" json:"output_dir" usage:"folder for the model, artifacts and log; must be new or empty"`
 
 	LossType string `yaml:"loss_type" json:"loss_type" usage:"the loss, see above"`
 
-	QueryMaxLen    int    `yaml:"query_max_len" json:"query_max_len" kinds:"embedding colbert" usage:"tokens of a query, special ones included; with loss_type stella of every text"`
-	PassageMaxLen  int    `yaml:"passage_max_len" json:"passage_max_len" kinds:"embedding colbert" usage:"tokens of a passage, special ones included"`
-	MaxLen         int    `yaml:"max_len" json:"max_len" kinds:"reranker" usage:"tokens of a pair, special ones included; the passage is cut"`
-	QueryFormat    string `yaml:"query_format" json:"query_format" usage:"what stands around a query, a Python format string with one {}, such as \"query: {}\"; a row's own prompt stands in place of what is before the {}; default: the model's own prompt"`
+	QueryMaxLen    int    `yaml:"query_max_len" json:"query_max_len" kinds:"embedding colbert" usage:"most tokens of a query, including special tokens; with loss_type stella, of every text"`
+	PassageMaxLen  int    `yaml:"passage_max_len" json:"passage_max_len" kinds:"embedding colbert" usage:"most tokens of a passage, including special tokens"`
+	MaxLen         int    `yaml:"max_len" json:"max_len" kinds:"reranker" usage:"most tokens of a pair, including special tokens; only the passage is cut"`
+	QueryFormat    string `yaml:"query_format" json:"query_format" usage:"text around a query, as a Python format string with one {}, such as \"query: {}\"; a row's own prompt replaces the text before the {}; default: the model's own prompt"`
 	DocumentFormat string `yaml:"document_format" json:"document_format" usage:"the same for a passage"`
-	Seq            string `yaml:"seq" json:"seq" kinds:"reranker" usage:"of a decoder: the text between query and passage; where seq or special_token is set, each part of a pair is tokenized by itself, as RAG-Retrieval's llm_decoder has it"`
-	SpecialToken   string `yaml:"special_token" json:"special_token" kinds:"reranker" usage:"of a decoder: the text at the end of a pair, where the score is read"`
+	Seq            string `yaml:"seq" json:"seq" kinds:"reranker" usage:"for a decoder: text between query and passage; if seq or special_token is set, each part of a pair is tokenized by itself, as in RAG-Retrieval's llm_decoder"`
+	SpecialToken   string `yaml:"special_token" json:"special_token" kinds:"reranker" usage:"for a decoder: text at the end of a pair, at which the score is read"`
 
-	NegNums    int   `yaml:"neg_nums" json:"neg_nums" kinds:"embedding colbert" usage:"hard negatives per query, drawn anew each epoch from \"neg\""`
-	GroupSize  int   `yaml:"train_group_size" json:"train_group_size" kinds:"reranker colbert" usage:"passages of a query that a group-wise loss sees at most, drawn anew each epoch"`
-	ColBERTDim int64 `yaml:"colbert_dim" json:"colbert_dim" kinds:"colbert" usage:"width of a token's vector, where the model has no projection yet"`
+	NegNums    int   `yaml:"neg_nums" json:"neg_nums" kinds:"embedding colbert" usage:"hard negatives for each query, drawn from \"neg\" again in each epoch"`
+	GroupSize  int   `yaml:"train_group_size" json:"train_group_size" kinds:"reranker colbert" usage:"most passages of a query in a group of a group-wise loss, drawn again in each epoch"`
+	ColBERTDim int64 `yaml:"colbert_dim" json:"colbert_dim" kinds:"colbert" usage:"width of a token's vector, if the model has no projection yet"`
 
-	TrainDatasetType string  `yaml:"train_dataset_type" json:"train_dataset_type" kinds:"reranker" usage:"what every training row must be: pointwise (query, content, label) or grouped (query, hits); empty: any"`
-	ValDatasetType   string  `yaml:"val_dataset_type" json:"val_dataset_type" kinds:"reranker" usage:"what every validation row must be: pointwise or grouped; empty: any"`
+	TrainDatasetType string  `yaml:"train_dataset_type" json:"train_dataset_type" kinds:"reranker" usage:"required format of training rows: pointwise (query, content, label) or grouped (query, hits); empty: any"`
+	ValDatasetType   string  `yaml:"val_dataset_type" json:"val_dataset_type" kinds:"reranker" usage:"required format of validation rows: pointwise or grouped; empty: any"`
 	TrainLabelKey    string  `yaml:"train_label_key" json:"train_label_key" kinds:"reranker" usage:"key of the label in a training row"`
 	ValLabelKey      string  `yaml:"val_label_key" json:"val_label_key" kinds:"reranker" usage:"key of the label in a validation row; empty: train_label_key"`
 	MinLabel         float64 `yaml:"min_label" json:"min_label" kinds:"reranker" usage:"label that counts as 0 in a point-wise loss"`
 	MaxLabel         float64 `yaml:"max_label" json:"max_label" kinds:"reranker" usage:"label that counts as 1 in a point-wise loss"`
 
-	Negatives      string `yaml:"negatives" json:"negatives" kinds:"embedding colbert" usage:"with hard negatives, what a positive is told from: all (other queries' positives and all negatives) or hard (all negatives alone, as RAG-Retrieval does)"`
-	MaskDuplicates bool   `yaml:"mask_duplicates" json:"mask_duplicates" kinds:"embedding colbert" usage:"a passage that equals a query's positive is no negative of it"`
-	UseMRL         bool   `yaml:"use_mrl" json:"use_mrl" kinds:"embedding" usage:"train the first mrl_dims numbers of a vector to be vectors of their own"`
-	MRLDims        Ints   `yaml:"mrl_dims" json:"mrl_dims" kinds:"embedding" usage:"lengths for use_mrl, with commas between them"`
-	Teacher        string `yaml:"teacher_embeddings" json:"teacher_embeddings" kinds:"embedding" usage:"for loss_type stella: float32 file of the teacher's vectors, one a row of the data"`
+	Negatives      string `yaml:"negatives" json:"negatives" kinds:"embedding colbert" usage:"with neg_nums, the negatives of a query: all (other queries' positives and all hard negatives) or hard (only the hard negatives, as in RAG-Retrieval)"`
+	MaskDuplicates bool   `yaml:"mask_duplicates" json:"mask_duplicates" kinds:"embedding colbert" usage:"do not use a passage as a negative of a query if it equals the query's positive"`
+	UseMRL         bool   `yaml:"use_mrl" json:"use_mrl" kinds:"embedding" usage:"Matryoshka loss: also train the first mrl_dims numbers of each vector as a vector"`
+	MRLDims        Ints   `yaml:"mrl_dims" json:"mrl_dims" kinds:"embedding" usage:"vector lengths for use_mrl, comma-separated"`
+	Teacher        string `yaml:"teacher_embeddings" json:"teacher_embeddings" kinds:"embedding" usage:"for loss_type stella: float32 file of the teacher's vectors, one for each row of the data"`
 	TeacherDim     int    `yaml:"teacher_embedding_dim" json:"teacher_embedding_dim" kinds:"embedding" usage:"length of a teacher's vector"`
 
 	Epochs                    int     `yaml:"epochs" json:"epochs" usage:"passes over the data"`
 	MaxSteps                  int     `yaml:"max_steps" json:"max_steps" usage:"stop after this many steps; 0: after the epochs"`
 	BatchSize                 int     `yaml:"batch_size" json:"batch_size" usage:"examples of a micro-batch; in-batch negatives come from it"`
-	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps" usage:"micro-batches of a step; it adds no in-batch negatives: those come from the own micro-batch"`
-	ChunkTokens               int     `yaml:"chunk_tokens" json:"chunk_tokens" usage:"encode a batch in chunks of at most this many tokens, so that memory no longer grows with batch_size: the loss still sees the whole batch, and texts are encoded twice (pairs of a point-wise loss once); 0: the whole batch at once; -1: 2048 for a point-wise loss, where it is faster, else 0"`
-	GradientCheckpointing     bool    `yaml:"gradient_checkpointing" json:"gradient_checkpointing" usage:"keep only each layer's input for the backward pass and compute the rest again: less memory, slower"`
+	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps" usage:"micro-batches of a step; in-batch negatives come only from the same micro-batch"`
+	ChunkTokens               int     `yaml:"chunk_tokens" json:"chunk_tokens" usage:"encode a batch in chunks of at most this many tokens, so that memory does not grow with batch_size (GradCache); the loss still sees the whole batch, and texts are encoded twice (pairs of a point-wise loss once); 0: the whole batch at once; -1: 2048 for a point-wise loss, for which it is faster, otherwise 0"`
+	GradientCheckpointing     bool    `yaml:"gradient_checkpointing" json:"gradient_checkpointing" usage:"keep only each layer's input for the backward pass and recompute the rest: less memory, slower"`
 	LR                        float64 `yaml:"lr" json:"lr" usage:"peak learning rate"`
 	LRSchedule                string  `yaml:"lr_schedule" json:"lr_schedule" usage:"after the warm-up: cosine, linear or constant"`
-	WarmupProportion          float64 `yaml:"warmup_proportion" json:"warmup_proportion" usage:"share of the steps that warm up"`
+	WarmupProportion          float64 `yaml:"warmup_proportion" json:"warmup_proportion" usage:"share of the steps for the warm-up"`
 	StableProportion          float64 `yaml:"stable_proportion" json:"stable_proportion" usage:"share of the steps at the peak, between warm-up and decay"`
-	WeightDecay               float64 `yaml:"weight_decay" json:"weight_decay" usage:"of AdamW; none on biases and LayerNorm"`
+	WeightDecay               float64 `yaml:"weight_decay" json:"weight_decay" usage:"weight decay of AdamW; not applied to biases and LayerNorm"`
 	MaxGradNorm               float64 `yaml:"max_grad_norm" json:"max_grad_norm" usage:"clip gradients to this global norm; 0: no clipping"`
-	Temperature               float64 `yaml:"temperature" json:"temperature" kinds:"embedding colbert" usage:"divides the scores in the loss"`
+	Temperature               float64 `yaml:"temperature" json:"temperature" kinds:"embedding colbert" usage:"the scores in the loss are divided by it"`
 	Dropout                   float64 `yaml:"dropout" json:"dropout" usage:"rate of all dropout; -1: the model's own rates"`
-	Shuffle                   bool    `yaml:"shuffle" json:"shuffle" usage:"shuffle the rows, anew each epoch"`
-	Seed                      uint64  `yaml:"seed" json:"seed" usage:"of shuffling, negatives, dropout and new heads"`
-	ShuffleRate               float64 `yaml:"shuffle_rate" json:"shuffle_rate" kinds:"reranker" usage:"chance that a training passage of more than 100 characters is cut in three and the parts shuffled, drawn anew each epoch"`
-	SkipBadRows               bool    `yaml:"skip_bad_rows" json:"skip_bad_rows" usage:"leave bad rows out and count them, instead of stopping"`
+	Shuffle                   bool    `yaml:"shuffle" json:"shuffle" usage:"shuffle the rows, in another order each epoch"`
+	Seed                      uint64  `yaml:"seed" json:"seed" usage:"seed of shuffling, negatives, dropout and new heads"`
+	ShuffleRate               float64 `yaml:"shuffle_rate" json:"shuffle_rate" kinds:"reranker" usage:"probability that a training passage of more than 100 characters is cut into three parts, which are shuffled; drawn again in each epoch"`
+	SkipBadRows               bool    `yaml:"skip_bad_rows" json:"skip_bad_rows" usage:"skip and count bad rows, instead of stopping"`
 
 	EvalSteps int `yaml:"eval_steps" json:"eval_steps" usage:"steps between validations; 0: only after the last one"`
 	EarlyStop int `yaml:"early_stop" json:"early_stop" usage:"stop after this many validations without a better one; 0: never"`
 
 	SaveSteps         int `yaml:"save_steps" json:"save_steps" usage:"steps between checkpoints; 0: only at the end and when interrupted"`
-	SaveOnEpochEnd    int `yaml:"save_on_epoch_end" json:"save_on_epoch_end" usage:"1: a checkpoint after every epoch too"`
-	NumMaxCheckpoints int `yaml:"num_max_checkpoints" json:"num_max_checkpoints" usage:"the newest checkpoints that are kept"`
-	LogInterval       int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines where no progress bar is shown"`
+	SaveOnEpochEnd    int `yaml:"save_on_epoch_end" json:"save_on_epoch_end" usage:"1: save a checkpoint after every epoch too"`
+	NumMaxCheckpoints int `yaml:"num_max_checkpoints" json:"num_max_checkpoints" usage:"how many of the newest checkpoints are kept"`
+	LogInterval       int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines, if no progress bar is shown"`
 	Threads           int `yaml:"threads" json:"threads" usage:"threads; 0: one per core"`
 
-	Provider       string  `yaml:"provider" json:"provider" usage:"what computes: cpu, cuda, or auto: cuda where it works"`
-	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products on cuda: no (or fp32), fp16 (with a loss scale) or bf16; parameters, moments, LayerNorm, softmax and losses stay fp32, as all does on a CPU"`
-	FusedAttention bool    `yaml:"fused_attention" json:"fused_attention" kinds:"embedding reranker" usage:"on cuda, with dropout 0 and not in bf16: attention by a kernel that never holds all probabilities; the backward pass makes them again, a layer at a time"`
-	TF32           bool    `yaml:"tf32" json:"tf32" usage:"on cuda, round the factors of fp32 matrix products to 10 bits of mantissa: faster"`
-	GPUMemLimit    float64 `yaml:"gpu_mem_limit" json:"gpu_mem_limit" usage:"GB of the GPU's memory that may be taken; 0: all"`
+	Provider       string  `yaml:"provider" json:"provider" usage:"execution provider: cpu, cuda, or auto (cuda if it works, otherwise cpu)"`
+	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products on cuda: no (or fp32), fp16 (with a loss scale) or bf16; parameters, moments, LayerNorm, softmax and losses stay fp32; a CPU always uses fp32"`
+	FusedAttention bool    `yaml:"fused_attention" json:"fused_attention" kinds:"embedding reranker" usage:"on cuda, with dropout 0 and not in bf16: use an attention kernel that does not store all probabilities; the backward pass recomputes them, one layer at a time"`
+	TF32           bool    `yaml:"tf32" json:"tf32" usage:"on cuda, round the inputs of fp32 matrix products to 10 bits of mantissa, which is faster"`
+	GPUMemLimit    float64 `yaml:"gpu_mem_limit" json:"gpu_mem_limit" usage:"most GPU memory to use, in GB; 0: all"`
 
-	AttentionGroups int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of like length that attention pads separately"`
+	AttentionGroups int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of similar length; attention pads each group to its longest row"`
 
-	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files of this prefix"`
+	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files with this prefix"`
 }
 
 // maxWeight is the largest weight of a file.

@@ -144,11 +144,11 @@ func (w *Weights) Tensor(name string) (safetensors.Tensor, bool) {
 	return w.Tensors[i], true
 }
 
-// RowName is the name that AddRows gives row number i of a tensor.
+// RowName returns the name of row i of a tensor after AddRows.
 func RowName(tensor string, i int64) string { return fmt.Sprintf("%s[%d]", tensor, i) }
 
-// AddRows adds some rows of a tensor [rows, columns] as tensors [1, columns], so that a parameter can be made of them without
-// reading the others.
+// AddRows adds some rows of a tensor [rows, columns] as tensors [1, columns]. A parameter can then be made from these rows
+// without reading the others.
 func (w *Weights) AddRows(name string, rows []int64) error {
 	t, ok := w.Tensor(name)
 	if !ok {
