@@ -62,8 +62,9 @@ func OpenBase(dir string, dim int64, seed uint64) (*Model, error) {
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
+	_, _, leads := t.First()
 	m := &Model{
-		Dir: dir, Encoder: enc, Tokenizer: t, Dim: dim, Rules: Rules{Mean: true}, seed: seed,
+		Dir: dir, Encoder: enc, Tokenizer: t, Dim: dim, Rules: Rules{Mean: true, KeepFirst: !leads}, seed: seed,
 		QueryMaxLen: own, PassageMaxLen: own,
 	}
 	if err := m.open(); err != nil {

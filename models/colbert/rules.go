@@ -15,11 +15,12 @@ import (
 	"rag-retrieval-go/models/scoring"
 )
 
-// Rules are the points in which implementations of ColBERT differ. For RAG-Retrieval only Mean is set.
+// Rules are the points in which implementations of ColBERT differ. For RAG-Retrieval only Mean is set, and KeepFirst where the
+// tokenizer puts no [CLS] before a text, as Qwen3's.
 type Rules struct {
 	Mean      bool // a score is the mean over the query's tokens instead of the sum
-	KeepFirst bool // the first token, [CLS], counts in MaxSim
-	// QueryMarker and PassageMarker are inserted after [CLS]; -1 or 0: none.
+	KeepFirst bool // the first token counts in MaxSim
+	// QueryMarker and PassageMarker are inserted after [CLS], or before the text where there is none; -1 or 0: none.
 	QueryMarker, PassageMarker int64
 	// Expansion is the length to which queries are filled up with mask tokens; 0: they are not.
 	Expansion int
@@ -160,7 +161,7 @@ func (m *Model) readMask(path string) error {
 		return err
 	}
 	queries, passages := slices.Contains(c.Tasks, "query"), slices.Contains(c.Tasks, "document")
-	if first := m.Tokenizer.Encode("", m.Tokenizer.SpecialTokens()); queries && passages && len(first) > 0 && maps.Equal(skip, map[int64]bool{first[0]: true}) {
+	if _, first, ok := m.Tokenizer.First(); ok && queries && passages && maps.Equal(skip, map[int64]bool{first: true}) {
 		m.Rules.KeepFirst, m.Rules.Skip = false, nil // [CLS] only: RAG-Retrieval's rule, as this project saves it
 		return nil
 	}
@@ -246,7 +247,10 @@ func (m *Model) tokenID(text string) (int64, error) {
 // rows tokenizes a text, see scoring.Rows, and adds the marker and the expansion. Training and scoring both use it. It fails for a
 // text of which no token counts in MaxSim.
 func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, error) {
-	marker, room := m.Rules.PassageMarker, maxLen
+	marker, room, at := m.Rules.PassageMarker, maxLen, 0
+	if _, _, ok := m.Tokenizer.First(); ok {
+		at = 1
+	}
 	if x.Query {
 		marker = m.Rules.QueryMarker
 	}
@@ -256,7 +260,7 @@ func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, er
 	rows, err := scoring.Rows(m.Tokenizer, m.Formats, x, room, windows)
 	for i := range rows {
 		if marker > 0 {
-			rows[i].IDs = slices.Insert(rows[i].IDs, 1, marker)
+			rows[i].IDs = slices.Insert(rows[i].IDs, at, marker)
 		}
 		if x.Query {
 			m.expand(&rows[i], maxLen)

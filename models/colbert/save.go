@@ -28,7 +28,7 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 			if m.modules != nil {
 				return m.keepModules(tmp, c, l, parameters)
 			}
-			return m.writeModules(tmp, l, parameters)
+			return m.writeModules(tmp, c, l, parameters)
 		},
 	}.Save(dir)
 }
@@ -82,7 +82,7 @@ func (m *Model) update(dir, name string, change func(config map[string]any)) err
 }
 
 // writeModules writes sentence-transformers' files.
-func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) error {
+func (m *Model) writeModules(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	const base, multi = "sentence_transformers.base.modules.", "sentence_transformers.multi_vector_encoder.modules."
 	tokens := map[string]any{"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
 	dense := map[string]any{
@@ -90,11 +90,11 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 		"activation_function": "torch.nn.modules.linear.Identity",
 		"module_input_name":   "token_embeddings", "module_output_name": "token_embeddings",
 	}
-	first, err := m.Tokenizer.Token(0)
-	if err != nil {
-		return err
+	skipped := []string{}
+	if first, _, ok := m.Tokenizer.First(); ok && !m.Rules.KeepFirst {
+		skipped = append(skipped, first)
 	}
-	mask := map[string]any{"skiplist_words": []string{first}, "skiplist_tasks": []string{"query", "document"}, "keep_only_token_ids": nil}
+	mask := map[string]any{"skiplist_words": skipped, "skiplist_tasks": []string{"query", "document"}, "keep_only_token_ids": nil}
 	var modules []map[string]any
 	for i, x := range []struct {
 		name, module string
@@ -125,6 +125,7 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 		},
 		"sentence_bert_config.json": map[string]any{
 			"transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
+			"query_length": c.QueryMaxLen, "document_length": c.PassageMaxLen,
 			"modality_config": map[string]any{"text": map[string]string{"method": "forward", "method_output_name": "last_hidden_state"}},
 		},
 	} {

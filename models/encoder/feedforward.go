@@ -23,8 +23,8 @@ func (b builder) feedForward(n layerNames, name string, x *onnx.Value) *onnx.Val
 	} else {
 		wide = b.activation(wide)
 	}
-	if b.c.Blocks.ActivationDropout {
-		wide = b.drop.Apply(name+"/activation/dropout", wide, b.c.ActivationDropout)
+	if rate := b.c.ActivationDropout; b.c.Blocks.ActivationDropout && b.drop != nil && rate > 0 {
+		wide = b.drop.Apply(name+"/activation/dropout", b.full(wide), rate) // the factors are float32
 	}
 	return b.linear(n.down, wide, bias)
 }

@@ -84,7 +84,7 @@ func readModernbert(k *Keys, c *Config) error {
 // layers sets each layer's window and rotation.
 func (m modernbertConfig) layers(c *Config) error {
 	if m.RopeScaling != nil && m.RopeScaling.Type != "" && m.RopeScaling.Type != "default" { // with the older key "type" it has no effect
-		return fmt.Errorf("rope_scaling.rope_type is %q, want default: ModernBERT is not scaled here", m.RopeScaling.Type)
+		return fmt.Errorf("rope_scaling: rope_type is %q, want default: ModernBERT is not scaled here", m.RopeScaling.Type)
 	}
 	var full, sliding ropeParameters
 	if m.RopeParameters.Full != nil {

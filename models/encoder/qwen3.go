@@ -64,14 +64,14 @@ func readQwen3(k *Keys, c *Config) error {
 	if err := k.Read(&q); err != nil {
 		return err
 	}
-	rope := ropeParameters{}
+	rope, key := ropeParameters{}, "rope_parameters"
 	switch {
 	case q.RopeScaling != nil && *q.RopeScaling != rope: // replaces rope_parameters as a whole
-		rope = *q.RopeScaling
+		rope, key = *q.RopeScaling, "rope_scaling"
 	case q.RopeParameters != nil:
 		rope = *q.RopeParameters
 	}
-	by, err := rope.rotation("rope_parameters", q.RopeTheta)
+	by, err := rope.rotation(key, q.RopeTheta)
 	if err != nil {
 		return err
 	}

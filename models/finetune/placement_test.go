@@ -83,8 +83,8 @@ func (f fixture) dropping(v variant) fixture {
 // and no graph copies data to or from the host.
 func TestPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
-	for _, f := range fixtures(t) {
-		for _, v := range placed {
+	for _, f := range append(fixtures(t), cellFixtures(t)...) {
+		for _, v := range f.of(t, placed) {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				prefix := filepath.Join(t.TempDir(), "profile")
 				f.dropping(v).stepOnCUDA(t, v, prefix, false)
@@ -147,15 +147,10 @@ const operatorsFile = "testdata/cuda_operators.txt"
 // So any machine notices a graph that needs another operator. If the provider is there, the test runs the graphs and checks
 // the list.
 func TestOperators(t *testing.T) {
-	b, err := os.ReadFile(operatorsFile)
-	check(t, err)
-	known := map[string]bool{}
-	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
-		known[line] = true
-	}
+	known := cudaOperators(t)
 	ranThere := map[string]bool{}
-	for _, f := range fixtures(t) {
-		for _, v := range placed {
+	for _, f := range append(fixtures(t), cellFixtures(t)...) {
+		for _, v := range f.of(t, placed) {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				f := f.dropping(v)
 				for _, op := range f.operators(t, v) {
@@ -189,6 +184,18 @@ func TestOperators(t *testing.T) {
 			t.Errorf("%q of %s did not run", op, operatorsFile)
 		}
 	}
+}
+
+// cudaOperators are the lines of operatorsFile.
+func cudaOperators(t *testing.T) map[string]bool {
+	t.Helper()
+	b, err := os.ReadFile(operatorsFile)
+	check(t, err)
+	known := map[string]bool{}
+	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		known[line] = true
+	}
+	return known
 }
 
 const updateVariable = "RAG_RETRIEVAL_UPDATE"

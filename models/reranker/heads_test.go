@@ -365,10 +365,15 @@ func TestLanguageModelFolders(t *testing.T) {
 			passage + "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 	}
 	whole := m.Tokenizer.IDs(text("it's raining"))
-	row, err := m.Pair(scoring.Pair{Query: " x = 1?", Passage: "it's raining "}, 1000)
+	row, err := m.Pair(scoring.Pair{Query: "x = 1?", Passage: "it's raining"}, 1000)
 	check(t, err)
 	if !slices.Equal(row.IDs, whole) {
 		t.Errorf("a pair reads\n%v, want\n%v", row.IDs, whole)
+	}
+	spaces, err := m.Pair(scoring.Pair{Query: "x = 1?", Passage: "it's raining\n"}, 1000)
+	check(t, err)
+	if want := m.Tokenizer.IDs(text("it's raining\n")); !slices.Equal(spaces.IDs, want) {
+		t.Errorf("a passage with a line break at its end reads\n%v, want\n%v", spaces.IDs, want)
 	}
 	own, err := m.Pair(scoring.Pair{Query: "x = 1?", Passage: "it's raining", Prompt: "Judge 2"}, 1000)
 	check(t, err)

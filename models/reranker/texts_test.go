@@ -30,7 +30,7 @@ func TestLengthOfTheTokenizer(t *testing.T) {
 }
 
 // Training and scoring read the same tokens of a pair, with the model's formats, a row's own prompt in their place, and the
-// configuration's formats, around stripped texts; each window of a long passage stands in the passage's format.
+// configuration's formats, around the texts; each window of a long passage stands in the passage's format.
 func TestEveryPathReadsTheSameTokens(t *testing.T) {
 	text := func(s string) *string { return &s }
 	number := func(x float64) *float64 { return &x }

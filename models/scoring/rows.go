@@ -36,12 +36,16 @@ type Pair struct {
 	Prompt         string // stands before the query in place of the model's own prompt; empty: the model's own
 }
 
-// PairRows tokenizes a pair as RAG-Retrieval does: white space is stripped from both ends of both texts before their formats are
-// put around them, and the passage is cut if the pair is too long. With windows it returns a row for each window of a long
-// passage, unless the query leaves fewer than minWindow tokens for a window: then the passage is cut.
+// PairRows tokenizes a pair. The passage is cut if the pair is too long. With windows it returns a row for each window of a long
+// passage, unless the query leaves fewer than minWindow tokens for a window: then the passage is cut. White space at the ends of
+// the texts is kept, as sentence-transformers' CrossEncoder keeps it; only the pairs of RAG-Retrieval's decoders are stripped.
+// BERT's tokenizers do not see the difference, byte-level ones do.
 func PairRows(t *tokenizer.Tokenizer, f prompt.Formats, p Pair, maxLength, minWindow int, windows bool) ([]encoder.Row, error) {
-	q := f.Around(prompt.Text{Query: true, Prompt: p.Prompt, Text: strings.TrimSpace(p.Query)}).String()
-	d := f.Around(prompt.Text{Text: strings.TrimSpace(p.Passage)})
+	if f.Joined() {
+		p.Query, p.Passage = strings.TrimSpace(p.Query), strings.TrimSpace(p.Passage)
+	}
+	q := f.Around(prompt.Text{Query: true, Prompt: p.Prompt, Text: p.Query}).String()
+	d := f.Around(prompt.Text{Text: p.Passage})
 	var ids, types [][]int64
 	if windows {
 		ids, types = t.PairWindows(q, d.Before, d.Text, d.After, maxLength, minWindow, Overlap)

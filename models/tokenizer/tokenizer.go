@@ -112,15 +112,13 @@ func sanitize(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// Token returns the text of the i-th special token of a single text, such as "[CLS]" for i = 0.
-func (t *Tokenizer) Token(i int) (string, error) {
-	for _, p := range t.single {
-		if i < len(p.ids) {
-			return t.t.Decode([]uint32{uint32(p.ids[i])}, false), nil
-		}
-		i -= len(p.ids)
+// First is the special token that stands before every text, such as [CLS]; ok is false where none does.
+func (t *Tokenizer) First() (token string, id int64, ok bool) {
+	if len(t.single) == 0 || len(t.single[0].ids) == 0 {
+		return "", 0, false
 	}
-	return "", fmt.Errorf("the tokenizer puts %d special tokens around a text", t.SpecialTokens())
+	id = t.single[0].ids[0]
+	return t.t.Decode([]uint32{uint32(id)}, false), id, true
 }
 
 // Save writes tokenizer.json into a folder if the tokenizer was made from vocab.txt. Otherwise it writes nothing, and the

@@ -182,15 +182,11 @@ func elements(shape onnx.Shape, dims map[string]int64) (int64, error) {
 func fixedShape(shape onnx.Shape, dims map[string]int64) ([]int64, error) {
 	out := make([]int64, len(shape))
 	for i, d := range shape {
-		if d.Fixed() {
-			out[i] = d.Size
-			continue
+		size, err := d.Resolve(dims)
+		if err != nil {
+			return nil, err
 		}
-		s, ok := dims[d.Name]
-		if !ok {
-			return nil, fmt.Errorf("the size of dimension %q is not given", d.Name)
-		}
-		out[i] = s
+		out[i] = size
 	}
 	return out, nil
 }

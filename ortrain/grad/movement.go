@@ -42,13 +42,26 @@ func concatRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	if axis < 0 {
 		axis += dy.Rank()
 	}
-	sizes := make([]*onnx.Value, len(n.Inputs))
-	for i, v := range n.Inputs {
-		sizes[i] = p.dimSize(v, axis)
-	}
-	parts := p.Op("", "Split", []*onnx.Value{dy, p.Concat(0, sizes...)}, onnx.Attrs{"axis": int64(axis)}, len(sizes))
+	parts := p.Op("", "Split", []*onnx.Value{dy, p.concatSizes(n, axis)}, onnx.Attrs{"axis": int64(axis)}, len(n.Inputs))
 	p.accumulateEach(n, func(i int) *onnx.Value { return parts[i] })
 	return nil
+}
+
+// concatSizes gives the sizes of a Concat's inputs along its axis, as a 1-D int64 value. Fixed sizes are one constant: joined
+// when the graph runs, they would be copied from the GPU to the host, where Split reads them.
+func (p *pass) concatSizes(n *onnx.Node, axis int) *onnx.Value {
+	dims := make(onnx.Shape, len(n.Inputs))
+	for i, v := range n.Inputs {
+		dims[i] = v.Shape[axis]
+	}
+	if sizes, ok := dims.Sizes(); ok {
+		return p.IntVector(sizes...)
+	}
+	parts := make([]*onnx.Value, len(n.Inputs))
+	for i, v := range n.Inputs {
+		parts[i] = p.dimSize(v, axis)
+	}
+	return p.Concat(0, parts...)
 }
 
 // splitRule: dx = the concatenated gradients of the outputs, with zeros for an output that has none.

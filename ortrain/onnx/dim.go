@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"fmt"
 	"slices"
 	"sort"
 	"strconv"
@@ -64,6 +65,28 @@ func (s Shape) Sizes() ([]int64, bool) {
 		sizes[i] = d.Size
 	}
 	return sizes, true
+}
+
+// Resolve returns the dimension's size where its names have these sizes. For a product of several names, see Product.
+func (d Dim) Resolve(sizes map[string]int64) (int64, error) {
+	if d.Fixed() {
+		return d.Size, nil
+	}
+	if n, ok := sizes[d.Name]; ok {
+		return n, nil
+	}
+	size := int64(1)
+	for _, name := range factors(d.Name) {
+		n, err := strconv.ParseInt(name, 10, 64)
+		if err != nil {
+			var ok bool
+			if n, ok = sizes[name]; !ok {
+				return 0, fmt.Errorf("the size of dimension %q is not given", name)
+			}
+		}
+		size *= n
+	}
+	return size, nil
 }
 
 // Product returns the number of elements of a shape with these dimensions, as a dimension.

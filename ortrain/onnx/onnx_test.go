@@ -122,6 +122,16 @@ func TestNamedDimensions(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
+	for d, want := range map[Dim]int64{FixedDim(4): 4, n: 5, Product(n, FixedDim(2)): 10, Product(n, FixedDim(3), m, n): 525, NamedDim("whole"): 9} {
+		if got, err := d.Resolve(map[string]int64{"n": 5, "m": 7, "whole": 9}); err != nil || got != want {
+			t.Errorf("%s is %d, %v, want %d", d, got, err, want)
+		}
+	}
+	for _, d := range []Dim{NamedDim("k"), Product(n, NamedDim("k")), addDims(n, m)} {
+		if got, err := d.Resolve(map[string]int64{"n": 5, "m": 7}); err == nil || !strings.Contains(err.Error(), "is not given") {
+			t.Errorf("%s is %d, %v", d, got, err)
+		}
+	}
 	if d, ok := divDims(Product(n, m, FixedDim(6)), Product(m, FixedDim(3))); !ok || d.String() != "2*n" {
 		t.Errorf("6*m*n / 3*m is %v, %v, want 2*n", d, ok)
 	}
