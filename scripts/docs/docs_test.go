@@ -255,7 +255,8 @@ func TestNamedFixtures(t *testing.T) {
 	for _, name := range names {
 		found := false
 		for _, path := range []string{
-			"models/finetune/testdata/" + name[1] + ".json", "models/encoder/testdata/" + name[1], "models/reranker/testdata/" + name[1] + ".json",
+			"models/finetune/testdata/" + name[1] + ".json", "models/finetune/testdata/folders/" + name[1], "models/encoder/testdata/" + name[1],
+			"models/reranker/testdata/" + name[1] + ".json",
 		} {
 			_, err := os.Stat(filepath.Join(root, path))
 			found = found || err == nil
