@@ -47,21 +47,22 @@ func concatRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	return nil
 }
 
-// concatSizes gives the sizes of a Concat's inputs along its axis, as a 1-D int64 value. Fixed sizes are one constant: joined
-// when the graph runs, they would be copied from the GPU to the host, where Split reads them.
+// concatSizes returns the sizes of a Concat's inputs along its axis as a 1-D int64 value. If all sizes are fixed, it is a
+// constant. If it were concatenated when the graph runs, it would have to be copied from the GPU to the host, where Split
+// reads its sizes.
 func (p *pass) concatSizes(n *onnx.Node, axis int) *onnx.Value {
-	dims := make(onnx.Shape, len(n.Inputs))
+	dims := make(onnx.Shape, len(n.Inputs)) // not the shape of a value: one dimension of each input
 	for i, v := range n.Inputs {
 		dims[i] = v.Shape[axis]
 	}
 	if sizes, ok := dims.Sizes(); ok {
 		return p.IntVector(sizes...)
 	}
-	parts := make([]*onnx.Value, len(n.Inputs))
+	sizes := make([]*onnx.Value, len(n.Inputs))
 	for i, v := range n.Inputs {
-		parts[i] = p.dimSize(v, axis)
+		sizes[i] = p.dimSize(v, axis)
 	}
-	return p.Concat(0, parts...)
+	return p.Concat(0, sizes...)
 }
 
 // splitRule: dx = the concatenated gradients of the outputs, with zeros for an output that has none.

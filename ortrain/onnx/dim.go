@@ -67,7 +67,8 @@ func (s Shape) Sizes() ([]int64, bool) {
 	return sizes, true
 }
 
-// Resolve returns the dimension's size where its names have these sizes. For a product of several names, see Product.
+// Resolve returns the size of d, given the sizes of named dimensions. d may be one of these names or a product of them, see
+// Product. Any other dimension, such as a sum, is an error.
 func (d Dim) Resolve(sizes map[string]int64) (int64, error) {
 	if d.Fixed() {
 		return d.Size, nil
