@@ -68,7 +68,8 @@ func (t *Trainer) bindDropout(to *runtime.Binding, plan *dropout.Plan, pass int,
 	if plan == nil {
 		return nil
 	}
-	views, err := plan.Views(t.cfg.Seed, t.step, pass, dims)
+	seed := t.cfg.Seed + uint64(t.comm.Rank())<<32 // ranks drop different elements
+	views, err := plan.Views(seed, t.step, pass, dims)
 	if err != nil {
 		return err
 	}

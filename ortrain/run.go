@@ -31,7 +31,9 @@ type prepared struct {
 }
 
 // Run trains until the schedule's last step. Another goroutine prepares the batches of the next steps meanwhile. When the
-// context ends, Run finishes the current step and returns ErrInterrupted.
+// context ends, Run finishes the current step and returns ErrInterrupted. In a job of several ranks, all of them call it, with
+// their own batches and hooks; rank 0's parameters become those of all, and whatever ends one rank ends all of them in the
+// same step.
 func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err error) {
 	started := 0
 	defer func() { // only hooks that started are ended
@@ -39,11 +41,17 @@ func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err er
 			err = errors.Join(err, h.OnEnd(t, err))
 		}
 	}()
+	if err := t.broadcastParameters(); err != nil {
+		return err
+	}
 	for _, h := range hooks {
-		if err := h.OnStart(t); err != nil {
-			return err
+		if err = h.OnStart(t); err != nil {
+			break
 		}
 		started++
+	}
+	if err := t.agree(err); err != nil {
+		return err
 	}
 	quit := make(chan struct{})
 	queue := t.prepare(source, quit)
@@ -53,21 +61,21 @@ func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err er
 		}
 	}()
 	for t.step < t.cfg.Schedule.Total {
-		if ctx.Err() != nil {
-			return ErrInterrupted
+		var next prepared
+		err := ErrInterrupted
+		if ctx.Err() == nil {
+			next = <-queue
+			err = next.err
 		}
-		next := <-queue
-		if next.err != nil {
-			return next.err
-		}
-		s, err := t.Step(next.batches)
-		if err != nil {
+		if err := t.agree(err); err != nil {
 			return err
 		}
-		for _, h := range hooks {
-			if err := h.OnStep(t, s); err != nil {
-				return err
-			}
+		s, err := t.Step(next.batches)
+		for i := 0; i < len(hooks) && err == nil; i++ {
+			err = hooks[i].OnStep(t, s)
+		}
+		if err := t.agree(err); err != nil {
+			return err
 		}
 	}
 	return nil

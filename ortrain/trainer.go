@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
@@ -22,6 +23,9 @@ type Config struct {
 	// Session holds the device, threads and so on of the sessions. The trainer sets Training, and Profile of the training
 	// graph's session.
 	Session runtime.Options
+	// Comm connects the ranks of a data-parallel job; nil means dist.Alone. All ranks must be made with the same set and the
+	// same other settings.
+	Comm dist.Comm
 }
 
 // Trainer trains one model. It holds the sessions and the flat blocks of parameters, gradients and both moments.
@@ -36,6 +40,7 @@ type Config struct {
 type Trainer struct {
 	cfg        Config
 	set        *artifact.Set
+	comm       dist.Comm
 	step       int               // steps done
 	lossScaler *optim.LossScaler // nil where the loss is not scaled
 	savedStep  int               // the step of the newest checkpoint; -1 if there is none
@@ -61,10 +66,10 @@ type Trainer struct {
 type Step struct {
 	Step         int     // counted from 1
 	Total        int     // steps of the run
-	Loss         float64 // mean over the step's rows
+	Loss         float64 // mean over the step's rows, of all ranks
 	GradNorm     float64 // before clipping; 0 of a skipped step
 	LearningRate float64
-	Rows, Tokens int
+	Rows, Tokens int // of all ranks
 	// LossScale is the factor that the loss was multiplied by, or 0 if the loss is not scaled.
 	LossScale float64
 	// Skipped counts the steps of the run so far, including this one, that overflowed and changed no parameter.
@@ -79,7 +84,10 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if err := cfg.Schedule.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{cfg: cfg, set: set, savedStep: -1, dropoutTables: map[float64]*runtime.Block{}}
+	t := &Trainer{cfg: cfg, set: set, comm: cfg.Comm, savedStep: -1, dropoutTables: map[float64]*runtime.Block{}}
+	if t.comm == nil {
+		t.comm = dist.Alone{}
+	}
 	if set.Scaled {
 		t.lossScaler = optim.NewLossScaler()
 	}
@@ -179,7 +187,8 @@ func (t *Trainer) StepsDone() int { return t.step }
 // TotalSteps is the number of steps of the whole run.
 func (t *Trainer) TotalSteps() int { return t.cfg.Schedule.Total }
 
-// Step does one optimizer step on the micro-batches of one batch. The loss is the mean of their losses, weighted by rows.
+// Step does one optimizer step on the micro-batches of one batch. The loss is the mean of their losses, weighted by rows. In a
+// job of several ranks, all of them call it, each with its own micro-batches; some may have none.
 // If no row counts, loss and gradient are zero, and AdamW still moves the parameters by its momentum, as PyTorch does.
 func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.appliedSteps())}
@@ -190,20 +199,31 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 			s.ConstantLossRow = b.Origin()[0]
 		}
 	}
-	if len(batches) == 0 {
+	if len(batches) == 0 && t.comm.Size() == 1 {
 		return s, fmt.Errorf("step %d has no batch", s.Step)
+	}
+	if err := t.jobRows(&s); err != nil {
+		return s, err
 	}
 	if t.lossScaler != nil {
 		s.LossScale = t.lossScaler.Factor()
 	}
 	gradients, err := t.backward(batches, &s)
-	if errors.Is(err, runtime.ErrOutOfMemory) {
-		return s, t.outOfMemoryError(s, batches, err)
+	switch {
+	case errors.Is(err, runtime.ErrOutOfMemory):
+		err = t.outOfMemoryError(s, batches, err)
+	case err != nil:
+		err = fmt.Errorf("step %d: %w", s.Step, err)
 	}
-	if err != nil {
-		return s, fmt.Errorf("step %d: %w", s.Step, err)
+	if err := dist.Agree(t.comm, err); err != nil {
+		return s, err
 	}
-	t.mostTokens = max(t.mostTokens, largestPass(batches).Tokens)
+	if len(batches) > 0 {
+		t.mostTokens = max(t.mostTokens, largestPass(batches).Tokens)
+	}
+	if err := t.sumGradients(gradients, &s); err != nil {
+		return s, err
+	}
 	if err := t.update(gradients, &s, batches); err != nil {
 		return s, err
 	}
@@ -241,8 +261,15 @@ func (t *Trainer) appliedSteps() int { return t.step - t.lossScaler.SkippedSteps
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
-// backward computes the gradients of a step's micro-batches and adds their loss to s.Loss.
+// backward computes the gradients of this rank's micro-batches of a step and adds their loss to s.Loss. s.Rows are the rows of
+// all ranks.
 func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
+	if len(batches) == 0 {
+		return t.gradients, fillBlock(t.gradients, func(values []float32) error {
+			clear(values)
+			return nil
+		})
+	}
 	for i, b := range batches {
 		share := 1 / float64(len(batches)) // if no row counts: all losses are zero
 		if s.Rows > 0 {
@@ -261,7 +288,7 @@ func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
 			return nil, err
 		}
 		s.Loss += loss * share
-		if len(batches) == 1 {
+		if len(batches) == 1 && t.comm.Size() == 1 {
 			return t.gradients, nil
 		}
 		if err := t.optimizer.accumulate(t, i == 0, share); err != nil {

@@ -17,6 +17,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/retriever"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -127,6 +128,11 @@ func doctor() error {
 		} else {
 			check("CUDA", "computes", tryRuntime(runtime.CUDA))
 		}
+	}
+	if path, err := dist.FindLibrary(); err != nil {
+		rows = append(rows, []string{"MPI", "none", err.Error()}) // only jobs of several ranks need it
+	} else {
+		check("MPI", path, dist.Check(path))
 	}
 	check("cores", fmt.Sprint(goruntime.NumCPU()), nil)
 	home, err := runtime.Home()

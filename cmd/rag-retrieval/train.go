@@ -16,6 +16,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 func trainCommand() *cli.Command {
@@ -75,12 +76,26 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if c.Bool("dry-run") {
 		return dryRun(c.Context, cfg)
 	}
-	run, err := finetune.Prepare(c.Context, cfg, kinds[cfg.Kind].newTask, resolver(), version)
+	comm, err := dist.Connect()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err == nil {
+			err = comm.Close()
+		}
+	}()
+	run, err := finetune.PrepareRank(c.Context, cfg, kinds[cfg.Kind].newTask, resolver(), version, comm)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	printNotes(run)
+	warn := warn
+	if comm.Rank() == 0 {
+		printNotes(run)
+	} else {
+		warn = func(error) {} // rank 0 prints it
+	}
 	if c.Bool("resume") {
 		err = run.Resume(warn)
 	} else {
@@ -91,6 +106,9 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	}
 	log := record.NewLog(cfg.OutputDir, cfg.LogInterval, os.Stderr)
 	err = run.Train(c.Context, log.Validated, log)
+	if comm.Rank() > 0 {
+		return err
+	}
 	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, ortrain.ErrUnchanged) {
 		fmt.Fprintf(os.Stderr, "stopped after step %d; go on with: %s --resume\n", run.Trainer.StepsDone(), commandLine())
 	}

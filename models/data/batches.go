@@ -11,7 +11,7 @@ import (
 
 // Batching holds the settings for forming batches.
 type Batching struct {
-	BatchSize    int // examples of a micro-batch
+	BatchSize    int // examples of a micro-batch, of each rank
 	Accumulation int // micro-batches of a step
 	// MinBatch is how many examples a micro-batch needs to teach anything. A smaller last micro-batch of an epoch is
 	// dropped.
@@ -20,6 +20,20 @@ type Batching struct {
 	Seed     uint64
 	// ShuffleRate is the probability that the text of a long passage is shuffled; see Row.shuffled.
 	ShuffleRate float64
+	// Rank and Ranks divide every micro-batch of a job of several ranks: each rank gets a contiguous part. Ranks is 0 or 1 for
+	// one rank.
+	Rank, Ranks int
+}
+
+// jobBatch is the number of examples of a micro-batch of all ranks.
+func (b Batching) jobBatch() int { return b.BatchSize * max(b.Ranks, 1) }
+
+// part returns the examples of micro-batch i that are this rank's, of so many in an epoch. Of a last micro-batch that is not
+// full, every rank gets about as many.
+func (b Batching) part(i, total int) (from, to int) {
+	start := i * b.jobBatch()
+	n, ranks := min(b.jobBatch(), total-start), max(b.Ranks, 1)
+	return start + n*b.Rank/ranks, start + n*(b.Rank+1)/ranks
 }
 
 // StepsPerEpoch returns the number of optimizer steps of one pass over the data. The last step may have fewer micro-batches
@@ -30,8 +44,8 @@ func (b Batching) StepsPerEpoch(examples int) int {
 }
 
 func (b Batching) microBatches(examples int) int {
-	n := examples / b.BatchSize
-	if rest := examples % b.BatchSize; rest > 0 && (rest >= b.MinBatch || n == 0) {
+	n := examples / b.jobBatch()
+	if rest := examples % b.jobBatch(); rest > 0 && (rest >= b.MinBatch*max(b.Ranks, 1) || n == 0) {
 		n++
 	}
 	return n
@@ -96,7 +110,8 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 	micro := s.b.microBatches(s.d.EpochLen())
 	for i := within * s.b.Accumulation; i < min((within+1)*s.b.Accumulation, micro); i++ {
 		var examples []Example
-		for k := i * s.b.BatchSize; k < min((i+1)*s.b.BatchSize, total); k++ {
+		from, to := s.b.part(i, total)
+		for k := from; k < to; k++ {
 			at := k
 			if s.b.Shuffle {
 				at = shuffled.at(k)
@@ -107,6 +122,9 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 			}
 			e.Row = e.Row.shuffled(s.b.ShuffleRate, s.b.Seed, e.Number, epoch)
 			examples = append(examples, e)
+		}
+		if len(examples) == 0 { // there are fewer than ranks
+			continue
 		}
 		b, err := s.collate(epoch, examples)
 		if bad := (*ExampleError)(nil); errors.As(err, &bad) {

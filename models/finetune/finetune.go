@@ -27,6 +27,7 @@ import (
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -81,6 +82,7 @@ type Run struct {
 	Set     *artifact.Set
 	Notes   []string // which settings have no effect here, what of the base model is new, and why
 
+	comm          dist.Comm       // with the other ranks of the job
 	device        *runtime.Device // nil on the CPU
 	resolver      resolve.Resolver
 	task          Task
@@ -96,7 +98,7 @@ type Run struct {
 // Prepare opens model and data, which the resolver finds, and builds the graphs. It writes nothing. version is the program's
 // version, for the model card.
 func Prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string) (*Run, error) {
-	return prepare(ctx, c, open, from, version, true)
+	return prepare(ctx, c, open, from, version, true, dist.Alone{})
 }
 
 // PrepareGraphs is Prepare without training data, for WriteArtifacts.
@@ -104,14 +106,14 @@ func PrepareGraphs(ctx context.Context, c config.Train, open NewTask, from resol
 	if len(c.TrainDataset) == 0 {
 		c.TrainDataset = config.List{"none"} // not read
 	}
-	return prepare(ctx, c, open, from, version, false)
+	return prepare(ctx, c, open, from, version, false, dist.Alone{})
 }
 
-func prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string, withData bool) (*Run, error) {
+func prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string, withData bool, comm dist.Comm) (*Run, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Run{Config: c, resolver: from, version: version}
+	r := &Run{Config: c, resolver: from, version: version, comm: comm}
 	if err := r.open(ctx, open, withData); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -148,7 +150,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{
 		Schedule: c.Schedule(r.Steps), AdamW: c.AdamW(), MaxGradNorm: c.MaxGradNorm, Seed: c.Seed,
-		Profile: c.Profile, Session: session,
+		Profile: c.Profile, Session: session, Comm: r.comm,
 	})
 	if err != nil {
 		return err
@@ -209,7 +211,7 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	}
 	b := data.Batching{
 		BatchSize: c.BatchSize, Accumulation: c.GradientAccumulationSteps, MinBatch: r.task.MinBatch(),
-		Shuffle: c.Shuffle, Seed: c.Seed, ShuffleRate: c.ShuffleRate,
+		Shuffle: c.Shuffle, Seed: c.Seed, ShuffleRate: c.ShuffleRate, Rank: r.comm.Rank(), Ranks: r.comm.Size(),
 	}
 	if c.BatchSize < b.MinBatch {
 		return fmt.Errorf("batch_size is %d, want at least %d: loss_type %s compares the examples of a batch", c.BatchSize, b.MinBatch, c.LossType)
@@ -299,6 +301,14 @@ func (r *Run) lockOutput(dir string, warn func(error)) error {
 // Start writes the graphs and the resolved configuration into the output folder, which must be new or empty. It calls warn
 // for problems that do not stop the run.
 func (r *Run) Start(warn func(error)) error {
+	var err error
+	if r.isFirst() {
+		err = r.start(warn)
+	}
+	return dist.Agree(r.comm, err)
+}
+
+func (r *Run) start(warn func(error)) error {
 	dir := r.Config.OutputDir
 	_, statErr := os.Stat(dir)
 	isNew := errors.Is(statErr, fs.ErrNotExist)
@@ -362,6 +372,16 @@ func (r *Run) writeInitialFiles(isNew bool) error {
 // ends, it finishes the current step, saves a checkpoint and returns ortrain.ErrInterrupted. It calls onValidation after
 // each validation.
 func (r *Run) Train(ctx context.Context, onValidation func(Validation) error, hooks ...ortrain.Hook) error {
+	var err error
+	if r.isFirst() {
+		err = r.train(ctx, onValidation, hooks)
+	} else {
+		err = r.follow(ctx)
+	}
+	return dist.Agree(r.comm, err)
+}
+
+func (r *Run) train(ctx context.Context, onValidation func(Validation) error, hooks []ortrain.Hook) error {
 	if r.validation != nil {
 		r.validation.ctx, r.validation.onValidation = ctx, onValidation
 		hooks = append(hooks, r.validation)
@@ -374,7 +394,7 @@ func (r *Run) Train(ctx context.Context, onValidation func(Validation) error, ho
 	if errors.Is(err, ortrain.ErrUnchanged) {
 		return errors.Join(err, r.SaveCheckpoint())
 	}
-	if err != nil && !errors.Is(err, errEarlyStop) {
+	if err != nil && !errors.Is(err, ortrain.ErrStopped) {
 		return err
 	}
 	if err := r.SaveCheckpoint(); err != nil || r.validation != nil {

@@ -15,6 +15,7 @@ import (
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 // runState is the part of a checkpoint that is not the trainer's: everything that decides which examples come at which
@@ -23,6 +24,7 @@ type runState struct {
 	config.Train
 	Steps int         `json:"run_steps"`
 	Files []inputFile `json:"run_files"`
+	Ranks int         `json:"ranks,omitempty"` // of the job; 0 means 1
 }
 
 // inputFile is a file that a run reads: its key in the configuration, its name there, and its checksum.
@@ -56,19 +58,39 @@ func (r *Run) hashFiles(ctx context.Context) ([]inputFile, error) {
 }
 
 // state returns the state of this run for a checkpoint.
-func (r *Run) state() runState { return runState{r.Config, r.Steps, r.inputFiles} }
+func (r *Run) state() runState {
+	s := runState{Train: r.Config, Steps: r.Steps, Files: r.inputFiles}
+	if r.comm.Size() > 1 {
+		s.Ranks = r.comm.Size()
+	}
+	return s
+}
 
 // Resume continues the run from the newest undamaged checkpoint in the output folder. It calls warn for damaged checkpoints
 // and for an old one without checksums. If the checkpoint was made with other settings, other files or another number of
 // steps, the error names the differences. Settings that do not change what is learned may differ; see freeKeys.
 func (r *Run) Resume(warn func(error)) error {
+	var err error
+	if r.isFirst() {
+		err = r.takeOutput(warn)
+	}
+	if err := dist.Agree(r.comm, err); err != nil {
+		return err
+	}
+	return dist.Agree(r.comm, r.load(warn))
+}
+
+// takeOutput locks the output folder of a run that is resumed, and finishes what a crash left half done.
+func (r *Run) takeOutput(warn func(error)) error {
+	if err := r.lockOutput(r.Config.OutputDir, warn); err != nil && !errors.Is(err, fs.ErrNotExist) { // load reports a missing folder
+		return err
+	}
+	return atomicdir.Recover(r.ModelPath()) // if the run died while it replaced the best model
+}
+
+// load reads the newest undamaged checkpoint.
+func (r *Run) load(warn func(error)) error {
 	dir := r.Config.OutputDir
-	if err := r.lockOutput(dir, warn); err != nil && !errors.Is(err, fs.ErrNotExist) { // Load reports a missing folder
-		return err
-	}
-	if err := atomicdir.Recover(r.ModelPath()); err != nil { // if the run died while it replaced the best model
-		return err
-	}
 	return r.checkpoints(filepath.Join(dir, ArtifactsDir)).Load(r.Trainer, func(host json.RawMessage) error {
 		saved := runState{Train: config.DefaultTrain(r.Config.Kind)} // for keys that an older version did not have
 		if err := json.Unmarshal(host, &saved); err != nil {
@@ -98,6 +120,9 @@ func (r *Run) dataChanges(saved runState) []string {
 		} else if old := saved.Files[i]; old.Checksum != f.Checksum {
 			out = append(out, fmt.Sprintf("%s %s was %v, is %v", f.Key, f.Name, old.Checksum, f.Checksum))
 		}
+	}
+	if was, is := max(saved.Ranks, 1), r.comm.Size(); was != is {
+		out = append(out, fmt.Sprintf("the job had %d ranks, has %d", was, is))
 	}
 	if saved.Steps != r.Steps {
 		out = append(out, fmt.Sprintf("the run had %d steps, has %d", saved.Steps, r.Steps))

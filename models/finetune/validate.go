@@ -44,7 +44,7 @@ func (v Validation) LossText() string {
 }
 
 // errEarlyStop ends a run early, without being an error of Train.
-var errEarlyStop = errors.New("the last early_stop validations were not better")
+var errEarlyStop = fmt.Errorf("%w: the last early_stop validations were not better", ortrain.ErrStopped)
 
 // validator is a hook that validates every eval_steps, saves the best model, and stops the run by early_stop.
 type validator struct {

@@ -80,6 +80,16 @@ func FindLibrary() (string, error) {
 	if goruntime.GOOS == "darwin" {
 		name = "libonnxruntime.dylib"
 	}
+	path, err := Find(name)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w; run scripts/setup.sh, or set %s", ErrNoLibrary, err, LibraryVariable)
+	}
+	return path, nil
+}
+
+// Find returns the path of a native library that scripts/setup.sh installs, by the name of its file. It looks where
+// FindLibrary looks.
+func Find(name string) (string, error) {
 	program, err := os.Executable()
 	if err == nil {
 		if real, err := filepath.EvalSymlinks(program); err == nil {
@@ -104,8 +114,7 @@ func findLibrary(name string, dirs []string) (string, error) {
 		}
 		return p, nil
 	}
-	return "", fmt.Errorf("%w: looked for %s in %s%s; run scripts/setup.sh, or set %s",
-		ErrNoLibrary, name, strings.Join(dirs, ", "), refusalText(refused), LibraryVariable)
+	return "", fmt.Errorf("looked for %s in %s%s", name, strings.Join(dirs, ", "), refusalText(refused))
 }
 
 // libraryDirs lists the folders to search, all absolute paths. program is the path of the running program; source is the

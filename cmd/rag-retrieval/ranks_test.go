@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/ortrain/dist"
+)
+
+// mpirun calls the program as a job of n ranks.
+func mpirun(t *testing.T, n int, args ...string) output {
+	t.Helper()
+	launcher, err := dist.FindLauncher()
+	if err != nil {
+		t.Skipf("no MPI: %v", err)
+	}
+	c := exec.Command(launcher, append([]string{"-n", fmt.Sprint(n), os.Args[0]}, args...)...)
+	c.Env = append(os.Environ(), asProgram+"=1")
+	var out, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &out, &stderr
+	if e := c.Run(); e != nil {
+		var exit *exec.ExitError
+		if !errors.As(e, &exit) {
+			t.Fatal(e)
+		}
+	}
+	return output{c.ProcessState.ExitCode(), out.String(), stderr.String()}
+}
+
+// rerankerRows are pairs whose passages differ in length; 21 of them make ranks with unequal shares.
+func rerankerRows(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"query":"a b %s","content":"%s","label":%d}`+"\n", strings.Repeat("c ", i%3), strings.Repeat("d e ", 1+i%5), i%2)
+	}
+	return b.String()
+}
+
+// losses are those of a run's steps.
+func losses(t *testing.T, dir string) (out []float64) {
+	t.Helper()
+	f, err := jsonl.Open(filepath.Join(dir, "metrics.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for i := range f.Len() {
+		var row struct {
+			Loss float64 `json:"loss"`
+		}
+		if err := f.Row(i, &row); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, row.Loss)
+	}
+	return out
+}
+
+// Ranks that share a batch train as one rank with all of it: the same losses and parameters, with ranks whose shares differ.
+func TestRanksTrainAsOne(t *testing.T) {
+	rows, base := write(t, "rows.jsonl", rerankerRows(21)), filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker")
+	run := func(n, batch int) string {
+		dir := filepath.Join(t.TempDir(), "out")
+		args := []string{"train", "reranker", "--model", base, "--train-dataset", rows, "--output-dir", dir, "--batch-size", fmt.Sprint(batch),
+			"--max-len", "16", "--dropout", "0", "--epochs", "4", "--lr", "1e-3", "--threads", "1"}
+		o := mpirun(t, n, args...).ok(t)
+		if o.stdout != filepath.Join(dir, "model")+"\n" {
+			t.Errorf("%d ranks print %q", n, o.stdout)
+		}
+		return dir
+	}
+	one := run(1, 8)
+	for _, n := range []int{2, 4} {
+		many := run(n, 8/n)
+		a, b := losses(t, one), losses(t, many)
+		if len(a) < 10 || len(a) != len(b) {
+			t.Fatalf("%d ranks: %d steps, of one rank %d", n, len(b), len(a))
+		}
+		for i := range a {
+			if math.Abs(a[i]-b[i]) > 1e-5*math.Abs(a[i]) {
+				t.Errorf("%d ranks: step %d has the loss %.8g, of one rank %.8g", n, i+1, b[i], a[i])
+			}
+		}
+		sameWeights(t, filepath.Join(one, "model"), filepath.Join(many, "model"), 1e-5)
+	}
+}
+
+// sameWeights compares every tensor of two folders, by the largest element of each.
+func sameWeights(t *testing.T, a, b string, within float64) {
+	t.Helper()
+	x, err := safetensors.Open(filepath.Join(a, hf.SafetensorsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	y, err := safetensors.Open(filepath.Join(b, hf.SafetensorsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer y.Close()
+	for _, tensor := range x.Tensors {
+		name := tensor.Name
+		p, err := x.Float32(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := y.Float32(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scale, far := 0.0, 0.0
+		for i := range p {
+			scale, far = max(scale, math.Abs(float64(p[i]))), max(far, math.Abs(float64(p[i]-q[i])))
+		}
+		if strings.HasSuffix(name, "attention.self.key.bias") { // its true gradient is zero: AdamW enlarges rounding
+			scale *= 100
+		}
+		if far > within*scale {
+			t.Errorf("%s differs by %g of %g", name, far, scale)
+		}
+	}
+}
+
+// Whatever one rank finds wrong ends all of them, with its message.
+func TestRanksFailTogether(t *testing.T) {
+	base := filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker")
+	o := mpirun(t, 2, "train", "reranker", "--model", base, "--max-len", "16", "--train-dataset", "none.jsonl", "--output-dir", filepath.Join(t.TempDir(), "out"))
+	if o.code == 0 || !strings.Contains(o.stderr, "none.jsonl") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
+// A job that is resumed is the job that was never stopped, byte for byte, with dropout; another number of ranks is refused.
+func TestRanksResume(t *testing.T) {
+	rows, base := write(t, "rows.jsonl", rerankerRows(21)), filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker")
+	args := func(dir string, more ...string) []string {
+		return append([]string{"train", "reranker", "--model", base, "--train-dataset", rows, "--output-dir", dir, "--batch-size", "4",
+			"--max-len", "16", "--dropout", "0.1", "--epochs", "4", "--lr", "1e-3", "--threads", "1", "--save-steps", "5"}, more...)
+	}
+	whole, stopped := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "stopped")
+	mpirun(t, 2, args(whole)...).ok(t)
+	mpirun(t, 2, args(stopped)...).ok(t)
+	// As if it had died after the checkpoint of step 5.
+	checkpoints, err := filepath.Glob(filepath.Join(stopped, "artifacts", "checkpoint", "*"))
+	if err != nil || len(checkpoints) < 2 {
+		t.Fatalf("%v, %v", checkpoints, err)
+	}
+	for _, p := range append(checkpoints[1:], filepath.Join(stopped, "model")) {
+		if err := os.RemoveAll(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o := mpirun(t, 1, args(stopped, "--resume")...); o.code == 0 || !strings.Contains(o.stderr, "the job had 2 ranks, has 1") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+	mpirun(t, 2, args(stopped, "--resume")...).ok(t)
+	a, err := os.ReadFile(filepath.Join(whole, "model", hf.SafetensorsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(stopped, "model", hf.SafetensorsFile))
+	if err != nil || !bytes.Equal(a, b) {
+		t.Errorf("the resumed job's weights differ, %v", err)
+	}
+}

@@ -1,0 +1,82 @@
+package finetune
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/resolve"
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/dist"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// PrepareRank is Prepare for one rank of a job. Every rank prepares the same run; each trains on its own part of every batch,
+// and batch_size is per rank. Only rank 0 writes, validates and calls hooks. The error of one rank is the error of all, and
+// ranks that do not agree on settings, files or versions are refused.
+func PrepareRank(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string, comm dist.Comm) (*Run, error) {
+	r, err := prepare(ctx, c, open, from, version, true, comm)
+	if err := dist.Agree(comm, err); err != nil {
+		if r != nil {
+			err = errors.Join(err, r.Close())
+		}
+		return nil, err
+	}
+	if err := dist.Agree(comm, r.compareRanks()); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// rankState is what all ranks of a job must have in common.
+type rankState struct {
+	runState
+	Version string `json:"version"`
+	Runtime string `json:"onnx_runtime"`
+}
+
+// compareRanks returns an error that says how this rank differs from rank 0.
+func (r *Run) compareRanks() error {
+	if r.comm.Size() == 1 {
+		return nil
+	}
+	library, _ := runtime.Version()
+	mine := rankState{r.state(), r.version, library}
+	b, err := json.Marshal(mine)
+	if err != nil {
+		return err
+	}
+	all, err := r.comm.AllGather(b)
+	if err != nil {
+		return err
+	}
+	var first rankState
+	if err := json.Unmarshal(all[0], &first); err != nil {
+		return fmt.Errorf("rank 0's settings: %w", err)
+	}
+	d := append(differences(first.Train, mine.Train), r.dataChanges(first.runState)...)
+	for _, x := range [][3]string{{"program", first.Version, mine.Version}, {"ONNX Runtime", first.Runtime, mine.Runtime}} {
+		if x[1] != x[2] {
+			d = append(d, fmt.Sprintf("%s was %s, is %s", x[0], x[1], x[2]))
+		}
+	}
+	if len(d) > 0 {
+		return fmt.Errorf("this rank differs from rank 0: %s", strings.Join(d, "; "))
+	}
+	return nil
+}
+
+// isFirst says whether this process writes the run's files: the only rank, or rank 0.
+func (r *Run) isFirst() bool { return r.comm.Rank() == 0 }
+
+// follow trains as one of the other ranks, which write nothing.
+func (r *Run) follow(ctx context.Context) error {
+	err := r.Trainer.Run(ctx, r.source)
+	if errors.Is(err, ortrain.ErrStopped) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,118 @@
+// Package dist connects the ranks of a data-parallel job: processes that run the same program at the same time, each on its
+// own part of the data. MPI starts and connects them; the package has no launcher and no transport of its own. It knows
+// nothing of models or training.
+//
+//	comm, err := dist.Connect() // of a process that mpirun started; else a job of one rank
+//	defer comm.Close()
+//	err = comm.AllReduce(gradients, dist.Sum)
+//
+// Every operation is collective: all ranks call it, in the same order, with buffers of the same length. One goroutine of a
+// process calls at a time.
+package dist
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Op is how values of several ranks become one.
+type Op int
+
+// The operations.
+const (
+	Sum Op = iota
+	Min
+	Max
+)
+
+// Comm connects this process with the other ranks of its job.
+type Comm interface {
+	// Rank is this process's number, from 0 to Size-1. Rank 0 writes the job's files.
+	Rank() int
+	// Size is the number of ranks.
+	Size() int
+	// LocalRank is this process's number among the ranks of its host.
+	LocalRank() int
+	// AllReduce replaces every value by the sum, or the least or largest, of the ranks' values at its place. All ranks get the
+	// same bits.
+	AllReduce(values []float32, op Op) error
+	// AllReduce64 is AllReduce for counts and losses.
+	AllReduce64(values []float64, op Op) error
+	// AllGather returns the bytes of every rank, which may differ in length.
+	AllGather(mine []byte) ([][]byte, error)
+	// Broadcast replaces the values by rank 0's.
+	Broadcast(values []float32) error
+	// Barrier returns when every rank has called it.
+	Barrier() error
+	// Close leaves the job. Every rank must call it.
+	Close() error
+	// Abort ends all ranks of the job at once, for a rank that cannot reach the next collective operation. It does not return
+	// if the job has other ranks.
+	Abort(code int)
+}
+
+// Agree makes an error of one rank an error of all: it returns err itself on ranks that have one, and on the others an error
+// that names the first rank that has. So no rank goes on alone to a collective operation that the others never reach.
+func Agree(c Comm, err error) error {
+	if c.Size() == 1 {
+		return err
+	}
+	var mine []byte
+	if err != nil {
+		mine = []byte(err.Error())
+	}
+	all, failed := c.AllGather(mine)
+	if failed != nil {
+		return errors.Join(err, failed)
+	}
+	if err != nil {
+		return err
+	}
+	for rank, text := range all {
+		if len(text) > 0 {
+			return &RankError{rank, string(text)}
+		}
+	}
+	return nil
+}
+
+// RankError is the error of another rank.
+type RankError struct {
+	Rank int
+	Text string
+}
+
+func (e *RankError) Error() string { return fmt.Sprintf("rank %d: %s", e.Rank, e.Text) }
+
+// Alone is a job of one rank.
+type Alone struct{}
+
+// Rank is 0.
+func (Alone) Rank() int { return 0 }
+
+// Size is 1.
+func (Alone) Size() int { return 1 }
+
+// LocalRank is 0.
+func (Alone) LocalRank() int { return 0 }
+
+// AllReduce changes nothing.
+func (Alone) AllReduce([]float32, Op) error { return nil }
+
+// AllReduce64 changes nothing.
+func (Alone) AllReduce64([]float64, Op) error { return nil }
+
+// AllGather returns mine only.
+func (Alone) AllGather(mine []byte) ([][]byte, error) { return [][]byte{mine}, nil }
+
+// Broadcast changes nothing.
+func (Alone) Broadcast([]float32) error { return nil }
+
+// Barrier returns at once.
+func (Alone) Barrier() error { return nil }
+
+// Close does nothing.
+func (Alone) Close() error { return nil }
+
+// Abort does nothing: the caller ends its own process.
+func (Alone) Abort(int) {}

@@ -1,0 +1,158 @@
+package dist
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// rankVariable names, in a process that a test started as a rank of a job, what that rank does.
+const rankVariable = "RAG_RETRIEVAL_TEST_RANK"
+
+// jobs are what ranks do, by name.
+var jobs = map[string]func(c Comm) error{"collectives": collectives, "agree": agree, "abort": abort}
+
+func TestMain(m *testing.M) {
+	name := os.Getenv(rankVariable)
+	if name == "" {
+		os.Exit(m.Run())
+	}
+	c, err := Connect()
+	if err == nil {
+		if err = jobs[name](c); err == nil {
+			err = c.Close()
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// mpirun runs this test program as a job of n ranks, and gives what they print.
+func mpirun(t *testing.T, n int, job string) (string, error) {
+	t.Helper()
+	if _, err := FindLibrary(); err != nil {
+		t.Skipf("no MPI: %v", err)
+	}
+	launcher, err := FindLauncher()
+	if err != nil {
+		t.Skipf("no MPI: %v", err)
+	}
+	cmd := exec.Command(launcher, "-n", fmt.Sprint(n), os.Args[0])
+	cmd.Env = append(os.Environ(), rankVariable+"="+job)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func TestCollectives(t *testing.T) {
+	for _, n := range []int{2, 3, 4} {
+		if out, err := mpirun(t, n, "collectives"); err != nil {
+			t.Errorf("%d ranks: %v\n%s", n, err, out)
+		}
+	}
+}
+
+// collectives checks each operation against what it says.
+func collectives(c Comm) error {
+	r, n := c.Rank(), c.Size()
+	if r < 0 || r >= n || c.LocalRank() != r || Version(c) == "" {
+		return fmt.Errorf("rank %d of %d, local rank %d, %q", r, n, c.LocalRank(), Version(c))
+	}
+	x := make([]float32, 1001)
+	for i := range x {
+		x[i] = float32(i + r)
+	}
+	if err := c.AllReduce(x, Sum); err != nil {
+		return err
+	}
+	for i := range x {
+		if want := float32(n*i + n*(n-1)/2); x[i] != want {
+			return fmt.Errorf("the sum at %d is %g, want %g", i, x[i], want)
+		}
+	}
+	for op, want := range []float64{Sum: float64(n*(n+1)) / 2, Min: 1, Max: float64(n)} { // in the same order on all ranks
+		y := []float64{float64(r + 1)}
+		if err := c.AllReduce64(y, Op(op)); err != nil || y[0] != want {
+			return fmt.Errorf("operation %d gives %g, %v, want %g", op, y[0], err, want)
+		}
+	}
+	z := []float32{float32(r), float32(-r)}
+	if err := c.Broadcast(z); err != nil || z[0] != 0 || z[1] != 0 {
+		return fmt.Errorf("broadcast gives %v, %v", z, err)
+	}
+	all, err := c.AllGather(bytes.Repeat([]byte{byte('a' + r)}, r)) // rank 0 has none
+	if err != nil {
+		return err
+	}
+	for i, b := range all {
+		if want := strings.Repeat(string(rune('a'+i)), i); string(b) != want {
+			return fmt.Errorf("rank %d's bytes are %q, want %q", i, b, want)
+		}
+	}
+	return errors.Join(c.AllReduce(nil, Sum), c.Broadcast(nil), c.Barrier())
+}
+
+// An error of one rank ends all of them, with its text.
+func TestAgree(t *testing.T) {
+	out, err := mpirun(t, 3, "agree")
+	if err == nil || strings.Count(out, "rank 1: the disk is full") < 2 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func agree(c Comm) error {
+	if err := Agree(c, nil); err != nil {
+		return fmt.Errorf("unexpected: %w", err)
+	}
+	var mine error
+	if c.Rank() == 1 {
+		mine = errors.New("the disk is full")
+	}
+	err := Agree(c, mine)
+	fmt.Println(err)
+	if failed := c.Barrier(); failed != nil { // the launcher ends the others when one fails
+		return failed
+	}
+	return err
+}
+
+// A rank that aborts ends the others, which wait for it.
+func TestAbort(t *testing.T) {
+	if out, err := mpirun(t, 2, "abort"); err == nil || strings.Contains(out, "went on") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func abort(c Comm) error {
+	if c.Rank() == 1 {
+		c.Abort(3)
+	}
+	err := c.Barrier()
+	if err == nil {
+		fmt.Println("went on")
+	}
+	return err
+}
+
+func TestAlone(t *testing.T) {
+	c, err := Connect()
+	if err != nil || c.Size() != 1 {
+		t.Fatalf("%v, %v", c, err)
+	}
+	x, all := []float32{1, 2}, [][]byte(nil)
+	if err := errors.Join(c.AllReduce(x, Sum), c.Broadcast(x), c.Barrier(), Agree(c, nil)); err != nil || x[0] != 1 || x[1] != 2 {
+		t.Errorf("%v, %v", x, err)
+	}
+	if all, err = c.AllGather([]byte("x")); err != nil || len(all) != 1 || string(all[0]) != "x" {
+		t.Errorf("%q, %v", all, err)
+	}
+	if err := Agree(c, os.ErrClosed); !errors.Is(err, os.ErrClosed) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,64 @@
+package dist
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+)
+
+// launchers has, for each way to start MPI programs, the environment variable with the number of ranks.
+var launchers = []struct{ variable, name string }{
+	{"OMPI_COMM_WORLD_SIZE", "Open MPI"},
+	{"PMI_SIZE", "MPICH or Intel MPI"},
+	{"MV2_COMM_WORLD_SIZE", "MVAPICH"},
+	{"SLURM_STEP_NUM_TASKS", "srun"},
+}
+
+// Launched is the number of ranks that a launcher started this process with, and the launcher's name; 1 and "" where none did.
+func Launched() (size int, launcher string) {
+	for _, l := range launchers {
+		if n, err := strconv.Atoi(os.Getenv(l.variable)); err == nil && n > 1 {
+			return n, l.name
+		}
+	}
+	return 1, ""
+}
+
+// Connect joins the job that a launcher started this process in. A process that no launcher started is Alone, and loads no
+// MPI. It is an error if MPI sees another number of ranks than the launcher started: then the launcher is not the library's.
+func Connect() (Comm, error) {
+	size, launcher := Launched()
+	if size == 1 {
+		return Alone{}, nil
+	}
+	path, err := FindLibrary()
+	if err != nil {
+		return nil, fmt.Errorf("started by %s as one of %d ranks: %w", launcher, size, err)
+	}
+	m, err := openMPI(path)
+	if err != nil {
+		return nil, fmt.Errorf("started by %s as one of %d ranks: %w", launcher, size, err)
+	}
+	if m.size != size {
+		return nil, fmt.Errorf("started by %s as one of %d ranks, but %s sees %d: start it with that library's own mpirun, or run "+
+			"scripts/setup.sh --mpi with the launcher's mpicc first in PATH", launcher, size, m.version, m.size)
+	}
+	return m, nil
+}
+
+// LauncherVariable is the environment variable with the path of an mpirun to use instead of the installed one.
+const LauncherVariable = "RAG_RETRIEVAL_MPIRUN"
+
+// FindLauncher returns the path of the mpirun that belongs to the shim library: setup.sh links it beside the library.
+func FindLauncher() (string, error) {
+	if p := os.Getenv(LauncherVariable); p != "" {
+		return exec.LookPath(p)
+	}
+	library, err := FindLibrary()
+	if err != nil {
+		return "", err
+	}
+	return exec.LookPath(filepath.Join(filepath.Dir(library), "mpirun"))
+}

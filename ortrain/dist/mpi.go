@@ -1,0 +1,167 @@
+package dist
+
+/*
+#cgo linux LDFLAGS: -ldl
+#include "native.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// LibraryVariable is the environment variable with the path of the shim library to use instead of the one that setup.sh made.
+const LibraryVariable = "RAG_RETRIEVAL_MPI_LIB"
+
+// shim is the file that scripts/setup.sh --mpi compiles from shim/rr_mpi.c.
+const shim = "librr_mpi.so"
+
+// FindLibrary returns the path of the shim library, see runtime.FindLibrary.
+func FindLibrary() (string, error) {
+	if p := os.Getenv(LibraryVariable); p != "" {
+		if _, err := os.Stat(p); err != nil {
+			return "", fmt.Errorf("%s: %w", LibraryVariable, err)
+		}
+		return filepath.Abs(p)
+	}
+	path, err := runtime.Find(shim)
+	if err != nil {
+		return "", fmt.Errorf("MPI is not set up: run scripts/setup.sh --mpi (%w)", err)
+	}
+	return path, nil
+}
+
+// mpi is a Comm over the world of an MPI job.
+type mpi struct {
+	f                     *C.rr_mpi
+	rank, size, localRank int
+	version               string
+}
+
+// load loads the shim library. Its functions stay loaded until Close.
+func load(path string) (*mpi, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	m := &mpi{f: (*C.rr_mpi)(C.calloc(1, C.sizeof_rr_mpi))}
+	if text := C.rr_mpi_load(name, m.f); text != nil {
+		defer C.free(unsafe.Pointer(text))
+		return nil, fmt.Errorf("loading %s: %s (run scripts/setup.sh --mpi again)", path, C.GoString(text))
+	}
+	return m, nil
+}
+
+func openMPI(path string) (*mpi, error) {
+	m, err := load(path)
+	if err != nil {
+		return nil, err
+	}
+	var rank, size, local C.int
+	if err := m.check("MPI_Init", C.rr_mpi_call_init(m.f, &rank, &size, &local)); err != nil {
+		return nil, err
+	}
+	m.rank, m.size, m.localRank = int(rank), int(size), int(local)
+	text := (*C.char)(C.calloc(1, 1024))
+	defer C.free(unsafe.Pointer(text))
+	C.rr_mpi_call_version(m.f, text)
+	m.version, _, _ = strings.Cut(C.GoString(text), "\n")
+	return m, nil
+}
+
+// Check loads the shim library at path, and with it MPI, without joining a job.
+func Check(path string) error {
+	_, err := load(path)
+	return err
+}
+
+// check makes an error of MPI's code.
+func (m *mpi) check(what string, code C.int) error {
+	if code == 0 {
+		return nil
+	}
+	text := (*C.char)(C.calloc(1, 1024))
+	defer C.free(unsafe.Pointer(text))
+	C.rr_mpi_call_error(m.f, code, text)
+	return fmt.Errorf("%s: %s", what, C.GoString(text))
+}
+
+func (m *mpi) Rank() int      { return m.rank }
+func (m *mpi) Size() int      { return m.size }
+func (m *mpi) LocalRank() int { return m.localRank }
+
+// maxCount is the most elements of one call: MPI counts in 32 bits.
+const maxCount = 1 << 28
+
+// pieces calls f for pieces of n elements that one call of MPI can take.
+func pieces(n int, f func(from, to int) error) error {
+	for from := 0; from < n; from += maxCount {
+		if err := f(from, min(from+maxCount, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *mpi) AllReduce(x []float32, op Op) error {
+	return pieces(len(x), func(from, to int) error {
+		return m.check("MPI_Allreduce", C.rr_mpi_call_allreduce_f32(m.f, (*C.float)(&x[from]), C.int(to-from), C.int(op)))
+	})
+}
+
+func (m *mpi) AllReduce64(x []float64, op Op) error {
+	return pieces(len(x), func(from, to int) error {
+		return m.check("MPI_Allreduce", C.rr_mpi_call_allreduce_f64(m.f, (*C.double)(&x[from]), C.int(to-from), C.int(op)))
+	})
+}
+
+func (m *mpi) Broadcast(x []float32) error {
+	return pieces(len(x), func(from, to int) error {
+		return m.check("MPI_Bcast", C.rr_mpi_call_broadcast(m.f, unsafe.Pointer(&x[from]), C.int(4*(to-from)), 0))
+	})
+}
+
+func (m *mpi) AllGather(mine []byte) ([][]byte, error) {
+	lengths := make([]float64, m.size)
+	lengths[m.rank] = float64(len(mine))
+	if err := m.AllReduce64(lengths, Sum); err != nil {
+		return nil, err
+	}
+	counts, offsets, total := make([]C.int, m.size), make([]C.int, m.size), 0
+	for i, n := range lengths {
+		counts[i], offsets[i] = C.int(n), C.int(total)
+		if total += int(n); total > 1<<31-1 {
+			return nil, fmt.Errorf("MPI_Allgatherv: the ranks have more than 2 GiB together")
+		}
+	}
+	all, from := make([]byte, total+1), append(mine, 0) // neither is empty: their addresses are taken
+	if err := m.check("MPI_Allgatherv", C.rr_mpi_call_allgather(m.f, unsafe.Pointer(&from[0]), C.int(len(mine)), unsafe.Pointer(&all[0]), &counts[0], &offsets[0])); err != nil {
+		return nil, err
+	}
+	out := make([][]byte, m.size)
+	for i := range out {
+		out[i] = all[offsets[i] : offsets[i]+counts[i]]
+	}
+	return out, nil
+}
+
+func (m *mpi) Barrier() error { return m.check("MPI_Barrier", C.rr_mpi_call_barrier(m.f)) }
+
+func (m *mpi) Close() error { return m.check("MPI_Finalize", C.rr_mpi_call_finalize(m.f)) }
+
+func (m *mpi) Abort(code int) {
+	C.rr_mpi_call_abort(m.f, C.int(code))
+	os.Exit(code) // MPI_Abort may return before the launcher ends this process
+}
+
+// Version is the MPI library's own version; "" without MPI.
+func Version(c Comm) string {
+	if m, ok := c.(*mpi); ok {
+		return m.version
+	}
+	return ""
+}
