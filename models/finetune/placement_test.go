@@ -116,10 +116,18 @@ func checkPlacement(t *testing.T, nodes []ran, least int) {
 // TestScoringPlacement is TestPlacement for scoring graphs.
 func TestScoringPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
-	for kind, folder := range map[modelcard.Kind]string{modelcard.Embedding: "testdata/bert-dense", modelcard.ColBERT: "testdata/bert", modelcard.Reranker: "testdata/bert-reranker"} {
-		t.Run(string(kind), func(t *testing.T) {
+	for _, x := range []struct {
+		kind   modelcard.Kind
+		folder string
+	}{
+		{modelcard.Embedding, "bert-dense"}, {modelcard.ColBERT, "bert"}, {modelcard.Reranker, "bert-reranker"},
+		{modelcard.Embedding, "folders/modernbert-embedding"}, {modelcard.ColBERT, "folders/modernbert-colbert"}, {modelcard.Reranker, "folders/modernbert-reranker"},
+		{modelcard.Embedding, "folders/qwen3-embedding"}, {modelcard.ColBERT, "folders/qwen3-colbert"},
+		{modelcard.Reranker, "folders/qwen3-reranker"}, {modelcard.Reranker, "folders/qwen3-reranker-causal"},
+	} {
+		t.Run(fmt.Sprint(x.kind, " ", x.folder), func(t *testing.T) {
 			prefix := filepath.Join(t.TempDir(), "profile")
-			score(t, kind, folder, runtime.Options{Provider: runtime.CUDA, Profile: prefix})
+			score(t, x.kind, filepath.Join("testdata", x.folder), runtime.Options{Provider: runtime.CUDA, Profile: prefix})
 			checkPlacement(t, profile(t, prefix, 1), 20)
 		})
 	}
