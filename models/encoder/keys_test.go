@@ -145,7 +145,7 @@ func TestConfigsOfOthersAndDamagedOnes(t *testing.T) {
 		`[1]`:                     `config.json: json: cannot unmarshal array`,
 		`null`:                    `model_type is ""`,
 		`{"model_type": "qwen3", "head_dim": "x"}`:   `cannot unmarshal string into Go struct field .head_dim`,
-		`{"model_type": "qwen3", "rope_scaling": 3}`: `cannot unmarshal number into Go struct field .rope_scaling`,
+		`{"model_type": "qwen3", "rope_scaling": 3}`: `cannot unmarshal number into Go struct field qwen3Config.rope_scaling`,
 		`{"model_type": "bert", "hidden_size": -1}`:  `vocab_size is 0, want a positive number`,
 		`{"model_type": "bert", "is_decoder": true}`: `is_decoder is true`,
 	} {
