@@ -3,6 +3,8 @@ package encoder
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -73,7 +75,30 @@ func (k *Keys) Read(to any) error {
 		return nil
 	}
 	k.note("", reflect.TypeOf(to))
-	return json.Unmarshal(k.file, to)
+	err := json.Unmarshal(k.file, to)
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+		return fmt.Errorf("%s is of the kind %s, want %s", wrong.Field, wrong.Value, jsonKind(wrong.Type))
+	}
+	return err
+}
+
+// jsonKind is what JSON calls the values of a type.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return jsonKind(t.Elem())
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	}
+	return "a whole number"
 }
 
 // note marks the keys of a struct's fields as read; those of a struct in it are keys of their own.

@@ -144,10 +144,12 @@ func TestConfigsOfOthersAndDamagedOnes(t *testing.T) {
 		`{"model_type": "bert", `: `config.json: unexpected end of JSON input`,
 		`[1]`:                     `config.json: json: cannot unmarshal array`,
 		`null`:                    `model_type is ""`,
-		`{"model_type": "qwen3", "head_dim": "x"}`:   `cannot unmarshal string into Go struct field .head_dim`,
-		`{"model_type": "qwen3", "rope_scaling": 3}`: `cannot unmarshal number into Go struct field qwen3Config.rope_scaling`,
-		`{"model_type": "bert", "hidden_size": -1}`:  `vocab_size is 0, want a positive number`,
-		`{"model_type": "bert", "is_decoder": true}`: `is_decoder is true`,
+		`{"model_type": "qwen3", "head_dim": "x"}`:     `config.json: head_dim is of the kind string, want a whole number`,
+		`{"model_type": "qwen3", "rope_scaling": 3}`:   `config.json: rope_scaling is of the kind number, want an object`,
+		`{"model_type": "qwen3", "head_dim": 1.5}`:     `config.json: head_dim is of the kind number 1.5, want a whole number`,
+		`{"model_type": "bert", "layer_norm_eps": []}`: `config.json: layer_norm_eps is of the kind array, want a number`,
+		`{"model_type": "bert", "hidden_size": -1}`:    `vocab_size is 0, want a positive number`,
+		`{"model_type": "bert", "is_decoder": true}`:   `is_decoder is true`,
 	} {
 		_, err := encoder.LoadConfig(encodertest.Folder(t, "testdata/qwen3", map[string]string{"config.json": text}))
 		if err == nil || !strings.Contains(err.Error(), want) {
