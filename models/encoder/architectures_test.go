@@ -231,6 +231,52 @@ func TestHiddenStates(t *testing.T) {
 	}
 }
 
+// A token whose window holds nothing that it may attend to, such as ColBERT's query expansion far from the text, gets zeros
+// from attention, as in transformers: packed, in blocks of any size, and padded.
+func TestTokensThatSeeNothing(t *testing.T) {
+	dir := filepath.Join("testdata", "modernbert")
+	c, err := encoder.LoadConfig(dir)
+	check(t, err)
+	b, err := os.ReadFile(filepath.Join(dir, "unattended.json"))
+	check(t, err)
+	var want struct {
+		hidden
+		Unattended []int `json:"unattended"`
+	}
+	check(t, json.Unmarshal(b, &want))
+	var rows []encoder.Row
+	for i, ids := range want.Rows {
+		rows = append(rows, encoder.Row{IDs: ids, Unattended: want.Unattended[i]})
+	}
+	for _, x := range []struct{ groups, block int }{{1, 0}, {3, 0}, {1, 1}, {2, 3}} {
+		c.WindowBlock = x.block
+		packed := ortrain.NewBatch()
+		c.Pack(packed, rows, x.groups)
+		got := states(t, func(g *onnx.Graph, w encoder.Weights) *onnx.Value {
+			return c.Build(g, w, encoder.NewPacked(g, c, x.groups), encoder.Training{}, nil)
+		}, dir, c, packed, packed.Dims[encoder.TokensDim], c.HiddenSize)
+		at := 0
+		for i, h := range want.Hidden {
+			near(t, fmt.Sprintf("%d groups, blocks of %d, row %d", x.groups, x.block, i), got[at:at+len(h)], h)
+			at += len(h)
+		}
+	}
+	for i, r := range rows { // each alone: other runtimes' padding differs from an expansion in nothing
+		padded, n := ortrain.NewBatch(), int64(len(r.IDs))
+		mask := make([]int64, n)
+		for j := range int(n) - r.Unattended {
+			mask[j] = 1
+		}
+		padded.Int("input_ids", r.IDs, 1, n)
+		padded.Int("attention_mask", mask, 1, n)
+		got := states(t, func(g *onnx.Graph, w encoder.Weights) *onnx.Value {
+			batch := encoder.NewPadded(g, c)
+			return batch.Unpack(c.Build(g, w, batch, encoder.Training{}, nil), c.HiddenSize)
+		}, dir, c, padded, 1, n, c.HiddenSize)
+		near(t, fmt.Sprintf("padded, row %d", i), got, want.Hidden[i])
+	}
+}
+
 func near(t *testing.T, what string, got []float32, want []float64) {
 	t.Helper()
 	for i, x := range want {

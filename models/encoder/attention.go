@@ -82,7 +82,7 @@ func (b builder) attend(i int, in attentionGroups, q, k, v []*onnx.Value) *onnx.
 			queries = g.ReshapeTo(queries, 0, b.c.keyValueHeads(), -1, b.c.HeadSize())
 		}
 		scores := b.recomputed(g.FusedMatMul(queries, k[group], onnx.FusedMatMulAttrs{Alpha: scale, TransB: true}))
-		scores = b.recomputed(g.Add(b.recomputed(b.full(scores)), masks[group]))
+		scores = b.recomputed(g.Add(b.recomputed(b.full(scores)), masks[group].bias))
 		probs := b.recomputed(g.Softmax(scores, -1))
 		end()
 		if dropped := b.drop.Apply(where+"/dropout", probs, b.c.AttentionDropout); dropped != probs {
@@ -90,6 +90,9 @@ func (b builder) attend(i int, in attentionGroups, q, k, v []*onnx.Value) *onnx.
 		}
 		end = g.Scope(where)
 		out[group] = g.FusedMatMul(b.recomputed(b.half(probs)), v[group], onnx.FusedMatMulAttrs{})
+		if seeing := masks[group].seeing; seeing != nil {
+			out[group] = g.Mul(out[group], b.half(seeing))
+		}
 		end()
 	}
 	return in.merge(out)
@@ -114,13 +117,22 @@ func (c Config) windowOf(i int) int64 {
 	return c.Blocks.Windows[i]
 }
 
-// attentionMasks are what the scores of each group are offset by: very negative at padding and at what a token does not see.
-// A mask is [rows, 1, 1, keys], or [rows, 1, shared·queries, keys] where that depends on the token.
-func (b builder) attentionMasks(window int64) []*onnx.Value {
+// attentionMask says what the queries of a group attend to.
+type attentionMask struct {
+	// bias is added to the scores: very negative at padding and at what a token does not see. It is [rows, 1, 1, keys], or
+	// [rows, 1, shared·queries, keys] where that depends on the token.
+	bias *onnx.Value
+	// seeing is 1 for queries that see a key, and 0 for those that see none, [rows, 1, shared·queries, 1]; nil where every token
+	// sees one. Softmax would give a query that sees none the mean of all values; transformers gives it zeros.
+	seeing *onnx.Value
+}
+
+// attentionMasks makes the masks of all groups, for layers with a window or NoWindow.
+func (b builder) attentionMasks(window int64) []attentionMask {
 	groups := b.l.attention(window).groups()
-	masks := make([]*onnx.Value, len(groups))
+	masks := make([]attentionMask, len(groups))
 	for k, x := range groups {
-		masks[k] = x.padding
+		masks[k].bias = x.padding
 		if window == NoWindow && !b.c.Blocks.Causal {
 			continue
 		}
@@ -131,7 +143,7 @@ func (b builder) attentionMasks(window int64) []*onnx.Value {
 	return masks
 }
 
-func (b builder) maskByPlace(x group, window int64) *onnx.Value {
+func (b builder) maskByPlace(x group, window int64) (m attentionMask) {
 	g := b.g
 	queries, keys := g.Cast(x.queryPlaces, onnx.Float32), g.Cast(x.keyPlaces, onnx.Float32)
 	if n := b.c.shared(); n > 1 { // the same places again for each head that shares the keys
@@ -139,12 +151,15 @@ func (b builder) maskByPlace(x group, window int64) *onnx.Value {
 	}
 	ahead := g.Sub(g.Unsqueeze(keys, 1, 2), g.Unsqueeze(queries, 1, 3)) // of key j before query i, j - i: [rows, 1, queries, keys]
 	zero, hidden := g.Scalar(keys, 0), g.Scalar(keys, PaddingBias)
-	mask := x.padding
+	m.bias = x.padding
 	if b.c.Blocks.Causal {
-		mask = g.Add(mask, g.Where(g.Greater(ahead, zero), hidden, zero))
+		m.bias = g.Add(m.bias, g.Where(g.Greater(ahead, zero), hidden, zero))
 	}
-	if window != NoWindow {
-		mask = g.Add(mask, g.Where(g.Greater(g.Abs(ahead), g.Scalar(keys, float64(window))), hidden, zero))
+	if window == NoWindow {
+		return m
 	}
-	return mask
+	m.bias = g.Add(m.bias, g.Where(g.Greater(g.Abs(ahead), g.Scalar(keys, float64(window))), hidden, zero))
+	visible := g.Cast(g.Greater(m.bias, g.Scalar(keys, PaddingBias/2)), onnx.Float32)
+	m.seeing = g.Clip(g.ReduceSum(visible, true, 3), nil, g.Scalar(keys, 1))
+	return m
 }

@@ -119,7 +119,7 @@ func (c Config) RecomputeAttention(rows, maxLength int) bool {
 func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training, wanted *onnx.Value) *onnx.Value {
 	b := builder{
 		c: c, g: g, w: w, l: l, drop: t.Dropout, recompute: t.RecomputeAttention, halfType: t.Half,
-		masks: map[int64][]*onnx.Value{}, angles: map[Rotation]angles{},
+		masks: map[int64][]attentionMask{}, angles: map[Rotation]angles{},
 	}
 	x := b.embed()
 	b.prepare()
@@ -147,11 +147,11 @@ type builder struct {
 	l    Layout
 	drop *dropout.Graph
 
-	halfType  onnx.DType              // of matrix products, see Training.Half
-	recompute bool                    // see Training.RecomputeAttention
-	wanted    *onnx.Value             // of the last layer, see Build; nil in the others
-	masks     map[int64][]*onnx.Value // by window: the mask of each attention group
-	angles    map[Rotation]angles     // of the tokens, by rotation
+	halfType  onnx.DType                // of matrix products, see Training.Half
+	recompute bool                      // see Training.RecomputeAttention
+	wanted    *onnx.Value               // of the last layer, see Build; nil in the others
+	masks     map[int64][]attentionMask // by window: the mask of each attention group
+	angles    map[Rotation]angles       // of the tokens, by rotation
 }
 
 // prepare computes the masks and angles that layers share. If the first layer that needs one computed it, recomputing that layer
