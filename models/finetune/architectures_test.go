@@ -121,9 +121,6 @@ func cellFixture(folder string, kind modelcard.Kind, enc encoder.Config) fixture
 	f := fixture{name: filepath.Base(folder), cfg: config.DefaultTrain(kind), rows: rows, losses: make([]float64, 6)}
 	f.cfg.Model, f.cfg.ColBERTDim, f.cfg.LR, f.cfg.Dropout, f.cfg.Threads = folder, 8, 3e-3, 0, 2
 	f.cfg.QueryMaxLen, f.cfg.PassageMaxLen, f.cfg.BatchSize = min(120, enc.MaxLength()), min(50, enc.MaxLength()), len(rows)
-	if kind == modelcard.ColBERT { // PyLate's queries are filled up to this length; a window is to reach from its end to the text
-		f.cfg.QueryMaxLen = min(20, enc.MaxLength())
-	}
 	if kind == modelcard.Reranker {
 		f.cfg.MaxLen, f.cfg.LossType = min(400, enc.MaxLength()), "listwise_ce"
 	}
