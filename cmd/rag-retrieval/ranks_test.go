@@ -14,18 +14,14 @@ import (
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/hf"
-	"rag-retrieval-go/ortrain/dist"
+	"rag-retrieval-go/ortrain/dist/disttest"
 )
 
 // mpirun calls the program as a job of n ranks.
 func mpirun(t *testing.T, n int, args ...string) output {
 	t.Helper()
-	launcher, err := dist.FindLauncher()
-	if err != nil {
-		t.Skipf("no MPI: %v", err)
-	}
-	c := exec.Command(launcher, append([]string{"-n", fmt.Sprint(n), os.Args[0]}, args...)...)
-	c.Env = append(os.Environ(), asProgram+"=1")
+	c := disttest.Command(t, n, os.Args[0], args...)
+	c.Env = append(c.Env, asProgram+"=1")
 	var out, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &out, &stderr
 	if e := c.Run(); e != nil {

@@ -1,27 +1,29 @@
-package dist
+package dist_test
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"rag-retrieval-go/ortrain/dist"
+	"rag-retrieval-go/ortrain/dist/disttest"
 )
 
 // rankVariable names, in a process that a test started as a rank of a job, what that rank does.
 const rankVariable = "RAG_RETRIEVAL_TEST_RANK"
 
 // jobs are what ranks do, by name.
-var jobs = map[string]func(c Comm) error{"collectives": collectives, "agree": agree, "abort": abort}
+var jobs = map[string]func(c dist.Comm) error{"collectives": collectives, "agree": agree, "abort": abort}
 
 func TestMain(m *testing.M) {
 	name := os.Getenv(rankVariable)
 	if name == "" {
 		os.Exit(m.Run())
 	}
-	c, err := Connect()
+	c, err := dist.Connect()
 	if err == nil {
 		if err = jobs[name](c); err == nil {
 			err = c.Close()
@@ -37,15 +39,8 @@ func TestMain(m *testing.M) {
 // mpirun runs this test program as a job of n ranks, and gives what they print.
 func mpirun(t *testing.T, n int, job string) (string, error) {
 	t.Helper()
-	if _, err := FindLibrary(); err != nil {
-		t.Skipf("no MPI: %v", err)
-	}
-	launcher, err := FindLauncher()
-	if err != nil {
-		t.Skipf("no MPI: %v", err)
-	}
-	cmd := exec.Command(launcher, "-n", fmt.Sprint(n), os.Args[0])
-	cmd.Env = append(os.Environ(), rankVariable+"="+job)
+	cmd := disttest.Command(t, n, os.Args[0])
+	cmd.Env = append(cmd.Env, rankVariable+"="+job)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -59,16 +54,16 @@ func TestCollectives(t *testing.T) {
 }
 
 // collectives checks each operation against what it says.
-func collectives(c Comm) error {
+func collectives(c dist.Comm) error {
 	r, n := c.Rank(), c.Size()
-	if r < 0 || r >= n || c.LocalRank() != r || Version(c) == "" {
-		return fmt.Errorf("rank %d of %d, local rank %d, %q", r, n, c.LocalRank(), Version(c))
+	if r < 0 || r >= n || c.LocalRank() != r || dist.Version(c) == "" {
+		return fmt.Errorf("rank %d of %d, local rank %d, %q", r, n, c.LocalRank(), dist.Version(c))
 	}
 	x := make([]float32, 1001)
 	for i := range x {
 		x[i] = float32(i + r)
 	}
-	if err := c.AllReduce(x, Sum); err != nil {
+	if err := c.AllReduce(x, dist.Sum); err != nil {
 		return err
 	}
 	for i := range x {
@@ -76,9 +71,9 @@ func collectives(c Comm) error {
 			return fmt.Errorf("the sum at %d is %g, want %g", i, x[i], want)
 		}
 	}
-	for op, want := range []float64{Sum: float64(n*(n+1)) / 2, Min: 1, Max: float64(n)} { // in the same order on all ranks
+	for op, want := range []float64{dist.Sum: float64(n*(n+1)) / 2, dist.Min: 1, dist.Max: float64(n)} { // in the same order on all ranks
 		y := []float64{float64(r + 1)}
-		if err := c.AllReduce64(y, Op(op)); err != nil || y[0] != want {
+		if err := c.AllReduce64(y, dist.Op(op)); err != nil || y[0] != want {
 			return fmt.Errorf("operation %d gives %g, %v, want %g", op, y[0], err, want)
 		}
 	}
@@ -95,7 +90,7 @@ func collectives(c Comm) error {
 			return fmt.Errorf("rank %d's bytes are %q, want %q", i, b, want)
 		}
 	}
-	return errors.Join(c.AllReduce(nil, Sum), c.Broadcast(nil), c.Barrier())
+	return errors.Join(c.AllReduce(nil, dist.Sum), c.Broadcast(nil), c.Barrier())
 }
 
 // An error of one rank ends all of them, with its text.
@@ -106,15 +101,15 @@ func TestAgree(t *testing.T) {
 	}
 }
 
-func agree(c Comm) error {
-	if err := Agree(c, nil); err != nil {
+func agree(c dist.Comm) error {
+	if err := dist.Agree(c, nil); err != nil {
 		return fmt.Errorf("unexpected: %w", err)
 	}
 	var mine error
 	if c.Rank() == 1 {
 		mine = errors.New("the disk is full")
 	}
-	err := Agree(c, mine)
+	err := dist.Agree(c, mine)
 	fmt.Println(err)
 	if failed := c.Barrier(); failed != nil { // the launcher ends the others when one fails
 		return failed
@@ -129,7 +124,7 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-func abort(c Comm) error {
+func abort(c dist.Comm) error {
 	if c.Rank() == 1 {
 		c.Abort(3)
 	}
@@ -141,18 +136,18 @@ func abort(c Comm) error {
 }
 
 func TestAlone(t *testing.T) {
-	c, err := Connect()
+	c, err := dist.Connect()
 	if err != nil || c.Size() != 1 {
 		t.Fatalf("%v, %v", c, err)
 	}
 	x, all := []float32{1, 2}, [][]byte(nil)
-	if err := errors.Join(c.AllReduce(x, Sum), c.Broadcast(x), c.Barrier(), Agree(c, nil)); err != nil || x[0] != 1 || x[1] != 2 {
+	if err := errors.Join(c.AllReduce(x, dist.Sum), c.Broadcast(x), c.Barrier(), dist.Agree(c, nil)); err != nil || x[0] != 1 || x[1] != 2 {
 		t.Errorf("%v, %v", x, err)
 	}
 	if all, err = c.AllGather([]byte("x")); err != nil || len(all) != 1 || string(all[0]) != "x" {
 		t.Errorf("%q, %v", all, err)
 	}
-	if err := Agree(c, os.ErrClosed); !errors.Is(err, os.ErrClosed) {
+	if err := dist.Agree(c, os.ErrClosed); !errors.Is(err, os.ErrClosed) {
 		t.Error(err)
 	}
 }
