@@ -114,6 +114,9 @@ func attributeFromProto(a *onnxpb.AttributeProto) (any, error) {
 	case onnxpb.AttributeProto_FLOATS:
 		return a.Floats, nil
 	case onnxpb.AttributeProto_TENSOR:
+		if a.T == nil {
+			return nil, fmt.Errorf("the tensor is missing")
+		}
 		return tensorFromProto(a.T)
 	}
 	return nil, fmt.Errorf("type %v is not supported", a.Type)

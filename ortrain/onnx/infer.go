@@ -11,6 +11,9 @@ func infer(n *Node) error {
 	if !ok {
 		return fmt.Errorf("no shape inference for operator %s", n.Op)
 	}
+	if want := max(1, minInputs[n.Op]); len(n.Inputs) < want || len(n.Outputs) == 0 {
+		return fmt.Errorf("%s with %d inputs and %d outputs: want at least %d and 1", n.Op, len(n.Inputs), len(n.Outputs), want)
+	}
 	for i, v := range n.Inputs {
 		if v == nil && !optionalInput(n.Op, i) {
 			return fmt.Errorf("%s: input %d is missing", n.Op, i)
@@ -22,6 +25,14 @@ func infer(n *Node) error {
 // optionalInput reports whether input i of an operator may be missing.
 func optionalInput(op string, i int) bool {
 	return op == "Clip" && i > 0 || op == "Gemm" && i == 2 || op == "PackedMultiHeadAttention" && i == 3
+}
+
+// minInputs has the number of inputs that an operator must have, by the operator's name. Others must have one.
+var minInputs = map[string]int{
+	"Add": 2, "Sub": 2, "Mul": 2, "Div": 2, "Pow": 2, "Mod": 2, "Equal": 2, "Greater": 2, "GreaterOrEqual": 2, "Less": 2,
+	"LessOrEqual": 2, "And": 2, "Where": 3, "MatMul": 2, "FusedMatMul": 2, "Gemm": 2, "LayerNormalization": 2, "Gather": 2,
+	"ScatterElements": 3, "ScatterND": 3, "Reshape": 2, "Unsqueeze": 2, "Expand": 2, "Split": 2, "Slice": 4, "Pad": 2, "Range": 3,
+	"CumSum": 2, "QuantizeLinear": 3, "MatMulIntegerToFloat": 4,
 }
 
 // inference has the function that infers an operator's output types and shapes, by the operator's name.
@@ -190,6 +201,9 @@ func inferGemm(n *Node) error {
 
 func inferLayerNormalization(n *Node) error {
 	x := n.Inputs[0]
+	if x.Rank() == 0 {
+		return fmt.Errorf("LayerNormalization of a scalar: want at least one dimension")
+	}
 	last := x.Shape[x.Rank()-1:]
 	for _, p := range n.Inputs[1:] {
 		if !p.Shape.Equal(last) {

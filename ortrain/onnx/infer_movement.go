@@ -102,6 +102,8 @@ func inferUnsqueeze(n *Node) error {
 	for i := 0; i < rank; i++ {
 		if slices.Contains(axes, int64(i)) {
 			out.Shape = append(out.Shape, FixedDim(1))
+		} else if next == x.Rank() {
+			return fmt.Errorf("Unsqueeze of %v: an axis of %v is there twice", x.Shape, axes)
 		} else {
 			out.Shape = append(out.Shape, x.Shape[next])
 			next++
@@ -185,6 +187,12 @@ func inferSlice(n *Node) error {
 	if axes == nil {
 		return fmt.Errorf("Slice: the axes are not constant")
 	}
+	if len(n.Inputs) > 4 {
+		return fmt.Errorf("Slice: steps are not supported")
+	}
+	if starts != nil && len(starts) != len(axes) || ends != nil && len(ends) != len(axes) {
+		return fmt.Errorf("Slice from %v to %v along the axes %v: want a start and an end for each axis", starts, ends, axes)
+	}
 	for i, a := range axes {
 		if a < 0 {
 			a += int64(x.Rank())
@@ -203,9 +211,11 @@ func inferSlice(n *Node) error {
 			}
 			continue
 		}
-		out.Shape[a] = FixedDim(max(0, sliceBound(ends[i], d.Size)-sliceBound(starts[i], d.Size)))
+		start := sliceBound(starts[i], d.Size)
+		end := max(start, sliceBound(ends[i], d.Size))
+		out.Shape[a] = FixedDim(end - start)
 		if x.contents != nil && x.Rank() == 1 {
-			out.contents = x.contents[sliceBound(starts[i], d.Size):sliceBound(ends[i], d.Size)]
+			out.contents = x.contents[start:end]
 		}
 	}
 	return nil
@@ -234,7 +244,7 @@ func inferPad(n *Node) error {
 func inferConstantOfShape(n *Node) error {
 	shape, out := n.Inputs[0], n.Outputs[0]
 	fill, ok := n.Attrs["value"].(*Tensor)
-	if !ok || shape.contents == nil && shape.Shape[0] != FixedDim(0) {
+	if !ok || shape.contents == nil && !shape.Shape.Equal(Dims(0)) {
 		return fmt.Errorf("ConstantOfShape: the shape %s is not known when the graph is built, or the value is missing", shape.Name)
 	}
 	out.DType, out.Shape = fill.DType, append(Shape{}, shape.contents...)
