@@ -121,10 +121,11 @@ func chooseInputs(inputs []runtime.Port) ([]string, error) {
 // chooseOutput finds the output to use, and the kind of model that it makes: logits for a reranker; for an embedding model a vector
 // for each text, or a vector for each token, which is pooled.
 func chooseOutput(kind modelcard.Kind, outputs []runtime.Port) (modelcard.Kind, string, error) {
-	find := func(rank int, names ...string) string {
+	logits := []string{"logits", "scores", "score"}
+	find := func(rank int, names ...string) string { // the name "" stands for any but those of logits
 		for _, name := range names {
 			for _, p := range outputs {
-				if p.Float && (p.Name == name || name == "") && len(p.Dims) == rank {
+				if p.Float && (p.Name == name || name == "" && !slices.Contains(logits, p.Name)) && len(p.Dims) == rank {
 					return p.Name
 				}
 			}
@@ -132,9 +133,9 @@ func chooseOutput(kind modelcard.Kind, outputs []runtime.Port) (modelcard.Kind, 
 		return ""
 	}
 	if kind != modelcard.Embedding {
-		name := find(2, "logits", "scores", "score")
+		name := find(2, logits...)
 		if name == "" {
-			name = find(1, "logits", "scores", "score")
+			name = find(1, logits...)
 		}
 		if name != "" {
 			return modelcard.Reranker, name, nil
@@ -153,7 +154,11 @@ func chooseOutput(kind modelcard.Kind, outputs []runtime.Port) (modelcard.Kind, 
 	for _, p := range outputs {
 		names = append(names, fmt.Sprintf("%s %v", p.Name, p.Dims))
 	}
-	return "", "", fmt.Errorf("none of the outputs %s is a float32 logit, vector or vector of tokens", strings.Join(names, ", "))
+	want := map[modelcard.Kind]string{modelcard.Reranker: "a float32 logit", modelcard.Embedding: "a float32 vector or vectors of tokens"}[kind]
+	if want == "" {
+		want = "a float32 logit, vector or vectors of tokens"
+	}
+	return "", "", fmt.Errorf("none of the outputs %s is %s", strings.Join(names, ", "), want)
 }
 
 // defaultLength is the maximal length if the folder names none.

@@ -59,6 +59,9 @@ func (m *Model) openColBERT(engine scoring.Options) error {
 	}
 	m.opens(s.Close)
 	s.PaddingCompetes = m.options.PaddingCompetes
+	if note := x.ExpansionNote(m.info.QueryMaxLen); note != "" && m.options.Note != nil {
+		m.options.Note(note)
+	}
 	b, err := s.BiEncoder(m.info.QueryMaxLen, m.info.PassageMaxLen)
 	m.ranker, m.embedder = b, &multiVector{b, s, m.info}
 	return err
@@ -89,8 +92,11 @@ func (m *Model) openFile(engine scoring.Options) error {
 		return err
 	}
 	m.opens(x.Close)
-	x.Config.SetPrompts(o.QueryPrompt, o.PassagePrompt)
 	m.info.Kind, m.info.Dir, m.info.Architecture = x.Kind, x.Dir, "onnx"
+	if err := m.checkPrompts(); err != nil {
+		return err
+	}
+	x.Config.SetPrompts(o.QueryPrompt, o.PassagePrompt)
 	m.describeFormats(x.Config.Formats)
 	if x.Kind == modelcard.Reranker {
 		m.info.MaxLen = orElse(o.MaxLen, x.MaxLen)

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/onnxfile"
@@ -78,8 +79,8 @@ func (m *Model) open(ctx context.Context, engine scoring.Options) (err error) {
 	if m.info.Kind, err = KindOf(m.info.Dir, o.Kind); err != nil {
 		return err
 	}
-	if m.info.Kind != modelcard.Embedding && (o.QueryPrompt != nil || o.PassagePrompt != nil) {
-		return &OptionError{Format: fmt.Sprintf("prompts are for embedding models; %s is a model of kind %s", ref, m.info.Kind)}
+	if err := m.checkPrompts(); err != nil {
+		return err
 	}
 	switch m.info.Kind {
 	case modelcard.Reranker:
@@ -88,6 +89,14 @@ func (m *Model) open(ctx context.Context, engine scoring.Options) (err error) {
 		return m.openColBERT(engine)
 	}
 	return m.openEmbedding(engine)
+}
+
+// checkPrompts refuses prompts for a model of a kind that has none.
+func (m *Model) checkPrompts() error {
+	if o := m.options; m.info.Kind == modelcard.Embedding || o.QueryPrompt == nil && o.PassagePrompt == nil {
+		return nil
+	}
+	return &OptionError{Format: fmt.Sprintf("prompts are for embedding models; %s is a model of kind %s", strings.ReplaceAll(m.info.Ref, "%", "%%"), m.info.Kind)}
 }
 
 // Close frees the model.

@@ -510,7 +510,7 @@ func TestConcurrentUse(t *testing.T) {
 func TestBadModelsAndOptions(t *testing.T) {
 	changed := func(from string, files map[string]string) string { return encodertest.Folder(t, from, files) }
 	reranker, prefix := fixtures+"bert-reranker", "x "
-	cut := saved(t, modelcard.Reranker)
+	cut, whole := saved(t, modelcard.Reranker), saved(t, modelcard.Reranker)
 	check(t, os.Truncate(filepath.Join(cut, "model.onnx"), 1000))
 	for _, c := range []struct {
 		ref    string
@@ -530,6 +530,8 @@ func TestBadModelsAndOptions(t *testing.T) {
 		{tiny, retriever.Options{Kind: modelcard.ColBERT}, "not colbert", false},
 		{"no/such.onnx", retriever.Options{}, "reading the model", false},
 		{cut + "/model.onnx", retriever.Options{}, "model.onnx", false},
+		{whole + "/model.onnx", retriever.Options{Kind: modelcard.Embedding}, "none of the outputs logits [-1 1] is a float32 vector", false},
+		{whole + "/model.onnx", retriever.Options{PassagePrompt: &prefix}, "prompts are for embedding models", true},
 		{cut + "/model.onnx", retriever.Options{Kind: modelcard.ColBERT}, "can be an embedding model or a reranker", false},
 		{cut + "/model.onnx", retriever.Options{Int8: true}, "without int8", false},
 		{tiny, retriever.Options{QueryMaxLen: 2}, "the maximal length of queries is 2, want 3 to 24", false},
@@ -567,6 +569,26 @@ func TestNote(t *testing.T) {
 	m := open(t, aside, retriever.Options{Note: func(line string) { notes = append(notes, line) }})
 	if len(notes) != 1 || !strings.Contains(notes[0], "a run was stopped while it replaced") || m.Info().Dir != aside+atomicdir.PreviousSuffix {
 		t.Errorf("%q, %+v", notes, m.Info())
+	}
+}
+
+// A ColBERT model whose queries are filled up further than a layer's window says so: mask tokens out there see nothing of the text.
+func TestExpansionBeyondTheWindow(t *testing.T) {
+	for _, c := range []struct {
+		folder      string
+		queryMaxLen int
+		want        string
+	}{
+		{"modernbert-colbert-pylate", 0, ""}, // its window has 20 tokens to either side
+		{"modernbert-colbert-pylate", 24, ""},
+		{"modernbert-colbert-pylate", 25, "queries are filled up to 25 tokens with mask tokens, and some layers see only 20 tokens"},
+		{"qwen3-colbert-pylate", 100, ""},
+	} {
+		var notes []string
+		open(t, fixtures+"folders/"+c.folder, retriever.Options{QueryMaxLen: c.queryMaxLen, Note: func(line string) { notes = append(notes, line) }})
+		if len(notes) != 0 && c.want == "" || c.want != "" && (len(notes) != 1 || !strings.Contains(notes[0], c.want)) {
+			t.Errorf("%s, %d tokens: %q", c.folder, c.queryMaxLen, notes)
+		}
 	}
 }
 
