@@ -123,11 +123,3 @@ func TestReadJSONL(t *testing.T) {
 		}
 	}
 }
-
-// The best score of all sub-queries counts.
-func TestBest(t *testing.T) {
-	got := BestScores(BestScores(nil, []float32{0.6, -1}), []float32{0.8, -2})
-	if got[0] != 0.8 || got[1] != -1 {
-		t.Errorf("%v", got)
-	}
-}

@@ -38,18 +38,6 @@ func (s Sample) Candidates() []string {
 	return append(append(make([]string, 0, len(s.Positive)+len(s.Negative)), s.Positive...), s.Negative...)
 }
 
-// BestScores sets each element of a to the larger of a and b, and returns a. It combines the scores of sub-queries. If a is
-// nil, it returns b.
-func BestScores(a, b []float32) []float32 {
-	if a == nil {
-		return b
-	}
-	for i := range a {
-		a[i] = max(a[i], b[i])
-	}
-	return a
-}
-
 // Task is a set of samples with a name.
 type Task struct {
 	Name    string

@@ -25,6 +25,7 @@ type Task struct {
 	c     config.Train
 	loss  loss
 	fresh []string // the tensors that Fill started at random, since the base model lacks them
+	full  string   // what Check says of queries that leave no room for their passages
 }
 
 // NewTask opens the base model.
@@ -57,11 +58,56 @@ func (t *Task) Fill(l *flat.Layout, parameters []float32) (err error) {
 }
 
 // Notes implements finetune.Noter.
-func (t *Task) Notes() []string {
-	if len(t.fresh) == 0 {
-		return nil
+func (t *Task) Notes() (notes []string) {
+	if len(t.fresh) > 0 {
+		notes = append(notes, fmt.Sprintf("the base model has no score yet: %d tensors start at random (%s …)", len(t.fresh), t.fresh[0]))
 	}
-	return []string{fmt.Sprintf("the base model has no score yet: %d tensors start at random (%s …)", len(t.fresh), t.fresh[0])}
+	if t.full != "" {
+		notes = append(notes, t.full)
+	}
+	return notes
+}
+
+// checkedRows is how many examples Check looks at, spread over the data.
+const checkedRows = 64
+
+// Check implements finetune.Checker. It looks for queries that fill max_len alone: nothing of their passages is left, so all their
+// pairs are equal and teach nothing. That is no error, since other queries may be shorter, but Notes says it.
+func (t *Task) Check(d *data.Dataset) error {
+	n := min(d.Len(), checkedRows)
+	full, first := 0, ""
+	for k := range n {
+		e, err := d.Example(k * d.Len() / n)
+		if err != nil {
+			return err
+		}
+		if ok, err := t.fillsLength(e.Row); err != nil {
+			return &data.ExampleError{Number: e.Number, Err: err}
+		} else if ok {
+			if full++; full == 1 {
+				first = d.Location(e.Number)
+			}
+		}
+	}
+	if full > 0 {
+		t.full = fmt.Sprintf("max_len: in %d of %d examples that were looked at, the query alone fills %d tokens and nothing of the passage is left, which teaches nothing; the first: %s",
+			full, n, t.c.MaxLen, first)
+	}
+	return nil
+}
+
+// fillsLength reports whether a row's query leaves no room for the longest of its passages.
+func (t *Task) fillsLength(r data.Row) (bool, error) {
+	texts, _ := t.labeled(r)
+	passage := slices.MaxFunc(texts, func(a, b string) int { return len(a) - len(b) })
+	pair := scoring.Pair{Query: *r.Query, Passage: passage, Prompt: r.Prompt}
+	with, err := t.m.Pair(pair, t.c.MaxLen)
+	if err != nil || len(with.IDs) < t.c.MaxLen {
+		return false, err
+	}
+	pair.Passage = ""
+	without, err := t.m.Pair(pair, t.c.MaxLen)
+	return err == nil && slices.Equal(with.IDs, without.IDs), err
 }
 
 // MinBatch is one: no example needs another.

@@ -3,6 +3,8 @@ package reranker
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -126,5 +128,41 @@ func TestCrossEncoderFolders(t *testing.T) {
 	_, err = Open(folder("[" + transformer + `,{"path":"1_LogitScore","type":"sentence_transformers.cross_encoder.modules.LogitScore"}]`))
 	if err == nil || !strings.Contains(err.Error(), `LogitScore" is not supported, want Transformer`) {
 		t.Error(err)
+	}
+}
+
+// Queries that fill max_len alone leave nothing of their passages: the user hears of it before training.
+func TestQueriesThatFillTheLength(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "train.jsonl")
+	long := strings.TrimSpace(strings.Repeat("如 何 密 码 ", 8))
+	check(t, os.WriteFile(path, fmt.Appendf(nil, `{"query": "如 何", "pos": "密 码", "neg": "如 何"}
+{"query": %q, "pos": "密 码", "neg": "如"}
+{"query": "如 何", "pos": %q, "neg": "如"}
+`, long, long), 0o600))
+	for _, c := range []struct {
+		folder, seq string
+		maxLen      int
+		want        string
+	}{
+		{"bert-reranker", "", 20, "in 1 of 3 examples that were looked at, the query alone fills 20 tokens"},
+		{"modernbert-reranker", "", 64, "in 1 of 3 examples that were looked at, the query alone fills 64 tokens"},
+		{"qwen3-reranker", "", 64, "in 1 of 3 examples that were looked at, the query alone fills 64 tokens"},
+		{"qwen3-reranker", "a ", 64, "in 1 of 3 examples that were looked at, the query alone fills 64 tokens"},
+		{"qwen3-reranker", "a ", 128, ""},
+	} {
+		cfg := config.DefaultTrain(modelcard.Reranker)
+		cfg.Model, cfg.MaxLen, cfg.Seq, cfg.LossType = "../finetune/testdata/"+c.folder, c.maxLen, c.seq, "listwise_ce"
+		opened, err := NewTask(cfg)
+		check(t, err)
+		defer opened.Close()
+		task := opened.(*Task)
+		d, err := data.Open(t.Context(), []string{path}, data.Options{Examples: task.Examples})
+		check(t, err)
+		defer d.Close()
+		check(t, task.Check(d))
+		notes := strings.Join(task.Notes(), "\n")
+		if !strings.Contains(notes, c.want) || c.want == "" && notes != "" || c.want != "" && !strings.HasSuffix(notes, "train.jsonl:2") {
+			t.Errorf("%s, seq %q, %d tokens: %q", c.folder, c.seq, c.maxLen, notes)
+		}
 	}
 }

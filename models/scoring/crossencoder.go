@@ -83,15 +83,12 @@ func (c CrossEncoder) rankBlock(ctx context.Context, queries []Query, progress f
 	out := make([][]float32, len(queries))
 	for i, q := range queries {
 		n := len(q.Documents)
-		for k := range q.Texts {
-			wording := scores[:n:n]
-			if scores = scores[n:]; k == 0 {
-				out[i] = wording
-				continue
+		out[i] = lowestScores(n)
+		for range q.Texts {
+			for j, x := range scores[:n] {
+				keepBest(out[i], j, x)
 			}
-			for j, x := range wording {
-				out[i][j] = max(out[i][j], x)
-			}
+			scores = scores[n:]
 		}
 	}
 	return out, nil

@@ -137,3 +137,21 @@ func TestEachTextOnce(t *testing.T) {
 		}
 	}
 }
+
+// Every kind of ranker emits a score for each document, also of a query without a wording: the lowest.
+func TestQueryWithoutWording(t *testing.T) {
+	bi := BiEncoder[string]{
+		Rows:    func(x prompt.Text, _ bool) ([]encoder.Row, error) { return []encoder.Row{rowOf(x.Text)}, nil },
+		Forward: func(rows []encoder.Row) ([]string, error) { return make([]string, len(rows)), nil },
+	}
+	cross := CrossEncoder{
+		Rows:    func(p Pair) ([]encoder.Row, error) { return []encoder.Row{rowOf(p.Passage)}, nil },
+		Forward: func(rows []encoder.Row) ([]float32, error) { return make([]float32, len(rows)), nil },
+	}
+	for _, r := range []Ranker{bi, cross} {
+		got, err := RankAll(context.Background(), r, []Query{{Documents: []string{"a", "b"}}})
+		if err != nil || len(got) != 1 || !slices.Equal(got[0], lowestScores(2)) {
+			t.Errorf("%T: %v, %v", r, got, err)
+		}
+	}
+}
