@@ -7,8 +7,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagsFirst moves a command's flags before its arguments: the library stops reading flags at the first argument, people
-// do not.
+// flagsFirst moves a command's flags before its arguments. People write them in any order, but the library stops reading flags at the
+// first argument.
 func flagsFirst(commands []*cli.Command, args []string) []string {
 	if len(args) < 2 {
 		return args
@@ -45,7 +45,7 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 	return slices.Concat(args[:at], flags, rest)
 }
 
-// dashed is a flag as the command has it: RAG-Retrieval's flags have underscores.
+// dashed returns a flag with dashes for underscores if the command has such a flag. RAG-Retrieval's flags have underscores.
 func dashed(command *cli.Command, word string) string {
 	name, value, given := strings.Cut(word, "=")
 	with := strings.ReplaceAll(name, "_", "-")
@@ -58,7 +58,7 @@ func dashed(command *cli.Command, word string) string {
 	return with
 }
 
-// takesValue says whether the word after a flag is its value.
+// takesValue reports whether the word after a flag is its value.
 func takesValue(command *cli.Command, word string) bool {
 	name := strings.TrimLeft(word, "-")
 	if strings.Contains(name, "=") {

@@ -12,7 +12,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 )
 
-// trainFlags makes one flag per key of a kind's training configuration; of every key for no kind.
+// trainFlags returns a flag for each key of a kind's training configuration, or for the keys of all kinds if k is empty.
 func trainFlags(k modelcard.Kind) []cli.Flag {
 	flags := []cli.Flag{&cli.StringFlag{Name: "config", Usage: "YAML file of these keys, with underscores; flags override it"}}
 	v := reflect.ValueOf(config.DefaultTrain(k))
@@ -48,7 +48,7 @@ func trainFlags(k modelcard.Kind) []cli.Flag {
 	return append(flags, foreignFlags()...)
 }
 
-// foreignFlags are the flags of RAG-Retrieval's command lines that have another name here, or no meaning.
+// foreignFlags returns the flags of RAG-Retrieval's command lines that have another name or no meaning here.
 func foreignFlags() []cli.Flag {
 	var flags []cli.Flag
 	for _, name := range config.OriginalKeys() {
@@ -62,7 +62,7 @@ func foreignFlags() []cli.Flag {
 	return flags
 }
 
-// translateFlags sets the flags that RAG-Retrieval's stand for.
+// translateFlags sets the flags that the given flags of RAG-Retrieval stand for.
 func translateFlags(c *cli.Context) error {
 	for _, name := range config.OriginalKeys() {
 		flag := strings.ReplaceAll(name, "_", "-")
@@ -84,10 +84,10 @@ func translateFlags(c *cli.Context) error {
 	return nil
 }
 
-// flagName is a key's flag.
+// flagName returns the flag of a key: the key with dashes.
 func flagName(f reflect.StructField) string { return strings.ReplaceAll(f.Tag.Get("yaml"), "_", "-") }
 
-// trainConfig reads defaults, then the file, then the flags that were given. k is empty where the file names the kind.
+// trainConfig returns the defaults, changed by the file and then by the flags that were given. If k is empty, the file names the kind.
 func trainConfig(c *cli.Context, k modelcard.Kind) (config.Train, error) {
 	path := c.String("config")
 	if k == "" {
@@ -118,7 +118,7 @@ func trainConfig(c *cli.Context, k modelcard.Kind) (config.Train, error) {
 		if !c.IsSet(name) {
 			continue
 		}
-		if field := v.Type().Field(i); !config.HasKind(field, k) { // of a command that leaves the kind to the file
+		if field := v.Type().Field(i); !config.HasKind(field, k) { // a command whose kind is in the file has the flags of all kinds
 			fmt.Fprintf(os.Stderr, "--%s is not used here: it is for %s\n", name, config.KindsOf(field))
 			continue
 		}
@@ -129,7 +129,7 @@ func trainConfig(c *cli.Context, k modelcard.Kind) (config.Train, error) {
 	return cfg, nil
 }
 
-// setKey puts a flag's value into a field.
+// setKey sets a field to the value of a flag.
 func setKey(to reflect.Value, name string, c *cli.Context) error {
 	switch to.Interface().(type) {
 	case config.List:

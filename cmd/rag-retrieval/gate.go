@@ -69,7 +69,7 @@ func gate(c *cli.Context) error {
 	return showChecks(format, checks, c.Float64("max-drop"))
 }
 
-// showChecks prints the table, and is an error where a check failed.
+// showChecks prints the checks. It returns an error if one failed.
 func showChecks(format string, checks []eval.Check, maxDrop float64) error {
 	failed := 0
 	var rows [][]string

@@ -10,33 +10,33 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// head is an architecture's way from hidden states [tokens, hidden] to scores [pairs, 1]:
+// head computes scores [pairs, 1] from an encoder's hidden states [tokens, hidden]:
 //
 //	x = pool(states);  x = norm(activation(dense(x)));  score = out(x)
 //
-// An architecture may have no dense layer or no norm. See heads for the architectures, and pooling for pool.
+// The dense layer and the norm are optional. See heads for the architectures, and pooling for pool.
 type head struct {
 	class           string // transformers' name of the whole model
 	pool            pooling
-	pad             *int64 // of lastToken: the id of the padding token, which is not read; nil: the config names none
-	dense, norm     string // the layers' names; "" where there is none
+	pad             *int64 // id of the padding token, which lastToken skips; nil if the config names none
+	dense, norm     string // names of the layers; "" if there is none
 	denseBias       bool
 	out             string
 	outBias         bool
 	pooler          bool // the dense layer is the encoder's own pooler
-	dropsBefore     bool // dropout stands before the dense layer too
+	dropsBefore     bool // there is dropout before the dense layer too
 	dropsNothing    bool // there is no dropout
 	activation      activation
-	denseDeviation  float64 // of the normal distribution that a new dense weight starts from
-	outDeviation    float64 // the same of the last layer
-	cutoffDeviation float64 // both are cut off at so many deviations; 0: they are not
-	// tokens, of a language model's head: the score is the logit of the first, less that of the second where there are two.
-	// There are no layers then.
+	denseDeviation  float64 // standard deviation of the numbers that a new dense weight starts with
+	outDeviation    float64 // standard deviation for the last layer
+	cutoffDeviation float64 // both distributions are truncated at so many deviations; 0: they are not
+	// tokens are set for the head of a language model, which has no layers. The score is the logit of the first token, minus the
+	// logit of the second if there are two.
 	tokens []int64
-	untied bool // that head is not the word embeddings: see lmHeadRows
+	untied bool // the language model's head is a tensor of its own, see lmHeadRows; otherwise it is the word embeddings
 }
 
-// modules are sentence-transformers' modules of a folder with this head.
+// modules returns the sentence-transformers modules that a folder with this head has.
 func (h head) modules() []string {
 	if h.tokens != nil {
 		return []string{"Transformer", logitScoreModule}
@@ -44,7 +44,7 @@ func (h head) modules() []string {
 	return []string{"Transformer"}
 }
 
-// params lists the head's trainable tensors.
+// params returns the head's trainable tensors.
 func (h head) params(c encoder.Config) (out []flat.Param) {
 	if h.untied {
 		out = append(out, flat.Param{Name: lmHeadRows, Dims: []int64{int64(len(h.tokens)), c.HiddenSize}, Decay: true})
@@ -61,14 +61,14 @@ func (h head) params(c encoder.Config) (out []flat.Param) {
 	return out
 }
 
-// has says whether a parameter belongs to the head.
+// has reports whether a parameter belongs to the head.
 func (h head) has(param string) bool {
 	layer := param[:max(0, strings.LastIndex(param, "."))]
 	return layer != "" && (layer == h.dense || layer == h.norm || layer == h.out)
 }
 
-// start fills a parameter that a base model lacks as transformers does: weights are normally distributed, biases 0, and
-// norms start as the identity.
+// start fills a parameter that the base model lacks, as transformers does: weights are normally distributed, biases are 0, and norms
+// start as the identity.
 func (h head) start(p flat.Param, values []float32, seed uint64) {
 	layer, weight := strings.CutSuffix(p.Name, ".weight")
 	switch {
@@ -85,7 +85,7 @@ func (h head) start(p flat.Param, values []float32, seed uint64) {
 	}
 }
 
-// apply gives the scores [pairs, 1] of pooled states [pairs, hidden].
+// apply returns the scores [pairs, 1] of pooled states [pairs, hidden].
 func (h head) apply(g *onnx.Graph, w encoder.Weights, c encoder.Config, x *onnx.Value, drop *dropout.Graph) *onnx.Value {
 	linear := func(name string, x *onnx.Value, bias bool) *onnx.Value {
 		defer g.Scope(name)()
@@ -112,8 +112,8 @@ func (h head) apply(g *onnx.Graph, w encoder.Weights, c encoder.Config, x *onnx.
 	return linear(h.out, x, h.outBias)
 }
 
-// logit gives the scores of a language model's head: of the whole vocabulary only the rows of its tokens, [tokens, hidden], are
-// multiplied.
+// logit returns the scores of a language model's head. Of the whole vocabulary it multiplies only rows [tokens, hidden], those of
+// h.tokens.
 func (h head) logit(g *onnx.Graph, rows, x *onnx.Value) *onnx.Value {
 	defer g.Scope("lm_head")()
 	logits := g.Gemm(x, rows, nil, onnx.GemmAttrs{TransB: true})
@@ -124,13 +124,13 @@ func (h head) logit(g *onnx.Graph, rows, x *onnx.Value) *onnx.Value {
 	return g.Sub(parts[0], parts[1])
 }
 
-// logits are the scores [pairs] of the states of a packed batch's tokens, or of the wanted ones.
+// logits returns the scores [pairs] of a packed batch. states are those of all its tokens, or of the wanted ones only.
 func (m *Model) logits(g *onnx.Graph, w encoder.Weights, states, places *onnx.Value, drop *dropout.Graph) *onnx.Value {
 	return g.Squeeze(m.head.apply(g, w, m.Encoder, m.head.pool.apply(g, states, places), drop), 1)
 }
 
-// exportGraph is the padded graph that other runtimes read: input_ids, attention_mask and token_type_ids
-// [batch, sequence] to logits [batch, 1].
+// exportGraph builds the padded graph for other runtimes. It has the inputs input_ids, attention_mask and token_type_ids
+// [batch, sequence] and the output logits [batch, 1].
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	batch := encoder.NewPadded(g, m.Encoder)
 	states := m.Encoder.Build(g, w, batch, encoder.Training{}, nil)

@@ -17,8 +17,8 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// heads are the heads of transformers' ...ForSequenceClassification by the encoder's model_type. Adding one touches this
-// list only. What differs from model to model, a function reads from config.json in dir.
+// heads has the head of transformers' ...ForSequenceClassification for each model_type of an encoder. A new architecture needs an
+// entry here and nothing else. The functions read what differs between models from config.json in dir.
 var heads = map[string]func(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error){
 	"bert": fixed(head{
 		class: "BertForSequenceClassification", dense: "pooler.dense", denseBias: true, pooler: true, activation: tanh,
@@ -36,7 +36,7 @@ var heads = map[string]func(dir string, c encoder.Config, t *tokenizer.Tokenizer
 	"qwen3":      qwen3Head,
 }
 
-// headOf is the head of a folder with this encoder.
+// headOf returns the head of the folder dir, whose encoder is c.
 func headOf(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
 	of, ok := heads[c.ModelType]
 	if !ok {
@@ -52,10 +52,10 @@ func relu(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Relu(x) }
 func gelu(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Gelu(x) }
 func silu(g *onnx.Graph, x *onnx.Value) *onnx.Value { return g.Mul(x, g.Sigmoid(x)) }
 
-// activations have transformers' names.
+// activations has the activations by transformers' names.
 var activations = map[string]activation{"gelu": gelu, "relu": relu, "silu": silu, "tanh": tanh}
 
-// fixed is a head that config.json does not change.
+// fixed returns a function for a head that config.json does not change.
 func fixed(h head) func(string, encoder.Config, *tokenizer.Tokenizer) (head, error) {
 	return func(_ string, c encoder.Config, _ *tokenizer.Tokenizer) (head, error) {
 		h.denseDeviation, h.outDeviation = c.InitializerRange, c.InitializerRange
@@ -70,8 +70,8 @@ func robertaHead(class string, act activation) head {
 	}
 }
 
-// modernbertHead is ModernBertForSequenceClassification's: the prediction head of the masked language model, whose weights
-// a base model has, over the first token or the mean.
+// modernbertHead returns the head of ModernBertForSequenceClassification. It pools the first token or the mean of all tokens and
+// applies the prediction head of the masked language model, whose weights a base model already has.
 func modernbertHead(dir string, c encoder.Config, _ *tokenizer.Tokenizer) (head, error) {
 	path := filepath.Join(dir, "config.json")
 	x := struct {
@@ -102,8 +102,8 @@ func modernbertHead(dir string, c encoder.Config, _ *tokenizer.Tokenizer) (head,
 	}, nil
 }
 
-// qwen3Head is Qwen3ForSequenceClassification's: one product with the last token's state, see head.last; or in a folder with
-// the module LogitScore the language model's own head.
+// qwen3Head returns the head of Qwen3ForSequenceClassification, a linear layer on the state of the last token (see lastToken). For a
+// folder with the module LogitScore it returns the language model's own head.
 func qwen3Head(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
 	tokens, tied, err := logitScore(dir, c)
 	if err != nil || tokens != nil {
@@ -120,15 +120,15 @@ func qwen3Head(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, erro
 		return h, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
 	}
 	if h.pad = x.Pad; h.pad == nil && !slices.Contains(x.Architectures, h.class) {
-		h.pad, err = tokenOf(dir, "pad_token", t) // a new head gets one, since transformers scores no batches without
+		h.pad, err = tokenOf(dir, "pad_token", t) // for a new head: without a padding token transformers scores no batches
 	}
 	return h, err
 }
 
-// endOfText is the key of the token that ends a text.
+// endOfText is the key in tokenizer_config.json of the token that ends a text.
 const endOfText = "eos_token"
 
-// tokenOf is the id of a special token that tokenizer_config.json names; nil where it names none.
+// tokenOf returns the id of the special token that tokenizer_config.json names under key, or nil if it names none.
 func tokenOf(dir, key string, t *tokenizer.Tokenizer) (*int64, error) {
 	var c map[string]json.RawMessage
 	if err := hf.ReadJSON(filepath.Join(dir, "tokenizer_config.json"), &c); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -16,8 +16,8 @@ import (
 	"rag-retrieval-go/models/prompt"
 )
 
-// A language model is a reranker where sentence-transformers' module LogitScore names the tokens whose logits, after a
-// prompt that asks for them, are the score: Qwen3-Reranker's "yes" less "no".
+// A language model is a reranker if its folder has sentence-transformers' module LogitScore. The prompt asks for one of two tokens, which
+// the module names, and the score is the difference of their logits: for Qwen3-Reranker that of "yes" minus that of "no".
 const (
 	logitScoreModule = "LogitScore"
 	logitScoreDir    = "1_LogitScore"
@@ -26,18 +26,19 @@ const (
 // logitScoreConfig is the module's config.json.
 type logitScoreConfig struct {
 	True  *int64 `json:"true_token_id"`
-	False *int64 `json:"false_token_id"` // null: the score is the first one's logit alone
+	False *int64 `json:"false_token_id"` // null: the score is the logit of True alone
 }
 
-// A language model's head [vocab_size, hidden_size] is its word embeddings, or where config.json says that they are not tied
-// the tensor lmHead. Of that one the rows of the tokens are a parameter, [tokens, hidden_size]: only they are read and trained.
+// The head of a language model is a matrix [vocab_size, hidden_size]. It is the word embeddings, unless config.json says that the two
+// are not tied: then it is the tensor lmHead. Of that tensor only the rows of the tokens [tokens, hidden_size] are read and trained,
+// as the parameter lmHeadRows.
 const (
 	lmHead     = "lm_head.weight"
 	lmHeadRows = "lm_head.rows"
 )
 
-// logitScore reads the tokens of a folder's LogitScore module, nil where it has none, and whether the head is tied to the word
-// embeddings.
+// logitScore returns the tokens of a folder's LogitScore module, or nil if it has none, and reports whether the head is tied to the
+// word embeddings.
 func logitScore(dir string, enc encoder.Config) (tokens []int64, isTied bool, err error) {
 	modules, err := hf.Modules(dir)
 	at := slices.IndexFunc(modules, func(m hf.Module) bool { return m.Name() == logitScoreModule })
@@ -73,7 +74,7 @@ func logitScore(dir string, enc encoder.Config) (tokens []int64, isTied bool, er
 	return tokens, tied.Tied, nil
 }
 
-// writeLogitScore makes the module's files.
+// writeLogitScore writes the files of the module LogitScore.
 func writeLogitScore(dir string, tokens []int64) error {
 	c := logitScoreConfig{True: &tokens[0]}
 	if len(tokens) > 1 {
@@ -95,7 +96,7 @@ func writeLogitScore(dir string, tokens []int64) error {
 	)
 }
 
-// withHead puts the trained rows of a head that is not tied into the whole of it, so that the folder stays a language model.
+// withHead replaces the trained rows of a head that is not tied by the whole head, so that the folder remains a language model.
 func (m *Model) withHead(tensors []safetensors.Tensor) ([]safetensors.Tensor, error) {
 	w, err := hf.OpenWeights(m.Dir)
 	if err != nil {
@@ -134,9 +135,9 @@ const (
 	judgeEnd         = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 )
 
-// judgePrompt gives what stands around the texts in a folder with a LogitScore module: what its card says, or Qwen3-Reranker's
-// prompt where its chat template is that, with the folder's default prompt f.Query as the instruction. Other chat templates
-// are programs, which are not run here.
+// judgePrompt returns the formats of a folder with the module LogitScore. They are those of its card, if it has any. Otherwise the chat
+// template must be Qwen3-Reranker's, whose prompt is used with the folder's default prompt f.Query as the instruction. Other chat
+// templates are programs, which are not run here.
 func judgePrompt(dir string, f prompt.Formats) (prompt.Formats, error) {
 	c, _, err := modelcard.Read(dir)
 	if err != nil || c.QueryFormat != "" || c.DocumentFormat != "" {
@@ -159,8 +160,7 @@ func judgePrompt(dir string, f prompt.Formats) (prompt.Formats, error) {
 	}, nil
 }
 
-// ownPrompt is what stands before a query whose row has a prompt of its own: in Qwen3-Reranker's prompt that is the
-// instruction.
+// ownPrompt returns what stands before a query whose row has the prompt own. In Qwen3-Reranker's prompt, own is the instruction.
 func (m *Model) ownPrompt(own string) string {
 	if own == "" || !strings.HasPrefix(m.Formats.Query.Before, judgeStart) {
 		return own
@@ -168,7 +168,7 @@ func (m *Model) ownPrompt(own string) string {
 	return judgeStart + own + judgeQuery
 }
 
-// chatTemplate reads a folder's chat template, and says where it was looked for.
+// chatTemplate returns a folder's chat template and the file where it is looked for.
 func chatTemplate(dir string) (template, path string, err error) {
 	path = filepath.Join(dir, "chat_template.jinja")
 	b, err := os.ReadFile(path)

@@ -11,20 +11,21 @@ import (
 // The losses' inputs.
 const (
 	labelsInput  = "labels"
-	betterInput  = "better"       // of each ordered pair of passages: the one with the larger label
-	worseInput   = "worse"        // and the other
-	weightInput  = "order_weight" // and what the pair counts
+	betterInput  = "better"       // of each pair of passages with different labels, the one with the larger label
+	worseInput   = "worse"        // the other one
+	weightInput  = "order_weight" // the weight of the pair
 	membersInput = "group.members"
 	groupBias    = "group.bias"
 	groupTargets = "group.targets"
 )
 
-// loss is one of the reranker's losses: its graph over the scores [pairs], and its inputs of a batch, whose groups are
-// the labels of each query's passages, in the pairs' order.
+// loss is one of the reranker's losses.
 type loss struct {
-	grouped bool // needs all of a query's passages
-	graph   func(g *onnx.Graph, scores *onnx.Value) *onnx.Value
-	// places has for each passage, group by group, where its score is; a point-wise loss takes them in order.
+	grouped bool // the loss needs all passages of a query
+	// graph adds the loss of the scores [pairs].
+	graph func(g *onnx.Graph, scores *onnx.Value) *onnx.Value
+	// bind sets the loss's inputs for a batch. groups has the labels of each query's passages. places has the index of each passage's
+	// score, group by group; a point-wise loss does not need it, since its scores are in the order of the labels.
 	bind func(b *ortrain.Batch, groups [][]float64, places []int64)
 }
 
@@ -73,12 +74,12 @@ func bindLabels(b *ortrain.Batch, groups [][]float64, _ []int64) {
 	b.Float(labelsInput, labels, int64(len(labels)))
 }
 
-// pairwiseRankNet wants the passage with the larger label to score higher: over the ordered pairs (i, j) of passages of
-// a query with y_i > y_j,
+// pairwiseRankNet trains the passage with the larger label to score higher. Over the pairs (i, j) of passages of a query with
+// y_i > y_j,
 //
 //	loss = mean of (y_i - y_j) · log(1 + exp(-(s_i - s_j))).
 //
-// Source: Burges et al. 2005; equals RAG-Retrieval's pairwise_ranknet, whose weight is the labels' difference. Use it
+// Source: Burges et al. 2005. Equals RAG-Retrieval's pairwise_ranknet, whose weight is the difference of the labels. Use it
 // for two or more levels of relevance.
 func pairwiseRankNet(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	defer g.Scope("pairwise_ranknet")()
@@ -87,7 +88,7 @@ func pairwiseRankNet(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	return g.ReduceSum(g.Mul(softplus(g, d), g.Input(weightInput, onnx.Float32, n)), false, 0)
 }
 
-// bindOrder leaves out groups without a difference; a batch of nothing else gets one pair that counts nothing.
+// bindOrder leaves out pairs of equal labels. A batch without any other pair gets one pair of weight 0.
 func bindOrder(b *ortrain.Batch, groups [][]float64, places []int64) {
 	var better, worse []int64
 	var weights []float32
@@ -115,12 +116,12 @@ func bindOrder(b *ortrain.Batch, groups [][]float64, places []int64) {
 	b.Float(weightInput, weights, n)
 }
 
-// listwiseCE tells a query's scores the distribution of its labels: over the passages of a query,
+// listwiseCE trains the softmax of a query's scores to equal the distribution t of its labels. Over the passages of a query,
 //
 //	t = softmax of the labels that are not zero, zero elsewhere,  loss = mean over queries of -Σ t · log softmax(s).
 //
-// Queries whose labels are all equal do not count. Equals RAG-Retrieval's listwise_ce; with one label of 1 it is the
-// softmax cross-entropy. Use it where one passage of many is right.
+// Queries whose labels are all equal do not count. Equals RAG-Retrieval's listwise_ce. If one label is 1 and the others are 0, it is
+// the softmax cross-entropy. Use it where one passage of many is right.
 func listwiseCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	defer g.Scope("listwise_ce")()
 	shape := []onnx.Dim{onnx.NamedDim("groups"), onnx.NamedDim("members")}
@@ -129,11 +130,10 @@ func listwiseCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	return g.Neg(g.ReduceSum(g.Mul(g.Input(groupTargets, onnx.Float32, shape...), logP), false)) // the mean is in the targets
 }
 
-// absent is added to the scores of places in a group that no passage has.
+// absent is added to the scores of a group's places that have no passage.
 const absent = -1e9
 
-// bindTargets divides the targets by the number of groups that count, so that their sum over a batch is one, or zero
-// where none counts.
+// bindTargets divides the targets by the number of groups that count. Their sum over a batch is 1, or 0 if no group counts.
 func bindTargets(b *ortrain.Batch, groups [][]float64, places []int64) {
 	most := 0
 	for _, group := range groups {
@@ -163,7 +163,7 @@ func bindTargets(b *ortrain.Batch, groups [][]float64, places []int64) {
 	b.Float(groupTargets, targets, rows, width)
 }
 
-// distribution is the softmax of the labels that are not zero, and zero elsewhere. The largest is subtracted first: exp
+// distribution returns the softmax of the labels that are not 0, and 0 for the others. The largest is subtracted first, because exp
 // overflows above 709.
 func distribution(labels []float64) []float64 {
 	top, sum := math.Inf(-1), 0.0
@@ -180,15 +180,15 @@ func distribution(labels []float64) []float64 {
 		}
 	}
 	for i := range out {
-		out[i] /= max(sum, 1) // the largest is 1: only labels of nothing but zeros have a smaller sum
+		out[i] /= max(sum, 1) // the largest term is 1, so the sum is smaller only if all labels are 0
 	}
 	return out
 }
 
-// differ says whether a group teaches something: its labels are not all equal.
+// differ reports whether the labels of a group are not all equal. Other groups teach nothing.
 func differ(labels []float64) bool { return slices.Min(labels) != slices.Max(labels) }
 
-// counting is the number of groups that teach something.
+// counting returns the number of groups whose labels differ.
 func counting(groups [][]float64) int {
 	n := 0
 	for _, group := range groups {

@@ -6,7 +6,7 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// pooling says which of a pair's hidden states a head reads.
+// pooling is which of a pair's hidden states a head reads.
 type pooling int
 
 const (
@@ -15,13 +15,14 @@ const (
 	lastToken          // the last token, see head.last
 )
 
-// pairRows is the dimension that counts a batch's pairs. The input that tells the pooled tokens is named by the pooling.
+// pairRows is the name of the dimension that is the number of pairs in a batch.
 const pairRows = "pairs"
 
+// poolingInputs has the name of the input that input adds.
 var poolingInputs = map[pooling]string{firstToken: "pairs.first", meanToken: "pairs.mean", lastToken: "pairs.last"}
 
-// input is the graph's input that tells which tokens of a packed batch are read: one of each pair, [pairs], or for the mean
-// a matrix [pairs, tokens].
+// input adds the graph's input that selects the tokens of a packed batch: the index of one token for each pair [pairs], or for the
+// mean a matrix of weights [pairs, tokens].
 func (p pooling) input(g *onnx.Graph) *onnx.Value {
 	if p == meanToken {
 		return g.Input(poolingInputs[p], onnx.Float32, onnx.NamedDim(pairRows), onnx.NamedDim(encoder.TokensDim))
@@ -29,7 +30,7 @@ func (p pooling) input(g *onnx.Graph) *onnx.Value {
 	return g.Input(poolingInputs[p], onnx.Int64, onnx.NamedDim(pairRows))
 }
 
-// wanted are the tokens whose states apply reads, as encoder.Config.Build wants them.
+// wanted returns the tokens whose states apply reads, for encoder.Config.Build. Nil means all tokens.
 func (p pooling) wanted(places *onnx.Value) *onnx.Value {
 	if p == meanToken {
 		return nil
@@ -37,7 +38,7 @@ func (p pooling) wanted(places *onnx.Value) *onnx.Value {
 	return places
 }
 
-// apply makes one vector of each pair, [pairs, hidden], of the wanted tokens' states.
+// apply returns one vector for each pair [pairs, hidden], given the states of the wanted tokens.
 func (p pooling) apply(g *onnx.Graph, states, places *onnx.Value) *onnx.Value {
 	if p == meanToken {
 		return g.Gemm(places, states, nil, onnx.GemmAttrs{})
@@ -45,7 +46,7 @@ func (p pooling) apply(g *onnx.Graph, states, places *onnx.Value) *onnx.Value {
 	return states
 }
 
-// bind adds to a packed batch what input reads: rows[i] lies at starts[i].
+// bind sets the input of a packed batch in which rows[i] begins at the token starts[i].
 func (h head) bind(b *ortrain.Batch, rows []encoder.Row, starts []int64) {
 	n, name := int64(len(rows)), poolingInputs[h.pool]
 	b.Dims[pairRows] = n
@@ -64,10 +65,10 @@ func (h head) bind(b *ortrain.Batch, rows []encoder.Row, starts []int64) {
 	}
 }
 
-// last is the token that is read of a pair: the rightmost one whose id is not that of the padding token. transformers does
-// not look at the attention mask, so that a text that ends with the padding token, as Qwen3's template ends it, is scored
-// at the token before. Of a pair of padding tokens only, it is the first. Where the config names no padding token it is
-// the last one (transformers then takes one pair at a time).
+// last returns the index of the token that is read of a pair: the last one that is not the padding token, as in transformers. It does
+// not look at the attention mask. Therefore a text that ends with the padding token, as Qwen3's template ends it, is scored at the
+// token before. If all are padding tokens it is the first. If the config names no padding token it is the last of all, and
+// transformers scores only one pair at a time.
 func (h head) last(ids []int64) int {
 	for at := len(ids) - 1; at >= 0; at-- {
 		if h.pad == nil || ids[at] != *h.pad {
@@ -77,14 +78,14 @@ func (h head) last(ids []int64) int {
 	return 0
 }
 
-// padded makes one vector of each pair of a padded batch, [batch, hidden], of its tokens' states [batch·sequence, hidden].
+// padded returns one vector for each pair of a padded batch [batch, hidden], given the states of its tokens [batch·sequence, hidden].
 func (h head) padded(g *onnx.Graph, batch *encoder.Padded, c encoder.Config, states *onnx.Value) *onnx.Value {
 	mask := batch.Mask
 	switch h.pool {
 	case meanToken:
 		return encoder.PaddedMean(g, batch.Unpack(states, c.HiddenSize), mask)
 	case lastToken:
-		if h.pad != nil { // the mask too, for those who pad with another token
+		if h.pad != nil { // the mask counts too, because a caller may pad with another token
 			mask = g.Mul(mask, batch.IsNot(*h.pad))
 		}
 		return encoder.PaddedLast(g, states, mask)
@@ -92,7 +93,7 @@ func (h head) padded(g *onnx.Graph, batch *encoder.Padded, c encoder.Config, sta
 	return g.Gather(batch.Unpack(states, c.HiddenSize), g.IntScalar(0), 1)
 }
 
-// pack lays pairs out.
+// pack returns a packed batch of pairs.
 func (m *Model) pack(rows []encoder.Row, groups int) *ortrain.Batch {
 	b := ortrain.NewBatch()
 	m.head.bind(b, rows, m.Encoder.Pack(b, rows, groups))
