@@ -313,24 +313,6 @@ func (m *Model) counted(r encoder.Row, passage bool) []int {
 	return out
 }
 
-// ExpansionNote warns about queries of at most maxLen tokens whose expansion can reach further from their text than the window of a
-// layer. Nothing attends to the mask tokens of the expansion where Rules.Attend is false; one with no token of the text in its window
-// then has nothing to attend to, and what it becomes depends on the padding of its batch. The note is empty if that cannot happen.
-func (m *Model) ExpansionNote(maxLen int) string {
-	shortest := m.Tokenizer.SpecialTokens() + 1
-	if m.Rules.QueryMarker > 0 {
-		shortest++
-	}
-	query, window := encoder.Row{IDs: make([]int64, shortest)}, m.Encoder.NarrowestWindow()
-	m.expand(&query, maxLen)
-	if window == encoder.NoWindow || int64(query.Unattended) <= window {
-		return ""
-	}
-	return fmt.Sprintf("queries are filled up to %d tokens with mask tokens, and some layers see only %d tokens to either side: a mask token "+
-		"further from its query's text sees none of it, and scores change with the batch; check query_max_len, %d or less avoids this",
-		len(query.IDs), window, int64(shortest)+window)
-}
-
 // checkLengths fails if texts of n tokens do not fit the model. key names the length in the error.
 func (m *Model) checkLengths(key string, n int) error {
 	low, high := m.Tokenizer.SpecialTokens()+2, m.Encoder.MaxLength()

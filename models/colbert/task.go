@@ -53,14 +53,11 @@ func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 }
 
 // Notes implements finetune.Noter.
-func (t *Task) Notes() (notes []string) {
-	if t.m.fresh() {
-		notes = append(notes, fmt.Sprintf("the base model has no projection yet: one of width %d starts at random", t.m.Dim))
+func (t *Task) Notes() []string {
+	if !t.m.fresh() {
+		return nil
 	}
-	if s := t.m.ExpansionNote(t.c.QueryMaxLen); s != "" {
-		notes = append(notes, s)
-	}
-	return notes
+	return []string{fmt.Sprintf("the base model has no projection yet: one of width %d starts at random", t.m.Dim)}
 }
 
 // distils reports whether the loss reads a teacher's scores.

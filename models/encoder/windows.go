@@ -27,17 +27,6 @@ func (c Config) window() int64 {
 	return w
 }
 
-// NarrowestWindow is the smallest number of tokens to either side that a layer attends to; NoWindow if all attend to all tokens.
-func (c Config) NarrowestWindow() int64 {
-	narrowest := int64(NoWindow)
-	for _, x := range c.Blocks.Windows {
-		if x != NoWindow && (narrowest == NoWindow || x < narrowest) {
-			narrowest = x
-		}
-	}
-	return narrowest
-}
-
 // newWindowGroups adds the inputs of the attention groups of layers with a window. count is the number of tokens, an input that
 // newPackedGroups adds.
 func newWindowGroups(g *onnx.Graph, c Config, count *onnx.Value, groups int) *packedGroups {

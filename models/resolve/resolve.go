@@ -155,7 +155,7 @@ func (r Resolver) client() (c *hub.Client, done func(), err error) {
 	return c, r.Progress.Done, nil
 }
 
-// modelFiles selects the files of a model that this project reads: configs, tokenizers and one form of the weights.
+// modelFiles selects the files of a model that this project reads: configs, tokenizers, chat templates and one form of the weights.
 func modelFiles(files []hub.File) []hub.File {
 	has := func(name string) bool {
 		return slices.ContainsFunc(files, func(f hub.File) bool { return f.Name == name })
@@ -172,7 +172,7 @@ func modelFiles(files []hub.File) []hub.File {
 		case strings.HasPrefix(base, "pytorch_model") && strings.HasSuffix(base, ".bin"), base == hf.TorchIndex:
 			keep = !safe
 		default:
-			keep = strings.HasSuffix(base, ".json") || base == "vocab.txt" || strings.HasPrefix(base, "colbert_linear.")
+			keep = strings.HasSuffix(base, ".json") || base == "vocab.txt" || base == "chat_template.jinja" || strings.HasPrefix(base, "colbert_linear.")
 		}
 		if keep {
 			out = append(out, f)

@@ -34,6 +34,10 @@ func TestModelFiles(t *testing.T) {
 			[]string{"model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "2_Dense/pytorch_model.bin", "2_Dense/config.json"},
 			[]string{"model-00001-of-00002.safetensors", "model.safetensors.index.json", "2_Dense/pytorch_model.bin", "2_Dense/config.json"},
 		},
+		{ // the prompt of a language model that is a reranker
+			[]string{"config.json", "model.safetensors", "merges.txt", "chat_template.jinja", "1_LogitScore/config.json"},
+			[]string{"config.json", "model.safetensors", "chat_template.jinja", "1_LogitScore/config.json"},
+		},
 	} {
 		if got := names(modelFiles(files(c.have...))); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%v: %v, want %v", c.have, got, c.want)

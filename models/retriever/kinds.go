@@ -59,9 +59,6 @@ func (m *Model) openColBERT(engine scoring.Options) error {
 	}
 	m.opens(s.Close)
 	s.PaddingCompetes = m.options.PaddingCompetes
-	if note := x.ExpansionNote(m.info.QueryMaxLen); note != "" && m.options.Note != nil {
-		m.options.Note(note)
-	}
 	b, err := s.BiEncoder(m.info.QueryMaxLen, m.info.PassageMaxLen)
 	m.ranker, m.embedder = b, &multiVector{b, s, m.info}
 	return err

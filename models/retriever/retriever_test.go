@@ -572,26 +572,6 @@ func TestNote(t *testing.T) {
 	}
 }
 
-// A ColBERT model whose queries are filled up further than a layer's window says so: mask tokens out there see nothing of the text.
-func TestExpansionBeyondTheWindow(t *testing.T) {
-	for _, c := range []struct {
-		folder      string
-		queryMaxLen int
-		want        string
-	}{
-		{"modernbert-colbert-pylate", 0, ""}, // its window has 20 tokens to either side
-		{"modernbert-colbert-pylate", 24, ""},
-		{"modernbert-colbert-pylate", 25, "queries are filled up to 25 tokens with mask tokens, and some layers see only 20 tokens"},
-		{"qwen3-colbert-pylate", 100, ""},
-	} {
-		var notes []string
-		open(t, fixtures+"folders/"+c.folder, retriever.Options{QueryMaxLen: c.queryMaxLen, Note: func(line string) { notes = append(notes, line) }})
-		if len(notes) != 0 && c.want == "" || c.want != "" && (len(notes) != 1 || !strings.Contains(notes[0], c.want)) {
-			t.Errorf("%s, %d tokens: %q", c.folder, c.queryMaxLen, notes)
-		}
-	}
-}
-
 // A ranking that starts later has the scores of one from the beginning.
 func TestBM25(t *testing.T) {
 	queries := []retriever.Query{
