@@ -26,7 +26,7 @@ func encodeCommand() *cli.Command {
   rag-retrieval encode --model out/model --as passage < texts.jsonl > vectors.jsonl`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer", Required: true},
-			&cli.StringFlag{Name: "as", Usage: "query or passage: which maximal length of the training run applies", Value: "passage"},
+			&cli.StringFlag{Name: "as", Usage: "query or passage: which prompt of the model, and which maximal length of the training run, apply", Value: "passage"},
 			&cli.IntFlag{Name: "max-len", Usage: "tokens of a text; 0: the model's own limit"},
 		}, engineFlags()...),
 		OnUsageError: onUsageError,
