@@ -27,6 +27,9 @@ func (t *Trainer) overflowError(s Step, batches []*Batch) error {
 				about, node, b.originsText())
 		}
 	}
+	if t.comm.Size() > 1 {
+		return fmt.Errorf("%s; every tensor of this rank is finite: another rank's overflowed, or only the norm (a lower lr may help)", about)
+	}
 	return fmt.Errorf("%s; every tensor is finite, only the norm overflows (a lower lr may help)", about)
 }
 

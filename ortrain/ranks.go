@@ -1,6 +1,7 @@
 package ortrain
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -28,8 +29,17 @@ func (t *Trainer) jobRows(s *Step) error {
 	return nil
 }
 
-// sumGradients adds up the ranks' gradients and losses.
-func (t *Trainer) sumGradients(gradients *runtime.Block, s *Step) error {
+// hostGradients returns the values of this rank's gradients for sumGradients; nil for a job of one rank.
+func (t *Trainer) hostGradients(gradients *runtime.Block) ([]float32, error) {
+	if t.comm.Size() == 1 {
+		return nil, nil
+	}
+	return blockValues(gradients)
+}
+
+// sumGradients adds up the ranks' losses and gradients, which are values, and leaves the sums in s and in the block. Nothing
+// of one rank only can fail between its collective operations: the others would wait there.
+func (t *Trainer) sumGradients(gradients *runtime.Block, values []float32, s *Step) error {
 	if t.comm.Size() == 1 {
 		return nil
 	}
@@ -38,10 +48,6 @@ func (t *Trainer) sumGradients(gradients *runtime.Block, s *Step) error {
 		return fmt.Errorf("step %d: %w", s.Step, err)
 	}
 	s.Loss = loss[0]
-	values, err := blockValues(gradients)
-	if err != nil {
-		return err
-	}
 	if err := t.comm.AllReduce(values, dist.Sum); err != nil {
 		return fmt.Errorf("step %d: %w", s.Step, err)
 	}
@@ -56,14 +62,14 @@ func (t *Trainer) broadcastParameters() error {
 	if t.comm.Size() == 1 {
 		return nil
 	}
-	return fillBlock(t.parameters, func(values []float32) error {
-		if t.parameters.Host() == nil {
-			if err := t.parameters.Download(0, values); err != nil {
-				return err
-			}
-		}
-		return t.comm.Broadcast(values)
-	})
+	values, err := blockValues(t.parameters)
+	if err := dist.Agree(t.comm, err); err != nil {
+		return err
+	}
+	if err := t.comm.Broadcast(values); err != nil || t.parameters.Host() != nil {
+		return err
+	}
+	return t.parameters.Upload(0, values)
 }
 
 // What a rank's error means for the others, the gravest last.
@@ -84,11 +90,12 @@ func (t *Trainer) agree(err error) error {
 	switch {
 	case errors.Is(err, ErrStopped):
 		outcome[0] = stopped
-	case errors.Is(err, ErrInterrupted):
+	case errors.Is(err, ErrInterrupted), errors.Is(err, context.Canceled): // Canceled: in a hook or the source
 		outcome[0] = interrupted
 	case err != nil:
 		outcome[0] = failed
 	}
+	own := outcome[0]
 	if lost := t.comm.AllReduce64(outcome, dist.Max); lost != nil {
 		return errors.Join(err, lost)
 	}
@@ -98,7 +105,7 @@ func (t *Trainer) agree(err error) error {
 	case interrupted:
 		return ErrInterrupted
 	case failed:
-		if errors.Is(err, ErrStopped) || errors.Is(err, ErrInterrupted) {
+		if own < failed {
 			err = nil // another rank failed
 		}
 		return dist.Agree(t.comm, err)

@@ -41,14 +41,11 @@ func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err er
 			err = errors.Join(err, h.OnEnd(t, err))
 		}
 	}()
-	if err := t.broadcastParameters(); err != nil {
-		return err
-	}
-	for _, h := range hooks {
-		if err = h.OnStart(t); err != nil {
-			break
+	err = t.broadcastParameters()
+	for i := 0; i < len(hooks) && err == nil; i++ {
+		if err = hooks[i].OnStart(t); err == nil {
+			started++
 		}
-		started++
 	}
 	if err := t.agree(err); err != nil {
 		return err

@@ -209,6 +209,10 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 		s.LossScale = t.lossScaler.Factor()
 	}
 	gradients, err := t.backward(batches, &s)
+	var values []float32
+	if err == nil {
+		values, err = t.hostGradients(gradients)
+	}
 	switch {
 	case errors.Is(err, runtime.ErrOutOfMemory):
 		err = t.outOfMemoryError(s, batches, err)
@@ -221,7 +225,7 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	if len(batches) > 0 {
 		t.mostTokens = max(t.mostTokens, largestPass(batches).Tokens)
 	}
-	if err := t.sumGradients(gradients, &s); err != nil {
+	if err := t.sumGradients(gradients, values, &s); err != nil {
 		return s, err
 	}
 	if err := t.update(gradients, &s, batches); err != nil {

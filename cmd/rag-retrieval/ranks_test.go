@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/safetensors"
@@ -33,7 +35,7 @@ func mpirun(t *testing.T, n int, args ...string) output {
 	return output{c.ProcessState.ExitCode(), out.String(), stderr.String()}
 }
 
-// rerankerRows are pairs whose passages differ in length; 21 of them make ranks with unequal shares.
+// rerankerRows are pairs whose passages differ in length. With 17 of them, some ranks have no row in an epoch's last batch.
 func rerankerRows(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -64,7 +66,7 @@ func losses(t *testing.T, dir string) (out []float64) {
 
 // Ranks that share a batch train as one rank with all of it: the same losses and parameters, with ranks whose shares differ.
 func TestRanksTrainAsOne(t *testing.T) {
-	rows, base := write(t, "rows.jsonl", rerankerRows(21)), filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker")
+	rows, base := write(t, "rows.jsonl", rerankerRows(17)), filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker")
 	run := func(n, batch int) string {
 		dir := filepath.Join(t.TempDir(), "out")
 		args := []string{"train", "reranker", "--model", base, "--train-dataset", rows, "--output-dir", dir, "--batch-size", fmt.Sprint(batch),
@@ -133,6 +135,30 @@ func TestRanksFailTogether(t *testing.T) {
 	o := mpirun(t, 2, "train", "reranker", "--model", base, "--max-len", "16", "--train-dataset", "none.jsonl", "--output-dir", filepath.Join(t.TempDir(), "out"))
 	if o.code == 0 || !strings.Contains(o.stderr, "none.jsonl") {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
+// A rank that cannot read its configuration ends the others too, which would otherwise wait for it in MPI.
+func TestRankWithoutConfig(t *testing.T) {
+	args := []string{"train", "reranker", "--model", filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker"), "--max-len", "16",
+		"--train-dataset", write(t, "rows.jsonl", rerankerRows(4)), "--output-dir", filepath.Join(t.TempDir(), "out")}
+	c := disttest.Command(t, 1, os.Args[0], args...)
+	c.Args = append(append(c.Args, ":", "-n", "1", os.Args[0]), append(args, "--config", "none.yaml")...)
+	c.Env = append(c.Env, asProgram+"=1")
+	c.WaitDelay = time.Minute
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(time.Minute, func() {
+		for range 2 { // a rank that waits in MPI does not see the first
+			_ = c.Process.Signal(syscall.SIGINT)
+			time.Sleep(time.Second)
+		}
+	})
+	if err := c.Wait(); err == nil || !late.Stop() || !strings.Contains(out.String(), "none.yaml") {
+		t.Errorf("%v: %s", err, out.String())
 	}
 }
 

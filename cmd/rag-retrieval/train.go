@@ -69,13 +69,14 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	cfg, err := trainConfig(c, k)
-	if err != nil {
-		return err
-	}
 	if c.Bool("dry-run") {
+		cfg, err := trainConfig(c, k)
+		if err != nil {
+			return err
+		}
 		return dryRun(c.Context, cfg)
 	}
+	// First of all: the other ranks of a job wait here for this one.
 	comm, err := dist.Connect()
 	if err != nil {
 		return err
@@ -85,6 +86,10 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 			err = comm.Close()
 		}
 	}()
+	cfg, err := trainConfig(c, k)
+	if err := dist.Agree(comm, err); err != nil {
+		return err
+	}
 	run, err := finetune.PrepareRank(c.Context, cfg, kinds[cfg.Kind].newTask, resolver(), version, comm)
 	if err != nil {
 		return err
@@ -110,7 +115,11 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 		return err
 	}
 	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, ortrain.ErrUnchanged) {
-		fmt.Fprintf(os.Stderr, "stopped after step %d; go on with: %s --resume\n", run.Trainer.StepsDone(), commandLine())
+		again := ""
+		if comm.Size() > 1 {
+			again = fmt.Sprintf(", on %d ranks", comm.Size())
+		}
+		fmt.Fprintf(os.Stderr, "stopped after step %d; go on with%s: %s --resume\n", run.Trainer.StepsDone(), again, commandLine())
 	}
 	if err != nil {
 		return err

@@ -28,6 +28,15 @@ type Batching struct {
 // jobBatch is the number of examples of a micro-batch of all ranks.
 func (b Batching) jobBatch() int { return b.BatchSize * max(b.Ranks, 1) }
 
+// MinJobBatch is MinBatch for a micro-batch of all ranks. Each rank needs that many examples, but where one teaches
+// something, some ranks may have none.
+func (b Batching) MinJobBatch() int {
+	if b.MinBatch <= 1 {
+		return b.MinBatch
+	}
+	return b.MinBatch * max(b.Ranks, 1)
+}
+
 // part returns the examples of micro-batch i that are this rank's, of so many in an epoch. Of a last micro-batch that is not
 // full, every rank gets about as many.
 func (b Batching) part(i, total int) (from, to int) {
@@ -45,7 +54,7 @@ func (b Batching) StepsPerEpoch(examples int) int {
 
 func (b Batching) microBatches(examples int) int {
 	n := examples / b.jobBatch()
-	if rest := examples % b.jobBatch(); rest > 0 && (rest >= b.MinBatch*max(b.Ranks, 1) || n == 0) {
+	if rest := examples % b.jobBatch(); rest > 0 && (rest >= b.MinJobBatch() || n == 0) {
 		n++
 	}
 	return n

@@ -101,6 +101,36 @@ func TestLastMicroBatch(t *testing.T) {
 	}
 }
 
+// Ranks leave out a last micro-batch only where one rank would too: where it teaches nothing. Together they have each example
+// of an epoch once.
+func TestRanksLastMicroBatch(t *testing.T) {
+	b := Batching{BatchSize: 4, Accumulation: 1, MinBatch: 1, Ranks: 2}
+	for examples, want := range map[int]int{16: 2, 17: 3, 1: 1} {
+		if got := b.StepsPerEpoch(examples); got != want {
+			t.Errorf("%d examples: %d steps, want %d", examples, got, want)
+		}
+		at := 0
+		for i := range b.StepsPerEpoch(examples) {
+			for b.Rank = range b.Ranks {
+				from, to := b.part(i, examples)
+				if from != at || to < from {
+					t.Errorf("%d examples: rank %d has %d to %d, want from %d", examples, b.Rank, from, to, at)
+				}
+				at = to
+			}
+		}
+		if at != examples {
+			t.Errorf("%d of %d examples are read", at, examples)
+		}
+	}
+	b.MinBatch = 2 // of each rank
+	for examples, want := range map[int]int{16: 2, 19: 2, 20: 3} {
+		if got := b.StepsPerEpoch(examples); got != want {
+			t.Errorf("%d examples, 2 for each rank: %d steps, want %d", examples, got, want)
+		}
+	}
+}
+
 // If there are fewer elements than asked for, Draw repeats each equally often, or once more.
 func TestDraw(t *testing.T) {
 	from := []string{"x", "y", "z"}

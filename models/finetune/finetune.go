@@ -216,8 +216,13 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	if c.BatchSize < b.MinBatch {
 		return fmt.Errorf("batch_size is %d, want at least %d: loss_type %s compares the examples of a batch", c.BatchSize, b.MinBatch, c.LossType)
 	}
-	if n := r.Data.EpochLen(); n < b.MinBatch {
+	n := r.Data.EpochLen()
+	if n < b.MinBatch {
 		return fmt.Errorf("an epoch of %s has one example, want at least %d: loss_type %s compares the examples of a batch", r.Data.Name(), b.MinBatch, c.LossType)
+	}
+	if n < b.MinJobBatch() {
+		return fmt.Errorf("an epoch of %s has %d examples, want at least %d for %d ranks: loss_type %s compares the examples of a batch",
+			r.Data.Name(), n, b.MinJobBatch(), b.Ranks, c.LossType)
 	}
 	first, err := r.Data.Example(0)
 	if err != nil {

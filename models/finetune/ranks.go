@@ -46,7 +46,7 @@ func (r *Run) compareRanks() error {
 	library, _ := runtime.Version()
 	mine := rankState{r.state(), r.version, library}
 	b, err := json.Marshal(mine)
-	if err != nil {
+	if err := dist.Agree(r.comm, err); err != nil {
 		return err
 	}
 	all, err := r.comm.AllGather(b)
@@ -65,6 +65,19 @@ func (r *Run) compareRanks() error {
 	}
 	if len(d) > 0 {
 		return fmt.Errorf("this rank differs from rank 0: %s", strings.Join(d, "; "))
+	}
+	return nil
+}
+
+// compareSteps returns an error if this rank has read the checkpoint of another step than rank 0: it may not see the same
+// output folder, or not yet.
+func (r *Run) compareSteps() error {
+	all, err := r.comm.AllGather([]byte(fmt.Sprint(r.Trainer.StepsDone())))
+	if err != nil {
+		return err
+	}
+	if first, mine := string(all[0]), string(all[r.comm.Rank()]); mine != first {
+		return fmt.Errorf("the newest checkpoint that this rank finds in %s is of step %s, rank 0's of step %s", r.Config.OutputDir, mine, first)
 	}
 	return nil
 }

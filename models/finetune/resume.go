@@ -72,12 +72,20 @@ func (r *Run) state() runState {
 func (r *Run) Resume(warn func(error)) error {
 	var err error
 	if r.isFirst() {
-		err = r.takeOutput(warn)
+		if err = r.takeOutput(warn); err == nil {
+			err = r.load(warn)
+		}
 	}
 	if err := dist.Agree(r.comm, err); err != nil {
 		return err
 	}
-	return dist.Agree(r.comm, r.load(warn))
+	if !r.isFirst() { // after rank 0, which finishes what a crash left half done
+		err = r.load(warn)
+	}
+	if err := dist.Agree(r.comm, err); err != nil {
+		return err
+	}
+	return dist.Agree(r.comm, r.compareSteps())
 }
 
 // takeOutput locks the output folder of a run that is resumed, and finishes what a crash left half done.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -138,7 +139,7 @@ func (m *mpi) AllGather(mine []byte) ([][]byte, error) {
 			return nil, fmt.Errorf("MPI_Allgatherv: the ranks have more than 2 GiB together")
 		}
 	}
-	all, from := make([]byte, total+1), append(mine, 0) // neither is empty: their addresses are taken
+	all, from := make([]byte, total+1), append(slices.Clone(mine), 0) // neither is empty: their addresses are taken
 	if err := m.check("MPI_Allgatherv", C.rr_mpi_call_allgather(m.f, unsafe.Pointer(&from[0]), C.int(len(mine)), unsafe.Pointer(&all[0]), &counts[0], &offsets[0])); err != nil {
 		return nil, err
 	}
