@@ -57,14 +57,14 @@ func (r *Run) compareRanks() error {
 	if err := json.Unmarshal(all[0], &first); err != nil {
 		return fmt.Errorf("rank 0's settings: %w", err)
 	}
-	d := append(differences(first.Train, mine.Train), r.dataChanges(first.runState)...)
+	d := append(differences(first.Train, mine.Train, "%[1]s is %[3]v, there %[2]v"), r.dataChanges(first.runState)...)
 	for _, x := range [][3]string{{"program", first.Version, mine.Version}, {"ONNX Runtime", first.Runtime, mine.Runtime}} {
 		if x[1] != x[2] {
-			d = append(d, fmt.Sprintf("%s was %s, is %s", x[0], x[1], x[2]))
+			d = append(d, fmt.Sprintf("%s is %s, there %s", x[0], x[2], x[1]))
 		}
 	}
 	if len(d) > 0 {
-		return fmt.Errorf("this rank differs from rank 0: %s", strings.Join(d, "; "))
+		return fmt.Errorf("it differs from rank 0: %s", strings.Join(d, "; "))
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (r *Run) compareSteps() error {
 		return err
 	}
 	if first, mine := string(all[0]), string(all[r.comm.Rank()]); mine != first {
-		return fmt.Errorf("the newest checkpoint that this rank finds in %s is of step %s, rank 0's of step %s", r.Config.OutputDir, mine, first)
+		return fmt.Errorf("the newest checkpoint that it finds in %s is of step %s, rank 0's of step %s", r.Config.OutputDir, mine, first)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (r *Run) load(warn func(error)) error {
 		if err := json.Unmarshal(host, &saved); err != nil {
 			return fmt.Errorf("the checkpoint's configuration: %w", err)
 		}
-		if d := differences(saved.Train, r.Config); len(d) > 0 {
+		if d := differences(saved.Train, r.Config, "%s was %v, is %v"); len(d) > 0 {
 			return fmt.Errorf("the checkpoint in %s was made with another configuration: %s", dir, strings.Join(d, "; "))
 		}
 		if saved.Files == nil {
@@ -144,16 +144,16 @@ var freeKeys = map[string]bool{
 	"provider": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
 }
 
-// differences names the settings that differ from a checkpoint's. It ignores settings of other kinds of models, which
-// earlier versions also saved.
-func differences(saved, now config.Train) []string {
+// differences names the settings that differ from a checkpoint's, each in a format of key, saved value and value now. It ignores
+// settings of other kinds of models, which earlier versions also saved.
+func differences(saved, now config.Train, format string) []string {
 	var out []string
 	a, b := reflect.ValueOf(saved), reflect.ValueOf(now)
 	for i := 0; i < a.NumField(); i++ {
 		field := a.Type().Field(i)
 		key := field.Tag.Get("yaml")
 		if x, y := a.Field(i).Interface(), b.Field(i).Interface(); !reflect.DeepEqual(x, y) && !freeKeys[key] && config.HasKind(field, now.Kind) {
-			out = append(out, fmt.Sprintf("%s was %v, is %v", key, x, y))
+			out = append(out, fmt.Sprintf(format, key, x, y))
 		}
 	}
 	return out

@@ -51,8 +51,8 @@ type Comm interface {
 	Abort(code int)
 }
 
-// Agree makes an error of one rank an error of all: it returns err itself on ranks that have one, and on the others an error
-// that names the first rank that has. So no rank goes on alone to a collective operation that the others never reach.
+// Agree makes an error of one rank an error of all, a *RankError: on ranks that have one it wraps err, on the others it has the
+// text of the first rank that has one. So no rank goes on alone to a collective operation that the others never reach.
 func Agree(c Comm, err error) error {
 	if c.Size() == 1 {
 		return err
@@ -65,24 +65,30 @@ func Agree(c Comm, err error) error {
 	if failed != nil {
 		return errors.Join(err, failed)
 	}
-	if err != nil {
+	var named *RankError
+	switch {
+	case errors.As(err, &named): // by an earlier Agree
 		return err
+	case err != nil:
+		return &RankError{c.Rank(), err}
 	}
 	for rank, text := range all {
 		if len(text) > 0 {
-			return &RankError{rank, string(text)}
+			return &RankError{rank, errors.New(string(text))}
 		}
 	}
 	return nil
 }
 
-// RankError is the error of another rank.
+// RankError is the error of a rank of a job. The error of another rank has only its text.
 type RankError struct {
 	Rank int
-	Text string
+	Err  error
 }
 
-func (e *RankError) Error() string { return fmt.Sprintf("rank %d: %s", e.Rank, e.Text) }
+func (e *RankError) Error() string { return fmt.Sprintf("rank %d: %v", e.Rank, e.Err) }
+
+func (e *RankError) Unwrap() error { return e.Err }
 
 // Alone is a job of one rank.
 type Alone struct{}
