@@ -26,11 +26,11 @@ const (
 // with every key of its row; masks hide the pairs that do not count.
 type attentionGroups interface {
 	groups() []group
-	// queries and keys bring one number per token and head into the groups: [tokens, heads·size] to [rows, heads, length, size].
-	// Values go the way of keys.
+	// queries and keys bring the heads of tokens into the groups: each turns [tokens, heads·size] into one
+	// [rows, heads, length, size] per group. Values take the same way as keys.
 	queries(x *onnx.Value) []*onnx.Value
 	keys(x *onnx.Value) []*onnx.Value
-	// all is queries and keys for one product of all three, [tokens, 3·heads·size].
+	// all does this for queries, keys and values at once, from the product that makes all three, [tokens, 3·heads·size].
 	all(qkv *onnx.Value) (q, k, v []*onnx.Value)
 	// merge is the inverse of queries, for what attention computed for them.
 	merge(groups []*onnx.Value) *onnx.Value

@@ -131,8 +131,8 @@ func (x gathering) of(g *onnx.Graph, c Config, data *onnx.Value) []*onnx.Value {
 }
 
 // newPackedGroups adds the inputs of the groups that compare all tokens of a text. Sizes that indices are made of are inputs
-// too: read off a shape, they would be copied to a GPU and back in each run.
-// The number of tokens is given for further groups.
+// too: read off a shape, they would be copied to a GPU and back in each run. It also returns count, the input with the number of
+// tokens, for newWindowGroups.
 func newPackedGroups(g *onnx.Graph, c Config, groups int) (p *packedGroups, count *onnx.Value) {
 	tokens, heads := onnx.NamedDim(TokensDim), c.NumAttentionHeads
 	p = &packedGroups{g: g, c: c}
