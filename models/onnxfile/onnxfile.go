@@ -63,6 +63,13 @@ func Open(path string, kind modelcard.Kind, o scoring.Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	folderKind, err := modelcard.Detect(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a folder without a config.json does not say
+		return nil, err
+	}
+	if folderKind == modelcard.ColBERT { // its output looks like an embedding model's before the pooling
+		return nil, fmt.Errorf("%s: the ONNX file of a ColBERT model cannot be used; use its folder %s", path, dir)
+	}
 	m.f, err = runtime.OpenFile(path, o.Options, func(inputs, outputs []runtime.Port) (in []string, out string, err error) {
 		if m.inputs, err = chooseInputs(inputs); err != nil {
 			return nil, "", err

@@ -534,6 +534,7 @@ func TestBadModelsAndOptions(t *testing.T) {
 		{whole + "/model.onnx", retriever.Options{PassagePrompt: &prefix}, "prompts are for embedding models", true},
 		{cut + "/model.onnx", retriever.Options{Kind: modelcard.ColBERT}, "can be an embedding model or a reranker", false},
 		{cut + "/model.onnx", retriever.Options{Int8: true}, "without int8", false},
+		{saved(t, modelcard.ColBERT) + "/model.onnx", retriever.Options{}, "the ONNX file of a ColBERT model cannot be used; use its folder", false},
 		{tiny, retriever.Options{QueryMaxLen: 2}, "the maximal length of queries is 2, want 3 to 24", false},
 		{tiny, retriever.Options{PassageMaxLen: 25}, "the maximal length of passages is 25, want 3 to 24", false},
 		{fixtures + "bert", retriever.Options{QueryMaxLen: 3}, "the maximal length of queries is 3, want 4 to 20", false},
