@@ -237,6 +237,9 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	r.source = r.Data.Source(b, r.collate)
 	r.stepsPerEpoch = b.StepsPerEpoch(r.Data.EpochLen())
 	r.Steps = c.Steps(r.stepsPerEpoch)
+	if r.Steps == 1 && c.Schedule(1).At(0) == 0 {
+		r.Notes = append(r.Notes, "warmup_proportion: the run has one step, and the warm-up's first step has a learning rate of 0: the model will not change")
+	}
 	if err := r.openValidation(ctx); err != nil {
 		return err
 	}

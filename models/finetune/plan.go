@@ -27,20 +27,27 @@ func (r *Run) Plan() (string, error) {
 		}
 	}
 	parameters := r.Set.Layout.Total
+	b.WriteString(r.task.Encoder().Explain())
+	fmt.Fprintf(&b, "%s: %s\n", r.Config.Kind, r.task.Describe())
+	fmt.Fprintf(&b, "%d examples, %d steps of %d × %d, %.1f M parameters\n", r.Data.Len(), r.Steps, r.Config.GradientAccumulationSteps,
+		r.Config.BatchSize, float64(parameters)/1e6)
+	fmt.Fprintf(&b, "%d tokens in a micro-batch on average, %d at most, of the first %d\n", tokens/batches, longest, batches)
+	fmt.Fprintf(&b, "about %.1f GB of memory, and more with long texts\n", float64(r.memory(longest))/1e9)
+	if r.validation != nil {
+		fmt.Fprintf(&b, "%d queries for validation\n", len(r.validation.samples))
+	}
+	return b.String(), nil
+}
+
+// memory estimates the bytes that a step needs whose largest micro-batch has that many tokens.
+func (r *Run) memory(tokens int) int64 {
 	enc := r.task.Encoder()
 	kept := activationsPerToken * int64(enc.NumHiddenLayers) // hidden sizes of a token
 	if r.Config.GradientCheckpointing {
 		kept = activationsPerToken + int64(enc.NumHiddenLayers) // of one layer, and each layer's input
 	}
-	memory := 16*parameters + 4*enc.HiddenSize*kept*int64(longest)
-	b.WriteString(enc.Explain())
-	fmt.Fprintf(&b, "%s: %s\n", r.Config.Kind, r.task.Describe())
-	fmt.Fprintf(&b, "%d examples, %d steps of %d × %d, %.1f M parameters\n", r.Data.Len(), r.Steps, r.Config.GradientAccumulationSteps,
-		r.Config.BatchSize, float64(parameters)/1e6)
-	fmt.Fprintf(&b, "%d tokens in a micro-batch on average, %d at most, of the first %d\n", tokens/batches, longest, batches)
-	fmt.Fprintf(&b, "about %.1f GB of memory, and more with long texts\n", float64(memory)/1e9)
-	if r.validation != nil {
-		fmt.Fprintf(&b, "%d queries for validation\n", len(r.validation.samples))
+	if chunk := r.Config.TokensPerChunk(); chunk > 0 {
+		tokens = min(tokens, chunk)
 	}
-	return b.String(), nil
+	return 16*r.Set.Layout.Total + 4*enc.HiddenSize*kept*int64(tokens)
 }
