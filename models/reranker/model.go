@@ -122,11 +122,17 @@ func (m *Model) setFormats(f prompt.Formats) error {
 // Close frees the tokenizer.
 func (m *Model) Close() error { return m.Tokenizer.Close() }
 
-// checkLength fails if pairs of n tokens do not fit the model. key names the length in the error.
+// checkLength fails if pairs of n tokens do not fit the model, or leave no room for texts beside its prompt. key names the
+// length in the error.
 func (m *Model) checkLength(key string, n int) error {
 	low, high := m.Tokenizer.PairSpecialTokens()+2, m.Encoder.MaxLength()
 	if n < low || n > high {
 		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, m.Dir)
+	}
+	q, d := m.Formats.Around(prompt.Text{Query: true}), m.Formats.Around(prompt.Text{})
+	ids, _ := m.Tokenizer.EncodePair(q.String(), d.String(), high, tokenizer.OnlySecond)
+	if beside := len(ids); n < beside+2 && q.String()+d.String() != "" {
+		return fmt.Errorf("%s is %d, which leaves no room for texts: the prompt around query and passage has %d tokens already, with the model %s", key, n, beside, m.Dir)
 	}
 	return nil
 }

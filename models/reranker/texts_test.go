@@ -31,6 +31,20 @@ func TestLengthOfTheTokenizer(t *testing.T) {
 	}
 }
 
+// A length that the prompt fills is refused: every passage would be cut to nothing, and all scores of a query be equal.
+func TestLengthThatThePromptFills(t *testing.T) {
+	m, err := Open("../finetune/testdata/folders/qwen3-reranker-causal")
+	check(t, err)
+	defer m.Close()
+	row, err := m.Pair(scoring.Pair{}, m.MaxLen)
+	check(t, err)
+	prompt := len(row.IDs)
+	if err := m.checkLength("max_len", prompt+1); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has %d tokens already", prompt)) {
+		t.Errorf("a length of %d: %v", prompt+1, err)
+	}
+	check(t, m.checkLength("max_len", prompt+2))
+}
+
 // Training and scoring read the same tokens of a pair, with the model's formats, a row's own prompt in their place, and the
 // configuration's formats, around the texts; each window of a long passage stands in the passage's format.
 func TestEveryPathReadsTheSameTokens(t *testing.T) {
