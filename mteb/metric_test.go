@@ -115,7 +115,7 @@ func TestReadJSONL(t *testing.T) {
 		`{"query":"a","positive":[" "],"negative":["c"]}`:         `set.jsonl:1: "positive" has an empty text`,
 		`{"query":3,"positive":["b"],"negative":["c"]}`:           "set.jsonl:1: want a string or a list of strings, found 3",
 		"{\"query\":\"\xff\"}":                                    "set.jsonl:1: not valid UTF-8 at byte 11",
-		`[1]`:                                                     "set.jsonl:1: the row is a array, want an object",
+		`[1]`:                                                     "set.jsonl:1: the row is an array, want an object",
 		`{"query":"a","positive":["b"],"negative":[]}`:            "no row has both positives and negatives",
 	} {
 		if _, err := ReadJSONL(write(text)); err == nil || !strings.Contains(err.Error(), want) {

@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"unicode/utf8"
 
 	"rag-retrieval-go/internal/atomicdir"
@@ -153,13 +154,21 @@ func explainJSON(err error) error {
 	var typed *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		return fmt.Errorf("not JSON: %w (byte %d of the line)", err, syntax.Offset)
+		return fmt.Errorf("not JSON: %w (byte %d of the line); want one JSON object on each line", err, syntax.Offset)
 	case errors.As(err, &typed) && typed.Field != "":
-		return fmt.Errorf("%q is a %s, want %s", typed.Field, typed.Value, typed.Type)
+		return fmt.Errorf("%q is %s, want %s", typed.Field, withArticle(typed.Value), typed.Type)
 	case errors.As(err, &typed):
-		return fmt.Errorf("the row is a %s, want an object", typed.Value)
+		return fmt.Errorf("the row is %s, want an object", withArticle(typed.Value))
 	}
 	return err
+}
+
+// withArticle puts the article before what encoding/json calls a value, such as "array" or "number 1.5".
+func withArticle(value string) string {
+	if strings.HasPrefix(value, "array") || strings.HasPrefix(value, "object") {
+		return "an " + value
+	}
+	return "a " + value
 }
 
 // ReadLog reads the rows that a run appended to a file. A missing file has no rows. If the run was killed, the last row may

@@ -84,10 +84,10 @@ func TestByteOrderMark(t *testing.T) {
 // Errors have file and line, and describe the problem in words for users.
 func TestBadRows(t *testing.T) {
 	for content, want := range map[string]string{
-		`{"a":`:                      "x.jsonl:1: not JSON: unexpected end of JSON input (byte 5 of the line)",
+		`{"a":`:                      "x.jsonl:1: not JSON: unexpected end of JSON input (byte 5 of the line); want one JSON object on each line",
 		"\n{\"a\":\"b\"}x":           "x.jsonl:2: not JSON: ",
 		`{"a":1}`:                    `"a" is a number, want string`,
-		`[1]`:                        "the row is a array, want an object",
+		`[1]`:                        "the row is an array, want an object",
 		"{\"a\":\"ok\xff\"}":         "not valid UTF-8 at byte 9 of the line",
 		`{"n":1e999}`:                `"n" is a number 1e999, want float64`,
 		"{\"a\":\"\x00\"}":           "not JSON: invalid character",
