@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -131,5 +132,5 @@ func libraryDirs(program, source string) []string {
 	if d, err := InHome("lib"); err == nil {
 		dirs = append(dirs, d)
 	}
-	return append(dirs, "/usr/local/lib", "/usr/lib")
+	return slices.Compact(append(dirs, "/usr/local/lib", "/usr/lib")) // program and source are often of one checkout
 }

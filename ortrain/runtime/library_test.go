@@ -98,7 +98,7 @@ func TestLibraryDirs(t *testing.T) {
 	}
 	t.Setenv("HOME", "/home/a")
 	dirs := libraryDirs("/c/bin/rag-retrieval", "/c/ortrain/runtime/library.go")
-	want := []string{"/c/bin", "/c/.rag-retrieval/lib", "/c/.rag-retrieval/lib", "/home/a/.cache/rag-retrieval/lib", "/usr/local/lib", "/usr/lib"}
+	want := []string{"/c/bin", "/c/.rag-retrieval/lib", "/home/a/.cache/rag-retrieval/lib", "/usr/local/lib", "/usr/lib"}
 	if !slices.Equal(dirs, want) {
 		t.Errorf("%q, want %q", dirs, want)
 	}
