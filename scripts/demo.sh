@@ -7,6 +7,7 @@
 # DIR (default: demo in the cache folder) gets the data, the run with the fine-tuned model, and result.json.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case "${1:-}" in -h | --help) sed -n '2,7s/^# \{0,1\}//p' scripts/demo.sh; exit 0 ;; esac
 . scripts/setup/home.sh
 ./scripts/setup.sh
 . scripts/setup/path.sh
