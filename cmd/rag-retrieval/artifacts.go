@@ -19,10 +19,11 @@ checkpoint/ into the output folder. The keys are those of train.
 
 Example:
   rag-retrieval artifacts embedding --model MODEL --output-dir artifacts`,
-		Subcommands: kindCommands(func(k modelcard.Kind, _ kind) *cli.Command {
+		Subcommands: kindCommands(func(k modelcard.Kind, x kind) *cli.Command {
 			return &cli.Command{
 				Name: string(k), Usage: fmt.Sprintf("training graphs of kind %s", k),
-				Flags: trainFlags(k), OnUsageError: onUsageError, Action: func(c *cli.Context) error { return artifacts(c, k) },
+				Description: fmt.Sprintf("%s\n\nExample:\n  rag-retrieval artifacts %s --model MODEL --output-dir artifacts", x.describeLosses(), k),
+				Flags:       trainFlags(k), OnUsageError: onUsageError, Action: func(c *cli.Context) error { return artifacts(c, k) },
 			}
 		}),
 		Action: func(c *cli.Context) error {

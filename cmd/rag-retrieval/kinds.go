@@ -77,5 +77,7 @@ func kindNames() string {
 
 // describe returns the part of a kind's help about rows and losses.
 func (x kind) describe() string {
-	return fmt.Sprintf("Rows of the training file:\n  %s\n\nLosses (--loss-type):\n  %s", x.rows, x.losses)
+	return fmt.Sprintf("Rows of the training file:\n  %s\n\n%s", x.rows, x.describeLosses())
 }
+
+func (x kind) describeLosses() string { return "Losses (--loss-type):\n  " + x.losses }

@@ -355,6 +355,22 @@ gradient_checkpointing: true
 	call(t, "", "train", "reranker", "--config", config, "--dry-run").fails(t, 1, `kind is "embedding", the command says "reranker"`)
 	call(t, "", "train", "--config", config, "--mrl-dims", "8,x").fails(t, 2, `"x" is not a number`)
 	call(t, "", "train", "pancake").fails(t, 2, "want one of embedding, colbert, reranker")
+	call(t, "", "train", "--model", fixtures+"bert", "--dry-run").fails(t, 2, "name the kind of model, as in rag-retrieval train embedding")
+}
+
+// A run of one step would save the base model: it says so. A run of two steps learns.
+func TestOneStepOfWarmup(t *testing.T) {
+	const note = "the run has one step"
+	args := []string{"train", "embedding", "--model", fixtures + "bert", "--train-dataset", pairs(t, 12), "--output-dir", filepath.Join(t.TempDir(), "out"),
+		"--query-max-len", "10", "--passage-max-len", "10", "--epochs", "1", "--batch-size", "12", "--dry-run"}
+	for _, c := range []struct {
+		more []string
+		said bool
+	}{{nil, true}, {[]string{"--epochs", "2"}, false}, {[]string{"--warmup-proportion", "0"}, false}} {
+		if o := call(t, "", append(args, c.more...)...).ok(t); strings.Contains(o.stderr, note) != c.said {
+			t.Errorf("%v: %s", c.more, o.stderr)
+		}
+	}
 }
 
 // The recipes are valid, say what they would fetch, and plan on models and rows that are there.
@@ -568,7 +584,7 @@ func TestBadTrainingData(t *testing.T) {
 		"empty text":   {good + `{"query":" ","pos":"b"}`, `x.jsonl:2: "query" is empty`},
 		"empty pos":    {good + `{"query":"a","pos":["b",""]}`, `x.jsonl:2: "pos" has an empty text`},
 		"wrong type":   {good + `{"query":5,"pos":"b"}`, `x.jsonl:2: "query" is a number, want string`},
-		"list":         {good + `["a"]`, "x.jsonl:2: the row is a array, want an object"},
+		"list":         {good + `["a"]`, "x.jsonl:2: the row is an array, want an object"},
 		"bad UTF-8":    {good + "{\"query\":\"a\xc3\",\"pos\":\"b\"}", "x.jsonl:2: not valid UTF-8 at byte 12"},
 		"one example":  {good, "x.jsonl has one example, want at least 2: loss_type infonce compares"},
 		"no negatives": {good + good, `x.jsonl:1: "neg" is missing or empty, but neg_nums asks for negatives`},
@@ -853,8 +869,11 @@ func TestDoctorOfAModel(t *testing.T) {
 func TestHelpAtEachLevel(t *testing.T) {
 	for _, args := range [][]string{{}, {"train"}, {"train", "embedding"}, {"eval"}, {"encode"}, {"artifacts"}, {"artifacts", "embedding"}, {"doctor"}} {
 		o := call(t, "", append(args, "--help")...).ok(t)
-		if !strings.Contains(o.stdout, "rag-retrieval "+strings.Join(args, " ")) {
+		if !strings.Contains(o.stdout, "rag-retrieval "+strings.Join(args, " ")) || !strings.Contains(o.stdout, "Example") {
 			t.Errorf("%v: %s", args, o.stdout)
+		}
+		if strings.Contains(o.stdout, "see above") && len(args) > 1 && !strings.Contains(o.stdout, "Losses (--loss-type):") {
+			t.Errorf("%v: no list of losses above: %s", args, o.stdout)
 		}
 	}
 	if o := call(t, "", "version").ok(t); !strings.Contains(o.stdout, "rag-retrieval "+version) {

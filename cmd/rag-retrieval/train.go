@@ -49,10 +49,12 @@ Examples:
 			switch {
 			case c.Args().Present():
 				return noKind(c)
-			case !c.IsSet("config"):
-				return cli.ShowSubcommandHelp(c)
+			case c.IsSet("config"):
+				return train(c, "")
+			case c.NumFlags() > 0:
+				return usagef("name the kind of model, as in %s embedding: one of %s", c.Command.HelpName, kindNames())
 			}
-			return train(c, "")
+			return cli.ShowSubcommandHelp(c)
 		},
 	}
 }

@@ -62,8 +62,8 @@ type Train struct {
 
 	Epochs                    int     `yaml:"epochs" json:"epochs" usage:"passes over the data"`
 	MaxSteps                  int     `yaml:"max_steps" json:"max_steps" usage:"stop after this many steps; 0: after the epochs"`
-	BatchSize                 int     `yaml:"batch_size" json:"batch_size" usage:"examples of a micro-batch; in-batch negatives come from it"`
-	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps" usage:"micro-batches of a step; in-batch negatives come only from the same micro-batch"`
+	BatchSize                 int     `yaml:"batch_size" json:"batch_size" usage:"examples of a micro-batch, for each rank under mpirun; an embedding or ColBERT model takes its in-batch negatives from it"`
+	GradientAccumulationSteps int     `yaml:"gradient_accumulation_steps" json:"gradient_accumulation_steps" usage:"micro-batches of a step; larger steps, but no more in-batch negatives"`
 	ChunkTokens               int     `yaml:"chunk_tokens" json:"chunk_tokens" usage:"encode a batch in chunks of at most this many tokens, so that memory does not grow with batch_size (GradCache); the loss still sees the whole batch, and texts are encoded twice (pairs of a point-wise loss once); 0: the whole batch at once; -1: 2048 for a point-wise loss, for which it is faster, otherwise 0"`
 	GradientCheckpointing     bool    `yaml:"gradient_checkpointing" json:"gradient_checkpointing" usage:"keep only each layer's input for the backward pass and recompute the rest: less memory, slower"`
 	LR                        float64 `yaml:"lr" json:"lr" usage:"peak learning rate"`
