@@ -26,6 +26,7 @@ Example:
 				Flags:       trainFlags(k), OnUsageError: onUsageError, Action: func(c *cli.Context) error { return artifacts(c, k) },
 			}
 		}),
+		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return noKind(c)

@@ -28,6 +28,7 @@ var version = "0.1.0-dev"
 func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "print the versions of the program and its parts",
+		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -53,6 +54,7 @@ func doctorCommand() *cli.Command {
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id (org/name) of a model: its architecture, and what of its config.json is understood and ignored"},
 			&cli.StringFlag{Name: "kind", Usage: kindNames() + "; default: what the folder says of itself"},
 		},
+		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err

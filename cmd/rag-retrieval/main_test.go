@@ -876,6 +876,9 @@ func TestHelpAtEachLevel(t *testing.T) {
 			t.Errorf("%v: no list of losses above: %s", args, o.stdout)
 		}
 	}
+	for _, c := range app().Commands { // one line, not the whole help
+		call(t, "", c.Name, "--no-such-flag").fails(t, 2, "; see rag-retrieval "+c.Name+" --help")
+	}
 	if o := call(t, "", "version").ok(t); !strings.Contains(o.stdout, "rag-retrieval "+version) {
 		t.Errorf("version: %s", o.stdout)
 	}
