@@ -76,7 +76,7 @@ func TestTextsWithoutTokens(t *testing.T) {
 		good := pairs(t, 4)
 		run := func(data string, more ...string) output {
 			return call(t, "", append([]string{"train", "embedding", "--model", dir, "--train-dataset", data, "--output-dir", filepath.Join(t.TempDir(), "out"),
-				"--query-max-len", "10", "--passage-max-len", "12", "--max-steps", "1", "--threads", "1"}, more...)...)
+				"--query-max-len", "10", "--passage-max-len", "12", "--max-steps", "2", "--threads", "1"}, more...)...)
 		}
 		run(rows).fails(t, 1, `rows.jsonl:2: the query "\u200b" has no token`)
 		run(passages).fails(t, 1, `passages.jsonl:2: the passage "\u200b" has no token`)

@@ -48,7 +48,7 @@ func TestTwoRunsInOneFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = first.Wait() // killed
-	call(t, "", append(args, "--resume", "--max-steps", "1")...).fails(t, 1, "max_steps was 0, is 1")
+	call(t, "", append(args, "--resume", "--max-steps", "2")...).fails(t, 1, "max_steps was 0, is 2")
 	if _, err := os.Stat(filepath.Join(out, "config.yaml")); err != nil {
 		t.Error(err)
 	}
