@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 // Exit codes, besides 0.
@@ -65,7 +66,25 @@ func usagef(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errUsage, fmt.Sprintf(format, args...))
 }
 
+// oneProcess refuses a command that every rank of a job would do as a whole.
+func oneProcess(c *cli.Context) error {
+	if n, launcher := dist.Launched(); n > 1 {
+		return usagef("%s does not divide its work: %s started %d processes that would each do all of it; call it once", c.Command.FullName(), launcher, n)
+	}
+	return nil
+}
+
 func app() *cli.App {
+	a := newApp()
+	for _, c := range a.Commands {
+		if c.Name != "train" && c.Name != "doctor" && c.Name != "version" {
+			c.Before = oneProcess
+		}
+	}
+	return a
+}
+
+func newApp() *cli.App {
 	return &cli.App{
 		Name:  "rag-retrieval",
 		Usage: "fine-tune and evaluate retrieval models on ONNX Runtime",

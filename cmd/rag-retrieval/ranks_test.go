@@ -129,6 +129,16 @@ func sameWeights(t *testing.T, a, b string, within float64) {
 	}
 }
 
+// A command that would be done by every rank as a whole is refused.
+func TestRanksDoNotRepeatWork(t *testing.T) {
+	for _, args := range [][]string{
+		{"eval", "--model", tiny, "--data", "x.jsonl"}, {"encode", "--model", tiny}, {"rerank", "--model", tiny}, {"gate", "--baseline", "a", "b"},
+		{"compare", "a", "b"}, {"artifacts", "embedding", "--model", tiny, "--output-dir", "x"},
+	} {
+		callEnv(t, []string{"PMI_SIZE=2"}, "", args...).fails(t, exitUsage, args[0]+" ", "does not divide its work", "2 processes")
+	}
+}
+
 // Whatever one rank finds wrong ends all of them, with its message.
 func TestRanksFailTogether(t *testing.T) {
 	base := filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker")

@@ -99,6 +99,9 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	defer func() { err = errors.Join(err, run.Close()) }()
 	warn := warn
 	if comm.Rank() == 0 {
+		if n := comm.Size(); n > 1 {
+			fmt.Fprintf(os.Stderr, "%d ranks, each with a batch of %d\n", n, cfg.BatchSize)
+		}
 		printNotes(run)
 	} else {
 		warn = func(error) {} // rank 0 prints it
