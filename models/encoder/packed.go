@@ -157,8 +157,7 @@ func newPackedGroups(g *onnx.Graph, c Config, groups int) (p *packedGroups, coun
 		for j := range parts {
 			parts[j] = append(parts[j], g.Add(source, g.Add(column, g.IntVector(int64(j)*heads))))
 		}
-		back := g.Where(padding, g.Mul(count, g.IntVector(heads)), g.Add(g.Mul(token, g.IntVector(heads)), column))
-		p.unmerge = append(p.unmerge, g.ReshapeTo(back, -1))
+		p.addUnmerge(token, padding, count, column)
 		if c.masksByPlace() {
 			x.queryPlaces = g.Unsqueeze(g.Input(groupPositions(k), onnx.Int64, length), 0)
 			x.keyPlaces = x.queryPlaces
@@ -178,6 +177,14 @@ func newPackedGroups(g *onnx.Graph, c Config, groups int) (p *packedGroups, coun
 		p.fusedInputs()
 	}
 	return p, count
+}
+
+// addUnmerge adds the inverse of merge for a group: which row of [tokens·heads] each of its slots is. token is [rows, 1, length],
+// padding says which of these are none, count is the number of tokens, and column numbers the heads, [heads, 1].
+func (p *packedGroups) addUnmerge(token, padding, count, column *onnx.Value) {
+	g, heads := p.g, p.c.NumAttentionHeads
+	back := g.Where(padding, g.Mul(count, g.IntVector(heads)), g.Add(g.Mul(token, g.IntVector(heads)), column))
+	p.unmerge = append(p.unmerge, g.ReshapeTo(back, -1))
 }
 
 // headSlots is where each token's heads stand in the groups, [tokens, heads]: slot[t] + h·stride[t].

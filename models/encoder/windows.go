@@ -44,8 +44,7 @@ func newWindowGroups(g *onnx.Graph, c Config, count *onnx.Value, groups int) *pa
 		token := g.Unsqueeze(g.Input(windowQueries(k), onnx.Int64, rows, length), 1) // [rows, 1, length]
 		padding := g.Equal(token, count)
 		p.query.parts = append(p.query.parts, g.Add(g.Mul(g.Where(padding, g.IntVector(0), token), g.IntVector(heads)), column))
-		back := g.Where(padding, g.Mul(count, g.IntVector(heads)), g.Add(g.Mul(token, g.IntVector(heads)), column))
-		p.unmerge = append(p.unmerge, g.ReshapeTo(back, -1))
+		p.addUnmerge(token, padding, count, column)
 		key := g.Unsqueeze(g.Input(windowKeys(k), onnx.Int64, rows, keyLength), 1)
 		keys[k] = g.Where(g.Equal(key, count), g.IntVector(0), key)
 		p.list = append(p.list, group{
