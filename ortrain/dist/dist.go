@@ -40,6 +40,12 @@ type Comm interface {
 	AllReduce64(values []float64, op Op) error
 	// AllGather returns the bytes of every rank, which may differ in length.
 	AllGather(mine []byte) ([][]byte, error)
+	// ReduceScatter sums the ranks' values in parts: rank r gets the sums of its part only, at the part's place. The parts lie
+	// one after the other and have the lengths counts, one for each rank. The other parts hold no meaning afterwards.
+	ReduceScatter(values []float32, counts []int) error
+	// AllGatherParts fills every rank's values with the parts of all ranks, in the places that ReduceScatter describes. Each rank
+	// has its own part at its place.
+	AllGatherParts(values []float32, counts []int) error
 	// Broadcast replaces the values by rank 0's.
 	Broadcast(values []float32) error
 	// Barrier returns when every rank has called it.
@@ -110,6 +116,12 @@ func (Alone) AllReduce64([]float64, Op) error { return nil }
 
 // AllGather returns mine only.
 func (Alone) AllGather(mine []byte) ([][]byte, error) { return [][]byte{mine}, nil }
+
+// ReduceScatter changes nothing.
+func (Alone) ReduceScatter([]float32, []int) error { return nil }
+
+// AllGatherParts changes nothing.
+func (Alone) AllGatherParts([]float32, []int) error { return nil }
 
 // Broadcast changes nothing.
 func (Alone) Broadcast([]float32) error { return nil }

@@ -77,6 +77,9 @@ func collectives(c dist.Comm) error {
 			return fmt.Errorf("operation %d gives %g, %v, want %g", op, y[0], err, want)
 		}
 	}
+	if err := parts(c); err != nil {
+		return err
+	}
 	z := []float32{float32(r), float32(-r)}
 	if err := c.Broadcast(z); err != nil || z[0] != 0 || z[1] != 0 {
 		return fmt.Errorf("broadcast gives %v, %v", z, err)
@@ -91,6 +94,50 @@ func collectives(c dist.Comm) error {
 		}
 	}
 	return errors.Join(c.AllReduce(nil, dist.Sum), c.Broadcast(nil), c.Barrier())
+}
+
+// parts checks the operations on parts of different lengths, of which rank 1's is empty.
+func parts(c dist.Comm) error {
+	counts, total, first := make([]int, c.Size()), 0, 0
+	for i := range counts {
+		if i != 1 {
+			counts[i] = 3 + 2*i
+		}
+		if i < c.Rank() {
+			first += counts[i]
+		}
+		total += counts[i]
+	}
+	x := make([]float32, total)
+	for i := range x {
+		x[i] = float32(i + c.Rank())
+	}
+	if err := c.ReduceScatter(x, counts); err != nil {
+		return err
+	}
+	n := c.Size()
+	for i := first; i < first+counts[c.Rank()]; i++ {
+		if want := float32(n*i + n*(n-1)/2); x[i] != want {
+			return fmt.Errorf("the sum at %d is %g, want %g", i, x[i], want)
+		}
+	}
+	for i := range x {
+		if i < first || i >= first+counts[c.Rank()] {
+			x[i] = -1
+		}
+	}
+	if err := c.AllGatherParts(x, counts); err != nil {
+		return err
+	}
+	for i := range x {
+		if want := float32(n*i + n*(n-1)/2); x[i] != want {
+			return fmt.Errorf("the gathered sum at %d is %g, want %g", i, x[i], want)
+		}
+	}
+	if c.ReduceScatter(x, counts[1:]) == nil || c.AllGatherParts(x[1:], counts) == nil {
+		return errors.New("parts of other lengths are accepted")
+	}
+	return nil
 }
 
 // An error of one rank ends all of them, with its text.

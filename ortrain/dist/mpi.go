@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,6 +119,42 @@ func (m *mpi) AllReduce64(x []float64, op Op) error {
 	return pieces(len(x), func(from, to int) error {
 		return m.check("MPI_Allreduce", C.rr_mpi_call_allreduce_f64(m.f, (*C.double)(&x[from]), C.int(to-from), C.int(op)))
 	})
+}
+
+func (m *mpi) ReduceScatter(x []float32, counts []int) error {
+	sizes, offsets, err := m.parts(x, counts)
+	if err != nil || len(x) == 0 {
+		return err
+	}
+	if err := m.check("MPI_Reduce_scatter", C.rr_mpi_call_reduce_scatter(m.f, (*C.float)(&x[0]), &sizes[0])); err != nil {
+		return err
+	}
+	copy(x[offsets[m.rank]:], x[:counts[m.rank]])
+	return nil
+}
+
+func (m *mpi) AllGatherParts(x []float32, counts []int) error {
+	sizes, offsets, err := m.parts(x, counts)
+	if err != nil || len(x) == 0 {
+		return err
+	}
+	return m.check("MPI_Allgatherv", C.rr_mpi_call_allgather_f32(m.f, (*C.float)(&x[0]), &sizes[0], &offsets[0]))
+}
+
+// parts gives the lengths of all ranks' parts of x, and where they begin, as MPI takes them.
+func (m *mpi) parts(x []float32, counts []int) (sizes, offsets []C.int, err error) {
+	if len(x) > math.MaxInt32 {
+		return nil, nil, fmt.Errorf("MPI counts in 32 bits: %d elements are too many for one call", len(x))
+	}
+	total := 0
+	for _, n := range counts {
+		sizes, offsets = append(sizes, C.int(n)), append(offsets, C.int(total))
+		total += n
+	}
+	if len(counts) != m.size || total != len(x) {
+		return nil, nil, fmt.Errorf("%d parts of %d elements together, want %d parts of %d", len(counts), total, m.size, len(x))
+	}
+	return sizes, offsets, nil
 }
 
 func (m *mpi) Broadcast(x []float32) error {

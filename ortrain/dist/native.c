@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* The version of shim/rr_mpi.c that the struct describes. */
-static const int abi = 1;
+static const int abi = 2;
 
 char *rr_mpi_load(const char *path, rr_mpi *f) {
   void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* Open MPI's own plugins look for its symbols */
@@ -14,6 +14,7 @@ char *rr_mpi_load(const char *path, rr_mpi *f) {
   struct { const char *name; void **to; } all[] = {
       {"rr_mpi_init", (void **)&f->init},           {"rr_mpi_allreduce_f32", (void **)&f->allreduce_f32},
       {"rr_mpi_allreduce_f64", (void **)&f->allreduce_f64}, {"rr_mpi_broadcast", (void **)&f->broadcast},
+      {"rr_mpi_reduce_scatter", (void **)&f->reduce_scatter}, {"rr_mpi_allgather_f32", (void **)&f->allgather_f32},
       {"rr_mpi_allgather", (void **)&f->allgather}, {"rr_mpi_barrier", (void **)&f->barrier},
       {"rr_mpi_finalize", (void **)&f->finalize},   {"rr_mpi_abort", (void **)&f->abort},
       {"rr_mpi_error", (void **)&f->error},         {"rr_mpi_version", (void **)&f->version},
@@ -27,6 +28,10 @@ char *rr_mpi_load(const char *path, rr_mpi *f) {
 int rr_mpi_call_init(rr_mpi *f, int *rank, int *size, int *local) { return f->init(rank, size, local); }
 int rr_mpi_call_allreduce_f32(rr_mpi *f, float *x, int n, int op) { return f->allreduce_f32(x, n, op); }
 int rr_mpi_call_allreduce_f64(rr_mpi *f, double *x, int n, int op) { return f->allreduce_f64(x, n, op); }
+int rr_mpi_call_reduce_scatter(rr_mpi *f, float *x, const int *counts) { return f->reduce_scatter(x, counts); }
+int rr_mpi_call_allgather_f32(rr_mpi *f, float *x, const int *counts, const int *offsets) {
+  return f->allgather_f32(x, counts, offsets);
+}
 int rr_mpi_call_broadcast(rr_mpi *f, void *x, int bytes, int root) { return f->broadcast(x, bytes, root); }
 int rr_mpi_call_allgather(rr_mpi *f, const void *mine, int bytes, void *all, const int *counts, const int *offsets) {
   return f->allgather(mine, bytes, all, counts, offsets);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* The version of this interface: ortrain/dist refuses another one. */
-int rr_mpi_abi(void) { return 1; }
+int rr_mpi_abi(void) { return 2; }
 
 int rr_mpi_init(int *rank, int *size, int *local_rank) {
   int given, err, flag;
@@ -30,6 +30,16 @@ int rr_mpi_allreduce_f32(float *x, int n, int op) {
 
 int rr_mpi_allreduce_f64(double *x, int n, int op) {
   return MPI_Allreduce(MPI_IN_PLACE, x, n, MPI_DOUBLE, op_of(op), MPI_COMM_WORLD);
+}
+
+/* counts are in elements, one for each rank. The sums of this rank's part come to the beginning of x. */
+int rr_mpi_reduce_scatter(float *x, const int *counts) {
+  return MPI_Reduce_scatter(MPI_IN_PLACE, x, counts, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+}
+
+/* counts and offsets are in elements, one for each rank. This rank's part is already at its place in x. */
+int rr_mpi_allgather_f32(float *x, const int *counts, const int *offsets) {
+  return MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, x, counts, offsets, MPI_FLOAT, MPI_COMM_WORLD);
 }
 
 int rr_mpi_broadcast(void *x, int bytes, int root) {
