@@ -163,28 +163,43 @@ func (m *mpi) Broadcast(x []float32) error {
 	})
 }
 
+// gatherBytes is how many bytes of all ranks one call of MPI gathers at most: MPI counts them in 32 bits, and the buffer of a
+// call comes beside the result.
+const gatherBytes = 1 << 26
+
 func (m *mpi) AllGather(mine []byte) ([][]byte, error) {
 	lengths := make([]float64, m.size)
 	lengths[m.rank] = float64(len(mine))
 	if err := m.AllReduce64(lengths, Sum); err != nil {
 		return nil, err
 	}
-	counts, offsets, total := make([]C.int, m.size), make([]C.int, m.size), 0
+	out, most := make([][]byte, m.size), 0
 	for i, n := range lengths {
-		counts[i], offsets[i] = C.int(n), C.int(total)
-		if total += int(n); total > 1<<31-1 {
-			return nil, fmt.Errorf("MPI_Allgatherv: the ranks have more than 2 GiB together")
+		out[i], most = make([]byte, 0, int(n)), max(most, int(n))
+	}
+	for from, size := 0, gatherBytes/m.size; from < most; from += size {
+		if err := m.gather(mine[min(from, len(mine)):min(from+size, len(mine))], size, out); err != nil {
+			return nil, err
 		}
 	}
-	all, from := make([]byte, total+1), append(slices.Clone(mine), 0) // neither is empty: their addresses are taken
-	if err := m.check("MPI_Allgatherv", C.rr_mpi_call_allgather(m.f, unsafe.Pointer(&from[0]), C.int(len(mine)), unsafe.Pointer(&all[0]), &counts[0], &offsets[0])); err != nil {
-		return nil, err
-	}
-	out := make([][]byte, m.size)
-	for i := range out {
-		out[i] = all[offsets[i] : offsets[i]+counts[i]]
-	}
 	return out, nil
+}
+
+// gather appends the next bytes of every rank to out, at most size of each. The capacities of out are the ranks' lengths.
+func (m *mpi) gather(mine []byte, size int, out [][]byte) error {
+	counts, offsets, total := make([]C.int, m.size), make([]C.int, m.size), 0
+	for i, b := range out {
+		n := min(size, cap(b)-len(b))
+		counts[i], offsets[i], total = C.int(n), C.int(total), total+n
+	}
+	all, from := make([]byte, total), append(slices.Clone(mine), 0) // not empty: its address is taken
+	if err := m.check("MPI_Allgatherv", C.rr_mpi_call_allgather(m.f, unsafe.Pointer(&from[0]), C.int(len(mine)), unsafe.Pointer(&all[0]), &counts[0], &offsets[0])); err != nil {
+		return err
+	}
+	for i := range out {
+		out[i] = append(out[i], all[offsets[i]:offsets[i]+counts[i]]...)
+	}
+	return nil
 }
 
 func (m *mpi) Barrier() error { return m.check("MPI_Barrier", C.rr_mpi_call_barrier(m.f)) }
