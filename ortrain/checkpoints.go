@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"rag-retrieval-go/internal/atomicdir"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 // Checkpoints is a folder with one checkpoint for each saved step.
@@ -27,9 +28,21 @@ func (c Checkpoints) path(step int) string {
 }
 
 // Save writes the whole state of the run as a new checkpoint, then removes all but the newest Keep checkpoints. host is
-// saved as JSON for the caller. If no step was done since the last Save or Load, Save writes nothing.
+// saved as JSON for the caller. If no step was done since the last Save or Load, Save writes nothing. All ranks of a job call
+// it; rank 0 writes.
 func (c Checkpoints) Save(t *Trainer, host any) error {
 	if t.savedStep == t.step {
+		return nil
+	}
+	if err := dist.Agree(t.comm, c.save(t, host)); err != nil {
+		return err
+	}
+	t.savedStep = t.step
+	return nil
+}
+
+func (c Checkpoints) save(t *Trainer, host any) error {
+	if t.comm.Rank() > 0 {
 		return nil
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
@@ -38,7 +51,6 @@ func (c Checkpoints) Save(t *Trainer, host any) error {
 	if err := t.saveCheckpoint(c.path(t.step), host); err != nil {
 		return err
 	}
-	t.savedStep = t.step
 	return c.prune(c.path(t.step))
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -14,9 +15,18 @@ import (
 const maxRowsInError = 64
 
 // overflowError makes the error of a step whose loss or gradient is not finite. It computes the step again to find the
-// first tensor with a value that is not finite, and names it with the rows of the batch.
+// first tensor with a value that is not finite, and names it with the rows of the batch. All ranks of a job call it, because
+// loss and norm are the job's; the error names what any of them found.
 func (t *Trainer) overflowError(s Step, batches []*Batch) error {
 	about := fmt.Sprintf("step %d: the loss is %g and the gradient's norm %g; no parameter was changed", s.Step, s.Loss, s.GradNorm)
+	if err := dist.Agree(t.comm, t.findOverflow(about, batches)); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s; every tensor is finite, only the norm overflows (a lower lr may help)", about)
+}
+
+// findOverflow returns an error that names the first tensor of this rank that overflowed, or nil if all are finite.
+func (t *Trainer) findOverflow(about string, batches []*Batch) error {
 	for i, b := range batches {
 		node, err := t.firstOverflow(b, i)
 		if err != nil {
@@ -27,10 +37,7 @@ func (t *Trainer) overflowError(s Step, batches []*Batch) error {
 				about, node, b.originsText())
 		}
 	}
-	if t.comm.Size() > 1 {
-		return fmt.Errorf("%s; every tensor of this rank is finite: another rank's overflowed, or only the norm (a lower lr may help)", about)
-	}
-	return fmt.Errorf("%s; every tensor is finite, only the norm overflows (a lower lr may help)", about)
+	return nil
 }
 
 // originsText lists the sources of the batch's rows.

@@ -81,7 +81,8 @@ const (
 )
 
 // agree makes what ends the run of one rank end all of them, at the same place: every rank calls it with its own error, or
-// nil. It returns the rank's own error, or the gravest of the others.
+// nil. It returns the rank's own error, or the gravest of the others. Whether that is ErrStopped, ErrInterrupted or ErrUnchanged
+// is the same on all ranks.
 func (t *Trainer) agree(err error) error {
 	if t.comm.Size() == 1 {
 		return err
@@ -108,7 +109,7 @@ func (t *Trainer) agree(err error) error {
 		if own < failed {
 			err = nil // another rank failed
 		}
-		return dist.Agree(t.comm, err)
+		return dist.Agree(t.comm, err, ErrUnchanged)
 	}
 	return nil
 }

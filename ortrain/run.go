@@ -31,23 +31,23 @@ type prepared struct {
 }
 
 // Run trains until the schedule's last step. Another goroutine prepares the batches of the next steps meanwhile. When the
-// context ends, Run finishes the current step and returns ErrInterrupted. In a job of several ranks, all of them call it, with
-// their own batches and hooks; rank 0's parameters become those of all, and whatever ends one rank ends all of them in the
-// same step.
+// context ends, Run finishes the current step and returns ErrInterrupted.
+//
+// In a job of several ranks, all of them call it, each with its own batches and with the same number of hooks. Rank 0's
+// parameters become those of all. Each hook is called on all ranks at the same time, so OnStart and OnStep may use collective
+// operations; OnEnd may not. Whatever ends one rank ends all of them in the same step, with an error of the same kind:
+// ErrStopped, ErrInterrupted, ErrUnchanged or another.
 func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err error) {
 	started := 0
-	defer func() { // only hooks that started are ended
-		for _, h := range hooks[:started] {
-			err = errors.Join(err, h.OnEnd(t, err))
-		}
-	}()
-	err = t.broadcastParameters()
+	defer func() { err = t.endHooks(hooks[:started], err) }() // only hooks that started are ended
+	err = t.agree(t.broadcastParameters())
 	for i := 0; i < len(hooks) && err == nil; i++ {
 		if err = hooks[i].OnStart(t); err == nil {
 			started++
 		}
+		err = t.agree(err)
 	}
-	if err := t.agree(err); err != nil {
+	if err != nil {
 		return err
 	}
 	quit := make(chan struct{})
@@ -68,14 +68,24 @@ func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err er
 			return err
 		}
 		s, err := t.Step(next.batches)
+		err = t.agree(err)
 		for i := 0; i < len(hooks) && err == nil; i++ {
-			err = hooks[i].OnStep(t, s)
+			err = t.agree(hooks[i].OnStep(t, s))
 		}
-		if err := t.agree(err); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// endHooks ends the hooks of a run that err ended. It returns err and what failed in the hooks, on any rank.
+func (t *Trainer) endHooks(hooks []Hook, err error) error {
+	var failed error
+	for _, h := range hooks {
+		failed = errors.Join(failed, h.OnEnd(t, errors.Join(err, failed)))
+	}
+	return errors.Join(err, t.agree(failed))
 }
 
 // prepare starts a goroutine that fills a queue with the batches of the next steps. The goroutine closes the queue when it

@@ -219,7 +219,7 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	case err != nil:
 		err = fmt.Errorf("step %d: %w", s.Step, err)
 	}
-	if err := dist.Agree(t.comm, err); err != nil {
+	if err := dist.Agree(t.comm, err, ErrUnchanged); err != nil {
 		return s, err
 	}
 	if len(batches) > 0 {

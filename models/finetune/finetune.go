@@ -378,24 +378,16 @@ func (r *Run) writeInitialFiles(isNew bool) error {
 
 // Train trains to the last step and saves the model: the last one, or the best one if there is validation data. When ctx
 // ends, it finishes the current step, saves a checkpoint and returns ortrain.ErrInterrupted. It calls onValidation after
-// each validation.
+// each validation. In a job of several ranks, all of them call it with the same number of hooks, and only those of rank 0 are
+// called.
 func (r *Run) Train(ctx context.Context, onValidation func(Validation) error, hooks ...ortrain.Hook) error {
-	var err error
-	if r.isFirst() {
-		err = r.train(ctx, onValidation, hooks)
-	} else {
-		err = r.follow(ctx)
-	}
-	return dist.Agree(r.comm, err)
+	return dist.Agree(r.comm, r.train(ctx, onValidation, hooks))
 }
 
+// train runs on every rank: training and saving use collective operations. Its ways to end depend only on the error of
+// Trainer.Run, whose kind is the same on all ranks.
 func (r *Run) train(ctx context.Context, onValidation func(Validation) error, hooks []ortrain.Hook) error {
-	if r.validation != nil {
-		r.validation.ctx, r.validation.onValidation = ctx, onValidation
-		hooks = append(hooks, r.validation)
-	}
-	hooks = append(hooks, &checkpointHook{r})
-	err := r.Trainer.Run(ctx, r.source, hooks...)
+	err := r.Trainer.Run(ctx, r.source, r.hooks(ctx, onValidation, hooks)...)
 	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, context.Canceled) { // Canceled: during a validation
 		return errors.Join(ortrain.ErrInterrupted, r.SaveCheckpoint())
 	}
@@ -408,7 +400,23 @@ func (r *Run) train(ctx context.Context, onValidation func(Validation) error, ho
 	if err := r.SaveCheckpoint(); err != nil || r.validation != nil {
 		return err // the validator has saved the best model
 	}
+	if !r.isFirst() {
+		return nil
+	}
 	return r.saveModel(nil, nil)
+}
+
+// hooks returns the hooks of a run, as many on every rank: the caller's, validation, checkpoints.
+func (r *Run) hooks(ctx context.Context, onValidation func(Validation) error, callers []ortrain.Hook) []ortrain.Hook {
+	var out []ortrain.Hook
+	for _, h := range callers {
+		out = append(out, r.onlyFirst(h))
+	}
+	if r.validation != nil {
+		r.validation.ctx, r.validation.onValidation = ctx, onValidation
+		out = append(out, r.onlyFirst(r.validation))
+	}
+	return append(out, &checkpointHook{r})
 }
 
 // saveModel writes the model with the current parameters. before and now are the validations of the base model and of this
@@ -445,7 +453,7 @@ func (r *Run) WriteArtifacts(dir string, warn func(error)) error {
 	return r.checkpoints(dir).Save(r.Trainer, r.state())
 }
 
-// checkpointHook saves a checkpoint every save_steps and, with save_on_epoch_end, after every epoch.
+// checkpointHook saves a checkpoint every save_steps and, with save_on_epoch_end, after every epoch. It runs on every rank.
 type checkpointHook struct{ r *Run }
 
 func (c *checkpointHook) OnStart(*ortrain.Trainer) error { return nil }

@@ -15,7 +15,7 @@ import (
 )
 
 // PrepareRank is Prepare for one rank of a job. Every rank prepares the same run; each trains on its own part of every batch,
-// and batch_size is per rank. Only rank 0 writes, validates and calls hooks. The error of one rank is the error of all, and
+// and batch_size is per rank. Only rank 0 writes, validates and calls the caller's hooks. The error of one rank is the error of all, and
 // ranks that do not agree on settings, files or versions are refused.
 func PrepareRank(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string, comm dist.Comm) (*Run, error) {
 	r, err := prepare(ctx, c, open, from, version, true, comm)
@@ -85,11 +85,17 @@ func (r *Run) compareSteps() error {
 // isFirst says whether this process writes the run's files: the only rank, or rank 0.
 func (r *Run) isFirst() bool { return r.comm.Rank() == 0 }
 
-// follow trains as one of the other ranks, which write nothing.
-func (r *Run) follow(ctx context.Context) error {
-	err := r.Trainer.Run(ctx, r.source)
-	if errors.Is(err, ortrain.ErrStopped) {
-		return nil
+// onlyFirst returns the hook on rank 0, and on other ranks a hook that does nothing.
+func (r *Run) onlyFirst(h ortrain.Hook) ortrain.Hook {
+	if r.isFirst() {
+		return h
 	}
-	return err
+	return noHook{}
 }
+
+// noHook is a hook that does nothing.
+type noHook struct{}
+
+func (noHook) OnStart(*ortrain.Trainer) error              { return nil }
+func (noHook) OnStep(*ortrain.Trainer, ortrain.Step) error { return nil }
+func (noHook) OnEnd(*ortrain.Trainer, error) error         { return nil }

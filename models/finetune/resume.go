@@ -164,7 +164,7 @@ func (r *Run) checkpoints(dir string) ortrain.Checkpoints {
 	return ortrain.Checkpoints{Dir: filepath.Join(dir, artifact.CheckpointDir), Keep: r.Config.NumMaxCheckpoints}
 }
 
-// SaveCheckpoint saves a checkpoint of the run in its output folder.
+// SaveCheckpoint saves a checkpoint of the run in its output folder. All ranks of a job call it; rank 0 writes.
 func (r *Run) SaveCheckpoint() error {
 	return r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Save(r.Trainer, r.state())
 }

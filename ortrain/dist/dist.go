@@ -58,43 +58,72 @@ type Comm interface {
 }
 
 // Agree makes an error of one rank an error of all, a *RankError: on ranks that have one it wraps err, on the others it has the
-// text of the first rank that has one. So no rank goes on alone to a collective operation that the others never reach.
-func Agree(c Comm, err error) error {
+// text of the first rank that has one. So no rank goes on alone to a collective operation that the others never reach. If the
+// error of any rank is one of kinds, by errors.Is, then the errors of all ranks are, so that all can act on it alike. All ranks
+// give the same kinds, at most 8.
+func Agree(c Comm, err error, kinds ...error) error {
 	if c.Size() == 1 {
 		return err
 	}
 	var mine []byte
 	if err != nil {
-		mine = []byte(err.Error())
+		mine = append([]byte{kindsOf(err, kinds)}, err.Error()...)
 	}
 	all, failed := c.AllGather(mine)
 	if failed != nil {
 		return errors.Join(err, failed)
 	}
 	var named *RankError
-	switch {
-	case errors.As(err, &named): // by an earlier Agree
+	if errors.As(err, &named) { // by an earlier Agree
 		return err
-	case err != nil:
-		return &RankError{c.Rank(), err}
 	}
-	for rank, text := range all {
-		if len(text) > 0 {
-			return &RankError{rank, errors.New(string(text))}
+	var out *RankError
+	set := byte(0)
+	for rank, b := range all {
+		if len(b) == 0 {
+			continue
+		}
+		set |= b[0]
+		if out == nil {
+			out = &RankError{Rank: rank, Err: errors.New(string(b[1:]))}
 		}
 	}
-	return nil
+	if out == nil {
+		return nil
+	}
+	if err != nil {
+		out = &RankError{Rank: c.Rank(), Err: err}
+	}
+	for i, kind := range kinds {
+		if set&(1<<i) != 0 {
+			out.Kinds = append(out.Kinds, kind)
+		}
+	}
+	return out
 }
 
-// RankError is the error of a rank of a job. The error of another rank has only its text.
+// kindsOf returns a set of bits: bit i says that err is kinds[i].
+func kindsOf(err error, kinds []error) (set byte) {
+	for i, kind := range kinds {
+		if errors.Is(err, kind) {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+// RankError is the error of a rank of a job. The error of another rank has only its text, and the kinds that Agree was asked
+// about.
 type RankError struct {
-	Rank int
-	Err  error
+	Rank  int
+	Err   error
+	Kinds []error
 }
 
 func (e *RankError) Error() string { return fmt.Sprintf("rank %d: %v", e.Rank, e.Err) }
 
-func (e *RankError) Unwrap() error { return e.Err }
+// Unwrap returns the rank's own error and the kinds.
+func (e *RankError) Unwrap() []error { return append([]error{e.Err}, e.Kinds...) }
 
 // Alone is a job of one rank.
 type Alone struct{}

@@ -16,7 +16,7 @@ import (
 const rankVariable = "RAG_RETRIEVAL_TEST_RANK"
 
 // jobs are what ranks do, by name.
-var jobs = map[string]func(c dist.Comm) error{"collectives": collectives, "agree": agree, "abort": abort}
+var jobs = map[string]func(c dist.Comm) error{"collectives": mpiCollectives, "agree": agree, "abort": abort}
 
 func TestMain(m *testing.M) {
 	name := os.Getenv(rankVariable)
@@ -53,11 +53,27 @@ func TestCollectives(t *testing.T) {
 	}
 }
 
+// The ranks within a process that other tests use do the same as MPI's.
+func TestCollectivesInProcess(t *testing.T) {
+	for _, n := range []int{2, 3, 4} {
+		if err := errors.Join(disttest.Ranks(n, collectives)...); err != nil {
+			t.Errorf("%d ranks: %v", n, err)
+		}
+	}
+}
+
+func mpiCollectives(c dist.Comm) error {
+	if dist.Version(c) == "" {
+		return errors.New("the library has no version")
+	}
+	return collectives(c)
+}
+
 // collectives checks each operation against what it says.
 func collectives(c dist.Comm) error {
 	r, n := c.Rank(), c.Size()
-	if r < 0 || r >= n || c.LocalRank() != r || dist.Version(c) == "" {
-		return fmt.Errorf("rank %d of %d, local rank %d, %q", r, n, c.LocalRank(), dist.Version(c))
+	if r < 0 || r >= n || c.LocalRank() != r {
+		return fmt.Errorf("rank %d of %d, local rank %d", r, n, c.LocalRank())
 	}
 	x := make([]float32, 1001)
 	for i := range x {
@@ -162,6 +178,49 @@ func agree(c dist.Comm) error {
 		return failed
 	}
 	return err
+}
+
+// The kind of one rank's error is the kind of all ranks' errors; each rank keeps its own error too.
+func TestAgreeOnKinds(t *testing.T) {
+	full, broken, other := errors.New("full"), errors.New("broken"), errors.New("other")
+	for name, own := range map[string][]error{
+		"one rank":  {nil, fmt.Errorf("the disk is %w", full), nil},
+		"two ranks": {broken, fmt.Errorf("the disk is %w", full), nil},
+	} {
+		errs := disttest.Ranks(3, func(c dist.Comm) error { return dist.Agree(c, own[c.Rank()], other, full) })
+		for rank, err := range errs {
+			var named *dist.RankError
+			if !errors.Is(err, full) || errors.Is(err, other) || !errors.As(err, &named) || own[rank] != nil && !errors.Is(err, own[rank]) {
+				t.Errorf("%s: rank %d has %v", name, rank, err)
+			}
+		}
+		if errs[2].Error() != "rank 1: the disk is full" && errs[2].Error() != "rank 0: broken" {
+			t.Errorf("%s: %v", name, errs[2])
+		}
+	}
+}
+
+// Ranks that lose each other get an error in a test, where with MPI they would wait.
+func TestRanksInProcess(t *testing.T) {
+	errs := disttest.Ranks(2, func(c dist.Comm) error {
+		if c.Rank() == 0 {
+			return c.Barrier()
+		}
+		return nil
+	})
+	if errs[0] == nil || errs[1] != nil {
+		t.Error(errs)
+	}
+	for rank, err := range disttest.Ranks(2, func(c dist.Comm) error {
+		if c.Rank() == 0 {
+			return c.Barrier()
+		}
+		return c.Broadcast(nil)
+	}) {
+		if err == nil {
+			t.Errorf("rank %d was in another operation", rank)
+		}
+	}
 }
 
 // A rank that aborts ends the others, which wait for it.
