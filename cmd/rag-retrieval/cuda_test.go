@@ -51,9 +51,34 @@ func TestOutOfMemoryOnCUDA(t *testing.T) {
 	call(t, "", append(train, "--resume", "--chunk-tokens", "80")...).ok(t)
 }
 
+// All memory of a run is that of its own GPU: of two fake ones, only one gives any. More ranks than GPUs are one clear error.
+func TestDeviceIDOnCUDA(t *testing.T) {
+	runtimetest.NeedProvider(t)
+	if runtimetest.Computes(runtime.CUDA) {
+		t.Skip("needs two GPUs, which only scripts/cuda/fake.sh has")
+	}
+	train := func(more ...string) []string {
+		return append([]string{"train", "embedding", "--model", tiny, "--train-dataset", pairs(t, 12), "--output-dir", filepath.Join(t.TempDir(), "out"),
+			"--query-max-len", "12", "--passage-max-len", "12", "--batch-size", "4", "--provider", "cuda", "--max-steps", "2"}, more...)
+	}
+	encode := []string{"encode", "--model", tiny, "--provider", "cuda"}
+	text, second := `{"text":"a"}`+"\n", []string{"FAKE_CUDA_DEVICES=2", "FAKE_CUDA_ONLY=1"}
+	callEnv(t, second, "", train("--device-id", "1")...).ok(t)
+	callEnv(t, second, text, append(encode, "--device-id", "1")...).ok(t)
+	callEnv(t, second, "", train()...).fails(t, exitError, "out of memory")
+	callEnv(t, second, text, encode...).fails(t, exitError, "out of memory")
+	callEnv(t, second, "", train("--device-id", "2")...).fails(t, exitError, "GPU 2 is asked for, and there are only 2")
+	t.Setenv("FAKE_CUDA_DEVICES", "2")
+	mpirun(t, 2, train()...).ok(t)
+	if o := mpirun(t, 3, train()...); o.code == 0 || !strings.Contains(o.stderr, "has 2 GPUs for 3 ranks") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+	mpirun(t, 3, train("--device-id", "0")...).ok(t)
+}
+
 // Without CUDA, --provider cuda is one line, and auto goes on on the CPU and says so.
 func TestNoCUDA(t *testing.T) {
-	if _, _, err := runtime.Resolve(runtime.CUDA); err == nil {
+	if _, _, err := runtime.Resolve(runtime.CUDA, 0); err == nil {
 		t.Skip("CUDA works here")
 	}
 	text := `{"text":"密码"}` + "\n"

@@ -49,7 +49,8 @@ func versionCommand() *cli.Command {
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "check that everything the program needs is there, and say what it understands of a model",
-		Description: "Examples:\n  rag-retrieval doctor\n  rag-retrieval doctor --model MODEL",
+		Description: "Under mpirun it shows the hosts of the job, and fails if they differ in a way that train refuses.\n\n" +
+			"Examples:\n  rag-retrieval doctor\n  rag-retrieval doctor --model MODEL\n  mpirun -n 4 rag-retrieval doctor",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id (org/name) of a model: its architecture, and what of its config.json is understood and ignored"},
 			&cli.StringFlag{Name: "kind", Usage: kindNames() + "; default: what the folder says of itself"},
@@ -61,6 +62,12 @@ func doctorCommand() *cli.Command {
 			}
 			if c.IsSet("kind") && !c.IsSet("model") {
 				return usagef("--kind is of --model, which is missing")
+			}
+			if n, _ := dist.Launched(); n > 1 {
+				if c.IsSet("model") {
+					return usagef("--model is for one process: leave mpirun out")
+				}
+				return doctorOfRanks()
 			}
 			if err := doctor(); err != nil || !c.IsSet("model") {
 				return err
@@ -124,17 +131,19 @@ func doctor() error {
 	v, path := runtime.Version()
 	check("ONNX Runtime", v+" "+path, err)
 	if err == nil {
-		check("a session", "computes on the CPU", tryRuntime(runtime.CPU))
-		if _, _, err := runtime.Resolve(runtime.CUDA); err != nil {
+		check("a session", "computes on the CPU", tryRuntime(runtime.Options{}))
+		if _, _, err := runtime.Resolve(runtime.CUDA, 0); err != nil {
 			rows = append(rows, []string{"CUDA", "none", err.Error()}) // not needed
 		} else {
-			check("CUDA", "computes", tryRuntime(runtime.CUDA))
+			check("CUDA", "computes on GPU 0"+ofGPUs(), tryRuntime(runtime.Options{Provider: runtime.CUDA}))
 		}
 	}
 	if path, err := dist.FindLibrary(); err != nil {
 		rows = append(rows, []string{"MPI", "none", err.Error()}) // only jobs of several ranks need it
 	} else {
-		check("MPI", path, dist.Check(path))
+		version, err := dist.Check(path)
+		check("MPI", version+" "+path, err)
+		rows = append(rows, mpirunRow())
 	}
 	check("cores", fmt.Sprint(goruntime.NumCPU()), nil)
 	home, err := runtime.Home()
@@ -146,8 +155,26 @@ func doctor() error {
 	return failed
 }
 
+// mpirunRow is the row of the program that starts ranks. A cluster may have its own, such as srun.
+func mpirunRow() []string {
+	path, err := dist.FindLauncher()
+	if err != nil {
+		return []string{"mpirun", "none", err.Error()}
+	}
+	return []string{"mpirun", "ok", path}
+}
+
+// ofGPUs says how many GPUs there are, if CUDA's library tells.
+func ofGPUs() string {
+	n, err := runtime.GPUs()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" of %d", n)
+}
+
 // tryRuntime runs a graph of one addition.
-func tryRuntime(provider string) error {
+func tryRuntime(o runtime.Options) error {
 	g := onnx.NewGraph("doctor")
 	x := g.Input("x", onnx.Float32, onnx.FixedDim(2))
 	g.Output("y", g.Add(x, x))
@@ -155,7 +182,7 @@ func tryRuntime(provider string) error {
 	if err != nil {
 		return err
 	}
-	s, err := runtime.NewSession(model, runtime.Options{Provider: provider})
+	s, err := runtime.NewSession(model, o)
 	if err != nil {
 		return err
 	}

@@ -36,13 +36,14 @@ func engineFlags() []cli.Flag {
 		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
 		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers, on the CPU: faster, scores close to those of fp32"},
 		&cli.StringFlag{Name: "provider", Usage: "cpu, cuda, or auto: cuda where it works", Value: runtime.CPU},
+		&cli.IntFlag{Name: "device-id", Usage: "on cuda, the number of the GPU"},
 	}
 }
 
 // engineOptions reads engineFlags.
 func engineOptions(c *cli.Context) retriever.Options {
 	return retriever.Options{
-		Threads: c.Int("threads"), Int8: c.Bool("int8"), Provider: c.String("provider"), Note: note, Progress: &fetchBar{},
+		Threads: c.Int("threads"), Int8: c.Bool("int8"), Provider: c.String("provider"), DeviceID: c.Int("device-id"), Note: note, Progress: &fetchBar{},
 	}
 }
 

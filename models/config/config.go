@@ -86,12 +86,13 @@ type Train struct {
 	SaveOnEpochEnd    int `yaml:"save_on_epoch_end" json:"save_on_epoch_end" usage:"1: save a checkpoint after every epoch too"`
 	NumMaxCheckpoints int `yaml:"num_max_checkpoints" json:"num_max_checkpoints" usage:"how many of the newest checkpoints are kept"`
 	LogInterval       int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines, if no progress bar is shown"`
-	Threads           int `yaml:"threads" json:"threads" usage:"threads; 0: one per core"`
+	Threads           int `yaml:"threads" json:"threads" usage:"threads; 0: one per core, or under mpirun the rank's share of its host's cores"`
 
 	Provider       string  `yaml:"provider" json:"provider" usage:"execution provider: cpu, cuda, or auto (cuda if it works, otherwise cpu)"`
 	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products on cuda: no (or fp32), fp16 (with a loss scale) or bf16; parameters, moments, LayerNorm, softmax and losses stay fp32; a CPU always uses fp32"`
 	FusedAttention bool    `yaml:"fused_attention" json:"fused_attention" kinds:"embedding reranker" usage:"on cuda, with dropout 0 and not in bf16: use an attention kernel that does not store all probabilities; the backward pass recomputes them, one layer at a time"`
 	TF32           bool    `yaml:"tf32" json:"tf32" usage:"on cuda, round the inputs of fp32 matrix products to 10 bits of mantissa, which is faster"`
+	DeviceID       int     `yaml:"device_id" json:"device_id" usage:"on cuda, the number of the GPU; -1: under mpirun the rank's number on its host, otherwise 0"`
 	GPUMemLimit    float64 `yaml:"gpu_mem_limit" json:"gpu_mem_limit" usage:"most GPU memory to use, in GB; 0: all"`
 
 	AttentionGroups int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of similar length; attention pads each group to its longest row"`
@@ -125,7 +126,7 @@ func DefaultTrain(kind modelcard.Kind) Train {
 		MaxLabel: 1, Negatives: "all", MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
 		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
 		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, AttentionGroups: 4, ChunkTokens: -1,
-		Provider: runtime.CPU, MixedPrecision: "no",
+		Provider: runtime.CPU, DeviceID: -1, MixedPrecision: "no",
 	}
 	if l := Losses[kind]; l != nil {
 		c.LossType = l[0]
@@ -166,7 +167,7 @@ func (c Train) Validate() error {
 		{"neg_nums", c.NegNums, 0}, {"epochs", c.Epochs, 1}, {"max_steps", c.MaxSteps, 0},
 		{"batch_size", c.BatchSize, 1}, {"gradient_accumulation_steps", c.GradientAccumulationSteps, 1},
 		{"save_steps", c.SaveSteps, 0}, {"eval_steps", c.EvalSteps, 0}, {"early_stop", c.EarlyStop, 0},
-		{"num_max_checkpoints", c.NumMaxCheckpoints, 1}, {"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, -1}, {"threads", c.Threads, 0},
+		{"num_max_checkpoints", c.NumMaxCheckpoints, 1}, {"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, -1}, {"threads", c.Threads, 0}, {"device_id", c.DeviceID, -1},
 		{"attention_groups", c.AttentionGroups, 1}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
 	} {
 		if k.value < k.low {
@@ -307,17 +308,18 @@ func (c Train) CheckFused(dropout float64) error {
 	return nil
 }
 
-// SessionOptions returns the options of the sessions: provider, threads and limits.
+// SessionOptions returns the options of the sessions of a process that is the only one of its run: provider, GPU, threads and
+// limits.
 func (c Train) SessionOptions() runtime.Options {
 	return runtime.Options{
-		Provider: c.Provider, Threads: c.Threads, TF32: c.TF32, MemoryLimit: int64(c.GPUMemLimit * 1e9),
+		Provider: c.Provider, DeviceID: max(0, c.DeviceID), Threads: c.Threads, TF32: c.TF32, MemoryLimit: int64(c.GPUMemLimit * 1e9),
 	}
 }
 
-// Resolve replaces provider "auto" by the one that works. If it is the CPU, it also resets settings that only CUDA has.
+// Resolve replaces provider "auto" by the one that works, where device is the number of the GPU to use. If it is the CPU, it also resets settings that only CUDA has.
 // The notes say, for the user, which settings have no effect and why.
-func (c *Train) Resolve() (notes []string, err error) {
-	use, reason, err := runtime.Resolve(c.Provider)
+func (c *Train) Resolve(device int) (notes []string, err error) {
+	use, reason, err := runtime.Resolve(c.Provider, device)
 	if err != nil {
 		return nil, err
 	}

@@ -83,6 +83,7 @@ type Run struct {
 	Notes   []string // which settings have no effect here, what of the base model is new, and why
 
 	comm          dist.Comm       // with the other ranks of the job
+	places        []dist.Place    // of all ranks
 	device        *runtime.Device // nil on the CPU
 	resolver      resolve.Resolver
 	task          Task
@@ -110,10 +111,14 @@ func PrepareGraphs(ctx context.Context, c config.Train, open NewTask, from resol
 }
 
 func prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string, withData bool, comm dist.Comm) (*Run, error) {
+	places, err := dist.Places(comm) // before anything that can fail on one rank only
+	if err != nil {
+		return nil, err
+	}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Run{Config: c, resolver: from, version: version, comm: comm}
+	r := &Run{Config: c, resolver: from, version: version, comm: comm, places: places}
 	if err := r.open(ctx, open, withData); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -121,7 +126,10 @@ func prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Res
 }
 
 func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error) {
-	if r.Notes, err = r.Config.Resolve(); err != nil {
+	if err := r.checkGPUs(); err != nil {
+		return err
+	}
+	if r.Notes, err = r.Config.Resolve(r.sessionOptions().DeviceID); err != nil {
 		return err
 	}
 	c := r.Config
@@ -141,7 +149,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	if r.Set, err = artifact.Build(r.task.Model(), c.AdamW()); err != nil {
 		return err
 	}
-	session := c.SessionOptions()
+	session := r.sessionOptions()
 	if c.Provider == runtime.CUDA {
 		if r.device, err = runtime.OpenDevice(session); err != nil {
 			return err

@@ -31,11 +31,57 @@ func PrepareRank(ctx context.Context, c config.Train, open NewTask, from resolve
 	return r, nil
 }
 
+// sessionOptions returns the options of this rank's sessions. Where the configuration leaves them open, the rank gets its
+// share of the host's cores, and the GPU with its number among the ranks of the host.
+func (r *Run) sessionOptions() runtime.Options {
+	o := r.Config.SessionOptions()
+	if r.comm.Size() == 1 {
+		return o
+	}
+	if r.Config.Threads == 0 {
+		o.Threads = dist.Threads(r.places, r.comm.Rank())
+	}
+	if r.Config.DeviceID < 0 {
+		o.DeviceID = r.comm.LocalRank()
+	}
+	return o
+}
+
+// checkGPUs returns an error if there are fewer GPUs on this rank's host than ranks that want one each.
+func (r *Run) checkGPUs() error {
+	if r.Config.Provider == runtime.CPU || r.Config.DeviceID >= 0 || r.comm.Size() == 1 {
+		return nil
+	}
+	gpus, err := runtime.GPUs()
+	ranks := dist.RanksOfHost(r.places, r.comm.Rank())
+	if err != nil || gpus == 0 || len(ranks) <= gpus { // Resolve says what is wrong with CUDA
+		return nil
+	}
+	return fmt.Errorf("host %s has %d GPUs for %d ranks, and each rank takes one: start at most %d ranks on a host, or name one GPU for all of them with device_id",
+		r.places[r.comm.Rank()].Host, gpus, len(ranks), gpus)
+}
+
+// Versions are those of the programs that all ranks of a job must have in common.
+type Versions struct {
+	Program string `json:"version"`
+	Runtime string `json:"onnx_runtime"`
+}
+
+// Differences says which versions differ from rank 0's.
+func (v Versions) Differences(first Versions) []string {
+	var out []string
+	for _, x := range [][3]string{{"program", first.Program, v.Program}, {"ONNX Runtime", first.Runtime, v.Runtime}} {
+		if x[1] != x[2] {
+			out = append(out, fmt.Sprintf("%s is %s, there %s", x[0], x[2], x[1]))
+		}
+	}
+	return out
+}
+
 // rankState is what all ranks of a job must have in common.
 type rankState struct {
 	runState
-	Version string `json:"version"`
-	Runtime string `json:"onnx_runtime"`
+	Versions
 }
 
 // compareRanks returns an error that says how this rank differs from rank 0.
@@ -44,7 +90,7 @@ func (r *Run) compareRanks() error {
 		return nil
 	}
 	library, _ := runtime.Version()
-	mine := rankState{r.state(), r.version, library}
+	mine := rankState{r.state(), Versions{r.version, library}}
 	b, err := json.Marshal(mine)
 	if err := dist.Agree(r.comm, err); err != nil {
 		return err
@@ -58,11 +104,7 @@ func (r *Run) compareRanks() error {
 		return fmt.Errorf("rank 0's settings: %w", err)
 	}
 	d := append(differences(first.Train, mine.Train, "%[1]s is %[3]v, there %[2]v"), r.dataChanges(first.runState)...)
-	for _, x := range [][3]string{{"program", first.Version, mine.Version}, {"ONNX Runtime", first.Runtime, mine.Runtime}} {
-		if x[1] != x[2] {
-			d = append(d, fmt.Sprintf("%s is %s, there %s", x[0], x[2], x[1]))
-		}
-	}
+	d = append(d, mine.Differences(first.Versions)...)
 	if len(d) > 0 {
 		return fmt.Errorf("it differs from rank 0: %s", strings.Join(d, "; "))
 	}

@@ -141,7 +141,7 @@ func (r *Run) dataChanges(saved runState) []string {
 // freeKeys are the settings that may differ between a checkpoint and its resumed run: they do not change what is learned.
 var freeKeys = map[string]bool{
 	"output_dir": true, "save_steps": true, "save_on_epoch_end": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
-	"provider": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
+	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
 }
 
 // differences names the settings that differ from a checkpoint's, each in a format of key, saved value and value now. It ignores

@@ -38,6 +38,8 @@ type Options struct {
 	Int8 bool
 	// Provider is runtime.CPU, runtime.CUDA or runtime.Auto: CUDA where it works. Empty: CPU.
 	Provider string
+	// DeviceID is the number of the GPU on CUDA.
+	DeviceID int
 	// Threads computes with so many threads; 0: one per core.
 	Threads int
 	// BatchTokens bounds a batch's padded tokens; 0: scoring.DefaultBatchTokens.
@@ -84,6 +86,9 @@ func (o Options) check() error {
 	if o.Int8 && o.Provider == runtime.CUDA { // it has no kernels for int8
 		return &OptionError{Format: "%s is for the CPU: leave it out, or %s cuda", Options: []string{"int8", "provider"}}
 	}
+	if o.DeviceID < 0 {
+		return optionError("device_id", "is %d, want at least 0", o.DeviceID)
+	}
 	if o.LongDocs != Truncate && o.LongDocs != MaxWindow {
 		return optionError("long_docs", "is %q, want %s or %s", o.LongDocs, Truncate, MaxWindow)
 	}
@@ -121,7 +126,7 @@ func (o Options) engine() (scoring.Options, error) {
 	if o.Int8 {
 		provider = runtime.CPU
 	}
-	provider, reason, err := runtime.Resolve(provider)
+	provider, reason, err := runtime.Resolve(provider, o.DeviceID)
 	if err != nil {
 		return scoring.Options{}, err
 	}
@@ -129,6 +134,6 @@ func (o Options) engine() (scoring.Options, error) {
 		o.Note(fmt.Sprintf("running on the CPU: %v", reason))
 	}
 	return scoring.Options{
-		Options: runtime.Options{Provider: provider, Threads: o.Threads}, Int8: o.Int8, MaxWindow: o.LongDocs == MaxWindow, BatchTokens: o.BatchTokens,
+		Options: runtime.Options{Provider: provider, DeviceID: o.DeviceID, Threads: o.Threads}, Int8: o.Int8, MaxWindow: o.LongDocs == MaxWindow, BatchTokens: o.BatchTokens,
 	}, nil
 }

@@ -8,19 +8,25 @@ import (
 	"strconv"
 )
 
-// launchers has, for each way to start MPI programs, the environment variable with the number of ranks.
+// launchers has, for each way to start MPI programs, the environment variable with the number of ranks. In a Slurm job, the
+// mpirun of MPICH and Open MPI starts a helper on each host with srun, whose variable the ranks see too: srun is the last.
 var launchers = []struct{ variable, name string }{
 	{"OMPI_COMM_WORLD_SIZE", "Open MPI"},
-	{"PMI_SIZE", "MPICH or Intel MPI"},
+	{"PMI_SIZE", "MPICH, Intel MPI or srun --mpi=pmi2"},
 	{"MV2_COMM_WORLD_SIZE", "MVAPICH"},
 	{"SLURM_STEP_NUM_TASKS", "srun"},
 }
 
-// Launched is the number of ranks that a launcher started this process with, and the launcher's name; 1 and "" where none did.
+// Launched is the number of ranks that a launcher started this process with, and the launcher's name; 1 and "" where none did,
+// or where it started only this one.
 func Launched() (size int, launcher string) {
 	for _, l := range launchers {
-		if n, err := strconv.Atoi(os.Getenv(l.variable)); err == nil && n > 1 {
+		n, err := strconv.Atoi(os.Getenv(l.variable))
+		if err == nil && n > 1 {
 			return n, l.name
+		}
+		if err == nil {
+			break
 		}
 	}
 	return 1, ""
@@ -42,10 +48,18 @@ func Connect() (Comm, error) {
 		return nil, fmt.Errorf("started by %s as one of %d ranks: %w", launcher, size, err)
 	}
 	if m.size != size {
-		return nil, fmt.Errorf("started by %s as one of %d ranks, but %s sees %d: start it with that library's own mpirun, or run "+
-			"scripts/setup.sh --mpi with the launcher's mpicc first in PATH", launcher, size, m.version, m.size)
+		return nil, fmt.Errorf("started by %s as one of %d ranks, but %s sees %d: %s", launcher, size, m.version, m.size, otherLauncher())
 	}
 	return m, nil
+}
+
+// otherLauncher says what to do if the launcher does not belong to the MPI library.
+func otherLauncher() string {
+	own := "start it with that library's own mpirun"
+	if os.Getenv("SLURM_STEP_ID") != "" {
+		own += ", or with srun --mpi=pmi2 (MPICH, Intel MPI) or srun --mpi=pmix (Open MPI)"
+	}
+	return own + ", or run scripts/setup.sh --mpi with the launcher's mpicc first in PATH"
 }
 
 // LauncherVariable is the environment variable with the path of an mpirun to use instead of the installed one.

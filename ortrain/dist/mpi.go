@@ -67,18 +67,27 @@ func openMPI(path string) (*mpi, error) {
 	if err := m.check("MPI_Init", C.rr_mpi_call_init(m.f, &rank, &size, &local)); err != nil {
 		return nil, err
 	}
-	m.rank, m.size, m.localRank = int(rank), int(size), int(local)
-	text := (*C.char)(C.calloc(1, 1024))
-	defer C.free(unsafe.Pointer(text))
-	C.rr_mpi_call_version(m.f, text)
-	m.version, _, _ = strings.Cut(C.GoString(text), "\n")
+	m.rank, m.size, m.localRank, m.version = int(rank), int(size), int(local), m.libraryVersion()
 	return m, nil
 }
 
-// Check loads the shim library at path, and with it MPI, without joining a job.
-func Check(path string) error {
-	_, err := load(path)
-	return err
+// libraryVersion is what the MPI library says of itself, on one line. MPI_Init need not have been called.
+func (m *mpi) libraryVersion() string {
+	text := (*C.char)(C.calloc(1, 1024))
+	defer C.free(unsafe.Pointer(text))
+	C.rr_mpi_call_version(m.f, text)
+	first, _, _ := strings.Cut(C.GoString(text), "\n")
+	first, _, _ = strings.Cut(strings.Join(strings.Fields(first), " "), ", package") // Open MPI also says who built it
+	return strings.Replace(first, "MPICH Version: ", "MPICH ", 1)
+}
+
+// Check loads the shim library at path, and with it MPI, without joining a job. It returns the version of MPI.
+func Check(path string) (version string, err error) {
+	m, err := load(path)
+	if err != nil {
+		return "", err
+	}
+	return m.libraryVersion(), nil
 }
 
 // check makes an error of MPI's code.

@@ -66,11 +66,11 @@ func (d *Device) open(o Options) (err error) {
 	path, name := C.CString(library.path), C.CString(kind.memory)
 	defer C.free(unsafe.Pointer(path))
 	defer C.free(unsafe.Pointer(name))
-	if err := nativeError(C.rr_open(&d.native, path, name)); err != nil {
+	if err := nativeError(C.rr_open(&d.native, path, name, C.int(o.DeviceID))); err != nil {
 		return err
 	}
 	if o.Provider == CUDA {
-		if err := d.createArena(kind.provider, o.MemoryLimit); err != nil {
+		if err := d.createArena(kind.provider, o.DeviceID, o.MemoryLimit); err != nil {
 			return err
 		}
 	}
@@ -82,14 +82,15 @@ func (d *Device) open(o Options) (err error) {
 }
 
 // createArena makes the arena that all sessions on the device share, of at most limit bytes. 0 means no limit.
-func (d *Device) createArena(provider string, limit int64) error {
+func (d *Device) createArena(provider string, device int, limit int64) error {
 	if !arenaTaken.CompareAndSwap(false, true) {
 		return errors.New("the device is open already, and a process has only one arena for all sessions")
 	}
-	p, l := C.CString(provider), C.CString(strconv.FormatInt(limit, 10))
+	p, l, id := C.CString(provider), C.CString(strconv.FormatInt(limit, 10)), C.CString(strconv.Itoa(device))
 	defer C.free(unsafe.Pointer(p))
+	defer C.free(unsafe.Pointer(id))
 	defer C.free(unsafe.Pointer(l))
-	err := nativeError(C.rr_share(&d.native, p, l))
+	err := nativeError(C.rr_share(&d.native, p, id, l))
 	d.ownsArena = err == nil
 	arenaTaken.Store(d.ownsArena)
 	return err
@@ -128,6 +129,15 @@ func loadLibrary(path string) error {
 	p := C.CString(path)
 	defer C.free(unsafe.Pointer(p))
 	return nativeError(C.rr_load(p))
+}
+
+// countGPUs asks CUDA's runtime library.
+func countGPUs() (int, error) {
+	n := C.int(0)
+	if err := nativeError(C.rr_gpus(&n)); err != nil {
+		return 0, fmt.Errorf("counting GPUs: %w", err)
+	}
+	return int(n), nil
 }
 
 // alloc allocates memory for n float32 values.
@@ -169,7 +179,7 @@ var libraryInterface = sync.OnceValues(func() (*C.rr_device, error) {
 	path, name := C.CString(library.path), C.CString(providerMemory[CPU].memory)
 	defer C.free(unsafe.Pointer(path))
 	defer C.free(unsafe.Pointer(name))
-	return d, nativeError(C.rr_open(d, path, name))
+	return d, nativeError(C.rr_open(d, path, name, 0))
 })
 
 // Close frees the device. Its blocks and all sessions on it must be closed before.

@@ -13,7 +13,25 @@ static char *message_of(const OrtApi *api, OrtStatus *status) {
 
 char *rr_load(const char *path) { return dlopen(path, RTLD_NOW | RTLD_GLOBAL) ? NULL : strdup(dlerror()); }
 
-char *rr_open(rr_device *d, const char *path, const char *name) {
+// open_cudart opens CUDA's runtime library, of one of the versions that ONNX Runtime is built for.
+static void *open_cudart(int flag) {
+  void *library = dlopen("libcudart.so.13", RTLD_NOW | flag);
+  return library ? library : dlopen("libcudart.so.12", RTLD_NOW | flag);
+}
+
+char *rr_gpus(int *n) {
+  void *library = open_cudart(RTLD_NOLOAD); // the one that is loaded, if any
+  if (!library) library = open_cudart(0);
+  if (!library) return strdup(dlerror());
+  int (*count)(int *) = (int (*)(int *))dlsym(library, "cudaGetDeviceCount");
+  if (!count) return strdup(dlerror());
+  int code = count(n);
+  if (!code) return NULL;
+  const char *(*text)(int) = (const char *(*)(int))dlsym(library, "cudaGetErrorString");
+  return strdup(text ? text(code) : "cudaGetDeviceCount failed");
+}
+
+char *rr_open(rr_device *d, const char *path, const char *name, int id) {
   memset(d, 0, sizeof *d);
   void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
   if (!library) return strdup(dlerror());
@@ -24,18 +42,18 @@ char *rr_open(rr_device *d, const char *path, const char *name) {
   if (!d->api) return strdup("the library is older than the interface of this program");
   char *e = message_of(d->api, d->api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "device memory", &d->env)); // returns the process's only environment
   if (e) return e;
-  return message_of(d->api, d->api->CreateMemoryInfo(name, OrtDeviceAllocator, 0, OrtMemTypeDefault, &d->info));
+  return message_of(d->api, d->api->CreateMemoryInfo(name, OrtDeviceAllocator, id, OrtMemTypeDefault, &d->info));
 }
 
-char *rr_share(rr_device *d, const char *provider, const char *limit) {
+char *rr_share(rr_device *d, const char *provider, const char *id, const char *limit) {
   const char *keys[] = {"max_mem"};
   size_t bytes = strtoull(limit, NULL, 10);
   OrtArenaCfg *arena = NULL;
   char *e = message_of(d->api, d->api->CreateArenaCfgV2(keys, &bytes, 1, &arena));
   if (e) return e;
-  const char *option_keys[] = {"gpu_mem_limit"};
-  const char *option_values[] = {limit};
-  e = message_of(d->api, d->api->CreateAndRegisterAllocatorV2(d->env, provider, d->info, arena, option_keys, option_values, bytes ? 1 : 0));
+  const char *option_keys[] = {"device_id", "gpu_mem_limit"};
+  const char *option_values[] = {id, limit};
+  e = message_of(d->api, d->api->CreateAndRegisterAllocatorV2(d->env, provider, d->info, arena, option_keys, option_values, bytes ? 2 : 1));
   d->api->ReleaseArenaCfg(arena);
   return e;
 }

@@ -14,11 +14,14 @@ typedef struct {
 
 // rr_load loads a shared library. Libraries loaded later find it by its name.
 char *rr_load(const char *path);
-// rr_open fills d for the ONNX Runtime library that is loaded from path, and for the memory called name ("Cuda", "Cpu").
-char *rr_open(rr_device *d, const char *path, const char *name);
+// rr_gpus counts the GPUs that CUDA's runtime library sees in this process.
+char *rr_gpus(int *n);
+// rr_open fills d for the ONNX Runtime library that is loaded from path, and for the memory called name ("Cuda", "Cpu") of the
+// device with the number id.
+char *rr_open(rr_device *d, const char *path, const char *name, int id);
 // rr_share makes an arena of at most limit bytes (0 means no limit). The provider's sessions with the entry
-// session.use_env_allocators share it.
-char *rr_share(rr_device *d, const char *provider, const char *limit);
+// session.use_env_allocators share it. id is the device's number, as text.
+char *rr_share(rr_device *d, const char *provider, const char *id, const char *limit);
 // rr_use makes rr_alloc use the allocator of a session.
 char *rr_use(rr_device *d, void *session);
 char *rr_alloc(rr_device *d, size_t bytes, void **out);

@@ -27,13 +27,13 @@ var Providers = []string{CPU, CUDA, Auto}
 // ErrNoCUDA says that the CUDA execution provider does not work here. The error that wraps it says why and what to do.
 var ErrNoCUDA = errors.New("CUDA does not work here")
 
-// Resolve returns the provider to use, CPU or CUDA. For Auto it tries CUDA; if that fails, it returns CPU and the reason.
-// For CUDA it returns an error if CUDA does not work. "" means CPU.
-func Resolve(provider string) (use string, reason, err error) {
+// Resolve returns the provider to use, CPU or CUDA. For Auto it tries CUDA on the GPU with the number device; if that fails,
+// it returns CPU and the reason. For CUDA it returns an error if CUDA does not work. "" means CPU.
+func Resolve(provider string, device int) (use string, reason, err error) {
 	if provider == CPU || provider == "" {
 		return CPU, nil, nil
 	}
-	err = tryCUDA()
+	err = tryCUDA(device)
 	if err == nil {
 		return CUDA, nil, nil
 	}
@@ -43,19 +43,36 @@ func Resolve(provider string) (use string, reason, err error) {
 	return "", nil, err
 }
 
-// tryCUDA opens a small session on CUDA. This loads the libraries and finds out whether there is a GPU.
-func tryCUDA() error {
+// tryCUDA opens a small session on a GPU. This loads the libraries and finds out whether the GPU is there.
+func tryCUDA(device int) error {
+	if n, err := GPUs(); err == nil && n > 0 && device >= n {
+		return fmt.Errorf("%w: GPU %d is asked for, and there are only %d, numbered from 0", ErrNoCUDA, device, n)
+	}
 	g := onnx.NewGraph("try")
 	g.Output("y", g.Neg(g.Input("x", onnx.Float32, onnx.FixedDim(1))))
 	model, err := g.Bytes()
 	if err != nil {
 		return err
 	}
-	s, err := NewSession(model, Options{Provider: CUDA})
+	s, err := NewSession(model, Options{Provider: CUDA, DeviceID: device})
 	if err != nil {
 		return explainCUDA(err)
 	}
 	return s.Close()
+}
+
+// GPUs returns how many GPUs CUDA sees in this process. It is an error if CUDA's libraries are not there.
+func GPUs() (int, error) {
+	if err := Load(""); err != nil {
+		return 0, err
+	}
+	if err := checkDriver(); err != nil {
+		return 0, err
+	}
+	if err := loadNVIDIA(); err != nil {
+		return 0, explainCUDA(err)
+	}
+	return countGPUs()
 }
 
 // nvidiaDir is the folder, beside ONNX Runtime's library, into which scripts/setup.sh puts NVIDIA's libraries.
@@ -96,7 +113,7 @@ func appendCUDA(so *ort.SessionOptions, o Options) error {
 		return explainCUDA(err)
 	}
 	defer options.Destroy()
-	settings := map[string]string{"use_tf32": "0"}
+	settings := map[string]string{"use_tf32": "0", "device_id": strconv.Itoa(o.DeviceID)}
 	if o.TF32 {
 		settings["use_tf32"] = "1"
 	}

@@ -15,6 +15,8 @@ import (
 type Options struct {
 	// Provider is CPU or CUDA; "" means CPU. See Resolve.
 	Provider string
+	// DeviceID is the number of the GPU that CUDA uses, as CUDA counts them in this process.
+	DeviceID int
 	// Device is the memory that the session shares with other sessions. With nil, the session has its own memory.
 	Device *Device
 	// MemoryLimit is the most memory that CUDA may take, in bytes. 0 means all.

@@ -8,6 +8,7 @@
 #
 #   FAKE_CUDA_VERSION  12 or 13 (default): which of the builds that setup.sh --cuda installs
 #   FAKE_CUDA_MEMORY   bytes of memory that the device has (default: unlimited)
+#   FAKE_CUDA_DEVICES  how many devices there are (default: 1); FAKE_CUDA_ONLY: the only one whose memory may be used
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/setup/home.sh

@@ -31,7 +31,7 @@ func NeedProvider(t *testing.T) {
 	if !HasProvider() {
 		t.Skipf("needs CUDA's provider: set %s=%s, or run scripts/cuda/fake.sh", Variable, runtime.CUDA)
 	}
-	if _, _, err := runtime.Resolve(runtime.CUDA); err != nil {
+	if _, _, err := runtime.Resolve(runtime.CUDA, 0); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -13,12 +13,24 @@
 #define cudaGetDeviceProperties cudaGetDeviceProperties_v2
 #endif
 
-enum { DEVICES = 1, MAJOR = 9, MINOR = 0 };
+enum { MAJOR = 9, MINOR = 0 };
 static const size_t memory = 64ull << 30;
 static int handle; // what handles point to
 
-cudaError_t cudaGetDeviceCount(int *n) { *n = DEVICES; return cudaSuccess; }
-cudaError_t cudaGetDevice(int *id) { *id = 0; return cudaSuccess; }
+// FAKE_CUDA_DEVICES is the number of devices (default 1). With FAKE_CUDA_ONLY, memory can be allocated on the device with that
+// number only: work that goes to another one fails.
+static _Thread_local int current;
+static int number(const char *name, int otherwise) {
+  const char *s = getenv(name);
+  return s ? atoi(s) : otherwise;
+}
+cudaError_t cudaGetDeviceCount(int *n) { *n = number("FAKE_CUDA_DEVICES", 1); return cudaSuccess; }
+cudaError_t cudaGetDevice(int *id) { *id = current; return cudaSuccess; }
+cudaError_t cudaSetDevice(int id) {
+  if (id < 0 || id >= number("FAKE_CUDA_DEVICES", 1)) return cudaErrorInvalidDevice;
+  current = id;
+  return cudaSuccess;
+}
 cudaError_t cudaRuntimeGetVersion(int *v) { *v = CUDART_VERSION; return cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int *v) { *v = CUDART_VERSION; return cudaSuccess; }
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total) { *free = *total = memory; return cudaSuccess; }
@@ -71,6 +83,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *n, const
 static size_t taken;
 cudaError_t cudaMalloc(void **p, size_t n) {
   const char *limit = getenv("FAKE_CUDA_MEMORY");
+  if (number("FAKE_CUDA_ONLY", current) != current) return cudaErrorMemoryAllocation;
   if (limit && taken + n > strtoull(limit, NULL, 10)) return cudaErrorMemoryAllocation;
   if (posix_memalign(p, 256, n ? n : 1)) return cudaErrorMemoryAllocation;
   taken += malloc_usable_size(*p);
