@@ -16,16 +16,19 @@ import (
 // ErrStopped is the error of a hook that ends a run early but successfully. Run returns it, on all ranks of the job.
 var ErrStopped = errors.New("stopped")
 
-// jobRows replaces the rows and tokens of a step by those of all ranks.
+// jobRows replaces the rows and tokens of a step by those of all ranks, and adds up the times of the step before.
 func (t *Trainer) jobRows(s *Step) error {
 	if t.comm.Size() == 1 {
 		return nil
 	}
-	x := []float64{float64(s.Rows), float64(s.Tokens)}
+	x := make([]float64, 2+t.comm.Size()) // rows, tokens, and the seconds of each rank
+	x[0], x[1], x[2+t.comm.Rank()] = float64(s.Rows), float64(s.Tokens), t.comm.take().Seconds()
 	if err := t.comm.AllReduce64(x, dist.Sum); err != nil {
 		return fmt.Errorf("step %d: %w", s.Step, err)
 	}
 	s.Rows, s.Tokens = int(x[0]), int(x[1])
+	t.addCollectiveTime(x[2:])
+	s.Transfer, s.Waiting = t.transfer, t.waiting
 	return nil
 }
 

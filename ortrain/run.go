@@ -52,6 +52,8 @@ func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err er
 	}
 	quit := make(chan struct{})
 	queue := t.prepare(source, quit)
+	t.comm.take() // what came before the first step does not count
+	t.transfer, t.waiting = 0, 0
 	defer func() {
 		close(quit)
 		for range queue { // wait for the goroutine that prepares batches

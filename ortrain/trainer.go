@@ -40,12 +40,14 @@ type Config struct {
 type Trainer struct {
 	cfg        Config
 	set        *artifact.Set
-	comm       dist.Comm
+	comm       *timedComm
 	step       int               // steps done
 	lossScaler *optim.LossScaler // nil where the loss is not scaled
 	savedStep  int               // the step of the newest checkpoint; -1 if there is none
 	// mostTokens is the largest number of tokens that one pass has computed so far.
 	mostTokens int
+	// transfer and waiting are the job's seconds in collective operations; see Step.
+	transfer, waiting float64
 
 	// All blocks lie in the memory of the sessions' device.
 	parameters, gradients *runtime.Block
@@ -70,6 +72,9 @@ type Step struct {
 	GradNorm     float64 // before clipping; 0 of a skipped step
 	LearningRate float64
 	Rows, Tokens int // of all ranks
+	// Transfer and Waiting are seconds in collective operations, since Run began and before this step. Transfer is the time of
+	// the rank that waited least in each step; Waiting is what the ranks spent more than it, on average.
+	Transfer, Waiting float64
 	// LossScale is the factor that the loss was multiplied by, or 0 if the loss is not scaled.
 	LossScale float64
 	// Skipped counts the steps of the run so far, including this one, that overflowed and changed no parameter.
@@ -84,9 +89,9 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if err := cfg.Schedule.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Trainer{cfg: cfg, set: set, comm: cfg.Comm, savedStep: -1, dropoutTables: map[float64]*runtime.Block{}}
-	if t.comm == nil {
-		t.comm = dist.Alone{}
+	t := &Trainer{cfg: cfg, set: set, comm: &timedComm{Comm: cfg.Comm}, savedStep: -1, dropoutTables: map[float64]*runtime.Block{}}
+	if cfg.Comm == nil {
+		t.comm.Comm = dist.Alone{}
 	}
 	if set.Scaled {
 		t.lossScaler = optim.NewLossScaler()

@@ -90,6 +90,9 @@ func TestRanksTrainAsOne(t *testing.T) {
 			}
 		}
 		sameWeights(t, filepath.Join(one, "model"), filepath.Join(many, "model"), 1e-5)
+		if b, err := os.ReadFile(filepath.Join(many, "metrics.jsonl")); err != nil || strings.Count(string(b), `"transfer_seconds":`) != len(losses(t, many)) {
+			t.Errorf("%d ranks: not every step says how long transfers took, %v: %s", n, err, b)
+		}
 	}
 }
 

@@ -41,6 +41,10 @@ type Row struct {
 	Tokens   int     `json:"tokens"`
 	Seconds  float64 `json:"seconds"`   // of training in this process so far, without validations
 	MemoryMB float64 `json:"memory_mb"` // resident memory after the step
+	// TransferSeconds and WaitingSeconds are those of a job's ranks in collective operations, in the steps before this one in
+	// this process: see ortrain.Step.
+	TransferSeconds float64 `json:"transfer_seconds,omitempty"`
+	WaitingSeconds  float64 `json:"waiting_seconds,omitempty"`
 	// LossScale and Skipped are set in float16 training. Skipped counts the steps that overflowed so far.
 	LossScale float64 `json:"loss_scale,omitempty"`
 	Skipped   int     `json:"skipped_steps,omitempty"`
@@ -130,7 +134,7 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	spent, held := l.lastStepEnd.Sub(l.started).Seconds(), float64(memory.Resident())/1e6
 	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  norm %.3g  %.0f tokens/s  %.2f GB",
 		l.smoothedLoss, s.LearningRate, s.GradNorm, float64(l.tokens)/spent, held/1e3)+skippedText(s))
-	b, err := json.Marshal(Row{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Rows, s.Tokens, spent, held, s.LossScale, s.Skipped})
+	b, err := json.Marshal(Row{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Rows, s.Tokens, spent, held, s.Transfer, s.Waiting, s.LossScale, s.Skipped})
 	if err != nil {
 		return err
 	}
