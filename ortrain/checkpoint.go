@@ -11,7 +11,7 @@ import (
 
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/safetensors"
-	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -35,25 +35,22 @@ type state struct {
 // momentPrefixes start the names of the moments' tensors in a checkpoint. The names are PyTorch's.
 var momentPrefixes = [2]string{"exp_avg/", "exp_avg_sq/"}
 
-// blocks returns the flat blocks that a checkpoint holds, by the prefix of their tensors' names.
-func (t *Trainer) blocks() map[string]*runtime.Block {
-	return map[string]*runtime.Block{
-		"": t.parameters, momentPrefixes[0]: t.moments[0], momentPrefixes[1]: t.moments[1],
-	}
-}
-
 // saveCheckpoint writes the whole state of the run into dir. A crash leaves no half-written dir. host is saved as JSON
-// for the caller.
-func (t *Trainer) saveCheckpoint(dir string, host any) error {
-	return atomicdir.Write(dir, func(tmp string) error { return t.fillCheckpoint(tmp, host) })
+// for the caller. It takes the moments from m, if they are sharded.
+func (t *Trainer) saveCheckpoint(dir string, host any, m *momentGather) error {
+	return atomicdir.Write(dir, func(tmp string) error { return t.fillCheckpoint(tmp, host, m) })
 }
 
-func (t *Trainer) fillCheckpoint(tmp string, host any) error {
-	var tensors []safetensors.Tensor
-	for _, prefix := range []string{"", momentPrefixes[0], momentPrefixes[1]} {
-		tensors = append(tensors, t.blockTensors(t.blocks()[prefix], prefix)...)
+func (t *Trainer) fillCheckpoint(tmp string, host any, m *momentGather) error {
+	tensors := t.blockTensors(t.parameters, "")
+	for i, prefix := range momentPrefixes {
+		if !t.sharded() {
+			tensors = append(tensors, t.blockTensors(t.moments[i], prefix)...)
+		} else {
+			tensors = append(tensors, m.tensors(prefix)...)
+		}
 	}
-	if err := safetensors.Write(filepath.Join(tmp, tensorsFile), nil, tensors); err != nil {
+	if err := m.finish(safetensors.Write(filepath.Join(tmp, tensorsFile), nil, tensors)); err != nil {
 		return err
 	}
 	sum, err := fileSHA256(filepath.Join(tmp, tensorsFile))
@@ -79,10 +76,13 @@ func (t *Trainer) blockTensors(block *runtime.Block, prefix string) (tensors []s
 		if host != nil {
 			x.Data = safetensors.FromFloat32("", host[l.Offsets[i]:l.Offsets[i]+p.Size()]).Data
 		} else {
-			x.Fetch = func() ([]byte, error) {
+			x.Stream = func(w io.Writer) error {
 				values := make([]float32, p.Size())
-				err := block.Download(int(l.Offsets[i]), values)
-				return safetensors.FromFloat32("", values).Data, err
+				if err := block.Download(int(l.Offsets[i]), values); err != nil {
+					return err
+				}
+				_, err := w.Write(safetensors.FromFloat32("", values).Data)
+				return err
 			}
 		}
 		tensors = append(tensors, x)
@@ -126,8 +126,12 @@ func openCheckpoint(dir string) (s state, f *safetensors.File, err error) {
 
 // load sets parameters, moments, step and loss scale from a checkpoint.
 func (t *Trainer) load(s state, f *safetensors.File) error {
-	for prefix, block := range t.blocks() {
-		if err := fillBlock(block, func(all []float32) error { return t.loadTensors(f, prefix, all) }); err != nil {
+	own, _ := t.ownPart()
+	for prefix, at := range map[string]struct {
+		block *runtime.Block
+		start int64
+	}{"": {t.parameters, 0}, momentPrefixes[0]: {t.moments[0], own}, momentPrefixes[1]: {t.moments[1], own}} {
+		if err := fillBlock(at.block, func(values []float32) error { return t.loadTensors(f, prefix, at.start, values) }); err != nil {
 			return err
 		}
 	}
@@ -148,13 +152,23 @@ func onOff(on bool) string {
 	return "off"
 }
 
-// loadTensors fills a flat buffer with the tensors whose names start with the prefix.
-func (t *Trainer) loadTensors(f *safetensors.File, prefix string, all []float32) error {
-	return t.set.Layout.Each(all, func(p flat.Param, values []float32) error {
+// loadTensors fills a range of a flat block, from element start on, with the tensors whose names start with the prefix.
+func (t *Trainer) loadTensors(f *safetensors.File, prefix string, start int64, values []float32) error {
+	l, end := t.set.Layout, start+int64(len(values))
+	for i, p := range l.Params {
 		saved, ok := f.Tensor(prefix + p.Name)
 		if !ok {
 			return fmt.Errorf("%s: no tensor %q", f.Path, prefix+p.Name)
 		}
-		return saved.Read(values)
-	})
+		if have, want := onnx.Elements(saved.Shape), p.Size(); have != want {
+			return fmt.Errorf("%s: tensor %q has %d elements, want %d", f.Path, saved.Name, have, want)
+		}
+		at := l.Offsets[i]
+		if from, to := max(start, at), min(end, at+p.Size()); from < to {
+			if err := saved.ReadAt(values[from-start:to-start], from-at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

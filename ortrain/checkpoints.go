@@ -34,24 +34,26 @@ func (c Checkpoints) Save(t *Trainer, host any) error {
 	if t.savedStep == t.step {
 		return nil
 	}
-	if err := dist.Agree(t.comm, c.save(t, host)); err != nil {
+	moments := newMomentGather(t, momentWindow)
+	var err error
+	if t.comm.Rank() == 0 {
+		err = c.write(t, host, moments)
+	}
+	if err = moments.finish(err); err == nil && t.comm.Rank() == 0 {
+		err = c.prune(c.path(t.step))
+	}
+	if err := dist.Agree(t.comm, err); err != nil {
 		return err
 	}
 	t.savedStep = t.step
 	return nil
 }
 
-func (c Checkpoints) save(t *Trainer, host any) error {
-	if t.comm.Rank() > 0 {
-		return nil
-	}
+func (c Checkpoints) write(t *Trainer, host any, m *momentGather) error {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return err
 	}
-	if err := t.saveCheckpoint(c.path(t.step), host); err != nil {
-		return err
-	}
-	return c.prune(c.path(t.step))
+	return t.saveCheckpoint(c.path(t.step), host, m)
 }
 
 // prune removes old checkpoints, damaged ones of later steps than the newest, and temporary folders of a killed run.

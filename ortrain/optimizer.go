@@ -3,7 +3,6 @@ package ortrain
 import (
 	"errors"
 	"fmt"
-	"math"
 	goruntime "runtime"
 	"slices"
 	"sync"
@@ -24,7 +23,8 @@ const (
 type optimizer struct {
 	workers                                      int
 	adamwSession, normSession, accumulateSession *runtime.Session
-	views                                        []*view
+	views                                        []*view // of the whole blocks
+	own                                          []*view // those whose parameters this rank updates
 	scalars                                      *scalars
 	sums                                         *runtime.Block // of the squares of each view's gradients
 	tensors                                      []*runtime.Tensor
@@ -102,10 +102,10 @@ func (o *optimizer) open(t *Trainer) (err error) {
 		return err
 	}
 	o.makeViews(t)
-	if o.sums, err = t.device().NewBlock(len(o.views)); err != nil {
+	if o.sums, err = t.device().NewBlock(len(o.own)); err != nil {
 		return err
 	}
-	for i, v := range o.views {
+	for i, v := range o.own {
 		if err := o.bindView(t, i, v); err != nil {
 			return err
 		}
@@ -113,17 +113,23 @@ func (o *optimizer) open(t *Trainer) (err error) {
 	return nil
 }
 
-// makeViews cuts the flat blocks into views. No view has both elements with weight decay and elements without.
+// makeViews cuts the flat blocks into views. No view has both elements with weight decay and elements without, or elements of two
+// ranks' parts. The views are the same whether the optimizer is sharded or not, and so is the rounding of the norm.
 func (o *optimizer) makeViews(t *Trainer) {
 	l, size := t.set.Layout, int64(hostViewSize)
 	if t.device() != nil {
 		size = deviceViewSize
 	}
-	for _, part := range [][2]int64{{0, l.Decayed}, {l.Decayed, l.Total}} {
-		for start := part[0]; start < part[1]; start += size {
-			o.views = append(o.views, &view{
-				start: start, end: min(start+size, part[1]), decay: start < l.Decayed, tensors: map[*runtime.Block]*runtime.Tensor{},
-			})
+	first, last := t.ownPart()
+	cuts := append(t.shards.ends(), 0, l.Decayed)
+	slices.Sort(cuts)
+	for i, end := range cuts[1:] {
+		for start := cuts[i]; start < end; start += size {
+			v := &view{start: start, end: min(start+size, end), decay: start < l.Decayed, tensors: map[*runtime.Block]*runtime.Tensor{}}
+			o.views = append(o.views, v)
+			if first <= start && start < last {
+				o.own = append(o.own, v)
+			}
 		}
 	}
 }
@@ -135,10 +141,12 @@ func (o *optimizer) bindView(t *Trainer, i int, v *view) (err error) {
 	if v.norm, err = o.normSession.NewBinding(); err != nil {
 		return err
 	}
-	for name, block := range map[string]*runtime.Block{
-		optim.Parameter: t.parameters, optim.FirstMoment: t.moments[0], optim.SecondMoment: t.moments[1],
-	} {
-		x, err := o.newTensor(block, v.start, v.end)
+	first, _ := t.ownPart() // where the moments begin
+	for name, at := range map[string]struct {
+		block *runtime.Block
+		start int64
+	}{optim.Parameter: {t.parameters, v.start}, optim.FirstMoment: {t.moments[0], v.start - first}, optim.SecondMoment: {t.moments[1], v.start - first}} {
+		x, err := o.newTensor(at.block, at.start, at.start+v.end-v.start)
 		if err != nil {
 			return err
 		}
@@ -184,16 +192,16 @@ func (o *optimizer) newTensor(block *runtime.Block, start, end int64) (*runtime.
 	return x, err
 }
 
-// eachView runs f on all views, o.workers at a time.
-func (o *optimizer) eachView(f func(*view) error) error {
+// eachView runs f on views, o.workers at a time.
+func (o *optimizer) eachView(views []*view, f func(*view) error) error {
 	errs := make([]error, o.workers)
 	var wg sync.WaitGroup
 	for w := 0; w < o.workers; w++ {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for i := w; i < len(o.views) && errs[w] == nil; i += o.workers {
-				errs[w] = f(o.views[i])
+			for i := w; i < len(views) && errs[w] == nil; i += o.workers {
+				errs[w] = f(views[i])
 			}
 		}()
 	}
@@ -201,9 +209,9 @@ func (o *optimizer) eachView(f func(*view) error) error {
 	return errors.Join(errs...)
 }
 
-// bindGradients binds a block of gradients as the input of every view.
+// bindGradients binds a block of gradients as the input of every own view.
 func (o *optimizer) bindGradients(gradients *runtime.Block) error {
-	for _, v := range o.views {
+	for _, v := range o.own {
 		if v.gradients == gradients {
 			continue
 		}
@@ -232,12 +240,12 @@ func (o *optimizer) gradientTensor(v *view, gradients *runtime.Block) (*runtime.
 	return x, err
 }
 
-// norm returns the global L2 norm of the gradients.
-func (o *optimizer) norm(gradients *runtime.Block) (float64, error) {
+// sumOfSquares returns the sum of the squares of the gradients of this rank's own part.
+func (o *optimizer) sumOfSquares(gradients *runtime.Block) (float64, error) {
 	if err := o.bindGradients(gradients); err != nil {
 		return 0, err
 	}
-	if err := o.eachView(func(v *view) error { return v.norm.Run() }); err != nil {
+	if err := o.eachView(o.own, func(v *view) error { return v.norm.Run() }); err != nil {
 		return 0, fmt.Errorf("gradient norm: %w", err)
 	}
 	sums, err := blockValues(o.sums)
@@ -248,10 +256,10 @@ func (o *optimizer) norm(gradients *runtime.Block) (float64, error) {
 	for _, x := range sums {
 		total += float64(x)
 	}
-	return math.Sqrt(total), nil
+	return total, nil
 }
 
-// apply does one AdamW step in place.
+// apply does one AdamW step in place, on this rank's own part.
 func (o *optimizer) apply(gradients *runtime.Block, s optim.Scalars) error {
 	if err := o.bindGradients(gradients); err != nil {
 		return err
@@ -261,7 +269,7 @@ func (o *optimizer) apply(gradients *runtime.Block, s optim.Scalars) error {
 	}); err != nil {
 		return err
 	}
-	if err := o.eachView(func(v *view) error { return v.adamw.Run() }); err != nil {
+	if err := o.eachView(o.own, func(v *view) error { return v.adamw.Run() }); err != nil {
 		return fmt.Errorf("optimizer step: %w", err)
 	}
 	return nil
@@ -281,7 +289,7 @@ func (o *optimizer) accumulate(t *Trainer, first bool, weight float64) error {
 	if err := o.scalars.set(map[string]float64{optim.Weight: weight, optim.Keep: keep}); err != nil {
 		return err
 	}
-	if err := o.eachView(func(v *view) error { return v.add.Run() }); err != nil {
+	if err := o.eachView(o.views, func(v *view) error { return v.add.Run() }); err != nil {
 		return fmt.Errorf("gradient accumulation: %w", err)
 	}
 	return nil

@@ -84,7 +84,7 @@ func benchmarkOptimizer(b *testing.B, n int64) {
 		t.parameters.Host()[i] = 1
 	}
 	for name, f := range map[string]func() error{
-		"norm": func() error { _, err := t.optimizer.norm(t.gradients); return err },
+		"norm": func() error { _, err := t.optimizer.sumOfSquares(t.gradients); return err },
 		"step": func() error { return t.optimizer.apply(t.gradients, t.cfg.AdamW.At(1, 1e-5, 1)) },
 	} {
 		if err := f(); err != nil { // the first run touches fresh pages

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/runtime"
@@ -40,8 +41,9 @@ func (t *Trainer) hostGradients(gradients *runtime.Block) ([]float32, error) {
 	return blockValues(gradients)
 }
 
-// sumGradients adds up the ranks' losses and gradients, which are values, and leaves the sums in s and in the block. Nothing
-// of one rank only can fail between its collective operations: the others would wait there.
+// sumGradients adds up the ranks' losses and gradients, which are values, and leaves the sums in s and in the block, where a
+// sharded optimizer has those of its own part only. Nothing of one rank only can fail between its collective operations: the
+// others would wait there.
 func (t *Trainer) sumGradients(gradients *runtime.Block, values []float32, s *Step) error {
 	if t.comm.Size() == 1 {
 		return nil
@@ -51,13 +53,42 @@ func (t *Trainer) sumGradients(gradients *runtime.Block, values []float32, s *St
 		return fmt.Errorf("step %d: %w", s.Step, err)
 	}
 	s.Loss = loss[0]
-	if err := t.comm.AllReduce(values, dist.Sum); err != nil {
+	var err error
+	if !t.sharded() {
+		err = t.comm.AllReduce(values, dist.Sum)
+	} else {
+		err = t.comm.ReduceScatter(values, t.shards.counts)
+	}
+	if err != nil {
 		return fmt.Errorf("step %d: %w", s.Step, err)
 	}
 	if gradients.Host() != nil {
 		return nil // values are the block itself
 	}
-	return gradients.Upload(0, values)
+	start, end := t.ownPart()
+	return gradients.Upload(int(start), values[start:end])
+}
+
+// gradientNorm returns the global L2 norm of a step's gradients, in the same bits on all ranks.
+func (t *Trainer) gradientNorm(gradients *runtime.Block) (float64, error) {
+	sum, err := t.optimizer.sumOfSquares(gradients)
+	if t.comm.Size() == 1 {
+		return math.Sqrt(sum), err
+	}
+	all := []float64{sum, 0} // of the ranks' parts; how many ranks failed
+	if err != nil {
+		all[1] = 1
+	}
+	if lost := t.comm.AllReduce64(all, dist.Sum); lost != nil {
+		return 0, errors.Join(err, lost)
+	}
+	if all[1] > 0 {
+		return 0, dist.Agree(t.comm, err)
+	}
+	if t.sharded() {
+		sum = all[0]
+	}
+	return math.Sqrt(sum), nil
 }
 
 // broadcastParameters gives every rank rank 0's parameters.

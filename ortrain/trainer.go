@@ -26,6 +26,8 @@ type Config struct {
 	// Comm connects the ranks of a data-parallel job; nil means dist.Alone. All ranks must be made with the same set and the
 	// same other settings.
 	Comm dist.Comm
+	// ShardOptimizer keeps on each rank of a job only its part of the moments (ZeRO stage 1).
+	ShardOptimizer bool
 }
 
 // Trainer trains one model. It holds the sessions and the flat blocks of parameters, gradients and both moments.
@@ -41,6 +43,7 @@ type Trainer struct {
 	cfg        Config
 	set        *artifact.Set
 	comm       *timedComm
+	shards     *shards           // the ranks' parts of the blocks
 	step       int               // steps done
 	lossScaler *optim.LossScaler // nil where the loss is not scaled
 	savedStep  int               // the step of the newest checkpoint; -1 if there is none
@@ -51,7 +54,7 @@ type Trainer struct {
 
 	// All blocks lie in the memory of the sessions' device.
 	parameters, gradients *runtime.Block
-	moments               [2]*runtime.Block
+	moments               [2]*runtime.Block          // of ownPart
 	accumulated           *runtime.Block             // the step's sum of gradients; nil until a step has two micro-batches
 	dropoutTables         map[float64]*runtime.Block // dropout factors by rate
 
@@ -93,6 +96,7 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if cfg.Comm == nil {
 		t.comm.Comm = dist.Alone{}
 	}
+	t.shards = newShards(set.Layout.Total, t.comm.Rank(), t.comm.Size())
 	if set.Scaled {
 		t.lossScaler = optim.NewLossScaler()
 	}
@@ -104,9 +108,14 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 
 func (t *Trainer) open() (err error) {
 	n := int(t.set.Layout.Total)
-	for _, b := range []**runtime.Block{&t.parameters, &t.gradients, &t.moments[0], &t.moments[1]} {
-		if *b, err = t.device().NewBlock(n); err != nil {
-			return fmt.Errorf("parameters, gradients and two moments take %.2f GB: %w", 16*float64(n)/1e9, err)
+	start, end := t.ownPart()
+	own := int(end - start)
+	for _, b := range []struct {
+		block **runtime.Block
+		n     int
+	}{{&t.parameters, n}, {&t.gradients, n}, {&t.moments[0], own}, {&t.moments[1], own}} {
+		if *b.block, err = t.device().NewBlock(b.n); err != nil {
+			return fmt.Errorf("parameters, gradients and two moments take %.2f GB: %w", 8*float64(n+own)/1e9, err)
 		}
 	}
 	if t.loss, err = runtime.NewScalar[float32](); err != nil {
@@ -243,7 +252,7 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 // update applies the gradients of a step. If they overflowed because the loss scale is too large, it skips the step.
 func (t *Trainer) update(gradients *runtime.Block, s *Step, batches []*Batch) (err error) {
 	unscale := 1 / t.lossScaler.Factor()
-	norm, err := t.optimizer.norm(gradients)
+	norm, err := t.gradientNorm(gradients)
 	if err != nil {
 		return err
 	}
@@ -262,7 +271,14 @@ func (t *Trainer) update(gradients *runtime.Block, s *Step, batches []*Batch) (e
 		scale *= min(1, limit/(s.GradNorm+1e-6)) // torch.nn.utils.clip_grad_norm_
 	}
 	t.lossScaler.Stepped()
-	return t.optimizer.apply(gradients, t.cfg.AdamW.At(t.appliedSteps()+1, s.LearningRate, scale))
+	err = t.optimizer.apply(gradients, t.cfg.AdamW.At(t.appliedSteps()+1, s.LearningRate, scale))
+	if !t.sharded() {
+		return err
+	}
+	if err := dist.Agree(t.comm, err); err != nil {
+		return err
+	}
+	return t.gatherParameters()
 }
 
 // appliedSteps is the number of steps that changed the parameters. Moments and learning-rate schedule count only these.

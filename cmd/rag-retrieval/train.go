@@ -97,10 +97,17 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
+	moments, err := run.MomentMemory()
+	if err != nil {
+		return err
+	}
 	warn := warn
 	if comm.Rank() == 0 {
 		if n := comm.Size(); n > 1 {
 			fmt.Fprintf(os.Stderr, "%d ranks, each with a batch of %d\n", n, cfg.BatchSize)
+		}
+		for _, line := range moments {
+			fmt.Fprintln(os.Stderr, line)
 		}
 		printNotes(run)
 	} else {

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"sort"
@@ -34,9 +35,9 @@ type Tensor struct {
 	// Path and Offset are the position of Data in a mapped file. Path is "" for data that are not in a mapped file.
 	Path   string
 	Offset int64
-	// Fetch returns the data of a tensor that is not in this process's memory; Data is then nil. Write calls it, and uses
-	// the data before it calls the next Fetch.
-	Fetch func() ([]byte, error)
+	// Stream writes the data of a tensor that is not in this process's memory, in as many pieces as it likes; Data is then nil.
+	// Write calls it, for one tensor after the other.
+	Stream func(w io.Writer) error
 }
 
 // File is an open file. Its tensors' data point into the mapped file and are invalid after Close.
@@ -220,7 +221,20 @@ func (t Tensor) Read(values []float32) error {
 	if len(t.Data) != f.width*len(values) {
 		return fmt.Errorf("tensor %q has %d elements, want %d", t.Name, len(t.Data)/f.width, len(values))
 	}
-	for data := t.Data; len(values) > 0; {
+	return t.ReadAt(values, 0)
+}
+
+// ReadAt fills values with the elements from number first on, as Read does.
+func (t Tensor) ReadAt(values []float32, first int64) error {
+	f, ok := floats[t.DType]
+	if !ok {
+		return t.notFloat()
+	}
+	n := int64(len(t.Data) / f.width)
+	if first < 0 || first > n || int64(len(values)) > n-first {
+		return fmt.Errorf("tensor %q has %d elements, want those from %d to %d", t.Name, n, first, first+int64(len(values)))
+	}
+	for data := t.Data[int64(f.width)*first:]; len(values) > 0; {
 		n := min(readAtOnce, len(values))
 		f.widen(values[:n], data)
 		t.releasePages(data[:n*f.width])
@@ -313,30 +327,39 @@ func Write(path string, metadata map[string]string, tensors []Tensor) (err error
 		return err
 	}
 	for _, t := range tensors {
-		data, err := t.writeData()
-		if err != nil {
-			return err
-		}
-		if _, err := f.Write(data); err != nil {
+		if err := t.writeData(f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// writeData returns the data to write, and checks that they are as long as the header says.
-func (t Tensor) writeData() ([]byte, error) {
-	data := t.Data
-	if t.Fetch != nil {
-		var err error
-		if data, err = t.Fetch(); err != nil {
-			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
+// writeData writes the data, and checks that they are as long as the header says.
+func (t Tensor) writeData(w io.Writer) error {
+	c := &counter{w: w}
+	if t.Stream != nil {
+		if err := t.Stream(c); err != nil {
+			return fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
+	} else if _, err := c.Write(t.Data); err != nil {
+		return err
 	}
-	if int64(len(data)) != t.size() {
-		return nil, fmt.Errorf("tensor %q: %d bytes for %s%v", t.Name, len(data), t.DType, t.Shape)
+	if c.n != t.size() {
+		return fmt.Errorf("tensor %q: %d bytes for %s%v", t.Name, c.n, t.DType, t.Shape)
 	}
-	return data, nil
+	return nil
+}
+
+// counter counts the bytes that it writes.
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
 }
 
 // size is the number of bytes of a tensor of a known type.

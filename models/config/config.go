@@ -88,6 +88,8 @@ type Train struct {
 	LogInterval       int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines, if no progress bar is shown"`
 	Threads           int `yaml:"threads" json:"threads" usage:"threads; 0: one per core, or under mpirun the rank's share of its host's cores"`
 
+	ShardOptimizer bool `yaml:"shard_optimizer" json:"shard_optimizer" usage:"under mpirun, keep on each rank only its share of AdamW's two moments (ZeRO stage 1), for less memory; the result is the same"`
+
 	Provider       string  `yaml:"provider" json:"provider" usage:"execution provider: cpu, cuda, or auto (cuda if it works, otherwise cpu)"`
 	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products on cuda: no (or fp32), fp16 (with a loss scale) or bf16; parameters, moments, LayerNorm, softmax and losses stay fp32; a CPU always uses fp32"`
 	FusedAttention bool    `yaml:"fused_attention" json:"fused_attention" kinds:"embedding reranker" usage:"on cuda, with dropout 0 and not in bf16: use an attention kernel that does not store all probabilities; the backward pass recomputes them, one layer at a time"`

@@ -133,6 +133,9 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 		return err
 	}
 	c := r.Config
+	if c.ShardOptimizer && r.comm.Size() == 1 {
+		r.Notes = append(r.Notes, "shard_optimizer: there is one rank, which keeps all of the moments")
+	}
 	base := c
 	if base.Model, err = r.resolver.Model(ctx, c.Model); err != nil {
 		return err
@@ -158,7 +161,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{
 		Schedule: c.Schedule(r.Steps), AdamW: c.AdamW(), MaxGradNorm: c.MaxGradNorm, Seed: c.Seed,
-		Profile: c.Profile, Session: session, Comm: r.comm,
+		Profile: c.Profile, Session: session, Comm: r.comm, ShardOptimizer: c.ShardOptimizer,
 	})
 	if err != nil {
 		return err

@@ -84,6 +84,13 @@ type rankState struct {
 	Versions
 }
 
+// rankKeys are the settings that may differ between the ranks of a job. All others decide what is learned, or in which steps
+// the ranks need each other.
+var rankKeys = map[string]bool{
+	"output_dir": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
+	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
+}
+
 // compareRanks returns an error that says how this rank differs from rank 0.
 func (r *Run) compareRanks() error {
 	if r.comm.Size() == 1 {
@@ -103,7 +110,7 @@ func (r *Run) compareRanks() error {
 	if err := json.Unmarshal(all[0], &first); err != nil {
 		return fmt.Errorf("rank 0's settings: %w", err)
 	}
-	d := append(differences(first.Train, mine.Train, "%[1]s is %[3]v, there %[2]v"), r.dataChanges(first.runState)...)
+	d := append(differences(first.Train, mine.Train, rankKeys, "%[1]s is %[3]v, there %[2]v"), r.dataChanges(first.runState)...)
 	d = append(d, mine.Differences(first.Versions)...)
 	if len(d) > 0 {
 		return fmt.Errorf("it differs from rank 0: %s", strings.Join(d, "; "))
@@ -122,6 +129,21 @@ func (r *Run) compareSteps() error {
 		return fmt.Errorf("the newest checkpoint that it finds in %s is of step %s, rank 0's of step %s", r.Config.OutputDir, mine, first)
 	}
 	return nil
+}
+
+// MomentMemory says for each rank how much memory the optimizer's moments take there; nil if they are not sharded. All ranks
+// of a job call it.
+func (r *Run) MomentMemory() ([]string, error) {
+	if !r.Config.ShardOptimizer || r.comm.Size() == 1 {
+		return nil, nil
+	}
+	own, whole := r.Trainer.MomentBytes()
+	all, err := r.comm.AllGather([]byte(fmt.Sprintf("rank %d: the moments take %.1f MB, of %.1f MB on all ranks", r.comm.Rank(), float64(own)/1e6, float64(whole)/1e6)))
+	var lines []string
+	for _, b := range all {
+		lines = append(lines, string(b))
+	}
+	return lines, err
 }
 
 // isFirst says whether this process writes the run's files: the only rank, or rank 0.

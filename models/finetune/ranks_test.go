@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/data"
 	"rag-retrieval-go/models/finetune"
@@ -21,6 +22,8 @@ import (
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/dist/disttest"
 	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/optim"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // jobConfig is a short run of a reranker on 24 rows.
@@ -245,4 +248,188 @@ func TestCheckpointCannotBeWritten(t *testing.T) {
 			t.Errorf("rank %d: %v", rank, err)
 		}
 	}
+}
+
+// stopAt is a hook that interrupts a run after a step.
+type stopAt int
+
+func (s stopAt) OnStart(*ortrain.Trainer) error { return nil }
+
+func (s stopAt) OnStep(_ *ortrain.Trainer, x ortrain.Step) error {
+	if x.Step == int(s) {
+		return ortrain.ErrInterrupted
+	}
+	return nil
+}
+
+func (s stopAt) OnEnd(*ortrain.Trainer, error) error { return nil }
+
+// closeTo compares two buffers of parameters or moments by the largest element.
+func closeTo(a, b []float32, within float64) bool {
+	scale, far := 0.0, 0.0
+	for i := range a {
+		scale, far = max(scale, math.Abs(float64(a[i]))), max(far, math.Abs(float64(a[i]-b[i])))
+	}
+	return len(a) == len(b) && far <= within*scale
+}
+
+// newestTensors reads all tensors of a run's newest checkpoint, by name.
+func newestTensors(t *testing.T, c config.Train) map[string][]float32 {
+	t.Helper()
+	names := checkpointNames(t, c)
+	f, err := safetensors.Open(filepath.Join(c.OutputDir, finetune.ArtifactsDir, artifact.CheckpointDir, names[len(names)-1], "state.safetensors"))
+	check(t, err)
+	defer f.Close()
+	out := map[string][]float32{}
+	for _, x := range f.Tensors {
+		out[x.Name], err = x.Float32()
+		check(t, err)
+	}
+	return out
+}
+
+// With sharded moments, parameters and moments after 10 steps are those of a job that is not sharded, and the same bits on all
+// ranks. A stopped job can be resumed with and without the option; with it, the result is that of a job never stopped.
+func TestShardedOptimizerIsTheSame(t *testing.T) {
+	for _, n := range []int{2, 3} {
+		run := func(sharded bool, rows config.List) job {
+			j := job{config: jobConfig(t), ranks: n}
+			j.config.ShardOptimizer, j.config.Epochs, j.config.MaxSteps = sharded, 3, 10
+			if rows != nil {
+				j.config.TrainDataset = rows
+			}
+			return j
+		}
+		trained := func(j job) []float32 {
+			t.Helper()
+			parameters, errs := j.train(t)
+			check(t, errors.Join(errs...))
+			for rank := range parameters {
+				if !slices.Equal(parameters[rank], parameters[0]) {
+					t.Errorf("%d ranks, sharded %v: rank %d has other parameters than rank 0", n, j.config.ShardOptimizer, rank)
+				}
+			}
+			return parameters[0]
+		}
+		whole := run(false, nil)
+		sharded := run(true, whole.config.TrainDataset)
+		want, got := trained(whole), trained(sharded)
+		if !closeTo(got, want, 1e-6) {
+			t.Errorf("%d ranks: the parameters differ", n)
+		}
+		a, b := newestTensors(t, whole.config), newestTensors(t, sharded.config)
+		if len(a) != len(b) || len(a) < 30 {
+			t.Fatalf("%d and %d tensors", len(a), len(b))
+		}
+		for name := range a {
+			if !closeTo(b[name], a[name], 1e-6) {
+				t.Errorf("%d ranks: %s differs", n, name)
+			}
+		}
+		if n > 2 {
+			continue
+		}
+		for _, first := range []bool{true, false} {
+			for _, then := range []bool{true, false} {
+				j := run(first, whole.config.TrainDataset)
+				j.hook = stopAt(4)
+				for rank, err := range second(j.train(t)) {
+					if !errors.Is(err, ortrain.ErrInterrupted) {
+						t.Fatalf("rank %d: %v", rank, err)
+					}
+				}
+				j.hook, j.resume, j.config.ShardOptimizer = nil, true, then
+				again := trained(j)
+				if first && then && !slices.Equal(again, got) || !closeTo(again, want, 1e-6) {
+					t.Errorf("%d ranks, sharded %v, resumed %v: the parameters differ", n, first, then)
+				}
+			}
+		}
+	}
+}
+
+func second[A, B any](_ A, b B) B { return b }
+
+// One rank says that it has nothing to shard.
+func TestShardedOptimizerAlone(t *testing.T) {
+	r, err := prepare(t, modelcard.Embedding, "bert", `{"query":"a","pos":"b"}`+"\n"+`{"query":"c","pos":"d"}`+"\n", func(c *config.Train) { c.ShardOptimizer = true })
+	check(t, err)
+	if got := strings.Join(r.Notes, "|"); !strings.Contains(got, "shard_optimizer: ") {
+		t.Errorf("said %q", got)
+	}
+}
+
+// Ranks that would save, compare or shard differently need each other in different steps: they are refused.
+func TestRanksMustShardAlike(t *testing.T) {
+	c := jobConfig(t)
+	for rank, err := range disttest.Ranks(2, func(comm dist.Comm) error {
+		mine := c
+		if comm.Rank() == 1 {
+			mine.ShardOptimizer, mine.SaveSteps, mine.Threads = true, 3, 2
+		}
+		_, err := finetune.PrepareRank(t.Context(), mine, reranker.NewTask, resolve.Resolver{}, "test", comm)
+		return err
+	}) {
+		if err == nil || !strings.Contains(err.Error(), "rank 1: it differs from rank 0: save_steps is 3, there 0; shard_optimizer is true, there false") {
+			t.Errorf("rank %d: %v", rank, err)
+		}
+	}
+}
+
+// Sharded moments are the same as whole ones with a loss scale, whose first steps overflow and are skipped by all ranks, and with
+// device memory.
+func TestShardedOptimizerElsewhere(t *testing.T) {
+	for _, f := range fixtures(t) {
+		if f.name != "stella" { // its first step overflows in float16
+			continue
+		}
+		for _, v := range []variant{{groups: 2, precision: "fp16"}, {groups: 2, precision: "no", device: runtime.CPU}} {
+			t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
+				whole, _ := f.trainRanks(t, v, 2, false)
+				sharded, last := f.trainRanks(t, v, 2, true)
+				if !slices.Equal(sharded[0], sharded[1]) || !closeTo(sharded[0], whole[0], 1e-6) {
+					t.Error("the parameters differ")
+				}
+				if last[0] != last[1] || v.precision == "fp16" && last[0].Skipped == 0 {
+					t.Errorf("the last steps are %+v", last)
+				}
+			})
+		}
+	}
+}
+
+// trainRanks trains a fixture's model on ranks that have all of its rows but one each. It returns each rank's parameters and last
+// step.
+func (f fixture) trainRanks(t *testing.T, v variant, ranks int, sharded bool) ([][]float32, []ortrain.Step) {
+	t.Helper()
+	parameters, last := make([][]float32, ranks), make([]ortrain.Step, ranks)
+	task, set := f.build(t, v)
+	var sessions []runtime.Options
+	var batches [][]*ortrain.Batch
+	for rank := range ranks {
+		sessions, batches = append(sessions, v.session(t)), append(batches, f.batch(t, task, rank))
+	}
+	check(t, errors.Join(disttest.Ranks(ranks, func(comm dist.Comm) (err error) {
+		rank := comm.Rank()
+		tr, err := ortrain.NewTrainer(set, ortrain.Config{
+			Schedule: optim.Schedule{Kind: "constant", Peak: f.cfg.LR, Total: 10}, AdamW: f.cfg.AdamW(), MaxGradNorm: 1,
+			Session: sessions[rank], Comm: comm, ShardOptimizer: sharded,
+		})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, tr.Close()) }()
+		if err := tr.Fill(task.Fill); err != nil {
+			return err
+		}
+		for range 10 {
+			if last[rank], err = tr.Step(batches[rank]); err != nil {
+				return err
+			}
+		}
+		p, err := tr.Parameters()
+		parameters[rank] = slices.Clone(p)
+		return err
+	})...))
+	return parameters, last
 }

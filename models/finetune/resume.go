@@ -104,7 +104,7 @@ func (r *Run) load(warn func(error)) error {
 		if err := json.Unmarshal(host, &saved); err != nil {
 			return fmt.Errorf("the checkpoint's configuration: %w", err)
 		}
-		if d := differences(saved.Train, r.Config, "%s was %v, is %v"); len(d) > 0 {
+		if d := differences(saved.Train, r.Config, freeKeys, "%s was %v, is %v"); len(d) > 0 {
 			return fmt.Errorf("the checkpoint in %s was made with another configuration: %s", dir, strings.Join(d, "; "))
 		}
 		if saved.Files == nil {
@@ -141,18 +141,18 @@ func (r *Run) dataChanges(saved runState) []string {
 // freeKeys are the settings that may differ between a checkpoint and its resumed run: they do not change what is learned.
 var freeKeys = map[string]bool{
 	"output_dir": true, "save_steps": true, "save_on_epoch_end": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
-	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true,
+	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true, "shard_optimizer": true,
 }
 
 // differences names the settings that differ from a checkpoint's, each in a format of key, saved value and value now. It ignores
-// settings of other kinds of models, which earlier versions also saved.
-func differences(saved, now config.Train, format string) []string {
+// the keys in free, and settings of other kinds of models, which earlier versions also saved.
+func differences(saved, now config.Train, free map[string]bool, format string) []string {
 	var out []string
 	a, b := reflect.ValueOf(saved), reflect.ValueOf(now)
 	for i := 0; i < a.NumField(); i++ {
 		field := a.Type().Field(i)
 		key := field.Tag.Get("yaml")
-		if x, y := a.Field(i).Interface(), b.Field(i).Interface(); !reflect.DeepEqual(x, y) && !freeKeys[key] && config.HasKind(field, now.Kind) {
+		if x, y := a.Field(i).Interface(), b.Field(i).Interface(); !reflect.DeepEqual(x, y) && !free[key] && config.HasKind(field, now.Kind) {
 			out = append(out, fmt.Sprintf(format, key, x, y))
 		}
 	}

@@ -15,7 +15,7 @@ func TestDifferences(t *testing.T) {
 	now.LR, now.Seed = 1e-3, 7
 	now.SaveSteps, now.OutputDir, now.ChunkTokens = 3, "elsewhere", 0
 	now.NegNums, now.UseMRL = 2, true // an embedding model's
-	if got, want := differences(saved, now, "%s was %v, is %v"), []string{"lr was 5e-05, is 0.001", "seed was 666, is 7"}; !slices.Equal(got, want) {
+	if got, want := differences(saved, now, freeKeys, "%s was %v, is %v"), []string{"lr was 5e-05, is 0.001", "seed was 666, is 7"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
