@@ -27,8 +27,25 @@ type Batch struct {
 	// Chunks holds the texts of a batch that is encoded chunk by chunk. The inputs of the batch itself are then only the
 	// inputs of the loss, which reads the encoded rows of all chunks in order.
 	Chunks []*Batch
+	// Comparison says which encoded rows the loss compares, for a model with an artifact.Comparison.
+	Comparison *Comparison
 	// Origin names the source of each row, such as "pairs.jsonl:7", for messages. It is nil if the sources are not known.
 	Origin func() []string
+}
+
+// Comparison is what a loss over a matrix of scores, see artifact.Comparison, reads of a batch. The queries are the batch's own.
+// The passages are those of all ranks if the job gathers them: each rank's in its own order, rank after rank.
+type Comparison struct {
+	Queries, Passages Items // the batch's own
+	// Bind sets the inputs of the loss of the queries from, …, to-1, numbered in Queries, with all passages. lengths has the
+	// number of encoded rows of each of these passages.
+	Bind func(loss *Batch, from, to int, lengths []int)
+}
+
+// Items are texts, each of which was encoded as one or more rows.
+type Items struct {
+	Rows    []int64 // the encoded rows of all items, one item after the other, as their places among the batch's encoded rows
+	Lengths []int   // the number of rows of each item
 }
 
 // NewBatch makes an empty batch.

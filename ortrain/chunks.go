@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -15,6 +16,7 @@ type chunks struct {
 	graphs                                      *artifact.Chunks
 	encodeSession, lossSession, backwardSession *runtime.Session
 	encodeBinding, lossBinding, backwardBinding *runtime.Binding
+	comparison                                  *comparison    // computes the loss in place of lossSession; nil without artifact.Comparison
 	encoded, encodedGradients                   *runtime.Block // with room for the rows of one batch or more
 }
 
@@ -38,6 +40,10 @@ func (c *chunks) open(t *Trainer) (err error) {
 	if err = t.bindGradients(c.backwardBinding); err != nil {
 		return err
 	}
+	if c.graphs.Compare != nil {
+		c.comparison, err = openComparison(t)
+		return err
+	}
 	if c.lossSession, err = runtime.NewSession(c.graphs.Loss, t.trainingOptions()); err != nil {
 		return err
 	}
@@ -54,13 +60,30 @@ const maxMicroBatches = 1 << 20
 // The backward pass of a chunk uses the number of its forward pass, which gives it the same mask.
 func passNumber(microBatch, chunk int) int { return microBatch + chunk*maxMicroBatches }
 
-// forward encodes the chunks of a micro-batch, then computes the loss and its gradient with respect to the encoded rows.
-func (c *chunks) forward(t *Trainer, b *Batch, microBatch int, drop bool) (float64, error) {
-	rows, width := c.encodedRows(b), onnx.Elements(c.graphs.Width)
-	if err := errors.Join(c.reserve(t, &c.encoded, rows*width), c.reserve(t, &c.encodedGradients, rows*width)); err != nil {
+// forward encodes the chunks of a micro-batch, then computes the sum of the losses of its rows, divided by total, and the gradient
+// of this sum over all ranks in comm with respect to the encoded rows.
+func (c *chunks) forward(t *Trainer, comm dist.Comm, b *Batch, microBatch int, drop bool, total int) (float64, error) {
+	err := c.encode(t, b, microBatch, drop)
+	if c.comparison != nil {
+		return c.comparison.run(t, comm, b, c.encoded, c.encodedGradients, total, err)
+	}
+	if err != nil {
 		return 0, err
 	}
-	err := c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) error {
+	loss, err := c.lossOfRows(t, b)
+	return loss * rowShare(b, total), err
+}
+
+// rowShare is the weight of a micro-batch in the mean over so many rows.
+func rowShare(b *Batch, total int) float64 { return float64(b.Rows) / float64(total) }
+
+// encode encodes the chunks of a micro-batch.
+func (c *chunks) encode(t *Trainer, b *Batch, microBatch int, drop bool) error {
+	n := c.encodedRows(b) * onnx.Elements(c.graphs.Width)
+	if err := errors.Join(reserve(t, &c.encoded, n), reserve(t, &c.encodedGradients, n)); err != nil {
+		return err
+	}
+	return c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) error {
 		if err := c.bind(t, c.encodeBinding, chunk, passNumber(microBatch, k), drop); err != nil {
 			return err
 		}
@@ -69,9 +92,11 @@ func (c *chunks) forward(t *Trainer, b *Batch, microBatch int, drop bool) (float
 		}
 		return c.encodeBinding.Run()
 	})
-	if err != nil {
-		return 0, err
-	}
+}
+
+// lossOfRows computes the loss of a micro-batch and its gradient with respect to the encoded rows.
+func (c *chunks) lossOfRows(t *Trainer, b *Batch) (float64, error) {
+	rows := c.encodedRows(b)
 	all := append([]int64{rows}, c.graphs.Width...)
 	if err := errors.Join(b.Bind(c.lossBinding), t.bindScale(c.lossBinding)); err != nil {
 		return 0, err
@@ -97,12 +122,16 @@ func (c *chunks) encodedRows(b *Batch) int64 {
 	return n
 }
 
-// backward adds the parameters' gradients of one micro-batch, times its share of the step, to the step's sum. It returns
-// the loss of the micro-batch.
-func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, share float64) (float64, error) {
-	loss, err := c.forward(t, b, microBatch, true)
+// backward adds the parameters' gradients of one micro-batch, times its share of the step's total rows, to the step's sum. It
+// returns the loss of the micro-batch, times its share.
+func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, total int) (float64, error) {
+	loss, err := c.forward(t, t.gathering(), b, microBatch, true, total)
 	if err != nil {
 		return 0, err
+	}
+	weight := 1.0 // a comparison's gradients have their share already
+	if c.comparison == nil {
+		weight = rowShare(b, total)
 	}
 	return loss, c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) error {
 		if err := c.bind(t, c.backwardBinding, chunk, passNumber(microBatch, k), true); err != nil {
@@ -115,7 +144,7 @@ func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, share float64) (
 		if err := c.backwardBinding.Run(); err != nil {
 			return err
 		}
-		return t.optimizer.accumulate(t, microBatch == 0 && k == 0, share)
+		return t.optimizer.accumulate(t, weight)
 	})
 }
 
@@ -143,7 +172,7 @@ func (c *chunks) bind(t *Trainer, to *runtime.Binding, chunk *Batch, pass int, d
 }
 
 // reserve replaces a block of fewer than n elements by a larger one. Its values are lost.
-func (c *chunks) reserve(t *Trainer, b **runtime.Block, n int64) error {
+func reserve(t *Trainer, b **runtime.Block, n int64) error {
 	if *b != nil && int64((*b).Len()) >= n {
 		return nil
 	}
@@ -161,6 +190,6 @@ func (c *chunks) Close() error {
 	if c == nil {
 		return nil
 	}
-	return errors.Join(c.encodeBinding.Close(), c.lossBinding.Close(), c.backwardBinding.Close(),
+	return errors.Join(c.comparison.Close(), c.encodeBinding.Close(), c.lossBinding.Close(), c.backwardBinding.Close(),
 		c.encodeSession.Close(), c.lossSession.Close(), c.backwardSession.Close(), c.encoded.Close(), c.encodedGradients.Close())
 }

@@ -275,17 +275,18 @@ func (o *optimizer) apply(gradients *runtime.Block, s optim.Scalars) error {
 	return nil
 }
 
-// accumulate adds the gradients, times a weight, to the step's sum. If first is true, it starts a new sum.
-func (o *optimizer) accumulate(t *Trainer, first bool, weight float64) error {
+// accumulate adds the gradients, times a weight, to the step's sum. The first call of a step starts a new sum.
+func (o *optimizer) accumulate(t *Trainer, weight float64) error {
 	if !o.accumulationBound {
 		if err := o.bindAccumulation(t); err != nil {
 			return fmt.Errorf("gradient accumulation: %w", err)
 		}
 	}
-	keep := 1.0
-	if first {
-		keep = 0
+	keep := 0.0
+	if t.hasSum {
+		keep = 1
 	}
+	t.hasSum = true
 	if err := o.scalars.set(map[string]float64{optim.Weight: weight, optim.Keep: keep}); err != nil {
 		return err
 	}

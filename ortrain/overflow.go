@@ -19,25 +19,44 @@ const maxRowsInError = 64
 // loss and norm are the job's; the error names what any of them found.
 func (t *Trainer) overflowError(s Step, batches []*Batch) error {
 	about := fmt.Sprintf("step %d: the loss is %g and the gradient's norm %g; no parameter was changed", s.Step, s.Loss, s.GradNorm)
-	if err := dist.Agree(t.comm, t.findOverflow(about, batches)); err != nil {
+	if err := dist.Agree(t.comm, t.findOverflow(about, batches, max(s.Rows, 1))); err != nil {
 		return err
 	}
 	return fmt.Errorf("%s; every tensor is finite, only the norm overflows (a lower lr may help)", about)
 }
 
 // findOverflow returns an error that names the first tensor of this rank that overflowed, or nil if all are finite.
-func (t *Trainer) findOverflow(about string, batches []*Batch) error {
-	for i, b := range batches {
-		node, err := t.firstOverflow(b, i)
-		if err != nil {
-			return fmt.Errorf("%s; looking for the first tensor that overflowed: %w", about, err)
-		}
-		if node != "" {
-			return fmt.Errorf("%s; the first tensor that overflowed is %s, in a batch of the rows %s (a lower lr may help)",
-				about, node, b.originsText())
-		}
+func (t *Trainer) findOverflow(about string, batches []*Batch, total int) error {
+	node, in, err := t.firstOverflowOf(batches, total)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s; looking for the first tensor that overflowed: %w", about, err)
+	case node != "":
+		return fmt.Errorf("%s; the first tensor that overflowed is %s, in a batch of the rows %s (a lower lr may help)",
+			about, node, in.originsText())
 	}
 	return nil
+}
+
+// firstOverflowOf names the first node whose value is not finite when a step is computed again, and its micro-batch. It is "" if
+// there is none.
+func (t *Trainer) firstOverflowOf(batches []*Batch, total int) (node string, in *Batch, err error) {
+	for i, b := range batches {
+		if t.chunks != nil {
+			// Ranks that gather compute every micro-batch together, whatever one of them has found.
+			if _, failed := t.chunks.forward(t, t.gathering(), b, i, true, total); failed != nil {
+				return "", nil, failed
+			}
+		}
+		if node == "" && err == nil {
+			node, err = t.firstOverflow(b, i, total)
+			in = b
+		}
+		if (node != "" || err != nil) && !t.cfg.Gather {
+			break
+		}
+	}
+	return node, in, err
 }
 
 // originsText lists the sources of the batch's rows.
@@ -52,17 +71,15 @@ func (b *Batch) originsText() string {
 	return strings.Join(all, ", ")
 }
 
-// firstOverflow names the first node whose value is not finite when a micro-batch is computed. It is "" if there is none.
-func (t *Trainer) firstOverflow(b *Batch, microBatch int) (string, error) {
+// firstOverflow names the first node whose value is not finite when a micro-batch is computed. It is "" if there is none. With
+// chunks, forward has just computed the micro-batch.
+func (t *Trainer) firstOverflow(b *Batch, microBatch, total int) (string, error) {
 	if t.chunks == nil {
 		return t.probe(artifact.TrainingFile, func(to *runtime.Binding) error {
 			return errors.Join(t.bindDropout(to, t.set.Dropout, microBatch, b.Dims, true), b.Bind(to), t.bindScale(to))
 		})
 	}
 	c := t.chunks
-	if _, err := c.forward(t, b, microBatch, true); err != nil {
-		return "", err
-	}
 	var node string
 	pass := func(file string, bind func(to *runtime.Binding, dims []int64, at int64) error) error {
 		return c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) (err error) {
@@ -78,15 +95,29 @@ func (t *Trainer) firstOverflow(b *Batch, microBatch int) (string, error) {
 	if err := pass(artifact.EncodeFile, func(*runtime.Binding, []int64, int64) error { return nil }); err != nil || node != "" {
 		return node, err
 	}
-	node, err := t.probe(artifact.LossFile, func(to *runtime.Binding) error {
-		all := append([]int64{c.encodedRows(b)}, c.graphs.Width...)
-		return errors.Join(b.Bind(to), t.bindScale(to), to.View(artifact.EncodedValue, c.encoded, 0, all...))
-	})
+	node, err := c.lossOverflow(t, b, total)
 	if err != nil || node != "" {
 		return node, err
 	}
 	err = pass(artifact.BackwardFile, func(to *runtime.Binding, dims []int64, at int64) error {
 		return to.View(artifact.EncodedValue+artifact.GradientSuffix, c.encodedGradients, at, dims...)
+	})
+	return node, err
+}
+
+// lossOverflow names the first node of the loss whose value is not finite, or "".
+func (c *chunks) lossOverflow(t *Trainer, b *Batch, total int) (node string, err error) {
+	if c.comparison == nil {
+		return t.probe(artifact.LossFile, func(to *runtime.Binding) error {
+			all := append([]int64{c.encodedRows(b)}, c.graphs.Width...)
+			return errors.Join(b.Bind(to), t.bindScale(to), to.View(artifact.EncodedValue, c.encoded, 0, all...))
+		})
+	}
+	err = c.comparison.eachBlock(t, total, func(x queryBlock) (err error) {
+		if node == "" {
+			node, err = t.probe(artifact.CompareFile, func(to *runtime.Binding) error { return c.comparison.bind(t, to, x) })
+		}
+		return err
 	})
 	return node, err
 }
@@ -108,7 +139,7 @@ func (t *Trainer) probe(file string, bind func(*runtime.Binding) error) (node st
 		return "", err
 	}
 	defer func() { err = errors.Join(b.Close(), err) }()
-	if file != artifact.LossFile {
+	if file != artifact.LossFile && file != artifact.CompareFile {
 		if err := t.bindViews(b, t.parameters, "", (*runtime.Binding).Input); err != nil {
 			return "", err
 		}

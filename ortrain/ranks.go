@@ -17,6 +17,14 @@ import (
 // ErrStopped is the error of a hook that ends a run early but successfully. Run returns it, on all ranks of the job.
 var ErrStopped = errors.New("stopped")
 
+// gathering connects the ranks whose passages the loss compares with each query.
+func (t *Trainer) gathering() dist.Comm {
+	if t.cfg.Gather {
+		return t.comm
+	}
+	return dist.Alone{}
+}
+
 // jobRows replaces the rows and tokens of a step by those of all ranks, and adds up the times of the step before.
 func (t *Trainer) jobRows(s *Step) error {
 	if t.comm.Size() == 1 {

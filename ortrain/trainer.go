@@ -23,6 +23,11 @@ type Config struct {
 	// Session holds the device, threads and so on of the sessions. The trainer sets Training, and Profile of the training
 	// graph's session.
 	Session runtime.Options
+	// Gather makes the loss of a model with an artifact.Comparison compare each query with the passages of all ranks. All ranks
+	// must then have the same number of micro-batches; a rank without rows has one without queries and passages.
+	Gather bool
+	// ScoresPerBlock bounds the scores that such a loss has in memory; 0 means 16 Mi.
+	ScoresPerBlock int
 	// Comm connects the ranks of a data-parallel job; nil means dist.Alone. All ranks must be made with the same set and the
 	// same other settings.
 	Comm dist.Comm
@@ -56,6 +61,7 @@ type Trainer struct {
 	parameters, gradients *runtime.Block
 	moments               [2]*runtime.Block          // of ownPart
 	accumulated           *runtime.Block             // the step's sum of gradients; nil until a step has two micro-batches
+	hasSum                bool                       // whether accumulated has gradients of this step
 	dropoutTables         map[float64]*runtime.Block // dropout factors by rate
 
 	trainSession, evalSession *runtime.Session // nil where batches are chunked
@@ -210,7 +216,9 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 		s.Rows += b.Rows
 		s.Tokens += b.Tokens
 		if b.ConstantLoss && s.ConstantLossRow == "" && b.Origin != nil {
-			s.ConstantLossRow = b.Origin()[0]
+			if origin := b.Origin(); len(origin) > 0 { // a rank may have no rows
+				s.ConstantLossRow = origin[0]
+			}
 		}
 	}
 	if len(batches) == 0 && t.comm.Size() == 1 {
@@ -289,25 +297,18 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 // backward computes the gradients of this rank's micro-batches of a step and adds their loss to s.Loss. s.Rows are the rows of
 // all ranks.
 func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
-	if len(batches) == 0 {
-		return t.gradients, fillBlock(t.gradients, func(values []float32) error {
-			clear(values)
-			return nil
-		})
-	}
+	t.hasSum = false
 	for i, b := range batches {
-		share := 1 / float64(len(batches)) // if no row counts: all losses are zero
-		if s.Rows > 0 {
-			share = float64(b.Rows) / float64(s.Rows)
-		}
+		total := max(s.Rows, 1) // if no row counts, all losses are zero
 		if t.chunks != nil {
-			loss, err := t.chunks.backward(t, b, i, share)
+			loss, err := t.chunks.backward(t, b, i, total)
 			if err != nil {
 				return nil, err
 			}
-			s.Loss += loss * share
+			s.Loss += loss
 			continue
 		}
+		share := rowShare(b, total)
 		loss, err := t.runTraining(b, i)
 		if err != nil {
 			return nil, err
@@ -316,9 +317,15 @@ func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
 		if len(batches) == 1 && t.comm.Size() == 1 {
 			return t.gradients, nil
 		}
-		if err := t.optimizer.accumulate(t, i == 0, share); err != nil {
+		if err := t.optimizer.accumulate(t, share); err != nil {
 			return nil, err
 		}
+	}
+	if !t.hasSum { // this rank has no rows in the step
+		return t.gradients, fillBlock(t.gradients, func(values []float32) error {
+			clear(values)
+			return nil
+		})
 	}
 	return t.accumulated, nil
 }
@@ -369,7 +376,7 @@ func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float3
 // EvalLoss returns the loss of one batch, without dropout.
 func (t *Trainer) EvalLoss(b *Batch) (float64, error) {
 	if t.chunks != nil {
-		return t.chunks.forward(t, b, 0, false)
+		return t.chunks.forward(t, dist.Alone{}, b, 0, false, max(b.Rows, 1))
 	}
 	if t.evalSession == nil {
 		if err := t.openEval(); err != nil {

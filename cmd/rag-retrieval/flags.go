@@ -52,12 +52,7 @@ func trainFlags(k modelcard.Kind) []cli.Flag {
 func foreignFlags() []cli.Flag {
 	var flags []cli.Flag
 	for _, name := range config.OriginalKeys() {
-		dashed := strings.ReplaceAll(name, "_", "-")
-		if name == "all_gather" { // the only one without a value
-			flags = append(flags, &cli.BoolFlag{Name: dashed, Hidden: true})
-		} else {
-			flags = append(flags, &cli.StringFlag{Name: dashed, Hidden: true})
-		}
+		flags = append(flags, &cli.StringFlag{Name: strings.ReplaceAll(name, "_", "-"), Hidden: true})
 	}
 	return flags
 }

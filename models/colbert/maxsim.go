@@ -30,20 +30,31 @@ func (m *Model) project(g *onnx.Graph, w encoder.Weights, hidden *onnx.Value) *o
 	return g.Div(x, g.Clip(length, g.Scalar(x, 1e-12), nil))
 }
 
-// maxSim returns the score of every query with every passage, [queries, passages]. For each token of the query it takes the largest
-// product with a token of the passage; the score is their sum, or with Rules.Mean their mean. q and p are vectors [tokens, dim],
-// from which the inputs select the tokens that count. Source: Khattab and Zaharia 2020. Padding never counts. In RAG-Retrieval it
-// competes as a vector of zeros.
+// maxSim returns the score of every query with every passage, [queries, passages], see maxSimPadded. q and p are vectors
+// [tokens, dim], from which inputs select the tokens that count.
 func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 	defer g.Scope("maxsim")()
-	tokens := onnx.NamedDim(countedTokens)
-	shape := []onnx.Dim{onnx.NamedDim(contrast.PassagesDim), onnx.NamedDim(passageLength)}
-	at, bias := g.Input(passageTokens, onnx.Int64, shape...), g.Input(passageBias, onnx.Float32, shape...)
-	q = g.Gather(q, g.Input(queryTokens, onnx.Int64, tokens), 0)
-	p = g.Gather(p, g.ReshapeTo(at, -1), 0) // [passages · length, dim]
+	at := g.Input(passageTokens, onnx.Int64, onnx.NamedDim(contrast.PassagesDim), onnx.NamedDim(passageLength))
+	bias := padding(g)
+	q = g.Gather(q, g.Input(queryTokens, onnx.Int64, onnx.NamedDim(countedTokens)), 0)
+	p = g.Gather(p, g.ReshapeTo(at, -1), 0)
+	return maxSimPadded(g, q, p, bias)
+}
+
+// padding adds the input that tells a passage's tokens from padding, [passages, length].
+func padding(g *onnx.Graph) *onnx.Value {
+	return g.Input(passageBias, onnx.Float32, onnx.NamedDim(contrast.PassagesDim), onnx.NamedDim(passageLength))
+}
+
+// maxSimPadded returns the score of every query with every passage, [queries, passages]. For each token of the query it takes the
+// largest product with a token of the passage; the score is their sum, or with Rules.Mean their mean. q has the vectors of all
+// queries' tokens, [tokens, dim], p those of the passages' tokens with padding, [passages · length, dim]. Source: Khattab and
+// Zaharia 2020. Padding never counts. In RAG-Retrieval it competes as a vector of zeros.
+func maxSimPadded(g *onnx.Graph, q, p, bias *onnx.Value) *onnx.Value {
+	tokens := q.Shape[0]
 	s := g.Gemm(q, p, nil, onnx.GemmAttrs{TransB: true})
-	s = g.Reshape(s, g.Concat(0, g.IntVector(-1), g.Shape(at))) // [query tokens, passages, length]
-	s = g.AssumeShape(s, append(onnx.Shape{tokens}, shape...))
+	s = g.Reshape(s, g.Concat(0, g.IntVector(-1), g.Shape(bias))) // [query tokens, passages, length]
+	s = g.AssumeShape(s, append(onnx.Shape{tokens}, bias.Shape...))
 	best := g.ReduceMax(g.Add(s, bias), false, 2)
 	return g.Gemm(g.Input(queryShares, onnx.Float32, onnx.NamedDim(contrast.QueriesDim), tokens), best, nil, onnx.GemmAttrs{})
 }
@@ -51,38 +62,51 @@ func maxSim(g *onnx.Graph, q, p *onnx.Value) *onnx.Value {
 // bindQueries adds the queries' tokens that count: of each query, their places among the vectors.
 func (m *Model) bindQueries(b *ortrain.Batch, counted [][]int64) {
 	tokens := slices.Concat(counted...)
-	n := len(tokens)
-	shares := make([]float32, len(counted)*n)
-	at := 0
-	for i, places := range counted {
+	b.Int(queryTokens, tokens, int64(len(tokens)))
+	m.bindShares(b, countEach(counted))
+}
+
+// bindShares sets the weight of each token in its query's score. counts has the number of tokens of each query.
+func (m *Model) bindShares(b *ortrain.Batch, counts []int) {
+	n := 0
+	for _, c := range counts {
+		n += c
+	}
+	shares, at := make([]float32, len(counts)*n), 0
+	for i, c := range counts {
 		share := float32(1)
 		if m.Rules.Mean {
-			share = 1 / float32(len(places))
+			share = 1 / float32(c)
 		}
-		for range places {
+		for range c {
 			shares[i*n+at] = share
 			at++
 		}
 	}
-	b.Int(queryTokens, tokens, int64(n))
-	b.Float(queryShares, shares, int64(len(counted)), int64(n))
+	b.Float(queryShares, shares, int64(len(counts)), int64(n))
 }
 
 // bindPassages adds the passages' tokens that count: of each passage, their places among the vectors.
 func bindPassages(b *ortrain.Batch, counted [][]int64) {
-	longest := 1
-	for _, places := range counted {
-		longest = max(longest, len(places))
-	}
-	tokens, bias := make([]int64, len(counted)*longest), make([]float32, len(counted)*longest)
+	longest := bindPadding(b, countEach(counted))
+	tokens := make([]int64, len(counted)*longest)
 	for i, places := range counted {
-		n := copy(tokens[i*longest:], places)
+		copy(tokens[i*longest:], places)
+	}
+	b.Int(passageTokens, tokens, int64(len(counted)), int64(longest))
+}
+
+// bindPadding tells the tokens of passages from padding to the longest of them, which it returns.
+func bindPadding(b *ortrain.Batch, lengths []int) (longest int) {
+	longest = slices.Max(append([]int{1}, lengths...))
+	bias := make([]float32, len(lengths)*longest)
+	for i, n := range lengths {
 		for j := n; j < longest; j++ {
 			bias[i*longest+j] = contrast.MaskBias
 		}
 	}
-	b.Int(passageTokens, tokens, int64(len(counted)), int64(longest))
-	b.Float(passageBias, bias, int64(len(counted)), int64(longest))
+	b.Float(passageBias, bias, int64(len(lengths)), int64(longest))
+	return longest
 }
 
 // countedPlaces gives for each row the places of its counted tokens among all vectors, where row i begins at starts[i].

@@ -22,8 +22,9 @@ import (
 
 // Task fine-tunes a ColBERT model with one of its losses.
 type Task struct {
-	m *Model
-	c config.Train
+	m      *Model
+	c      config.Train
+	gather bool // the loss compares a query with the passages of all ranks
 }
 
 // NewTask opens the base model.
@@ -41,7 +42,7 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	return &Task{m, c}, nil
+	return &Task{m: m, c: c}, nil
 }
 
 // Close frees the model.
@@ -71,6 +72,21 @@ func (t *Task) MinBatch() int {
 	return 2
 }
 
+// Gather implements finetune.Gatherer.
+func (t *Task) Gather() bool {
+	t.gather = t.c.Contrastive()
+	return t.gather
+}
+
+// tokensPerChunk is how many tokens are encoded at once. 0 means that one graph encodes the whole batch and compares its texts;
+// it cannot gather the vectors of other ranks in between.
+func (t *Task) tokensPerChunk() int {
+	if n := t.c.TokensPerChunk(); n > 0 || !t.gather {
+		return n
+	}
+	return config.OneChunk
+}
+
 // Encoder returns the model's encoder.
 func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
 
@@ -83,24 +99,43 @@ func (t *Task) Model() artifact.Model {
 	return t.model(encoder.Shape{
 		Rows: t.c.BatchSize * perQuery, MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
 		Layers: t.c.GradientCheckpointing, Half: t.c.Half(),
-	}.Chunk(t.c.TokensPerChunk()))
+	}.Chunk(t.tokensPerChunk()))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
-		Scaled: s.Half == onnx.Float16,
-		Name:   "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.c.TokensPerChunk() > 0,
+		Comparison: t.comparison(),
+		Scaled:     s.Half == onnx.Float16,
+		Name:       "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.tokensPerChunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			hidden := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
 			return t.m.project(g, w, hidden)
 		},
 		Loss: func(g *onnx.Graph, vectors *onnx.Value) *onnx.Value {
 			scores := maxSim(g, vectors, vectors)
-			scores = g.Mul(scores, g.Scalar(scores, 1/t.c.Temperature))
 			if t.distils() {
-				return contrast.KL(g, scores)
+				return contrast.KL(g, t.scaled(g, scores))
 			}
-			return contrast.InfoNCE(g)(scores)
+			return contrast.InfoNCE(g)(t.scaled(g, scores))
+		},
+	}
+}
+
+// scaled divides scores by the temperature.
+func (t *Task) scaled(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
+	return g.Mul(scores, g.Scalar(scores, 1/t.c.Temperature))
+}
+
+// comparison returns the loss in the form that compares some queries with all passages; nil if it has none.
+func (t *Task) comparison() *artifact.Comparison {
+	if !t.c.Contrastive() {
+		return nil
+	}
+	return &artifact.Comparison{
+		QueryRows: onnx.NamedDim(countedTokens), Passages: onnx.NamedDim(contrast.PassagesDim), Length: onnx.NamedDim(passageLength),
+		Loss: func(g *onnx.Graph, queries, passages *onnx.Value) *onnx.Value {
+			flat := g.ReshapeTo(passages, -1, passages.Shape[2].Size)
+			return contrast.InfoNCE(g)(t.scaled(g, maxSimPadded(g, queries, flat, padding(g))))
 		},
 	}
 }
@@ -127,32 +162,74 @@ func (t *Task) Examples(r data.Row) (int, error) {
 	return len(r.Pos), nil
 }
 
-// Collate tokenizes the examples: all queries, then all passages.
-func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
-	var queries, positives, negatives []data.Text
-	var known [][]string
-	var groups [][]float64
-	for _, e := range examples {
-		queries = append(queries, e.Query())
-		if t.distils() {
-			texts, scores := t.draw(e, epoch)
-			positives, groups = append(positives, e.Passages(texts...)...), append(groups, scores)
-			continue
-		}
-		positives, known = append(positives, e.Passages(e.Row.Pos[e.IndexInRow])...), append(known, e.Row.Pos)
-		negatives = append(negatives, e.Passages(data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg)...)...)
+// Collate tokenizes the examples: all queries, then the passages of each query.
+func (t *Task) Collate(batch data.Batch) ([]*ortrain.Batch, error) {
+	if t.distils() {
+		return t.collateScored(batch)
 	}
-	passages := append(positives, negatives...)
-	rows, err := data.MapTexts(append(queries, passages...), t.row)
+	x := t.texts(batch.Epoch, batch.Own())
+	rows, err := data.MapTexts(slices.Concat(x.Queries, x.Passages), t.row)
 	if err != nil {
 		return nil, err
 	}
-	b := t.layOut(rows, len(queries))
-	if t.distils() {
-		contrast.BindKL(b, groups, data.Strings(passages))
+	b, queries, passages := t.layOut(rows, len(x.Queries))
+	c := t.candidates(t.texts(batch.Epoch, batch.Examples))
+	b.ConstantLoss = c.ConstantLoss()
+	if t.tokensPerChunk() == 0 {
+		t.bindPlaces(b, queries, passages)
+		c.Bind(b, 0, b.Rows)
 	} else {
-		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(b, data.Strings(queries), data.Strings(passages), known)
+		t.compare(b, c, batch.From, queries, passages)
 	}
+	return []*ortrain.Batch{b}, nil
+}
+
+func (t *Task) texts(epoch int, examples []data.Example) data.Texts {
+	return data.TextsOf(examples, t.c.Seed, epoch, t.c.NegNums)
+}
+
+func (t *Task) candidates(x data.Texts) *contrast.Candidates {
+	d := contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}
+	return d.Candidates(data.Strings(x.Queries), data.Strings(x.Passages), x.Positives, x.Known)
+}
+
+// compare sets what the loss compares: this rank's queries, the first of which is query number first of the whole batch, with
+// the passages of the whole batch. queries and passages are the places of each text's counted tokens among the vectors.
+func (t *Task) compare(b *ortrain.Batch, c *contrast.Candidates, first int, queries, passages [][]int64) {
+	b.Comparison = &ortrain.Comparison{
+		Queries:  ortrain.Items{Rows: slices.Concat(queries...), Lengths: countEach(queries)},
+		Passages: ortrain.Items{Rows: slices.Concat(passages...), Lengths: countEach(passages)},
+		Bind: func(loss *ortrain.Batch, from, to int, lengths []int) {
+			c.Bind(loss, first+from, first+to)
+			t.m.bindShares(loss, countEach(queries[from:to]))
+			bindPadding(loss, lengths)
+		},
+	}
+}
+
+func countEach(places [][]int64) []int {
+	out := make([]int, len(places))
+	for i, p := range places {
+		out[i] = len(p)
+	}
+	return out
+}
+
+// collateScored is Collate for the loss that reads a teacher's scores of each query's own passages.
+func (t *Task) collateScored(batch data.Batch) ([]*ortrain.Batch, error) {
+	var texts, passages []data.Text
+	var groups [][]float64
+	for _, e := range batch.Own() {
+		drawn, scores := t.draw(e, batch.Epoch)
+		texts, passages, groups = append(texts, e.Query()), append(passages, e.Passages(drawn...)...), append(groups, scores)
+	}
+	rows, err := data.MapTexts(slices.Concat(texts, passages), t.row)
+	if err != nil {
+		return nil, err
+	}
+	b, queryPlaces, passagePlaces := t.layOut(rows, len(texts))
+	t.bindPlaces(b, queryPlaces, passagePlaces)
+	contrast.BindKL(b, groups, data.Strings(passages))
 	return []*ortrain.Batch{b}, nil
 }
 
@@ -164,20 +241,24 @@ func (t *Task) row(x prompt.Text) (encoder.Row, error) {
 	return t.m.row(x, t.c.PassageMaxLen)
 }
 
-// layOut packs tokenized rows, queries first.
-func (t *Task) layOut(rows []encoder.Row, queries int) *ortrain.Batch {
-	b := ortrain.NewBatch()
-	b.Rows = queries
+// layOut packs tokenized rows, queries first. It returns the places of each text's counted tokens among the vectors.
+func (t *Task) layOut(rows []encoder.Row, n int) (b *ortrain.Batch, queries, passages [][]int64) {
+	b = ortrain.NewBatch()
+	b.Rows = n
 	firsts, before := make([]int64, len(rows)), int64(0) // the index of each row's first token over all chunks
-	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.TokensPerChunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.tokensPerChunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		for i, row := range members {
 			firsts[row] = before + starts[i]
 		}
 		before += chunk.Dims[encoder.TokensDim]
 	})
-	t.m.bindQueries(b, t.m.countedPlaces(rows[:queries], firsts[:queries], false))
-	bindPassages(b, t.m.countedPlaces(rows[queries:], firsts[queries:], true))
-	return b
+	return b, t.m.countedPlaces(rows[:n], firsts[:n], false), t.m.countedPlaces(rows[n:], firsts[n:], true)
+}
+
+// bindPlaces sets the inputs of maxSim.
+func (t *Task) bindPlaces(b *ortrain.Batch, queries, passages [][]int64) {
+	t.m.bindQueries(b, queries)
+	bindPassages(b, passages)
 }
 
 // draw selects at most train_group_size of a query's passages for an epoch.

@@ -54,6 +54,7 @@ type Train struct {
 	MaxLabel         float64 `yaml:"max_label" json:"max_label" kinds:"reranker" usage:"label that counts as 1 in a point-wise loss"`
 
 	Negatives      string `yaml:"negatives" json:"negatives" kinds:"embedding colbert" usage:"with neg_nums, the negatives of a query: all (other queries' positives and all hard negatives) or hard (only the hard negatives, as in RAG-Retrieval)"`
+	AllGather      bool   `yaml:"all_gather" json:"all_gather" kinds:"embedding colbert" usage:"with several ranks, the losses infonce and contrastive compare a query with the passages of all ranks, not only with those of its own rank"`
 	MaskDuplicates bool   `yaml:"mask_duplicates" json:"mask_duplicates" kinds:"embedding colbert" usage:"do not use a passage as a negative of a query if it equals the query's positive"`
 	UseMRL         bool   `yaml:"use_mrl" json:"use_mrl" kinds:"embedding" usage:"Matryoshka loss: also train the first mrl_dims numbers of each vector as a vector"`
 	MRLDims        Ints   `yaml:"mrl_dims" json:"mrl_dims" kinds:"embedding" usage:"vector lengths for use_mrl, comma-separated"`
@@ -125,7 +126,7 @@ var Losses = map[modelcard.Kind][]string{
 func DefaultTrain(kind modelcard.Kind) Train {
 	c := Train{
 		Kind: kind, QueryMaxLen: 128, PassageMaxLen: 512, MaxLen: 512, GroupSize: 10, ColBERTDim: 768, TrainLabelKey: "label",
-		MaxLabel: 1, Negatives: "all", MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
+		MaxLabel: 1, Negatives: "all", AllGather: true, MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
 		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
 		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, AttentionGroups: 4, ChunkTokens: -1,
 		Provider: runtime.CPU, DeviceID: -1, MixedPrecision: "no",
@@ -252,7 +253,7 @@ func (c Train) validateChoices() error {
 	if c.FusedAttention && c.MixedPrecision == "bf16" {
 		return fmt.Errorf("fused_attention: the kernel has no bf16; mixed_precision may be no or fp16")
 	}
-	if c.Negatives == "hard" && c.NegNums == 0 && (c.LossType == "infonce" || c.LossType == "contrastive") {
+	if c.Negatives == "hard" && c.NegNums == 0 && c.Contrastive() {
 		return fmt.Errorf("negatives is hard, but neg_nums is 0: the loss would have no negatives")
 	}
 	return nil
@@ -346,6 +347,12 @@ func (c *Train) Resolve(device int) (notes []string, err error) {
 // pointwiseChunk is the default of chunk_tokens for a point-wise loss. With it, a reranker's step of 32 pairs of at most
 // 256 tokens took an eighth less time and half the memory on 2 cores.
 const pointwiseChunk = 2048
+
+// OneChunk is a number of tokens per chunk that no batch has.
+const OneChunk = math.MaxInt32
+
+// Contrastive reports whether the loss compares each query with the passages of other queries.
+func (c Train) Contrastive() bool { return c.LossType == "infonce" || c.LossType == "contrastive" }
 
 // TokensPerChunk returns how many tokens are encoded at once. 0 means the whole batch.
 func (c Train) TokensPerChunk() int {

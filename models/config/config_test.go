@@ -75,7 +75,7 @@ func TestTranslate(t *testing.T) {
 		refused     string
 	}{
 		{"dataset", "a", Setting{"train_dataset", "a"}, ""}, {"train_type", "distill", Setting{"loss_type", "stella"}, ""},
-		{"train_type", "train", Setting{}, ""}, {"all_gather", "true", Setting{}, ""}, {"num_labels", "1", Setting{}, ""},
+		{"train_type", "train", Setting{}, ""}, {"num_labels", "1", Setting{}, ""},
 		{"num_labels", "2", Setting{}, "num_labels is \"2\", want 1"}, {"model_type", "gpt", Setting{}, "want bert_encoder or llm_decoder"},
 		{"model_type", "bert_encoder", Setting{}, ""}, {"train_type", "x", Setting{}, "want train or distill"},
 	} {

@@ -48,7 +48,6 @@ var originalKeys = map[string]originalKey{
 		reason: "a reranker has one score", ignored: []string{"1"}, expected: "want 1: a reranker has one score",
 	},
 	"save_strategy": {reason: "save_steps and save_on_epoch_end say it"},
-	"all_gather":    {reason: "in-batch negatives come from one process"},
 	"log_with":      {reason: "metrics.jsonl, report.html and TensorBoard's files are always written"},
 	"num_workers":   {reason: "tokens are prepared while training"},
 	"device":        {reason: "provider says it"},

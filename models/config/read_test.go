@@ -31,7 +31,7 @@ log_with:
   - tensorboard
 num_workers: {train: 8,
   val: 2}
-"all_gather": True   # quoted
+"device": 'cpu'   # quoted
 project_name: |
   lr: 7
   more
@@ -44,7 +44,7 @@ mixed_precision:
 	if !reflect.DeepEqual(c.TrainDataset, List{"a.jsonl"}) || c.LR != 1e-4 || c.MixedPrecision != "no" {
 		t.Errorf("train_dataset %v, lr %g, mixed_precision %q", c.TrainDataset, c.LR, c.MixedPrecision)
 	}
-	if len(left) != 4 || !strings.HasPrefix(left[0], "log_with: ") || !strings.HasPrefix(left[2], "all_gather: ") {
+	if len(left) != 4 || !strings.HasPrefix(left[0], "log_with: ") || !strings.HasPrefix(left[2], "device: ") {
 		t.Errorf("left out: %q", left)
 	}
 }

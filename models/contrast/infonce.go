@@ -43,58 +43,94 @@ type Denominator struct {
 // otherPositives[i] are the further positives of query i in its training row; nil means none. Bind also sets
 // b.ConstantLoss.
 func (d Denominator) Bind(b *ortrain.Batch, queries, passages []string, otherPositives [][]string) {
-	n, p := len(queries), len(passages)
-	target, bias := make([]float32, n*p), make([]float32, n*p)
-	positives := positivesOf(queries, passages, otherPositives)
-	columns := map[string][]int{} // the columns of each distinct passage
+	positives := make([]int, len(queries))
+	for i := range positives {
+		positives[i] = i
+	}
+	c := d.Candidates(queries, passages, positives, otherPositives)
+	b.ConstantLoss = c.ConstantLoss()
+	c.Bind(b, 0, len(queries))
+}
+
+// Candidates are the texts of a batch and what a Denominator makes of them. They set the inputs of InfoNCE for some of the
+// queries at a time, so that the inputs of a large batch, [queries, passages], are never there as a whole.
+type Candidates struct {
+	d          Denominator
+	queries    []string
+	passages   []string
+	positives  []int                      // the passage that is the positive of each query
+	positiveOf []bool                     // whether a passage is the positive of a query
+	ofQuery    map[string]map[string]bool // all texts that are positives of a query
+	columns    map[string][]int           // the passages of each text
+}
+
+// Candidates prepares the inputs of InfoNCE for a batch. queries and passages are texts; the positive of query i is passage
+// positives[i]. otherPositives[i] are the further positives of query i in its training row; nil means none.
+func (d Denominator) Candidates(queries, passages []string, positives []int, otherPositives [][]string) *Candidates {
+	c := &Candidates{
+		d: d, queries: queries, passages: passages, positives: positives, positiveOf: make([]bool, len(passages)),
+		ofQuery: map[string]map[string]bool{}, columns: map[string][]int{},
+	}
 	for j, text := range passages {
-		columns[text] = append(columns[text], j)
+		c.columns[text] = append(c.columns[text], j)
 	}
 	for i, q := range queries {
-		row := bias[i*p : (i+1)*p]
-		if d.MaskDuplicates {
-			for text := range positives[q] {
-				for _, j := range columns[text] {
-					row[j] = MaskBias
-				}
+		texts := c.ofQuery[q]
+		if texts == nil {
+			texts = map[string]bool{}
+			c.ofQuery[q] = texts
+		}
+		texts[passages[positives[i]]] = true
+		c.positiveOf[positives[i]] = true
+		if otherPositives != nil {
+			for _, text := range otherPositives[i] {
+				texts[text] = true
 			}
 		}
-		if d.HardOnly {
-			for j := range row[:n] {
-				row[j] = MaskBias
-			}
-		}
-		row[i], target[i*p+i] = 0, 1
 	}
-	b.ConstantLoss = hasNoNegatives(bias, passages, n)
+	return c
+}
+
+// Bind sets the inputs of InfoNCE for the queries from, …, to-1 and all passages.
+func (c *Candidates) Bind(b *ortrain.Batch, from, to int) {
+	n, p := to-from, len(c.passages)
+	target, bias := make([]float32, n*p), make([]float32, n*p)
+	for i := range n {
+		c.fill(bias[i*p:(i+1)*p], from+i)
+		target[i*p+c.positives[from+i]] = 1
+	}
 	b.Float(targetsInput, target, int64(n), int64(p))
 	b.Float(scoreBiasInput, bias, int64(n), int64(p))
 }
 
-// positivesOf returns the set of positives of each distinct query: the positives of all its rows in the batch, and
-// otherPositives.
-func positivesOf(queries, passages []string, otherPositives [][]string) map[string]map[string]bool {
-	positives := map[string]map[string]bool{}
-	for i, q := range queries {
-		if positives[q] == nil {
-			positives[q] = map[string]bool{}
-		}
-		positives[q][passages[i]] = true
-		if otherPositives != nil {
-			for _, text := range otherPositives[i] {
-				positives[q][text] = true
+// fill sets MaskBias at the passages that are not in the denominator of a query. The others must be 0.
+func (c *Candidates) fill(bias []float32, query int) {
+	if c.d.MaskDuplicates {
+		for text := range c.ofQuery[c.queries[query]] {
+			for _, j := range c.columns[text] {
+				bias[j] = MaskBias
 			}
 		}
 	}
-	return positives
+	if c.d.HardOnly {
+		for j := range bias {
+			if c.positiveOf[j] {
+				bias[j] = MaskBias
+			}
+		}
+	}
+	bias[c.positives[query]] = 0
 }
 
-// hasNoNegatives reports whether no denominator has a passage whose text differs from the query's positive. The loss is
+// ConstantLoss reports whether no denominator has a passage whose text differs from the query's positive. The loss is
 // constant then.
-func hasNoNegatives(bias []float32, passages []string, queries int) bool {
-	for i := range queries {
-		for j, text := range passages {
-			if bias[i*len(passages)+j] == 0 && text != passages[i] {
+func (c *Candidates) ConstantLoss() bool {
+	bias := make([]float32, len(c.passages))
+	for i := range c.queries {
+		clear(bias)
+		c.fill(bias, i)
+		for j, x := range bias {
+			if x == 0 && c.passages[j] != c.passages[c.positives[i]] {
 				return false
 			}
 		}

@@ -23,15 +23,31 @@ type Batching struct {
 	// Rank and Ranks divide every micro-batch of a job of several ranks: each rank gets a contiguous part. Ranks is 0 or 1 for
 	// one rank.
 	Rank, Ranks int
+	// Gather is for a loss that compares the examples of all ranks: every rank then knows of all examples, and gets as many
+	// micro-batches as the others, even if it has no example of its own in one.
+	Gather bool
 }
+
+// Batch is what a collate function makes a micro-batch of.
+type Batch struct {
+	Epoch    int
+	Examples []Example // those of all ranks if Batching.Gather is set, otherwise this rank's
+	From, To int       // this rank's examples are Examples[From:To]
+}
+
+// WholeBatch returns a batch of examples that are all this rank's.
+func WholeBatch(epoch int, examples []Example) Batch { return Batch{epoch, examples, 0, len(examples)} }
+
+// Own returns this rank's examples.
+func (b Batch) Own() []Example { return b.Examples[b.From:b.To] }
 
 // jobBatch is the number of examples of a micro-batch of all ranks.
 func (b Batching) jobBatch() int { return b.BatchSize * max(b.Ranks, 1) }
 
-// MinJobBatch is MinBatch for a micro-batch of all ranks. Each rank needs that many examples, but where one teaches
-// something, some ranks may have none.
+// MinJobBatch is MinBatch for a micro-batch of all ranks. Each rank needs that many examples, unless one teaches something or
+// examples are compared with those of other ranks: then some ranks may have none.
 func (b Batching) MinJobBatch() int {
-	if b.MinBatch <= 1 {
+	if b.MinBatch <= 1 || b.Gather {
 		return b.MinBatch
 	}
 	return b.MinBatch * max(b.Ranks, 1)
@@ -62,7 +78,7 @@ func (b Batching) microBatches(examples int) int {
 
 // Source returns the batches of every step. They depend only on the step, so that a resumed run sees the same batches.
 // collate makes the micro-batches of a batch of examples.
-func (d *Dataset) Source(b Batching, collate func(epoch int, examples []Example) ([]*ortrain.Batch, error)) ortrain.Source {
+func (d *Dataset) Source(b Batching, collate func(b Batch) ([]*ortrain.Batch, error)) ortrain.Source {
 	s := &source{d, b, collate}
 	return s.step
 }
@@ -107,35 +123,24 @@ func MapTexts[R any](texts []Text, f func(x prompt.Text) (R, error)) ([]R, error
 type source struct {
 	d       *Dataset
 	b       Batching
-	collate func(epoch int, examples []Example) ([]*ortrain.Batch, error)
+	collate func(b Batch) ([]*ortrain.Batch, error)
 }
 
 func (s *source) step(step int) ([]*ortrain.Batch, error) {
 	perEpoch := s.b.StepsPerEpoch(s.d.EpochLen())
 	epoch, within := step/perEpoch, step%perEpoch
-	total := s.d.EpochLen()
-	shuffled := newPermutation(total, s.b.Seed, uint64(epoch))
+	shuffled := newPermutation(s.d.EpochLen(), s.b.Seed, uint64(epoch))
 	var out []*ortrain.Batch
 	micro := s.b.microBatches(s.d.EpochLen())
 	for i := within * s.b.Accumulation; i < min((within+1)*s.b.Accumulation, micro); i++ {
-		var examples []Example
-		from, to := s.b.part(i, total)
-		for k := from; k < to; k++ {
-			at := k
-			if s.b.Shuffle {
-				at = shuffled.at(k)
-			}
-			e, err := s.d.Example(s.d.unshuffledExample(at, s.b.Seed, epoch))
-			if err != nil {
-				return nil, err
-			}
-			e.Row = e.Row.shuffled(s.b.ShuffleRate, s.b.Seed, e.Number, epoch)
-			examples = append(examples, e)
+		batch, err := s.batch(i, epoch, shuffled)
+		if err != nil {
+			return nil, err
 		}
-		if len(examples) == 0 { // there are fewer than ranks
+		if len(batch.Examples) == 0 { // there are fewer than ranks
 			continue
 		}
-		b, err := s.collate(epoch, examples)
+		b, err := s.collate(batch)
 		if bad := (*ExampleError)(nil); errors.As(err, &bad) {
 			err = fmt.Errorf("%s: %w", s.d.Location(bad.Number), bad.Err)
 		}
@@ -143,11 +148,36 @@ func (s *source) step(step int) ([]*ortrain.Batch, error) {
 			return nil, err
 		}
 		for _, micro := range b {
-			micro.Origin = func() []string { return s.d.origin(examples) }
+			micro.Origin = func() []string { return s.d.origin(batch.Own()) }
 		}
 		out = append(out, b...)
 	}
 	return out, nil
+}
+
+// batch returns the examples of micro-batch i of an epoch.
+func (s *source) batch(i, epoch int, shuffled permutation) (Batch, error) {
+	total := s.d.EpochLen()
+	from, to := s.b.part(i, total)
+	b := Batch{Epoch: epoch, To: to - from}
+	if s.b.Gather {
+		start := i * s.b.jobBatch()
+		b.From, b.To = from-start, to-start
+		from, to = start, min(start+s.b.jobBatch(), total)
+	}
+	for k := from; k < to; k++ {
+		at := k
+		if s.b.Shuffle {
+			at = shuffled.at(k)
+		}
+		e, err := s.d.Example(s.d.unshuffledExample(at, s.b.Seed, epoch))
+		if err != nil {
+			return b, err
+		}
+		e.Row = e.Row.shuffled(s.b.ShuffleRate, s.b.Seed, e.Number, epoch)
+		b.Examples = append(b.Examples, e)
+	}
+	return b, nil
 }
 
 // Draw picks n random elements of from for an example, different ones each epoch. An element is picked twice only if there

@@ -54,11 +54,11 @@ func TestSourceIsAFunctionOfTheStep(t *testing.T) {
 	}
 	collect := func(first int) (batches []string, seen map[string]int) {
 		seen = map[string]int{}
-		source := d.Source(b, func(epoch int, examples []Example) ([]*ortrain.Batch, error) {
+		source := d.Source(b, func(batch Batch) ([]*ortrain.Batch, error) {
 			text := ""
-			for _, e := range examples {
+			for _, e := range batch.Examples {
 				positive := e.Row.Pos[e.IndexInRow]
-				seen[fmt.Sprint(epoch, " ", positive)]++
+				seen[fmt.Sprint(batch.Epoch, " ", positive)]++
 				text += positive + ";"
 			}
 			batches = append(batches, text)
@@ -255,13 +255,13 @@ func TestWeights(t *testing.T) {
 	}
 	var halves []string
 	seen := map[string]int{}
-	source := d.Source(b, func(epoch int, examples []Example) ([]*ortrain.Batch, error) {
-		for _, e := range examples {
+	source := d.Source(b, func(batch Batch) ([]*ortrain.Batch, error) {
+		for _, e := range batch.Examples {
 			if q := *e.Row.Query; q == "a" {
-				seen[fmt.Sprint(epoch, e.IndexInRow)]++
+				seen[fmt.Sprint(batch.Epoch, e.IndexInRow)]++
 			} else {
-				seen[fmt.Sprint(epoch, "m")]++
-				seen[fmt.Sprint(epoch, q)]++
+				seen[fmt.Sprint(batch.Epoch, "m")]++
+				seen[fmt.Sprint(batch.Epoch, q)]++
 			}
 		}
 		return []*ortrain.Batch{ortrain.NewBatch()}, nil
@@ -528,8 +528,8 @@ func TestShuffleRate(t *testing.T) {
 	check(t, err)
 	defer d.Close()
 	collect := func(rate float64, first int) (out []string, changed int) {
-		source := d.Source(Batching{BatchSize: 200, Accumulation: 1, ShuffleRate: rate, Seed: 3}, func(_ int, examples []Example) ([]*ortrain.Batch, error) {
-			for _, e := range examples {
+		source := d.Source(Batching{BatchSize: 200, Accumulation: 1, ShuffleRate: rate, Seed: 3}, func(batch Batch) ([]*ortrain.Batch, error) {
+			for _, e := range batch.Examples {
 				text := *e.Row.Hits[0].Content
 				if *e.Row.Query != long || *e.Row.Hits[1].Content != "short" || strings.Count(text, "密") != 40 || strings.Count(text, "c") != 40 {
 					t.Fatalf("%+v", e.Row)

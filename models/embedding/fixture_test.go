@@ -10,6 +10,7 @@ import (
 
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/contrast"
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/ortrain"
@@ -82,7 +83,11 @@ func (f fixture) batch(m *Model, groups int, queries ...int) *ortrain.Batch {
 	for _, ids := range f.Passages[len(f.Queries):] {
 		rows, p = append(rows, encoder.Row{IDs: ids}), append(p, fmt.Sprint(ids))
 	}
-	return f.task(m, groups).layOut(rows, q, p, nil, nil)
+	b := ortrain.NewBatch()
+	b.Rows = len(q)
+	bindParts(b, f.task(m, groups).pack(b, rows), len(q))
+	contrast.Denominator{MaskDuplicates: true}.Bind(b, q, p, nil)
+	return b
 }
 
 // task is the fine-tuning of m with in-batch negatives.

@@ -29,6 +29,7 @@ type Task struct {
 	m       *Model
 	c       config.Train
 	teacher *teacher
+	gather  bool // the loss compares a query with the passages of all ranks
 }
 
 // NewTask opens the base model.
@@ -117,7 +118,22 @@ func (t *Task) shape() encoder.Shape {
 	return encoder.Shape{
 		Rows: t.c.BatchSize * (2 + t.c.NegNums), MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
 		Layers: t.c.GradientCheckpointing, Half: t.c.Half(),
-	}.Chunk(t.c.TokensPerChunk())
+	}.Chunk(t.tokensPerChunk())
+}
+
+// Gather implements finetune.Gatherer.
+func (t *Task) Gather() bool {
+	t.gather = t.c.Contrastive()
+	return t.gather
+}
+
+// tokensPerChunk is how many tokens are encoded at once. 0 means that one graph encodes the whole batch and compares its texts;
+// it cannot gather the vectors of other ranks in between.
+func (t *Task) tokensPerChunk() int {
+	if n := t.c.TokensPerChunk(); n > 0 || !t.gather {
+		return n
+	}
+	return config.OneChunk
 }
 
 // Encoder returns the model's encoder.
@@ -130,8 +146,9 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds := t.m.Encoder.Bounds(s)
 	bounds[textRows] = bounds[encoder.TokensDim] // a chunk of short texts may have more texts than Rows
 	return artifact.Model{
-		Scaled: s.Half == onnx.Float16,
-		Name:   "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.TokensPerChunk() > 0,
+		Comparison: t.comparison(),
+		Scaled:     s.Half == onnx.Float16,
+		Name:       "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.tokensPerChunk() > 0,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			pooling := t.m.Config.pooling(g)
 			hidden := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))
@@ -144,15 +161,24 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 				}
 				return stella(g, v, int64(t.c.TeacherDim), t.cuts())
 			}
-			loss := t.loss(g)
-			if dims := t.cuts(); dims != nil {
-				loss = matryoshka(g, loss, dims)
-			}
 			passages := contrast.PassagesDim
 			if t.scored() {
 				passages = contrast.QueriesDim // one passage for each query
 			}
-			return loss(parts(g, v, passages))
+			return t.vectorLoss(g)(parts(g, v, passages))
+		},
+	}
+}
+
+// comparison returns the loss in the form that compares some queries with all passages; nil if it has none.
+func (t *Task) comparison() *artifact.Comparison {
+	if !t.c.Contrastive() {
+		return nil
+	}
+	return &artifact.Comparison{
+		QueryRows: onnx.NamedDim(contrast.QueriesDim), Passages: onnx.NamedDim(contrast.PassagesDim), Length: onnx.FixedDim(1),
+		Loss: func(g *onnx.Graph, queries, passages *onnx.Value) *onnx.Value {
+			return t.vectorLoss(g)(queries, g.Squeeze(passages, 1))
 		},
 	}
 }
@@ -195,6 +221,15 @@ func bindParts(b *ortrain.Batch, order []int, n int) {
 	b.Int(vectorPlaces, places, int64(total))
 }
 
+// vectorLoss returns the loss of query and passage vectors, with use_mrl the mean over all cuts.
+func (t *Task) vectorLoss(g *onnx.Graph) vectorLoss {
+	loss := t.loss(g)
+	if dims := t.cuts(); dims != nil {
+		loss = matryoshka(g, loss, dims)
+	}
+	return loss
+}
+
 func (t *Task) loss(g *onnx.Graph) vectorLoss {
 	switch t.c.LossType {
 	case "cosine":
@@ -233,29 +268,68 @@ func (t *Task) Examples(r data.Row) (int, error) {
 	return len(r.Pos), nil
 }
 
-// Collate tokenizes the examples: all queries, then all positives, then the negatives of each query.
-func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
+// Collate tokenizes the examples: all queries, then the passages of each query.
+func (t *Task) Collate(batch data.Batch) ([]*ortrain.Batch, error) {
 	if t.c.LossType == "stella" {
-		b, err := t.collateTexts(examples)
+		b, err := t.collateTexts(batch.Own())
 		return []*ortrain.Batch{b}, err
 	}
-	var queries, positives, negatives []data.Text
-	var known [][]string
-	var scores []float64
-	for _, e := range examples {
-		queries, known = append(queries, e.Query()), append(known, e.Row.Pos)
-		positives = append(positives, e.Passages(e.Row.Pos[e.IndexInRow])...)
-		negatives = append(negatives, e.Passages(data.Draw(t.c.Seed, e.Number, epoch, t.c.NegNums, e.Row.Neg)...)...)
-		if t.scored() {
-			scores = append(scores, e.Row.Scores[e.IndexInRow])
-		}
-	}
-	passages := append(positives, negatives...)
-	rows, err := data.MapTexts(append(queries, passages...), t.row)
+	x := t.texts(batch.Epoch, batch.Own())
+	rows, err := data.MapTexts(slices.Concat(x.Queries, x.Passages), t.row)
 	if err != nil {
 		return nil, err
 	}
-	return []*ortrain.Batch{t.layOut(rows, data.Strings(queries), data.Strings(passages), known, scores)}, nil
+	b := ortrain.NewBatch()
+	b.Rows = len(x.Queries)
+	order := t.pack(b, rows)
+	switch {
+	case t.scored():
+		bindParts(b, order, b.Rows)
+		var scores []float64
+		for _, e := range batch.Own() {
+			scores = append(scores, e.Row.Scores[e.IndexInRow])
+		}
+		bindScores(b, t.c.LossType, scores, t.c.Temperature)
+		b.ConstantLoss = idle(t.c.LossType, data.Strings(x.Queries), data.Strings(x.Passages), scores)
+	case t.tokensPerChunk() == 0:
+		bindParts(b, order, b.Rows)
+		c := t.candidates(x)
+		c.Bind(b, 0, b.Rows)
+		b.ConstantLoss = c.ConstantLoss()
+	default:
+		t.compare(b, batch, order)
+	}
+	return []*ortrain.Batch{b}, nil
+}
+
+// texts returns the texts that the loss compares. A scored pair has no further passages.
+func (t *Task) texts(epoch int, examples []data.Example) data.Texts {
+	negatives := t.c.NegNums
+	if t.scored() {
+		negatives = 0
+	}
+	return data.TextsOf(examples, t.c.Seed, epoch, negatives)
+}
+
+func (t *Task) candidates(x data.Texts) *contrast.Candidates {
+	d := contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}
+	return d.Candidates(data.Strings(x.Queries), data.Strings(x.Passages), x.Positives, x.Known)
+}
+
+// compare sets what the loss compares: this rank's queries with the passages of the whole batch. order[v] is the text that
+// vector v encodes, where this rank's queries come first.
+func (t *Task) compare(b *ortrain.Batch, batch data.Batch, order []int) {
+	at, one := make([]int64, len(order)), make([]int, len(order)) // a text has one vector
+	for vector, text := range order {
+		at[text], one[text] = int64(vector), 1
+	}
+	c := t.candidates(t.texts(batch.Epoch, batch.Examples))
+	b.ConstantLoss = c.ConstantLoss()
+	b.Comparison = &ortrain.Comparison{
+		Queries:  ortrain.Items{Rows: at[:b.Rows], Lengths: one[:b.Rows]},
+		Passages: ortrain.Items{Rows: at[b.Rows:], Lengths: one[b.Rows:]},
+		Bind:     func(loss *ortrain.Batch, from, to int, _ []int) { c.Bind(loss, batch.From+from, batch.From+to) },
+	}
 }
 
 // row tokenizes a text.
@@ -264,21 +338,6 @@ func (t *Task) row(x prompt.Text) (encoder.Row, error) {
 		return t.m.row(x, t.c.QueryMaxLen)
 	}
 	return t.m.row(x, t.c.PassageMaxLen)
-}
-
-// layOut packs tokenized rows, queries first. queries and passages are only compared, to find equal texts; known lists all
-// positives of each query.
-func (t *Task) layOut(rows []encoder.Row, queries, passages []string, known [][]string, scores []float64) *ortrain.Batch {
-	out := ortrain.NewBatch()
-	out.Rows = len(queries)
-	bindParts(out, t.pack(out, rows), len(queries))
-	if t.scored() {
-		bindScores(out, t.c.LossType, scores, t.c.Temperature)
-		out.ConstantLoss = idle(t.c.LossType, queries, passages, scores)
-	} else {
-		contrast.Denominator{HardOnly: t.c.Negatives == "hard", MaskDuplicates: t.c.MaskDuplicates}.Bind(out, queries, passages, known)
-	}
-	return out
 }
 
 // collateTexts is Collate for stella, where each row has a text and a teacher's vector.
@@ -304,7 +363,7 @@ func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 
 // pack packs rows for the encoder. order[v] is the row that vector v will encode.
 func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
-	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.c.TokensPerChunk(), func(b *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.tokensPerChunk(), func(b *ortrain.Batch, members []int, starts []int64) {
 		t.m.Config.bindPooling(b, starts, encoder.Lengths(encoder.Pick(rows, members)))
 		order = append(order, members...)
 	})

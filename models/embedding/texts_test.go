@@ -35,12 +35,12 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 	}
 	for _, c := range []struct {
 		query, document string
-		want            []string // queries, positives, negatives
+		want            []string // queries, then of each its positive and its negative
 		frame           [2]string
 	}{
-		{"", "", []string{"z z a b", "q q b", "d c", "d c d", "d " + long, "d e"}, [2]string{"d", ""}},
-		{"x {} y", "{} z", []string{"z z a b y", "x b y", "c z", "c d z", long + " z", "e z"}, [2]string{"", "z"}},
-		{"{}", "{}", []string{"z z a b", "b", "c", "c d", long, "e"}, [2]string{"", ""}},
+		{"", "", []string{"z z a b", "q q b", "d c", "d " + long, "d c d", "d e"}, [2]string{"d", ""}},
+		{"x {} y", "{} z", []string{"z z a b y", "x b y", "c z", long + " z", "c d z", "e z"}, [2]string{"", "z"}},
+		{"{}", "{}", []string{"z z a b", "b", "c", long, "c d", "e"}, [2]string{"", ""}},
 	} {
 		cfg := config.DefaultTrain(modelcard.Embedding)
 		cfg.Model, cfg.QueryMaxLen, cfg.PassageMaxLen, cfg.NegNums, cfg.QueryFormat, cfg.DocumentFormat = dir, 9, 10, 1, c.query, c.document
@@ -52,7 +52,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 		for i, s := range c.want {
 			want = append(want, m.Tokenizer.Encode(s, map[bool]int{true: 9, false: 10}[i < 2]))
 		}
-		b, err := task.Collate(0, []data.Example{{Row: rows[0]}, {Row: rows[1], Number: 1}})
+		b, err := task.Collate(data.WholeBatch(0, []data.Example{{Row: rows[0]}, {Row: rows[1], Number: 1}}))
 		check(t, err)
 		if got := encodertest.IDs(b[0]); !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v: training reads %v, want %v", c, got, want)

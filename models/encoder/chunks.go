@@ -24,6 +24,9 @@ func Chunks(rows []Row, tokens int) [][]int {
 	if tokens <= 0 {
 		return [][]int{order}
 	}
+	if len(rows) == 0 {
+		return nil
+	}
 	sort.SliceStable(order, func(i, j int) bool { return len(rows[order[i]].IDs) < len(rows[order[j]].IDs) })
 	var out [][]int
 	start := 0

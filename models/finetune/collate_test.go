@@ -24,14 +24,14 @@ type slowTask struct {
 	running, together int
 }
 
-func (s *slowTask) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
+func (s *slowTask) Collate(b data.Batch) ([]*ortrain.Batch, error) {
 	s.running++
 	time.Sleep(2 * time.Millisecond)
 	if s.running > 1 {
 		s.together++
 	}
 	s.running--
-	return s.Task.Collate(epoch, examples)
+	return s.Task.Collate(b)
 }
 
 // Collate is never called for a validation and for the next training steps at the same time.

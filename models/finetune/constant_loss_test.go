@@ -44,7 +44,7 @@ func TestGroupsWithoutADifference(t *testing.T) {
 		for _, v := range []variant{{groups: 1}, {groups: 2, chunkTokens: 12}} {
 			t.Run(f.name, func(t *testing.T) {
 				task, tr := f.trainer(t, v)
-				same, err := task.Collate(0, equalLabels(f))
+				same, err := task.Collate(data.WholeBatch(0, equalLabels(f)))
 				check(t, err)
 				if !same[0].ConstantLoss || same[0].Rows != 0 {
 					t.Errorf("idle %v, %d rows", same[0].ConstantLoss, same[0].Rows)

@@ -47,8 +47,9 @@ type Task interface {
 	// MinBatch returns how many examples a batch needs at least.
 	MinBatch() int
 	// Collate makes the micro-batches of a batch of examples. It makes one, unless chunk_tokens splits the batch and the
-	// loss allows that. It is called by one goroutine at a time, but not always by the same one.
-	Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error)
+	// loss allows that. It tokenizes this rank's examples only; what the loss reads of the others' is text. It is called by one
+	// goroutine at a time, but not always by the same one.
+	Collate(b data.Batch) ([]*ortrain.Batch, error)
 	// Score scores each sample's candidates with the trainer's current parameters.
 	Score(ctx context.Context, t *ortrain.Trainer, samples []mteb.Sample) ([][]float32, error)
 	// Save writes the model with these parameters as a folder. The card has the fields of the run; Save adds the model's.
@@ -58,6 +59,13 @@ type Task interface {
 
 // Checker is a Task that also checks the data set as a whole before a run starts.
 type Checker interface{ Check(d *data.Dataset) error }
+
+// Gatherer is a Task whose loss may compare each query with the passages of all ranks of a job.
+type Gatherer interface {
+	// Gather makes Model and Collate do so, and reports true. With a loss that does not compare queries with passages, it changes
+	// nothing and reports false.
+	Gather() bool
+}
 
 // NewTask opens the base model of a configuration.
 type NewTask func(c config.Train) (Task, error)
@@ -84,6 +92,7 @@ type Run struct {
 
 	comm          dist.Comm       // with the other ranks of the job
 	places        []dist.Place    // of all ranks
+	gather        bool            // the loss compares each query with the passages of all ranks
 	device        *runtime.Device // nil on the CPU
 	resolver      resolve.Resolver
 	task          Task
@@ -143,6 +152,9 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	if r.task, err = open(base); err != nil {
 		return err
 	}
+	if g, ok := r.task.(Gatherer); ok && c.AllGather && r.comm.Size() > 1 {
+		r.gather = g.Gather()
+	}
 	r.Steps = c.Steps(1)
 	if withData {
 		if err := r.openData(ctx); err != nil {
@@ -161,7 +173,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{
 		Schedule: c.Schedule(r.Steps), AdamW: c.AdamW(), MaxGradNorm: c.MaxGradNorm, Seed: c.Seed,
-		Profile: c.Profile, Session: session, Comm: r.comm, ShardOptimizer: c.ShardOptimizer,
+		Profile: c.Profile, Session: session, Comm: r.comm, ShardOptimizer: c.ShardOptimizer, Gather: r.gather,
 	})
 	if err != nil {
 		return err
@@ -222,9 +234,13 @@ func (r *Run) openData(ctx context.Context) (err error) {
 	}
 	b := data.Batching{
 		BatchSize: c.BatchSize, Accumulation: c.GradientAccumulationSteps, MinBatch: r.task.MinBatch(),
-		Shuffle: c.Shuffle, Seed: c.Seed, ShuffleRate: c.ShuffleRate, Rank: r.comm.Rank(), Ranks: r.comm.Size(),
+		Shuffle: c.Shuffle, Seed: c.Seed, ShuffleRate: c.ShuffleRate, Rank: r.comm.Rank(), Ranks: r.comm.Size(), Gather: r.gather,
 	}
-	if c.BatchSize < b.MinBatch {
+	compared := c.BatchSize // examples that are compared with one another
+	if r.gather {
+		compared *= r.comm.Size()
+	}
+	if compared < b.MinBatch {
 		return fmt.Errorf("batch_size is %d, want at least %d: loss_type %s compares the examples of a batch", c.BatchSize, b.MinBatch, c.LossType)
 	}
 	n := r.Data.EpochLen()
@@ -261,7 +277,7 @@ func (r *Run) openData(ctx context.Context) (err error) {
 // ignoredFields says which fields of a row the loss ignores although RAG-Retrieval would use them. In RAG-Retrieval, the
 // fields of the rows choose the loss.
 func ignoredFields(c config.Train, r data.Row) []string {
-	if c.LossType != "infonce" && c.LossType != "contrastive" {
+	if !c.Contrastive() {
 		return nil
 	}
 	var out []string
@@ -276,10 +292,10 @@ func ignoredFields(c config.Train, r data.Row) []string {
 
 // collate calls the task's Collate, from one goroutine at a time: one prepares the next training batches while another
 // makes the batches of a validation.
-func (r *Run) collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
+func (r *Run) collate(b data.Batch) ([]*ortrain.Batch, error) {
 	r.collateMutex.Lock()
 	defer r.collateMutex.Unlock()
-	return r.task.Collate(epoch, examples)
+	return r.task.Collate(b)
 }
 
 // Close frees everything.

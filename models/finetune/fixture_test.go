@@ -130,9 +130,13 @@ func (f fixture) build(t *testing.T, v variant) (finetune.Task, *artifact.Set) {
 func (f fixture) open(t *testing.T, v variant, session runtime.Options, profile string) (finetune.Task, *ortrain.Trainer) {
 	t.Helper()
 	task, set := f.build(t, v)
+	scores := 40 // some queries at a time
+	if v.chunkTokens == 5 {
+		scores = 1 // one query at a time
+	}
 	tr, err := ortrain.NewTrainer(set, ortrain.Config{
 		Schedule: optim.Schedule{Kind: "cosine", Peak: f.cfg.LR, Warmup: 2, Total: len(f.losses)}, AdamW: f.cfg.AdamW(), MaxGradNorm: 1,
-		Session: session, Profile: profile,
+		Session: session, Profile: profile, ScoresPerBlock: scores,
 	})
 	check(t, err)
 	check(t, tr.Fill(task.Fill))
@@ -152,7 +156,7 @@ func (f fixture) batch(t *testing.T, task finetune.Task, without int) []*ortrain
 			}
 		}
 	}
-	b, err := task.Collate(0, examples)
+	b, err := task.Collate(data.WholeBatch(0, examples))
 	check(t, err)
 	return b
 }

@@ -113,8 +113,8 @@ func (h *hungryTask) Model() artifact.Model {
 	return m
 }
 
-func (h *hungryTask) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
-	batches, err := h.Task.Collate(epoch, examples)
+func (h *hungryTask) Collate(b data.Batch) ([]*ortrain.Batch, error) {
+	batches, err := h.Task.Collate(b)
 	h.calls++
 	for _, b := range batches {
 		n := 1
@@ -170,8 +170,8 @@ type nanTask struct {
 	at, calls int
 }
 
-func (n *nanTask) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
-	batches, err := n.Task.Collate(epoch, examples)
+func (n *nanTask) Collate(b data.Batch) ([]*ortrain.Batch, error) {
+	batches, err := n.Task.Collate(b)
 	if n.calls++; n.calls == n.at {
 		batches[0].Floats["labels"].Data[0] = float32(math.NaN())
 	}

@@ -195,11 +195,11 @@ func (t *Task) Examples(r data.Row) (int, error) {
 }
 
 // Collate tokenizes examples.
-func (t *Task) Collate(epoch int, examples []data.Example) ([]*ortrain.Batch, error) {
+func (t *Task) Collate(b data.Batch) ([]*ortrain.Batch, error) {
 	var rows []encoder.Row
 	var groups [][]float64
-	for _, e := range examples {
-		texts, labels := t.passages(e, epoch)
+	for _, e := range b.Own() {
+		texts, labels := t.passages(e, b.Epoch)
 		for _, text := range texts {
 			row, err := t.m.Pair(scoring.Pair{Query: *e.Row.Query, Passage: text, Prompt: e.Row.Prompt}, t.c.MaxLen)
 			if err != nil {

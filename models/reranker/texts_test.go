@@ -73,7 +73,7 @@ func TestEveryPathReadsTheSameTokens(t *testing.T) {
 			ids, _ := task.m.Tokenizer.EncodePair(p[0], p[1], 16, tokenizer.OnlySecond)
 			want = append(want, ids)
 		}
-		b, err := task.Collate(0, []data.Example{{Row: rows[0]}, {Row: rows[1], Number: 1}})
+		b, err := task.Collate(data.WholeBatch(0, []data.Example{{Row: rows[0]}, {Row: rows[1], Number: 1}}))
 		check(t, err)
 		if got := encodertest.IDs(b[0]); !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v: training reads\n%v, want\n%v", c, got, want)

@@ -47,6 +47,8 @@ type Model struct {
 	// Loss adds the inputs of the loss, such as labels, and returns the scalar loss of the encoded rows. It reads no
 	// parameter.
 	Loss func(g *onnx.Graph, encoded *onnx.Value) *onnx.Value
+	// Comparison is set if Loss compares each query with all passages of a batch. It is then the same loss in another form.
+	Comparison *Comparison
 	// Bounds are the largest sizes of the named dimensions of values with dropout.
 	Bounds map[string]int64
 	// Scaled makes the gradients a multiple of the loss's, by the input LossScale. Training in float16 needs it.
@@ -190,7 +192,12 @@ func (s *Set) Write(dir string) error {
 		NormFile: s.Norm, AccumulationFile: s.Accumulation,
 	}
 	if c := s.Chunks; c != nil {
-		files[EncodeFile], files[LossFile], files[BackwardFile] = c.Encode, c.Loss, c.Backward
+		files[EncodeFile], files[BackwardFile] = c.Encode, c.Backward
+		if c.Compare != nil {
+			files[CompareFile] = c.Compare
+		} else {
+			files[LossFile] = c.Loss
+		}
 	}
 	var errs []error
 	for name, b := range files {

@@ -13,20 +13,44 @@ import (
 const (
 	EncodeFile   = "encode_model.onnx"
 	LossFile     = "loss_model.onnx"
+	CompareFile  = "compare_model.onnx"
 	BackwardFile = "encode_backward_model.onnx"
 )
 
 // EncodedValue names the encoded rows in the graphs of Chunks. With GradientSuffix it names their gradient.
 const EncodedValue = "encoded"
 
+// Names of inputs and outputs of the graph Chunks.Compare. With GradientSuffix, the first two name their gradients.
+const (
+	QueriesValue  = "queries"      // the encoded rows of some queries, end to end: [rows, width...]
+	PassagesValue = "passages"     // the encoded rows of all passages, padded: [passages, length, width...]
+	PassagesSum   = "passages_sum" // a gradient of the passages, to which the graph adds
+	LossWeight    = "loss_weight"  // [1], the factor of all gradients
+)
+
+// Comparison is a loss over a matrix of scores of queries and passages, which is the mean of one loss for each query. It can be
+// computed for some queries at a time, and with passages that were encoded elsewhere.
+type Comparison struct {
+	QueryRows onnx.Dim // counts the queries' encoded rows
+	Passages  onnx.Dim // counts the passages
+	Length    onnx.Dim // counts the encoded rows of a passage
+	// Loss adds the inputs of the loss and returns the mean loss of the queries. queries has the shape [QueryRows, width...],
+	// passages [Passages, Length, width...].
+	Loss func(g *onnx.Graph, queries, passages *onnx.Value) *onnx.Value
+}
+
 // Chunks holds the graphs that train a batch whose activations do not fit into memory (GradCache, Gao et al. 2021):
 //
 //  1. Encode encodes the texts chunk by chunk. Only the encoded rows are kept.
 //  2. Loss computes the loss of the whole batch and its gradient with respect to the encoded rows.
 //  3. Backward encodes each chunk again and continues the gradient to the parameters.
+//
+// If the model has a Comparison, Compare takes the place of Loss: it computes the loss of a block of queries with all passages,
+// and the gradient with respect to both, so that the matrix of scores of a large batch is never in memory as a whole.
 type Chunks struct {
 	Encode   []byte // batch, parameters, dropout factors -> encoded
-	Loss     []byte // encoded, the loss's inputs -> loss, encoded.grad
+	Loss     []byte // encoded, the loss's inputs -> loss, encoded.grad; nil if there is Compare
+	Compare  []byte // queries, passages, passages_sum, the loss's inputs -> loss, queries.grad, passages.grad
 	Backward []byte // what Encode reads, encoded.grad -> a gradient of every parameter
 	// Dropout is the plan of both Encode and Backward: they must use the same factors for the same chunk.
 	Dropout *dropout.Plan
@@ -54,7 +78,12 @@ func buildChunks(m Model) (c *Chunks, err error) {
 	if c.Encode, c.Dropout, err = build(encoding, m); err != nil {
 		return nil, err
 	}
-	if c.Loss, _, err = build(lossOfRows, m); err != nil {
+	if m.Comparison != nil {
+		c.Compare, _, err = build(comparison, m)
+	} else {
+		c.Loss, _, err = build(lossOfRows, m)
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.Backward, _, err = build(encodingBackward, m)
@@ -92,6 +121,28 @@ func lossOfRows(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	}
 	g.Output(LossOutput, loss)
 	g.Output(EncodedValue+GradientSuffix, grads[0])
+	return g, nil, nil
+}
+
+// comparison makes the graph of the loss of some queries and its gradients.
+func comparison(m Model) (*onnx.Graph, *dropout.Plan, error) {
+	shape, err := encodedShape(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, width := m.Comparison, shape[1:]
+	g := onnx.NewGraph(m.Name + " compare")
+	queries := g.Input(QueriesValue, onnx.Float32, append(onnx.Shape{c.QueryRows}, width...)...)
+	passages := g.Input(PassagesValue, onnx.Float32, append(onnx.Shape{c.Passages, c.Length}, width...)...)
+	loss := c.Loss(g, queries, passages)
+	weight := g.Squeeze(g.Input(LossWeight, onnx.Float32, onnx.FixedDim(1)), 0)
+	grads, err := grad.Backward(g, []grad.Seed{{Value: loss, Gradient: weight}}, []*onnx.Value{queries, passages})
+	if err != nil {
+		return nil, nil, err
+	}
+	g.Output(LossOutput, loss)
+	g.Output(QueriesValue+GradientSuffix, grads[0])
+	g.Output(PassagesValue+GradientSuffix, g.Add(g.Input(PassagesSum, onnx.Float32, passages.Shape...), grads[1]))
 	return g, nil, nil
 }
 

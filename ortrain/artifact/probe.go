@@ -20,7 +20,7 @@ const FiniteOutput = "finite"
 // Probe makes the probe of the graph with this file name. It has the same inputs as that graph.
 func (s *Set) Probe(file string) (*Probe, error) {
 	f, ok := map[string]builder{
-		TrainingFile: training, EncodeFile: encoding, LossFile: lossOfRows, BackwardFile: encodingBackward,
+		TrainingFile: training, EncodeFile: encoding, LossFile: lossOfRows, CompareFile: comparison, BackwardFile: encodingBackward,
 	}[file]
 	if !ok {
 		return nil, fmt.Errorf("%s has no probe", file)
