@@ -11,8 +11,10 @@
 package dist
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Op is how values of several ranks become one.
@@ -50,6 +52,8 @@ type Comm interface {
 	Broadcast(values []float32) error
 	// Barrier returns when every rank has called it.
 	Barrier() error
+	// Note sets what this rank prints besides the reason if the job breaks, such as where it can go on.
+	Note(text string)
 	// Close leaves the job. Every rank must call it.
 	Close() error
 	// Abort ends all ranks of the job at once, for a rank that cannot reach the next collective operation. It does not return
@@ -78,8 +82,9 @@ func Agree(c Comm, err error, kinds ...error) error {
 		return err
 	}
 	var out *RankError
-	set := byte(0)
+	set, same := byte(0), true // the kinds of all errors, and whether all ranks have the same error
 	for rank, b := range all {
+		same = same && bytes.Equal(b, all[0])
 		if len(b) == 0 {
 			continue
 		}
@@ -92,7 +97,8 @@ func Agree(c Comm, err error, kinds ...error) error {
 		return nil
 	}
 	if err != nil {
-		out = &RankError{Rank: c.Rank(), Err: err}
+		first := slices.IndexFunc(all, func(b []byte) bool { return bytes.Equal(b, mine) })
+		out = &RankError{Rank: c.Rank(), Err: err, All: same, Quiet: first != c.Rank()}
 	}
 	for i, kind := range kinds {
 		if set&(1<<i) != 0 {
@@ -118,12 +124,25 @@ type RankError struct {
 	Rank  int
 	Err   error
 	Kinds []error
+	All   bool // all ranks have this error
+	Quiet bool // another rank prints it; Leave sets it for errors of other ranks
 }
 
-func (e *RankError) Error() string { return fmt.Sprintf("rank %d: %v", e.Rank, e.Err) }
+func (e *RankError) Error() string {
+	if e.All {
+		return fmt.Sprintf("all ranks: %v", e.Err)
+	}
+	return fmt.Sprintf("rank %d: %v", e.Rank, e.Err)
+}
 
 // Unwrap returns the rank's own error and the kinds.
 func (e *RankError) Unwrap() []error { return append([]error{e.Err}, e.Kinds...) }
+
+// Quiet says whether another rank prints this error, so that it is printed once.
+func Quiet(err error) bool {
+	var of *RankError
+	return errors.As(err, &of) && of.Quiet
+}
 
 // Alone is a job of one rank.
 type Alone struct{}
@@ -157,6 +176,9 @@ func (Alone) Broadcast([]float32) error { return nil }
 
 // Barrier returns at once.
 func (Alone) Barrier() error { return nil }
+
+// Note does nothing: a process that dies alone says nothing.
+func (Alone) Note(string) {}
 
 // Close does nothing.
 func (Alone) Close() error { return nil }

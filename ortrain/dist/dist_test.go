@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/dist/disttest"
@@ -16,7 +18,8 @@ import (
 const rankVariable = "RAG_RETRIEVAL_TEST_RANK"
 
 // jobs are what ranks do, by name.
-var jobs = map[string]func(c dist.Comm) error{"collectives": mpiCollectives, "agree": agree, "abort": abort}
+var jobs = map[string]func(c dist.Comm) error{"collectives": mpiCollectives, "agree": agree, "abort": abort,
+	"killed": killed, "silent": silent, "silent0": silent, "busy": busy, "leave": leave, "common": common, "alone": alone}
 
 func TestMain(m *testing.M) {
 	name := os.Getenv(rankVariable)
@@ -25,12 +28,12 @@ func TestMain(m *testing.M) {
 	}
 	c, err := dist.Connect()
 	if err == nil {
-		if err = jobs[name](c); err == nil {
-			err = c.Close()
-		}
+		err = dist.Leave(c, jobs[name](c))
 	}
 	if err != nil {
-		fmt.Println(err)
+		if !dist.Quiet(err) {
+			fmt.Println("ended by", err)
+		}
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -239,6 +242,94 @@ func abort(c dist.Comm) error {
 		fmt.Println("went on")
 	}
 	return err
+}
+
+// faulty runs a job of two or four ranks that is to fail, and checks that it ends soon and what it prints, and how often.
+func faulty(t *testing.T, n int, job string, times int, text ...string) {
+	t.Helper()
+	t.Setenv(dist.SilenceVariable, "2")
+	started := time.Now()
+	out, err := mpirun(t, n, job)
+	if err == nil || time.Since(started) > 30*time.Second {
+		t.Errorf("%v after %v", err, time.Since(started))
+	}
+	for _, x := range text {
+		if strings.Count(out, x) != times {
+			t.Errorf("want %d times %q: %s", times, x, out)
+		}
+	}
+}
+
+// A rank that dies ends the job, with its name and the job's note.
+func TestKilled(t *testing.T) {
+	faulty(t, 2, "killed", 1, "rank 1 of 2 on host ", ") died; the last checkpoint is of step 7")
+	faulty(t, 4, "killed", 1, "rank 1 of 4 on host ", ") died; the last checkpoint is of step 7")
+}
+
+func killed(c dist.Comm) error {
+	c.Note("the last checkpoint is of step 7")
+	if c.Rank() == 1 {
+		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	return c.Barrier()
+}
+
+// A rank that stops ends the job, be it rank 0 or another. A stopped process stands for a host without a network.
+func TestSilent(t *testing.T) {
+	faulty(t, 2, "silent", 1, "rank 1 of 2 on host ", "has been silent for ", ": all ranks end; the last checkpoint is of step 7")
+	faulty(t, 4, "silent", 1, "rank 1 of 4 on host ", "has been silent for ", ": all ranks end; the last checkpoint is of step 7")
+	faulty(t, 4, "silent0", 1, "rank 0 of 4 on host ", "has been silent for ", ": all ranks end; the last checkpoint is of step 7")
+}
+
+func silent(c dist.Comm) error {
+	c.Note("the last checkpoint is of step 7")
+	if (c.Rank() == 1) == (os.Getenv(rankVariable) == "silent") && c.Rank() < 2 {
+		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	}
+	return c.Barrier()
+}
+
+// A rank that computes for longer than a silent one may is not silent, nor are those that wait for it.
+func TestBusy(t *testing.T) {
+	t.Setenv(dist.SilenceVariable, "1")
+	for _, n := range []int{2, 4} {
+		if out, err := mpirun(t, n, "busy"); err != nil || strings.Contains(out, "silent") {
+			t.Errorf("%d ranks: %v: %s", n, err, out)
+		}
+	}
+}
+
+func busy(c dist.Comm) error {
+	if c.Rank() == 0 {
+		for started := time.Now(); time.Since(started) < 2*time.Second; {
+		}
+	}
+	return c.Barrier()
+}
+
+// An error that ranks agree on is printed once, by the rank that has it, before the launcher ends the others. So is an error that
+// all ranks have. An error of one rank that the others do not learn of ends them.
+func TestLeave(t *testing.T) {
+	faulty(t, 4, "leave", 1, "ended by rank 2: the disk is full")
+	faulty(t, 4, "common", 1, "ended by all ranks: no such file")
+	faulty(t, 4, "alone", 1, "ended by rank 1: it lost its way")
+}
+
+func leave(c dist.Comm) error {
+	if c.Rank() == 2 {
+		time.Sleep(500 * time.Millisecond)
+		return dist.Agree(c, errors.New("the disk is full"))
+	}
+	return dist.Agree(c, nil)
+}
+
+func common(c dist.Comm) error { return dist.Agree(c, errors.New("no such file")) }
+
+func alone(c dist.Comm) error {
+	if c.Rank() == 1 {
+		return errors.New("it lost its way")
+	}
+	return c.Barrier()
 }
 
 func TestAlone(t *testing.T) {

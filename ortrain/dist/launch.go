@@ -1,11 +1,18 @@
 package dist
 
+/*
+#include "native.h"
+*/
+import "C"
+
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // launchers has, for each way to start MPI programs, the environment variable with the number of ranks. In a Slurm job, the
@@ -39,6 +46,10 @@ func Connect() (Comm, error) {
 	if size == 1 {
 		return Alone{}, nil
 	}
+	limit, err := silence()
+	if err != nil {
+		return nil, err
+	}
 	path, err := FindLibrary()
 	if err != nil {
 		return nil, fmt.Errorf("started by %s as one of %d ranks: %w", launcher, size, err)
@@ -50,7 +61,30 @@ func Connect() (Comm, error) {
 	if m.size != size {
 		return nil, fmt.Errorf("started by %s as one of %d ranks, but %s sees %d: %s", launcher, size, m.version, m.size, otherLauncher())
 	}
-	return m, nil
+	m.heartbeat, err = startHeartbeat(m, limit)
+	return m, err
+}
+
+// Leave ends this rank's part in a job whose work ended with err, and returns how the process ends. If all ranks have come to
+// the same end, by success or by Agree, they leave together, so that the launcher does not end one that has still to say why.
+// After another error the process must end: the others may wait for it in an operation.
+func Leave(c Comm, err error) error {
+	var agreed *RankError
+	switch {
+	case c.Size() == 1:
+		return err
+	case err == nil:
+		return c.Close()
+	case errors.As(err, &agreed):
+		agreed.Quiet = agreed.Quiet || agreed.Rank != c.Rank()
+		if m, ok := c.(*mpi); ok {
+			late := time.AfterFunc(m.heartbeat.limit, func() { m.heartbeat.end(err.Error()) })
+			defer late.Stop()
+		}
+		return errors.Join(err, c.Close())
+	}
+	C.rr_words_end()
+	return &RankError{Rank: c.Rank(), Err: err}
 }
 
 // otherLauncher says what to do if the launcher does not belong to the MPI library.

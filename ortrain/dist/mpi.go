@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unsafe"
 
 	"rag-retrieval-go/ortrain/runtime"
@@ -44,6 +45,8 @@ type mpi struct {
 	f                     *C.rr_mpi
 	rank, size, localRank int
 	version               string
+	threads               bool       // a second thread may call MPI
+	heartbeat             *heartbeat // nil until the job has started
 }
 
 // load loads the shim library. Its functions stay loaded until Close.
@@ -63,11 +66,11 @@ func openMPI(path string) (*mpi, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rank, size, local C.int
-	if err := m.check("MPI_Init", C.rr_mpi_call_init(m.f, &rank, &size, &local)); err != nil {
+	var rank, size, local, threads C.int
+	if err := m.check("MPI_Init", C.rr_mpi_call_init(m.f, &rank, &size, &local, &threads)); err != nil {
 		return nil, err
 	}
-	m.rank, m.size, m.localRank, m.version = int(rank), int(size), int(local), m.libraryVersion()
+	m.rank, m.size, m.localRank, m.threads, m.version = int(rank), int(size), int(local), threads != 0, m.libraryVersion()
 	return m, nil
 }
 
@@ -101,6 +104,15 @@ func (m *mpi) check(what string, code C.int) error {
 	return fmt.Errorf("%s: %s", what, C.GoString(text))
 }
 
+// collective is check for an operation of all ranks. If it fails, a rank is gone: heartbeats say which one, and end the job.
+func (m *mpi) collective(what string, code C.int) error {
+	err := m.check(what, code)
+	if err != nil && m.heartbeat != nil {
+		m.heartbeat.lost(err)
+	}
+	return err
+}
+
 func (m *mpi) Rank() int      { return m.rank }
 func (m *mpi) Size() int      { return m.size }
 func (m *mpi) LocalRank() int { return m.localRank }
@@ -120,13 +132,13 @@ func pieces(n int, f func(from, to int) error) error {
 
 func (m *mpi) AllReduce(x []float32, op Op) error {
 	return pieces(len(x), func(from, to int) error {
-		return m.check("MPI_Allreduce", C.rr_mpi_call_allreduce_f32(m.f, (*C.float)(&x[from]), C.int(to-from), C.int(op)))
+		return m.collective("MPI_Allreduce", C.rr_mpi_call_allreduce_f32(m.f, (*C.float)(&x[from]), C.int(to-from), C.int(op)))
 	})
 }
 
 func (m *mpi) AllReduce64(x []float64, op Op) error {
 	return pieces(len(x), func(from, to int) error {
-		return m.check("MPI_Allreduce", C.rr_mpi_call_allreduce_f64(m.f, (*C.double)(&x[from]), C.int(to-from), C.int(op)))
+		return m.collective("MPI_Allreduce", C.rr_mpi_call_allreduce_f64(m.f, (*C.double)(&x[from]), C.int(to-from), C.int(op)))
 	})
 }
 
@@ -135,7 +147,7 @@ func (m *mpi) ReduceScatter(x []float32, counts []int) error {
 	if err != nil || len(x) == 0 {
 		return err
 	}
-	if err := m.check("MPI_Reduce_scatter", C.rr_mpi_call_reduce_scatter(m.f, (*C.float)(&x[0]), &sizes[0])); err != nil {
+	if err := m.collective("MPI_Reduce_scatter", C.rr_mpi_call_reduce_scatter(m.f, (*C.float)(&x[0]), &sizes[0])); err != nil {
 		return err
 	}
 	copy(x[offsets[m.rank]:], x[:counts[m.rank]])
@@ -147,7 +159,7 @@ func (m *mpi) AllGatherParts(x []float32, counts []int) error {
 	if err != nil || len(x) == 0 {
 		return err
 	}
-	return m.check("MPI_Allgatherv", C.rr_mpi_call_allgather_f32(m.f, (*C.float)(&x[0]), &sizes[0], &offsets[0]))
+	return m.collective("MPI_Allgatherv", C.rr_mpi_call_allgather_f32(m.f, (*C.float)(&x[0]), &sizes[0], &offsets[0]))
 }
 
 // parts gives the lengths of all ranks' parts of x, and where they begin, as MPI takes them.
@@ -168,7 +180,7 @@ func (m *mpi) parts(x []float32, counts []int) (sizes, offsets []C.int, err erro
 
 func (m *mpi) Broadcast(x []float32) error {
 	return pieces(len(x), func(from, to int) error {
-		return m.check("MPI_Bcast", C.rr_mpi_call_broadcast(m.f, unsafe.Pointer(&x[from]), C.int(4*(to-from)), 0))
+		return m.collective("MPI_Bcast", C.rr_mpi_call_broadcast(m.f, unsafe.Pointer(&x[from]), C.int(4*(to-from)), 0))
 	})
 }
 
@@ -202,7 +214,7 @@ func (m *mpi) gather(mine []byte, size int, out [][]byte) error {
 		counts[i], offsets[i], total = C.int(n), C.int(total), total+n
 	}
 	all, from := make([]byte, total), append(slices.Clone(mine), 0) // not empty: its address is taken
-	if err := m.check("MPI_Allgatherv", C.rr_mpi_call_allgather(m.f, unsafe.Pointer(&from[0]), C.int(len(mine)), unsafe.Pointer(&all[0]), &counts[0], &offsets[0])); err != nil {
+	if err := m.collective("MPI_Allgatherv", C.rr_mpi_call_allgather(m.f, unsafe.Pointer(&from[0]), C.int(len(mine)), unsafe.Pointer(&all[0]), &counts[0], &offsets[0])); err != nil {
 		return err
 	}
 	for i := range out {
@@ -211,11 +223,22 @@ func (m *mpi) gather(mine []byte, size int, out [][]byte) error {
 	return nil
 }
 
-func (m *mpi) Barrier() error { return m.check("MPI_Barrier", C.rr_mpi_call_barrier(m.f)) }
+func (m *mpi) Barrier() error { return m.collective("MPI_Barrier", C.rr_mpi_call_barrier(m.f)) }
 
-func (m *mpi) Close() error { return m.check("MPI_Finalize", C.rr_mpi_call_finalize(m.f)) }
+func (m *mpi) Note(text string) { m.heartbeat.setNote(text) }
+
+func (m *mpi) Close() error {
+	if err := m.Barrier(); err != nil {
+		return err
+	}
+	late := m.heartbeat.close()
+	defer late.Stop()
+	return m.check("MPI_Finalize", C.rr_mpi_call_finalize(m.f))
+}
 
 func (m *mpi) Abort(code int) {
+	C.rr_words_end()
+	time.AfterFunc(abortTime, func() { os.Exit(code) })
 	C.rr_mpi_call_abort(m.f, C.int(code))
 	os.Exit(code) // MPI_Abort may return before the launcher ends this process
 }

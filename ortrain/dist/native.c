@@ -1,10 +1,17 @@
 #include "native.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 /* The version of shim/rr_mpi.c that the struct describes. */
-static const int abi = 2;
+static const int abi = 3;
 
 char *rr_mpi_load(const char *path, rr_mpi *f) {
   void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* Open MPI's own plugins look for its symbols */
@@ -12,6 +19,8 @@ char *rr_mpi_load(const char *path, rr_mpi *f) {
   int (*version)(void) = (int (*)(void))dlsym(library, "rr_mpi_abi");
   if (!version || version() != abi) return strdup("it was made by another version of this program");
   struct { const char *name; void **to; } all[] = {
+      {"rr_mpi_beat", (void **)&f->beat},           {"rr_mpi_hear", (void **)&f->hear},
+      {"rr_mpi_end_beats", (void **)&f->end_beats},
       {"rr_mpi_init", (void **)&f->init},           {"rr_mpi_allreduce_f32", (void **)&f->allreduce_f32},
       {"rr_mpi_allreduce_f64", (void **)&f->allreduce_f64}, {"rr_mpi_broadcast", (void **)&f->broadcast},
       {"rr_mpi_reduce_scatter", (void **)&f->reduce_scatter}, {"rr_mpi_allgather_f32", (void **)&f->allgather_f32},
@@ -25,7 +34,10 @@ char *rr_mpi_load(const char *path, rr_mpi *f) {
   return NULL;
 }
 
-int rr_mpi_call_init(rr_mpi *f, int *rank, int *size, int *local) { return f->init(rank, size, local); }
+int rr_mpi_call_init(rr_mpi *f, int *rank, int *size, int *local, int *threads) { return f->init(rank, size, local, threads); }
+int rr_mpi_call_beat(rr_mpi *f, int to, int kind) { return f->beat(to, kind); }
+int rr_mpi_call_hear(rr_mpi *f, int *from, int *kind) { return f->hear(from, kind); }
+int rr_mpi_call_end_beats(rr_mpi *f, int *done) { return f->end_beats(done); }
 int rr_mpi_call_allreduce_f32(rr_mpi *f, float *x, int n, int op) { return f->allreduce_f32(x, n, op); }
 int rr_mpi_call_allreduce_f64(rr_mpi *f, double *x, int n, int op) { return f->allreduce_f64(x, n, op); }
 int rr_mpi_call_reduce_scatter(rr_mpi *f, float *x, const int *counts) { return f->reduce_scatter(x, counts); }
@@ -49,3 +61,49 @@ int rr_mpi_call_finalize(rr_mpi *f) {
 int rr_mpi_call_abort(rr_mpi *f, int code) { return f->abort(code); }
 void rr_mpi_call_error(rr_mpi *f, int code, char *text) { f->error(code, text); }
 void rr_mpi_call_version(rr_mpi *f, char *text) { f->version(text); }
+
+static pid_t child; /* which prints the last words */
+static int alive = -1; /* the end of a pipe that the system closes when this process dies */
+
+char *rr_words_start(void) {
+  int ends[2];
+  char byte, *text = mmap(NULL, rr_words_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
+  if (text == MAP_FAILED || pipe(ends)) return NULL;
+  alive = ends[1];
+  fcntl(alive, F_SETFD, FD_CLOEXEC);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before); /* no handler of Go's may run in the child */
+  if ((child = fork())) {
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(ends[0]);
+    return child > 0 ? text : NULL;
+  }
+  /* The child stays in the process group, and ends by the signals that ask for an end: launchers send them, and SIGKILL, to
+     the whole group, so that nothing is printed of a rank that they end. It calls only what may be called after the fork of a
+     process with threads, and keeps no file open that tells the launcher of this process's end. */
+  int asked[] = {SIGTERM, SIGINT, SIGHUP};
+  for (int i = 0; i < 3; i++) {
+    signal(asked[i], SIG_DFL);
+    sigdelset(&all, asked[i]);
+  }
+  sigprocmask(SIG_SETMASK, &all, NULL);
+  for (int fd = 0; fd < 1024; fd++)
+    if (fd != 2 && fd != ends[0]) close(fd);
+  while (read(ends[0], &byte, 1) < 0 && errno == EINTR) {}
+  if (!*text) _exit(0);
+  int now = time(NULL) % 86400, clock[] = {now / 36000, now / 3600 % 10, now / 600 % 6, now / 60 % 10, now / 10 % 6, now % 10};
+  char line[rr_words_size + 32] = "00:00:00 UTC: ";
+  for (int i = 0; i < 6; i++) line[i + i / 2] += clock[i];
+  size_t n = strlen(line), more = strlen(text);
+  memcpy(line + n, text, more);
+  _exit(write(2, line, n + more) < 0);
+}
+
+void rr_words_end(void) {
+  if (alive < 0 || child <= 0) return;
+  kill(child, SIGKILL);
+  waitpid(child, NULL, 0);
+  close(alive);
+  alive = -1;
+}

@@ -3,22 +3,60 @@
    ortrain/dist. Every function returns 0 or MPI's error code. */
 #include <mpi.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The version of this interface: ortrain/dist refuses another one. */
-int rr_mpi_abi(void) { return 2; }
+int rr_mpi_abi(void) { return 3; }
 
-int rr_mpi_init(int *rank, int *size, int *local_rank) {
+/* Heartbeats have their own communicator, and at most one message under way to each rank. */
+static MPI_Comm beats;
+static MPI_Request *sending, ended = MPI_REQUEST_NULL;
+static int ranks;
+
+/* *threads: whether a second thread may call the functions of heartbeats */
+int rr_mpi_init(int *rank, int *size, int *local_rank, int *threads) {
   int given, err, flag;
   MPI_Comm node;
   if ((err = MPI_Initialized(&flag))) return err;
-  if (!flag && (err = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &given))) return err;
+  if (!flag && (err = MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &given))) return err;
+  if ((err = MPI_Query_thread(&given))) return err;
+  *threads = given == MPI_THREAD_MULTIPLE;
   if ((err = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN))) return err;
   if ((err = MPI_Comm_rank(MPI_COMM_WORLD, rank))) return err;
   if ((err = MPI_Comm_size(MPI_COMM_WORLD, size))) return err;
   if ((err = MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, *rank, MPI_INFO_NULL, &node))) return err;
   if ((err = MPI_Comm_rank(node, local_rank))) return err;
-  return MPI_Comm_free(&node);
+  if ((err = MPI_Comm_free(&node))) return err;
+  ranks = *size;
+  if (!(sending = malloc(ranks * sizeof *sending))) return MPI_ERR_NO_MEM;
+  for (int i = 0; i < ranks; i++) sending[i] = MPI_REQUEST_NULL;
+  return MPI_Comm_dup(MPI_COMM_WORLD, &beats);
+}
+
+/* Sends a heartbeat of a kind without waiting; none if the rank has not received the last one yet. */
+int rr_mpi_beat(int to, int kind) {
+  int done, err = MPI_Test(&sending[to], &done, MPI_STATUS_IGNORE);
+  return err || !done ? err : MPI_Issend(NULL, 0, MPI_BYTE, to, kind, beats, &sending[to]);
+}
+
+/* Receives a heartbeat: *from is its rank, or -1 if there is none. */
+int rr_mpi_hear(int *from, int *kind) {
+  MPI_Status s;
+  int flag, err = MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, beats, &flag, &s);
+  *from = -1;
+  if (err || !flag) return err;
+  *from = s.MPI_SOURCE, *kind = s.MPI_TAG;
+  return MPI_Recv(NULL, 0, MPI_BYTE, s.MPI_SOURCE, s.MPI_TAG, beats, MPI_STATUS_IGNORE);
+}
+
+/* Ends heartbeats. Called again and again, with rr_mpi_hear, until *done: all ranks have received what was sent to them. */
+int rr_mpi_end_beats(int *done) {
+  int err;
+  if (ended != MPI_REQUEST_NULL) return MPI_Test(&ended, done, MPI_STATUS_IGNORE);
+  if ((err = MPI_Testall(ranks, sending, done, MPI_STATUSES_IGNORE)) || !*done) return err;
+  *done = 0;
+  return MPI_Ibarrier(beats, &ended);
 }
 
 /* op: 0 sum, 1 least, 2 largest */
