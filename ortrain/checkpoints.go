@@ -23,7 +23,8 @@ type Checkpoints struct {
 // stepPrefix starts the name of a checkpoint's folder. The step follows with leading zeros, so that names sort by step.
 const stepPrefix = "step-"
 
-func (c Checkpoints) path(step int) string {
+// Path is the folder of the checkpoint of a step.
+func (c Checkpoints) Path(step int) string {
 	return filepath.Join(c.Dir, fmt.Sprintf("%s%08d", stepPrefix, step))
 }
 
@@ -40,7 +41,7 @@ func (c Checkpoints) Save(t *Trainer, host any) error {
 		err = c.write(t, host, moments)
 	}
 	if err = moments.finish(err); err == nil && t.comm.Rank() == 0 {
-		err = c.prune(c.path(t.step))
+		err = c.prune(c.Path(t.step))
 	}
 	if err := dist.Agree(t.comm, err); err != nil {
 		return err
@@ -53,7 +54,7 @@ func (c Checkpoints) write(t *Trainer, host any, m *momentGather) error {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return err
 	}
-	return t.saveCheckpoint(c.path(t.step), host, m)
+	return t.saveCheckpoint(c.Path(t.step), host, m)
 }
 
 // prune removes old checkpoints, damaged ones of later steps than the newest, and temporary folders of a killed run.

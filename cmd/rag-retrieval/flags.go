@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"reflect"
 	"strings"
 
@@ -69,7 +68,7 @@ func translateFlags(c *cli.Context) error {
 			return usagef("%v", err)
 		}
 		if to.Key == "" {
-			fmt.Fprintf(os.Stderr, "--%s is not used here: %s\n", flag, why)
+			fmt.Fprintf(messages, "--%s is not used here: %s\n", flag, why)
 			continue
 		}
 		if err := c.Set(strings.ReplaceAll(to.Key, "_", "-"), to.Value); err != nil {
@@ -98,7 +97,7 @@ func trainConfig(c *cli.Context, k modelcard.Kind) (config.Train, error) {
 			return cfg, err
 		}
 		for _, key := range left {
-			fmt.Fprintf(os.Stderr, "%s: not used here: %s\n", path, key)
+			fmt.Fprintf(messages, "%s: not used here: %s\n", path, key)
 		}
 		if cfg.Kind != k {
 			return cfg, fmt.Errorf("%s: kind is %q, the command says %q", path, cfg.Kind, k)
@@ -114,7 +113,7 @@ func trainConfig(c *cli.Context, k modelcard.Kind) (config.Train, error) {
 			continue
 		}
 		if field := v.Type().Field(i); !config.HasKind(field, k) { // a command whose kind is in the file has the flags of all kinds
-			fmt.Fprintf(os.Stderr, "--%s is not used here: it is for %s\n", name, config.KindsOf(field))
+			fmt.Fprintf(messages, "--%s is not used here: it is for %s\n", name, config.KindsOf(field))
 			continue
 		}
 		if err := setKey(v.Field(i), name, c); err != nil {

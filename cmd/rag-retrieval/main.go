@@ -47,14 +47,21 @@ func run(ctx context.Context, args []string) int {
 	case err == nil:
 		return 0
 	case errors.Is(err, ortrain.ErrInterrupted), errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "rag-retrieval: interrupted")
+		printError(err, "interrupted")
 		return exitInterrupted
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(os.Stderr, "rag-retrieval: %s\n", oneLine(strings.TrimPrefix(err.Error(), "usage: ")))
+		printError(err, strings.Replace(err.Error(), "usage: ", "", 1))
 		return exitUsage
 	}
-	fmt.Fprintf(os.Stderr, "rag-retrieval: %s\n", oneLine(err.Error()))
+	printError(err, err.Error())
 	return exitError
+}
+
+// printError prints the text of an error, unless another rank of the job prints it.
+func printError(err error, text string) {
+	if !dist.Quiet(err) {
+		fmt.Fprintf(os.Stderr, "rag-retrieval: %s\n", oneLine(text))
+	}
 }
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }

@@ -83,7 +83,7 @@ func asUsage(err error) error {
 }
 
 // note tells the user something that stops nothing.
-func note(line string) { fmt.Fprintln(os.Stderr, line) }
+func note(line string) { fmt.Fprintln(messages, line) }
 
 // resolver finds models and data, and shows what it fetches.
 func resolver() resolve.Resolver { return resolve.Resolver{Note: note, Progress: &fetchBar{}} }

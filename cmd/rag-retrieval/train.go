@@ -84,10 +84,10 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 		return err
 	}
 	defer func() {
-		if err == nil {
-			err = comm.Close()
-		}
+		messages.flush()
+		err = dist.Leave(comm, err)
 	}()
+	messages.prepare(comm)
 	cfg, err := trainConfig(c, k)
 	if err := dist.Agree(comm, err); err != nil {
 		return err
@@ -101,7 +101,6 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if err != nil {
 		return err
 	}
-	warn := warn
 	if comm.Rank() == 0 {
 		if n := comm.Size(); n > 1 {
 			fmt.Fprintf(os.Stderr, "%d ranks, each with a batch of %d\n", n, cfg.BatchSize)
@@ -109,16 +108,17 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 		for _, line := range moments {
 			fmt.Fprintln(os.Stderr, line)
 		}
-		printNotes(run)
-	} else {
-		warn = func(error) {} // rank 0 prints it
 	}
+	printNotes(run)
 	if c.Bool("resume") {
 		err = run.Resume(warn)
 	} else {
 		err = run.Start(warn)
 	}
 	if err != nil {
+		return err
+	}
+	if err := messages.shareLines(comm); err != nil {
 		return err
 	}
 	log := record.NewLog(cfg.OutputDir, cfg.LogInterval, os.Stderr)
@@ -144,21 +144,21 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 }
 
 // warn prints a problem that does not stop a run.
-func warn(err error) { fmt.Fprintln(os.Stderr, oneLine(err.Error())) }
+func warn(err error) { fmt.Fprintln(messages, oneLine(err.Error())) }
 
 // printNotes prints which settings and rows have no effect, and why.
 func printNotes(run *finetune.Run) {
 	for _, s := range run.Notes {
-		fmt.Fprintln(os.Stderr, s)
+		fmt.Fprintln(messages, s)
 	}
 	if run.Data == nil {
 		return
 	}
 	if run.Data.Skipped > 0 {
-		fmt.Fprintf(os.Stderr, "%d bad rows were left out; the first: %s\n", run.Data.Skipped, run.Data.FirstBad)
+		fmt.Fprintf(messages, "%d bad rows were left out; the first: %s\n", run.Data.Skipped, run.Data.FirstBad)
 	}
 	if run.Data.Uninformative > 0 {
-		fmt.Fprintf(os.Stderr, "%d rows that teach nothing were left out; the first: %s\n", run.Data.Uninformative, run.Data.FirstUninformative)
+		fmt.Fprintf(messages, "%d rows that teach nothing were left out; the first: %s\n", run.Data.Uninformative, run.Data.FirstUninformative)
 	}
 }
 

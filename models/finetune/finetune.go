@@ -340,6 +340,7 @@ func (r *Run) Start(warn func(error)) error {
 	if r.isFirst() {
 		err = r.start(warn)
 	}
+	r.comm.Note("there is no checkpoint yet")
 	return dist.Agree(r.comm, err)
 }
 

@@ -85,7 +85,11 @@ func (r *Run) Resume(warn func(error)) error {
 	if err := dist.Agree(r.comm, err); err != nil {
 		return err
 	}
-	return dist.Agree(r.comm, r.compareSteps())
+	if err := dist.Agree(r.comm, r.compareSteps()); err != nil {
+		return err
+	}
+	r.noteCheckpoint()
+	return nil
 }
 
 // takeOutput locks the output folder of a run that is resumed, and finishes what a crash left half done.
@@ -166,5 +170,16 @@ func (r *Run) checkpoints(dir string) ortrain.Checkpoints {
 
 // SaveCheckpoint saves a checkpoint of the run in its output folder. All ranks of a job call it; rank 0 writes.
 func (r *Run) SaveCheckpoint() error {
-	return r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Save(r.Trainer, r.state())
+	if err := r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Save(r.Trainer, r.state()); err != nil {
+		return err
+	}
+	r.noteCheckpoint()
+	return nil
+}
+
+// noteCheckpoint says, should the job break, that it can go on from the checkpoint of the last step.
+func (r *Run) noteCheckpoint() {
+	step := r.Trainer.StepsDone()
+	r.comm.Note(fmt.Sprintf("the last whole checkpoint is %s, of step %d: go on from it with --resume",
+		r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Path(step), step))
 }
