@@ -172,7 +172,7 @@ func TestRanksDoNotRepeatWork(t *testing.T) {
 func TestRanksFailTogether(t *testing.T) {
 	base := filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker")
 	o := mpirun(t, 2, "train", "reranker", "--model", base, "--max-len", "16", "--train-dataset", "none.jsonl", "--output-dir", filepath.Join(t.TempDir(), "out"))
-	if o.code == 0 || !strings.Contains(o.stderr, "none.jsonl") {
+	if o.code == 0 || strings.Count(o.stderr, "none.jsonl") != 1 || !strings.Contains(o.stderr, "rag-retrieval: all ranks: ") {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
 	}
 }

@@ -69,8 +69,8 @@ type heartbeat struct {
 	words []byte // memory of the process that prints the last words; nil without one
 }
 
-// startHeartbeat starts the exchange. Every rank calls it.
-func startHeartbeat(m *mpi, limit time.Duration) (*heartbeat, error) {
+// startHeartbeat starts the exchange. Every rank calls it. words is what rr_words_start returned.
+func startHeartbeat(m *mpi, limit time.Duration, words *C.char) (*heartbeat, error) {
 	name, err := os.Hostname()
 	if err != nil {
 		name = "unknown"
@@ -87,8 +87,8 @@ func startHeartbeat(m *mpi, limit time.Duration) (*heartbeat, error) {
 		h.hosts = append(h.hosts, string(host))
 		h.heard[rank] = time.Now()
 	}
-	if text := C.rr_words_start(); text != nil {
-		h.words = unsafe.Slice((*byte)(unsafe.Pointer(text)), C.rr_words_size)
+	if words != nil {
+		h.words = unsafe.Slice((*byte)(unsafe.Pointer(words)), C.rr_words_size)
 	}
 	h.setNote("")
 	if !m.threads {
@@ -261,5 +261,6 @@ func (h *heartbeat) lost(err error) {
 // end prints why the job ends, and ends it.
 func (h *heartbeat) end(reason string) {
 	fmt.Fprintln(os.Stderr, "rag-retrieval: "+withNote(reason, h.getNote()))
+	time.Sleep(300 * time.Millisecond) // for the launcher to read it before it ends all ranks
 	h.m.Abort(1)
 }

@@ -54,6 +54,7 @@ func Connect() (Comm, error) {
 	if err != nil {
 		return nil, fmt.Errorf("started by %s as one of %d ranks: %w", launcher, size, err)
 	}
+	words := C.rr_words_start()
 	m, err := openMPI(path)
 	if err != nil {
 		return nil, fmt.Errorf("started by %s as one of %d ranks: %w", launcher, size, err)
@@ -61,7 +62,7 @@ func Connect() (Comm, error) {
 	if m.size != size {
 		return nil, fmt.Errorf("started by %s as one of %d ranks, but %s sees %d: %s", launcher, size, m.version, m.size, otherLauncher())
 	}
-	m.heartbeat, err = startHeartbeat(m, limit)
+	m.heartbeat, err = startHeartbeat(m, limit, words)
 	return m, err
 }
 

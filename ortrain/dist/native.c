@@ -1,8 +1,8 @@
 #include "native.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -62,48 +62,78 @@ int rr_mpi_call_abort(rr_mpi *f, int code) { return f->abort(code); }
 void rr_mpi_call_error(rr_mpi *f, int code, char *text) { f->error(code, text); }
 void rr_mpi_call_version(rr_mpi *f, char *text) { f->version(text); }
 
-static pid_t child; /* which prints the last words */
-static int alive = -1; /* the end of a pipe that the system closes when this process dies */
+static pid_t child; /* prints the last words */
 
-char *rr_words_start(void) {
-  int ends[2];
-  char byte, *text = mmap(NULL, rr_words_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
-  if (text == MAP_FAILED || pipe(ends)) return NULL;
-  alive = ends[1];
-  fcntl(alive, F_SETFD, FD_CLOEXEC);
-  sigset_t all, before;
+#ifdef __linux__
+/* What the process shares with the child that prints its last words. */
+typedef struct {
+  char text[rr_words_size];
+  pthread_mutex_t alive; /* held until this process dies */
+} words;
+
+/* A thread that holds the mutex. The system gives it up as one of the first things when the process dies, well before the
+   other ranks can notice. */
+static void *live(void *shared) {
+  sigset_t all;
   sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, &before); /* no handler of Go's may run in the child */
-  if ((child = fork())) {
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    close(ends[0]);
-    return child > 0 ? text : NULL;
-  }
-  /* The child stays in the process group, and ends by the signals that ask for an end: launchers send them, and SIGKILL, to
-     the whole group, so that nothing is printed of a rank that they end. It calls only what may be called after the fork of a
-     process with threads, and keeps no file open that tells the launcher of this process's end. */
+  pthread_sigmask(SIG_BLOCK, &all, NULL);
+  pthread_mutex_lock(&((words *)shared)->alive);
+  *(volatile char *)((words *)shared)->text = 0;
+  for (;;) pause();
+  return NULL;
+}
+
+/* The child stays in the process group, and ends by the signals that ask for an end: launchers send them, and SIGKILL, to the
+   whole group, so that nothing is printed of a rank that they end. It calls only what may be called after the fork of a process
+   with threads. It keeps the process's files open, so that a launcher that waits for the end of one (MPICH) does not end the
+   group before the last words. */
+static void print_words(words *w, sigset_t blocked) {
   int asked[] = {SIGTERM, SIGINT, SIGHUP};
   for (int i = 0; i < 3; i++) {
     signal(asked[i], SIG_DFL);
-    sigdelset(&all, asked[i]);
+    sigdelset(&blocked, asked[i]);
   }
-  sigprocmask(SIG_SETMASK, &all, NULL);
-  for (int fd = 0; fd < 1024; fd++)
-    if (fd != 2 && fd != ends[0]) close(fd);
-  while (read(ends[0], &byte, 1) < 0 && errno == EINTR) {}
-  if (!*text) _exit(0);
+  sigprocmask(SIG_SETMASK, &blocked, NULL);
+  pthread_mutex_lock(&w->alive);
+  if (!*w->text) _exit(0);
   int now = time(NULL) % 86400, clock[] = {now / 36000, now / 3600 % 10, now / 600 % 6, now / 60 % 10, now / 10 % 6, now % 10};
   char line[rr_words_size + 32] = "00:00:00 UTC: ";
   for (int i = 0; i < 6; i++) line[i + i / 2] += clock[i];
-  size_t n = strlen(line), more = strlen(text);
-  memcpy(line + n, text, more);
-  _exit(write(2, line, n + more) < 0);
+  size_t n = strlen(line), more = strlen(w->text);
+  memcpy(line + n, w->text, more);
+  int err = write(2, line, n + more) < 0;
+  usleep(300000); /* for the launcher to read it, before it notices the end and ends the job */
+  _exit(err);
+}
+#endif
+
+char *rr_words_start(void) {
+#ifdef __linux__
+  words *w = mmap(NULL, sizeof *w, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (w == MAP_FAILED) return NULL;
+  pthread_mutexattr_t shared;
+  pthread_mutexattr_init(&shared);
+  pthread_mutexattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
+  pthread_mutexattr_setrobust(&shared, PTHREAD_MUTEX_ROBUST);
+  pthread_mutex_init(&w->alive, &shared);
+  pthread_t thread;
+  *w->text = 1;
+  if (pthread_create(&thread, NULL, live, w)) return NULL;
+  while (*(volatile char *)w->text) sched_yield(); /* until the thread holds the mutex */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before); /* no handler of Go's may run in the child */
+  if (!(child = fork())) print_words(w, all);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return child > 0 ? w->text : NULL;
+#else
+  return NULL; /* macOS has no such mutex */
+#endif
 }
 
 void rr_words_end(void) {
-  if (alive < 0 || child <= 0) return;
+  if (child <= 0) return;
   kill(child, SIGKILL);
   waitpid(child, NULL, 0);
-  close(alive);
-  alive = -1;
+  child = 0;
 }

@@ -43,7 +43,8 @@ void rr_mpi_call_version(rr_mpi *f, char *text);
 enum { rr_words_size = 4096 };
 
 /* Starts a child process that prints the last words of this one when it has died: the text that stands then in the memory
-   returned. An empty text prints nothing. NULL: there is no such process, errno says why. */
+   returned, at first an empty one, which prints nothing. NULL: there is no such process. It is called before MPI_Init: memory that
+   network adapters write to must not be shared with a child. */
 char *rr_words_start(void);
 
 /* Ends that process; it prints nothing. */
