@@ -113,7 +113,7 @@ func TestShardedCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := tensorsOf(t, saved.Dir)
-	f, err := safetensors.Open(filepath.Join(saved.path(5), tensorsFile))
+	f, err := safetensors.Open(filepath.Join(saved.Path(5), tensorsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
