@@ -20,7 +20,11 @@ func Places(c Comm) ([]Place, error) {
 	if err != nil {
 		host = fmt.Sprintf("unknown (%v)", err)
 	}
-	b, err := json.Marshal(Place{Host: host, LocalRank: c.LocalRank(), Cores: usableCores()})
+	cores := usableCores()
+	if n := runtime.GOMAXPROCS(0); n < len(cores) { // a container's limit of processor time
+		cores = cores[:n]
+	}
+	b, err := json.Marshal(Place{Host: host, LocalRank: c.LocalRank(), Cores: cores})
 	if err := Agree(c, err); err != nil {
 		return nil, err
 	}
