@@ -24,6 +24,8 @@ type Batch struct {
 	Tokens int
 	// Lengths is the number of tokens of each text without padding, for statistics.
 	Lengths []int
+	// Large sets inputs that are too large to be kept, such as a matrix of texts and tokens for each of many chunks. Bind calls it.
+	Large func(b *Batch)
 	// Chunks holds the texts of a batch that is encoded chunk by chunk. The inputs of the batch itself are then only the
 	// inputs of the loss, which reads the encoded rows of all chunks in order.
 	Chunks []*Batch
@@ -63,8 +65,26 @@ func (b *Batch) Float(name string, data []float32, dims ...int64) {
 	b.Floats[name] = Array[float32]{data, dims}
 }
 
+// Zeros returns n zeros for a float32 input. It reuses the array of an earlier batch's input of that name in b.
+func (b *Batch) Zeros(name string, n int) []float32 {
+	data := b.Floats[name].Data
+	if cap(data) < n {
+		return make([]float32, n)
+	}
+	data = data[:n]
+	clear(data)
+	return data
+}
+
 // Bind binds every input of the batch to the binding.
 func (b *Batch) Bind(to *runtime.Binding) error {
+	if b.Large != nil {
+		large := NewBatch()
+		b.Large(large)
+		if err := large.Bind(to); err != nil {
+			return err
+		}
+	}
 	for name, a := range b.Ints {
 		if err := to.Ints(name, a.Data, a.Dims...); err != nil {
 			return err

@@ -31,10 +31,11 @@ type comparison struct {
 	queries, queryGradients, passages, passageGradients *runtime.Block
 	own                                                 *ownRows // of the last run, for bind
 	lengths                                             []int    // the number of rows of each passage of the last run
+	inputs                                              *Batch   // of the last block, whose arrays the next one reuses
 }
 
 func openComparison(t *Trainer) (*comparison, error) {
-	c := &comparison{width: onnx.Elements(t.set.Chunks.Width), shape: t.set.Chunks.Width}
+	c := &comparison{width: onnx.Elements(t.set.Chunks.Width), shape: t.set.Chunks.Width, inputs: NewBatch()}
 	var err error
 	if c.session, err = runtime.NewSession(t.set.Chunks.Compare, t.trainingOptions()); err == nil {
 		c.binding, err = c.session.NewBinding()
@@ -215,7 +216,7 @@ func (c *comparison) dims(x queryBlock) (queries, passages []int64) {
 
 // bind binds the inputs of a block.
 func (c *comparison) bind(t *Trainer, to *runtime.Binding, x queryBlock) error {
-	inputs := NewBatch()
+	inputs := c.inputs
 	c.own.x.Bind(inputs, x.from, x.to, c.lengths)
 	inputs.Float(artifact.LossWeight, []float32{float32(x.share * t.lossScaler.Factor())}, 1)
 	queries, passages := c.dims(x)

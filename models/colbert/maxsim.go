@@ -72,7 +72,7 @@ func (m *Model) bindShares(b *ortrain.Batch, counts []int) {
 	for _, c := range counts {
 		n += c
 	}
-	shares, at := make([]float32, len(counts)*n), 0
+	shares, at := b.Zeros(queryShares, len(counts)*n), 0
 	for i, c := range counts {
 		share := float32(1)
 		if m.Rules.Mean {
@@ -99,7 +99,7 @@ func bindPassages(b *ortrain.Batch, counted [][]int64) {
 // bindPadding tells the tokens of passages from padding to the longest of them, which it returns.
 func bindPadding(b *ortrain.Batch, lengths []int) (longest int) {
 	longest = slices.Max(append([]int{1}, lengths...))
-	bias := make([]float32, len(lengths)*longest)
+	bias := b.Zeros(passageBias, len(lengths)*longest)
 	for i, n := range lengths {
 		for j := n; j < longest; j++ {
 			bias[i*longest+j] = contrast.MaskBias

@@ -94,7 +94,7 @@ func (d Denominator) Candidates(queries, passages []string, positives []int, oth
 // Bind sets the inputs of InfoNCE for the queries from, …, to-1 and all passages.
 func (c *Candidates) Bind(b *ortrain.Batch, from, to int) {
 	n, p := to-from, len(c.passages)
-	target, bias := make([]float32, n*p), make([]float32, n*p)
+	target, bias := b.Zeros(targetsInput, n*p), b.Zeros(scoreBiasInput, n*p)
 	for i := range n {
 		c.fill(bias[i*p:(i+1)*p], from+i)
 		target[i*p+c.positives[from+i]] = 1

@@ -62,7 +62,7 @@ func (c Config) bindPooling(b *ortrain.Batch, starts []int64, lengths []int) {
 		b.Int(poolingInput, last, n)
 		return
 	}
-	b.Float(poolingInput, encoder.MeanWeights(starts, lengths, tokens), n, tokens)
+	b.Large = func(b *ortrain.Batch) { b.Float(poolingInput, encoder.MeanWeights(starts, lengths, tokens), n, tokens) }
 }
 
 // normalized divides each vector by its length, as torch.nn.functional.normalize does.

@@ -53,7 +53,9 @@ func (h head) bind(b *ortrain.Batch, rows []encoder.Row, starts []int64) {
 	switch h.pool {
 	case meanToken:
 		tokens := b.Dims[encoder.TokensDim]
-		b.Float(name, encoder.MeanWeights(starts, encoder.Lengths(rows), tokens), n, tokens)
+		b.Large = func(b *ortrain.Batch) {
+			b.Float(name, encoder.MeanWeights(starts, encoder.Lengths(rows), tokens), n, tokens)
+		}
 	case lastToken:
 		at := make([]int64, n)
 		for i, r := range rows {
