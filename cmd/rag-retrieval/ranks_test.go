@@ -201,7 +201,74 @@ func TestRankWithoutConfig(t *testing.T) {
 	}
 }
 
-// A job that is resumed is the job that was never stopped, byte for byte, with dropout; another number of ranks is refused.
+// A job that is resumed with another number of ranks is the job that was never stopped, to rounding, where the ranks have the same
+// examples together; else it is refused.
+func TestRanksResumeOnOthers(t *testing.T) {
+	testdata := filepath.Join("..", "..", "models", "finetune", "testdata")
+	reranker := []string{"reranker", "--model", filepath.Join(testdata, "bert-reranker"), "--train-dataset", write(t, "rows.jsonl", rerankerRows(21)), "--max-len", "16"}
+	pairs := []string{"embedding", "--model", tiny, "--train-dataset", write(t, "pairs.jsonl", pairRows(21)), "--query-max-len", "8", "--passage-max-len", "10",
+		"--temperature", "0.1", "--neg-nums", "2"}
+	type run struct{ ranks, batchSize, accumulation int }
+	for _, x := range []struct {
+		name    string
+		args    []string
+		runs    []run // each goes on after the one before
+		refused run
+		why     string
+	}{
+		{"reranker", reranker, []run{{1, 8, 1}, {2, 4, 1}, {4, 2, 1}, {2, 2, 2}, {1, 8, 1}}, run{2, 8, 1}, "a step had 8 examples (1 ranks"},
+		{"embedding", pairs, []run{{1, 8, 1}, {2, 4, 1}, {4, 2, 1}, {1, 8, 1}}, run{2, 2, 2}, "loss_type infonce compared 8 examples"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			do := func(dir string, r run, more ...string) output {
+				args := append([]string{"train", x.args[0], "--output-dir", dir, "--batch-size", fmt.Sprint(r.batchSize), "--gradient-accumulation-steps",
+					fmt.Sprint(r.accumulation), "--dropout", "0", "--epochs", "5", "--lr", "1e-3", "--threads", "1", "--save-steps", "3", "--num-max-checkpoints", "9"}, x.args[1:]...)
+				return mpirun(t, r.ranks, append(args, more...)...)
+			}
+			whole, moved := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "moved")
+			do(whole, x.runs[0]).ok(t)
+			for i, r := range x.runs {
+				if i == 0 {
+					do(moved, r).ok(t)
+				} else {
+					do(moved, r, "--resume").ok(t)
+				}
+				if i < len(x.runs)-1 {
+					keepCheckpoints(t, moved, i+1)
+				}
+				if o := do(moved, x.refused, "--resume"); i == 0 && (o.code == 0 || strings.Count(o.stderr, x.why) != 1) {
+					t.Errorf("exit %d: %s", o.code, o.stderr)
+				}
+			}
+			sameWeights(t, filepath.Join(whole, "model"), filepath.Join(moved, "model"), 1e-5)
+			a, b := losses(t, whole), losses(t, moved)
+			if len(a) != 15 || len(b) != len(a) {
+				t.Fatalf("%d and %d steps", len(a), len(b))
+			}
+			for i := range a {
+				if math.Abs(a[i]-b[i]) > 1e-5*math.Abs(a[i]) {
+					t.Errorf("step %d has the loss %.8g, of one rank %.8g", i+1, b[i], a[i])
+				}
+			}
+		})
+	}
+}
+
+// keepCheckpoints makes an output folder that of a run that died after its first n checkpoints.
+func keepCheckpoints(t *testing.T, dir string, n int) {
+	t.Helper()
+	checkpoints, err := filepath.Glob(filepath.Join(dir, "artifacts", "checkpoint", "*"))
+	if err != nil || len(checkpoints) <= n {
+		t.Fatalf("%v, %v", checkpoints, err)
+	}
+	for _, p := range append(checkpoints[n:], filepath.Join(dir, "model")) {
+		if err := os.RemoveAll(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A job that is resumed is the job that was never stopped, byte for byte, with dropout.
 func TestRanksResume(t *testing.T) {
 	rows, base := write(t, "rows.jsonl", rerankerRows(21)), filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker")
 	args := func(dir string, more ...string) []string {
@@ -212,18 +279,7 @@ func TestRanksResume(t *testing.T) {
 	mpirun(t, 2, args(whole)...).ok(t)
 	mpirun(t, 2, args(stopped)...).ok(t)
 	// As if it had died after the checkpoint of step 5.
-	checkpoints, err := filepath.Glob(filepath.Join(stopped, "artifacts", "checkpoint", "*"))
-	if err != nil || len(checkpoints) < 2 {
-		t.Fatalf("%v, %v", checkpoints, err)
-	}
-	for _, p := range append(checkpoints[1:], filepath.Join(stopped, "model")) {
-		if err := os.RemoveAll(p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if o := mpirun(t, 1, args(stopped, "--resume")...); o.code == 0 || !strings.Contains(o.stderr, "the job had 2 ranks, has 1") {
-		t.Errorf("exit %d: %s", o.code, o.stderr)
-	}
+	keepCheckpoints(t, stopped, 1)
 	mpirun(t, 2, args(stopped, "--resume")...).ok(t)
 	a, err := os.ReadFile(filepath.Join(whole, "model", hf.SafetensorsFile))
 	if err != nil {

@@ -354,6 +354,17 @@ const OneChunk = math.MaxInt32
 // Contrastive reports whether the loss compares each query with the passages of other queries.
 func (c Train) Contrastive() bool { return c.LossType == "infonce" || c.LossType == "contrastive" }
 
+// ComparesExamples reports whether the loss of an example depends on the other examples of its batch.
+func (c Train) ComparesExamples() bool {
+	switch c.LossType {
+	case "infonce", "contrastive":
+		return c.NegNums == 0 || c.Negatives == "all"
+	case "pair_kl", "cosent", "stella":
+		return true
+	}
+	return false
+}
+
 // TokensPerChunk returns how many tokens are encoded at once. 0 means the whole batch.
 func (c Train) TokensPerChunk() int {
 	switch {

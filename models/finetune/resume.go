@@ -25,6 +25,9 @@ type runState struct {
 	Steps int         `json:"run_steps"`
 	Files []inputFile `json:"run_files"`
 	Ranks int         `json:"ranks,omitempty"` // of the job; 0 means 1
+	// GlobalBatch is the number of examples of a step, of all ranks. Checkpoints of earlier versions do not have it; it follows
+	// from the others.
+	GlobalBatch int `json:"global_batch,omitempty"`
 }
 
 // inputFile is a file that a run reads: its key in the configuration, its name there, and its checksum.
@@ -59,7 +62,7 @@ func (r *Run) hashFiles(ctx context.Context) ([]inputFile, error) {
 
 // state returns the state of this run for a checkpoint.
 func (r *Run) state() runState {
-	s := runState{Train: r.Config, Steps: r.Steps, Files: r.inputFiles}
+	s := runState{Train: r.Config, Steps: r.Steps, Files: r.inputFiles, GlobalBatch: divisionOf(r.Config, r.comm.Size()).global()}
 	if r.comm.Size() > 1 {
 		s.Ranks = r.comm.Size()
 	}
@@ -68,7 +71,7 @@ func (r *Run) state() runState {
 
 // Resume continues the run from the newest undamaged checkpoint in the output folder. It calls warn for damaged checkpoints
 // and for an old one without checksums. If the checkpoint was made with other settings, other files or another number of
-// steps, the error names the differences. Settings that do not change what is learned may differ; see freeKeys.
+// steps, the error names the differences. Settings that do not change what is learned may differ; see freeKeys and division.
 func (r *Run) Resume(warn func(error)) error {
 	var err error
 	if r.isFirst() {
@@ -111,6 +114,13 @@ func (r *Run) load(warn func(error)) error {
 		if d := differences(saved.Train, r.Config, freeKeys, "%s was %v, is %v"); len(d) > 0 {
 			return fmt.Errorf("the checkpoint in %s was made with another configuration: %s", dir, strings.Join(d, "; "))
 		}
+		was, is := divisionOf(saved.Train, max(saved.Ranks, 1)), divisionOf(r.Config, r.comm.Size())
+		if err := was.equals(is, r.Data.EpochLen(), r.Config.LossType); err != nil {
+			return fmt.Errorf("the checkpoint in %s was made with other batches: %w", dir, err)
+		}
+		if was != is && r.isFirst() {
+			warn(fmt.Errorf("going on with %v in place of %v", is, was))
+		}
 		if saved.Files == nil {
 			warn(fmt.Errorf("the checkpoint in %s was made by an earlier version: it cannot be checked that data files and number of steps (now %d) are still the same", dir, r.Steps))
 			return nil
@@ -133,19 +143,18 @@ func (r *Run) dataChanges(saved runState) []string {
 			out = append(out, fmt.Sprintf("%s %s was %v, is %v", f.Key, f.Name, old.Checksum, f.Checksum))
 		}
 	}
-	if was, is := max(saved.Ranks, 1), r.comm.Size(); was != is {
-		out = append(out, fmt.Sprintf("the job had %d ranks, has %d", was, is))
-	}
 	if saved.Steps != r.Steps {
 		out = append(out, fmt.Sprintf("the run had %d steps, has %d", saved.Steps, r.Steps))
 	}
 	return out
 }
 
-// freeKeys are the settings that may differ between a checkpoint and its resumed run: they do not change what is learned.
+// freeKeys are the settings that may differ between a checkpoint and its resumed run: they do not change what is learned. What
+// the last three may be, division.equals says.
 var freeKeys = map[string]bool{
 	"output_dir": true, "save_steps": true, "save_on_epoch_end": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
 	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true, "shard_optimizer": true,
+	"batch_size": true, "gradient_accumulation_steps": true, "all_gather": true,
 }
 
 // differences names the settings that differ from a checkpoint's, each in a format of key, saved value and value now. It ignores
