@@ -51,10 +51,12 @@ int rr_mpi_call_allgather(rr_mpi *f, const void *mine, int bytes, void *all, con
 int rr_mpi_call_barrier(rr_mpi *f) { return f->barrier(); }
 
 /* MPICH tells its launcher in a destructor that this process is done. Go ends a process without running these, and the
-   launcher would end the other ranks: so the library is unloaded here. */
+   launcher would end the other ranks: so the library is unloaded here. Open MPI stays: threads of its plugins may still run. */
 int rr_mpi_call_finalize(rr_mpi *f) {
+  char version[1024];
+  f->version(version);
   int err = f->finalize();
-  if (!err) dlclose(f->library);
+  if (!err && strncmp(version, "Open MPI", 8)) dlclose(f->library);
   return err;
 }
 
