@@ -40,6 +40,7 @@ def peer(kind, model_dir, rows_file, out, seed, batch, length):
         from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer as Trainer, CrossEncoderTrainingArguments as Arguments
         from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
         model = CrossEncoder(model_dir, num_labels=1, device="cpu", max_length=length)
+        options["ddp_find_unused_parameters"] = False  # all are used; DDP does not find the outputs in CrossEncoder's
         loss, keys = BinaryCrossEntropyLoss(model), {"query": "query", "passage": "content", "label": "label"}
     else:
         from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer as Trainer, SentenceTransformerTrainingArguments as Arguments
