@@ -60,6 +60,10 @@ func OpenJournal(path string, samples []mteb.Sample, fresh bool) (j *Journal, er
 	return &Journal{path: path, lock: lock, f: f, rows: rows}, nil
 }
 
+// JournalCopy returns a journal with the scores of another rank's journal, which writes them for all ranks: this one writes
+// nothing.
+func JournalCopy(scores [][]float32) *Journal { return &Journal{rows: scores} }
+
 // Scores returns the scores of the first samples, from an earlier run.
 func (j *Journal) Scores() [][]float32 {
 	if j == nil {
@@ -88,7 +92,7 @@ func (j *Journal) Add(scores []float32) {
 
 // Close closes the journal. It removes the file if the task is finished or the file is empty.
 func (j *Journal) Close(finished bool) error {
-	if j == nil {
+	if j == nil || j.path == "" {
 		return nil
 	}
 	var err error

@@ -20,8 +20,10 @@ import (
 
 func encodeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "encode", Usage: `turn {"text": "…"} rows on stdin into {"embedding": […]} rows on stdout`,
-		Description: `Examples:
+		Name: "encode", Usage: `turn {"text": "…"} rows into {"embedding": […]} rows on stdout`, ArgsUsage: "[FILE …]",
+		Description: `Rows come from the files or from stdin.
+
+Examples:
   echo '{"text": "reverses the order of the elements"}' | rag-retrieval encode --model out/model
   rag-retrieval encode --model out/model --as passage < texts.jsonl > vectors.jsonl`,
 		Flags: append([]cli.Flag{
@@ -30,14 +32,11 @@ func encodeCommand() *cli.Command {
 			&cli.IntFlag{Name: "max-len", Usage: "tokens of a text; 0: the model's own limit"},
 		}, engineFlags()...),
 		OnUsageError: onUsageError,
-		Action:       encode,
+		Action:       onRanks(encode),
 	}
 }
 
-func encode(c *cli.Context) (err error) {
-	if err := noArguments(c); err != nil {
-		return err
-	}
+func encode(c *cli.Context, j job) (err error) {
 	if as := c.String("as"); as != "query" && as != "passage" {
 		return usagef("--as is %q, want query or passage", as)
 	}
@@ -49,7 +48,7 @@ func encode(c *cli.Context) (err error) {
 	} else {
 		o.PassageMaxLen = c.Int("max-len")
 	}
-	m, err := openWith(c, c.String("model"), o)
+	m, err := j.open(c, c.String("model"), o)
 	if err != nil {
 		return err
 	}
@@ -58,19 +57,31 @@ func encode(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriter(os.Stdout)
-	return errors.Join(encodeRows(c.Context, os.Stdin, out, e, queries), out.Flush())
+	s := j.stdio()
+	inputs, err := s.open(j, c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll(inputs)) }()
+	out := bufio.NewWriter(s.Writer(os.Stdout))
+	for _, in := range inputs {
+		err := encodeRows(c.Context, in, out, e, queries)
+		if err := errors.Join(err, out.Flush(), s.Err()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // encodeRows encodes the texts of JSON rows.
-func encodeRows(ctx context.Context, in io.Reader, out io.Writer, e retriever.Embedder, queries bool) error {
+func encodeRows(ctx context.Context, in input, out io.Writer, e retriever.Embedder, queries bool) error {
 	var lines []int // of each text
 	texts := func(yield func(prompt.Text, error) bool) {
 		r := bufio.NewReader(in)
 		for line, end := 1, error(nil); end == nil; line++ {
 			var b []byte
 			if b, end = r.ReadBytes('\n'); end != nil && !errors.Is(end, io.EOF) {
-				yield(prompt.Text{}, fmt.Errorf("stdin: %w", end))
+				yield(prompt.Text{}, fmt.Errorf("%s: %w", in.name, end))
 				return
 			}
 			if len(bytes.TrimSpace(b)) == 0 {
@@ -78,7 +89,7 @@ func encodeRows(ctx context.Context, in io.Reader, out io.Writer, e retriever.Em
 			}
 			text, err := encodeRow(b)
 			if err != nil {
-				err = fmt.Errorf("stdin:%d: %w", line, err)
+				err = fmt.Errorf("%s:%d: %w", in.name, line, err)
 			}
 			lines = append(lines, line)
 			if !yield(prompt.Text{Query: queries, Text: text}, err) {
@@ -91,7 +102,7 @@ func encodeRows(ctx context.Context, in io.Reader, out io.Writer, e retriever.Em
 		return write.Encode(map[string][]float32{"embedding": x.Values})
 	})
 	if wrong := (*retriever.TextError)(nil); errors.As(err, &wrong) {
-		return fmt.Errorf("stdin:%d: %w", lines[wrong.Index], wrong.Err)
+		return fmt.Errorf("%s:%d: %w", in.name, lines[wrong.Index], wrong.Err)
 	}
 	return err
 }

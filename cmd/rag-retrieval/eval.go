@@ -18,6 +18,7 @@ import (
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 func evalCommand() *cli.Command {
@@ -56,7 +57,7 @@ Examples:
 			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv, json or html", Value: "table"},
 		}, scoringFlags()...),
 		OnUsageError: onUsageError,
-		Action:       evaluate,
+		Action:       onRanks(evaluate),
 	}
 }
 
@@ -68,12 +69,12 @@ type pending struct {
 	load  func(ctx context.Context) (mteb.Task, error)
 }
 
-func evaluate(c *cli.Context) (err error) {
+func evaluate(c *cli.Context, j job) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}
 	if c.IsSet("suite") {
-		return evaluateSuite(c)
+		return evaluateSuite(c, j)
 	}
 	rule := mteb.Rule(c.String("rule"))
 	if !slices.Contains(mteb.Rules, rule) {
@@ -82,14 +83,20 @@ func evaluate(c *cli.Context) (err error) {
 	if !slices.Contains(eval.Formats, c.String("format")) {
 		return usagef("--format is %q, want one of %v", c.String("format"), eval.Formats)
 	}
+	if c.String("scores") != "" || c.String("kind") == kindBM25 { // seconds of work, which rank 0 does
+		if !j.first() {
+			return nil
+		}
+		j = job{dist.Alone{}}
+	}
 	tasks, err := pendingTasks(c, rule)
-	if err != nil {
+	if err := j.agree(err); err != nil {
 		return err
 	}
 	if len(c.StringSlice("model")) > 1 {
-		return evaluateModels(c, rule, tasks)
+		return evaluateModels(c, j, rule, tasks)
 	}
-	e := &evaluation{c: c, rule: rule}
+	e := &evaluation{c: c, job: j, rule: rule}
 	if err := e.openSource(); err != nil {
 		return err
 	}
@@ -145,22 +152,22 @@ func (e *evaluation) openSource() error {
 
 // openModel opens a model as the source of scores.
 func (e *evaluation) openModel(ref string, o retriever.Options) error {
-	m, err := openWith(e.c, ref, o)
+	m, err := e.job.open(e.c, ref, o)
 	if err != nil {
 		return err
 	}
 	e.model = m.Info()
 	e.report.Model, e.report.Kind = ref, string(e.model.Kind)
 	e.source = source{scorerOf: func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: m} }, close: m.Close}
-	if e.source.fingerprint, err = m.Fingerprint(version); err != nil {
+	if e.source.fingerprint, err = fromFirst(e.job, func() (string, error) { return m.Fingerprint(version) }); err != nil {
 		return errors.Join(err, m.Close())
 	}
 	if o.Int8 {
-		int8 := &reopened{m: m, open: func() (*retriever.Model, error) { return openWith(e.c, ref, o) }}
+		int8 := &reopened{m: m, open: func() (*retriever.Model, error) { return e.job.open(e.c, ref, o) }}
 		e.source.scorerOf, e.source.close = func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: int8} }, int8.close
 		fp32 := o
 		fp32.Int8 = false
-		e.source.exact = func() (*retriever.Model, error) { return openWith(e.c, ref, fp32) }
+		e.source.exact = func() (*retriever.Model, error) { return e.job.open(e.c, ref, fp32) }
 	}
 	return nil
 }
@@ -283,6 +290,7 @@ func findData(dir string, k mteb.KnownTask) (string, error) {
 // evaluation is a run of the command.
 type evaluation struct {
 	c      *cli.Context
+	job    job
 	rule   mteb.Rule
 	source source
 	model  retriever.Info // where the source is a model
@@ -290,7 +298,8 @@ type evaluation struct {
 	saved  []mteb.ScoreRow
 }
 
-// measure measures one task and writes the results so far.
+// measure measures one task and writes the results so far. All ranks of a job do it in step and have the same results; rank 0
+// keeps the journal and writes.
 func (e *evaluation) measure(p pending) (err error) {
 	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Rule: e.rule}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
@@ -298,15 +307,9 @@ func (e *evaluation) measure(p pending) (err error) {
 			return err
 		}
 	}
-	t, err := p.load(e.c.Context)
+	t, err := e.load(p)
 	if err != nil {
 		return err
-	}
-	if p.known != nil {
-		t.Name = p.known.Name
-		if n := p.known.Queries; n > 0 && n != len(t.Samples) {
-			fmt.Fprintf(os.Stderr, "%s: %d queries, MTEB's own data have %d\n", t.Name, len(t.Samples), n)
-		}
 	}
 	if folder.Dir != "" && p.place.Revision == "" {
 		p.place.Revision = t.Hash()
@@ -314,24 +317,46 @@ func (e *evaluation) measure(p pending) (err error) {
 			return err
 		}
 	}
-	j := e.journal(t)
+	j, err := e.journal(t)
+	if err != nil {
+		return err
+	}
 	finished := false
 	defer func() { err = errors.Join(err, j.Close(finished)) }()
 	out, err := e.score(t, j)
 	if err != nil {
 		return err
 	}
-	noteSamples(t, out.Result.Ties)
 	e.report.Results = append(e.report.Results, out.Result)
 	e.saved = append(e.saved, mteb.ScoreRows(t, out.Scores)...)
-	if folder.Dir != "" {
-		if err := folder.Write(out.Result, p.place); err != nil {
-			return err
-		}
+	if e.job.first() {
+		noteSamples(t, out.Result.Ties)
+		err = e.write(folder, out.Result, p.place)
 	}
-	err = e.write()
+	err = e.job.agree(err)
 	finished = err == nil // until then the journal is all there is
 	return err
+}
+
+// load reads a task's data, the same on all ranks.
+func (e *evaluation) load(p pending) (t mteb.Task, err error) {
+	err = e.job.inTurn(func() (err error) {
+		t, err = p.load(e.c.Context)
+		return err
+	})
+	if err != nil {
+		return t, err
+	}
+	if p.known != nil {
+		t.Name = p.known.Name
+		if n := p.known.Queries; n > 0 && n != len(t.Samples) {
+			fmt.Fprintf(os.Stderr, "%s: %d queries, MTEB's own data have %d\n", t.Name, len(t.Samples), n)
+		}
+	}
+	if e.job.Size() == 1 {
+		return t, nil
+	}
+	return t, e.job.agree(e.job.compare("its data are other ones", map[string]string{p.name: t.Hash()}))
 }
 
 // score scores a task, from where the journal ends.
@@ -374,17 +399,28 @@ func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error
 
 // finished adds the result of a task that was measured before, and reports whether there is one.
 func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.DataSource, queries int) (bool, error) {
-	r, ok, err := folder.Finished(task, place)
-	if ok {
+	r, err := fromFirst(e.job, func() (*mteb.Result, error) {
+		r, ok, err := folder.Finished(task, place)
+		if !ok {
+			return nil, err
+		}
+		return &r, err
+	})
+	if r != nil {
 		r.Queries = queries
 		fmt.Fprintf(os.Stderr, "%s was measured before: its result is in %s\n", task, folder.Dir)
-		e.report.Results = append(e.report.Results, r)
+		e.report.Results = append(e.report.Results, *r)
 	}
-	return ok, err
+	return r != nil, err
 }
 
-// write writes the results so far to the files that the flags name.
-func (e *evaluation) write() error {
+// write writes a task's result, and all results so far to the files that the flags name.
+func (e *evaluation) write(folder mteb.ResultFolder, r mteb.Result, place mteb.DataSource) error {
+	if folder.Dir != "" {
+		if err := folder.Write(r, place); err != nil {
+			return err
+		}
+	}
 	if path := e.c.String("save-scores"); path != "" {
 		if err := jsonl.Write(path, e.saved); err != nil {
 			return err
@@ -398,7 +434,7 @@ func (e *evaluation) write() error {
 
 // show prints the results.
 func (e *evaluation) show() error {
-	if len(e.report.Results) == 0 {
+	if len(e.report.Results) == 0 || !e.job.first() {
 		return nil
 	}
 	return eval.WriteReport(os.Stdout, e.c.String("format"), e.report)

@@ -12,8 +12,22 @@ import (
 )
 
 // journal opens the scores that an earlier evaluation of the same model on the same data left, or begins them; nil where
-// scores are not kept.
-func (e *evaluation) journal(t mteb.Task) *eval.Journal {
+// scores are not kept. Of the ranks of a job, rank 0 keeps it for all: any number of ranks goes on where another one stopped.
+func (e *evaluation) journal(t mteb.Task) (j *eval.Journal, err error) {
+	if e.job.first() {
+		j = e.openJournal(t)
+	}
+	kept, err := fromFirst(e.job, func() ([][]float32, error) { return j.Scores(), nil })
+	switch {
+	case err != nil:
+		return nil, errors.Join(err, j.Close(false))
+	case e.job.first():
+		return j, nil
+	}
+	return eval.JournalCopy(kept), nil
+}
+
+func (e *evaluation) openJournal(t mteb.Task) *eval.Journal {
 	if e.source.fingerprint == "" {
 		return nil
 	}

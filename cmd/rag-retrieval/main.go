@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -84,7 +85,7 @@ func oneProcess(c *cli.Context) error {
 func app() *cli.App {
 	a := newApp()
 	for _, c := range a.Commands {
-		if c.Name != "train" && c.Name != "doctor" && c.Name != "version" {
+		if slices.Contains([]string{"gate", "compare", "artifacts"}, c.Name) {
 			c.Before = oneProcess
 		}
 	}

@@ -33,10 +33,10 @@ func scoringFlags() []cli.Flag {
 // engineFlags say what computes.
 func engineFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core"},
+		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core, or under mpirun the rank's share of its host's cores"},
 		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers, on the CPU: faster, scores close to those of fp32"},
 		&cli.StringFlag{Name: "provider", Usage: "cpu, cuda, or auto: cuda where it works", Value: runtime.CPU},
-		&cli.IntFlag{Name: "device-id", Usage: "on cuda, the number of the GPU"},
+		&cli.IntFlag{Name: "device-id", Usage: "on cuda, the number of the GPU; default under mpirun: the rank's number on its host"},
 	}
 }
 
@@ -60,11 +60,6 @@ func scoringOptions(c *cli.Context) retriever.Options {
 		}
 	}
 	return o
-}
-
-// openModel opens a model as scoringFlags say.
-func openModel(c *cli.Context, ref string) (*retriever.Model, error) {
-	return openWith(c, ref, scoringOptions(c))
 }
 
 // openWith opens a model.

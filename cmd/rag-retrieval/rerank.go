@@ -40,11 +40,11 @@ Examples:
 			&cli.StringFlag{Name: "format", Usage: "with --query: json, or table, the documents best first", Value: "json"},
 		}, scoringFlags()...),
 		OnUsageError: onUsageError,
-		Action:       rerank,
+		Action:       onRanks(rerank),
 	}
 }
 
-func rerank(c *cli.Context) (err error) {
+func rerank(c *cli.Context, j job) (err error) {
 	format := c.String("format")
 	switch one := c.IsSet("query"); {
 	case format != "json" && format != "table":
@@ -52,24 +52,25 @@ func rerank(c *cli.Context) (err error) {
 	case !one && (c.IsSet("document") || format != "json"):
 		return usagef("--document and --format table go with --query")
 	case one:
-		return rerankOne(c)
+		return rerankOne(c, j)
 	}
-	inputs, err := openInputs(c.Args().Slice())
+	s := j.stdio()
+	inputs, err := s.open(j, c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAll(inputs)) }()
-	model, err := openModel(c, c.String("model"))
+	model, err := j.open(c, c.String("model"), scoringOptions(c))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
-	out := bufio.NewWriter(os.Stdout)
+	out := bufio.NewWriter(s.Writer(os.Stdout))
 	bad := 0
 	for _, in := range inputs {
 		n, err := rerankRows(c.Context, in, out, model)
 		bad += n
-		if err := errors.Join(err, out.Flush()); err != nil {
+		if err := errors.Join(err, out.Flush(), s.Err()); err != nil {
 			return err
 		}
 	}
@@ -81,24 +82,9 @@ func rerank(c *cli.Context) (err error) {
 
 // input is a file of rows or lines, or stdin.
 type input struct {
-	*os.File
+	io.Reader
+	io.Closer
 	name string
-}
-
-// openInputs opens files, or takes stdin where there are none.
-func openInputs(paths []string) ([]input, error) {
-	if len(paths) == 0 {
-		return []input{{os.Stdin, "stdin"}}, nil
-	}
-	var out []input
-	for _, path := range paths {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, errors.Join(err, closeAll(out))
-		}
-		out = append(out, input{f, path})
-	}
-	return out, nil
 }
 
 func closeAll(inputs []input) error {
@@ -110,10 +96,10 @@ func closeAll(inputs []input) error {
 }
 
 // rerankOne scores the documents of --query: those of the flags, then the lines of the files.
-func rerankOne(c *cli.Context) (err error) {
+func rerankOne(c *cli.Context, j job) (err error) {
 	documents := c.StringSlice("document")
 	if c.Args().Present() || len(documents) == 0 {
-		inputs, openErr := openInputs(c.Args().Slice())
+		inputs, openErr := j.stdio().open(j, c.Args().Slice())
 		if openErr != nil {
 			return openErr
 		}
@@ -133,7 +119,7 @@ func rerankOne(c *cli.Context) (err error) {
 	if len(documents) == 0 {
 		return usagef("--query has no documents: give --document, files of a document a line, or such lines on stdin")
 	}
-	model, err := openModel(c, c.String("model"))
+	model, err := j.open(c, c.String("model"), scoringOptions(c))
 	if err != nil {
 		return err
 	}

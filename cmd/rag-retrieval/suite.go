@@ -20,7 +20,7 @@ import (
 
 // evaluateSuite measures every model of a suite on every task. Models and tasks that cannot be measured are named at the end; the
 // others are measured all the same.
-func evaluateSuite(c *cli.Context) error {
+func evaluateSuite(c *cli.Context, j job) error {
 	for _, flag := range []string{"model", "data", "task", "scores", "rule", "json", "save-scores", "kind", "query-prompt", "passage-prompt"} {
 		if c.IsSet(flag) {
 			return usagef("--%s does not go with --suite, whose file says it", flag)
@@ -30,7 +30,7 @@ func evaluateSuite(c *cli.Context) error {
 		return usagef("--format is %q, want table, markdown, csv or html", c.String("format"))
 	}
 	s, err := eval.ReadSuite(c.String("suite"))
-	if err != nil {
+	if err := j.agree(err); err != nil {
 		return err
 	}
 	tasks := map[string]pending{}
@@ -48,7 +48,7 @@ func evaluateSuite(c *cli.Context) error {
 		tasks[name] = failingOnce(p)
 	}
 	fmt.Fprintf(os.Stderr, "%s; each cell: measured / published (difference); published values: %s\n", s.Title, s.Source)
-	return measureTable(c, s, tasks, missing, func(m eval.SuiteModel) retriever.Options {
+	return measureTable(c, j, s, tasks, missing, func(m eval.SuiteModel) retriever.Options {
 		o := scoringOptions(c)
 		o.Kind = modelcard.Kind(m.Kind)
 		if m.QueryPrompt != "" {
@@ -59,7 +59,7 @@ func evaluateSuite(c *cli.Context) error {
 }
 
 // evaluateModels measures every --model on every task, as a table without published values.
-func evaluateModels(c *cli.Context, rule mteb.Rule, wanted []pending) error {
+func evaluateModels(c *cli.Context, j job, rule mteb.Rule, wanted []pending) error {
 	for _, flag := range []string{"scores", "json", "save-scores"} {
 		if c.IsSet(flag) {
 			return usagef("--%s goes with one --model", flag)
@@ -84,7 +84,7 @@ func evaluateModels(c *cli.Context, rule mteb.Rule, wanted []pending) error {
 		s.Tasks = append(s.Tasks, name)
 		tasks[name] = failingOnce(p)
 	}
-	return measureTable(c, s, tasks, nil, func(eval.SuiteModel) retriever.Options { return scoringOptions(c) })
+	return measureTable(c, j, s, tasks, nil, func(eval.SuiteModel) retriever.Options { return scoringOptions(c) })
 }
 
 // dataName is a data file's name in a table.
@@ -98,7 +98,7 @@ func dataName(path string) string {
 
 // measureTable measures models on tasks and writes the table. missing has the reason for each task that cannot be measured.
 // options returns how a model is opened.
-func measureTable(c *cli.Context, s eval.Suite, tasks map[string]pending, missing map[string]string, options func(m eval.SuiteModel) retriever.Options) error {
+func measureTable(c *cli.Context, j job, s eval.Suite, tasks map[string]pending, missing map[string]string, options func(m eval.SuiteModel) retriever.Options) error {
 	var rows []eval.SuiteRow
 	failed := 0
 	for _, m := range s.Models {
@@ -106,7 +106,7 @@ func measureTable(c *cli.Context, s eval.Suite, tasks map[string]pending, missin
 		for name, why := range missing {
 			row.Missing[name] = why
 		}
-		if err := measureRow(c, s, tasks, options(m), &row); err != nil {
+		if err := measureRow(c, j, s, tasks, options(m), &row); err != nil {
 			return err
 		}
 		failed += len(row.Missing)
@@ -145,13 +145,13 @@ func failingOnce(p pending) pending {
 }
 
 // measureRow measures one model; only an interruption is an error.
-func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, o retriever.Options, row *eval.SuiteRow) (err error) {
-	e := &evaluation{c: c, rule: s.Rule}
+func measureRow(c *cli.Context, j job, s eval.Suite, tasks map[string]pending, o retriever.Options, row *eval.SuiteRow) (err error) {
+	e := &evaluation{c: c, job: j, rule: s.Rule}
 	if err := e.openModel(row.Model.Model, o); err != nil {
 		for _, name := range s.Tasks {
 			row.Missing[name] = err.Error()
 		}
-		return c.Context.Err()
+		return j.agree(c.Context.Err())
 	}
 	defer func() { err = errors.Join(err, e.source.close()) }()
 	row.SizeGB = weightsGB(e.model)
@@ -161,8 +161,8 @@ func measureRow(c *cli.Context, s eval.Suite, tasks map[string]pending, o retrie
 			continue
 		}
 		if err := e.measure(p); err != nil {
-			if c.Context.Err() != nil {
-				return c.Context.Err()
+			if err := j.agree(c.Context.Err()); err != nil {
+				return err
 			}
 			row.Missing[name] = err.Error()
 			continue

@@ -84,6 +84,10 @@ func (s *Scorer) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[En
 			return s.m.rows(x, passageMaxLen, windows)
 		},
 		Forward: s.forward, Windows: s.o.MaxWindow, Block: scoring.TokenVectorBlock, BatchTokens: s.o.BatchTokens,
+		Ranks: s.o.Ranks, Carrier: scoring.Carrier[Encoding]{
+			Numbers: func(x Encoding) []float32 { return x.vectors },
+			Value:   func(row encoder.Row, vectors []float32) Encoding { return Encoding{row, vectors} },
+		},
 		Similarity: func(query Encoding, passages []Encoding) ([]float32, error) {
 			counted := make([]Vectors, len(passages))
 			for i, p := range passages {

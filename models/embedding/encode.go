@@ -70,6 +70,7 @@ func (e *Encoder) biEncoder(queryMaxLen, passageMaxLen int) scoring.BiEncoder[[]
 			return e.m.rows(x, passageMaxLen, windows)
 		},
 		Forward: e.forward, Similarity: Cosines, Windows: e.o.MaxWindow, Block: scoring.VectorBlock, BatchTokens: e.o.BatchTokens,
+		Ranks: e.o.Ranks, Carrier: scoring.Vectors,
 	}
 }
 

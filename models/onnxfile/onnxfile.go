@@ -236,6 +236,7 @@ func (m *Model) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[[]f
 			return scoring.Rows(m.t, m.Config.Formats, x, passageMaxLen, windows)
 		},
 		Forward: m.vectors, Similarity: embedding.Cosines, Windows: m.o.MaxWindow, Block: scoring.VectorBlock, BatchTokens: m.o.BatchTokens,
+		Ranks: m.o.Ranks, Carrier: scoring.Vectors,
 	}, err
 }
 
@@ -245,7 +246,7 @@ func (m *Model) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
 		Rows: func(p scoring.Pair) ([]encoder.Row, error) {
 			return scoring.PairRows(m.t, m.Config.Formats, p, maxLen, 1, m.o.MaxWindow)
 		},
-		Forward: m.logits, BatchTokens: m.o.BatchTokens,
+		Forward: m.logits, BatchTokens: m.o.BatchTokens, Ranks: m.o.Ranks,
 	}, checkLength("the maximal length", maxLen, m.t.PairSpecialTokens()+2)
 }
 

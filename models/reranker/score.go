@@ -47,7 +47,7 @@ func (s *Scorer) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
 		Forward: func(rows []encoder.Row) ([]float32, error) {
 			return s.session.Run(s.m.pack(rows, scoring.Groups), int64(len(rows)))
 		},
-		BatchTokens: s.o.BatchTokens,
+		BatchTokens: s.o.BatchTokens, Ranks: s.o.Ranks,
 	}, s.m.checkLength("the maximal length", maxLen)
 }
 

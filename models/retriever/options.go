@@ -8,6 +8,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -44,6 +45,10 @@ type Options struct {
 	Threads int
 	// BatchTokens bounds a batch's padded tokens; 0: scoring.DefaultBatchTokens.
 	BatchTokens int
+
+	// Ranks share the work of every call if they are several: every rank opens the same model and makes the same calls, and all
+	// get every result. Nil: this process does all.
+	Ranks *dist.Dealer
 
 	// Note hears what the user should know, one line each. It may be nil.
 	Note func(line string)
@@ -135,5 +140,6 @@ func (o Options) engine() (scoring.Options, error) {
 	}
 	return scoring.Options{
 		Options: runtime.Options{Provider: provider, DeviceID: o.DeviceID, Threads: o.Threads}, Int8: o.Int8, MaxWindow: o.LongDocs == MaxWindow, BatchTokens: o.BatchTokens,
+		Ranks: o.Ranks,
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 const (
@@ -36,19 +37,31 @@ func ByLength(rows []encoder.Row, batchTokens int) [][]int {
 	return out
 }
 
-// runBatches gives every row's value, in the rows' order, from batches of rows of like length. A batch without a wanted row is
-// left out, and its rows have no values; nil wants all rows. done hears the numbers of the rows of each batch that ran.
-func runBatches[V any](ctx context.Context, rows []encoder.Row, batchTokens int, forward func(rows []encoder.Row) ([]V, error),
-	wanted func(row int) bool, done func(rows []int)) ([]V, error) {
+// batching says how rows are run in batches. V is a row's value.
+type batching[V any] struct {
+	tokens  int // of a batch; 0: DefaultBatchTokens
+	forward func(rows []encoder.Row) ([]V, error)
+	ranks   *dist.Dealer // that share the batches; nil: this process runs all
+	carrier Carrier[V]
+}
+
+// run gives every row's value, in the rows' order, from batches of rows of like length. A batch without a wanted row is left
+// out, and its rows have no values; nil wants all rows. done hears the numbers of the rows of each batch that ran; where ranks
+// share the batches, it hears of as many as this rank's pace lets expect.
+func (x batching[V]) run(ctx context.Context, rows []encoder.Row, wanted func(row int) bool, done func(rows []int)) ([]V, error) {
+	batches := ByLength(rows, x.tokens)
+	if wanted != nil {
+		batches = slices.DeleteFunc(batches, func(batch []int) bool { return !slices.ContainsFunc(batch, wanted) })
+	}
+	if x.ranks.Shares() {
+		return x.runShared(ctx, rows, batches, done)
+	}
 	out := make([]V, len(rows))
-	for _, batch := range ByLength(rows, batchTokens) {
-		if wanted != nil && !slices.ContainsFunc(batch, wanted) {
-			continue
-		}
+	for _, batch := range batches {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		values, err := forward(encoder.Pick(rows, batch))
+		values, err := x.forward(encoder.Pick(rows, batch))
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/prompt"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 // How many documents' encodings a BiEncoder holds at once as a rule: vectors, and a vector of every token, of which 512 take a
@@ -30,6 +31,14 @@ type BiEncoder[V any] struct {
 	Block int
 	// BatchTokens bounds a batch's padded tokens; 0: DefaultBatchTokens.
 	BatchTokens int
+	// Ranks share the work if they are several: every rank makes the same calls, and all get every encoding and every score. Nil:
+	// this process does all. Carrier takes encodings from rank to rank.
+	Ranks   *dist.Dealer
+	Carrier Carrier[V]
+}
+
+func (b BiEncoder[V]) batching() batching[V] {
+	return batching[V]{tokens: b.BatchTokens, forward: b.Forward, ranks: b.Ranks, carrier: b.Carrier}
 }
 
 // Encode gives each text's encoding and the number of tokens that the model read of it. Equal texts are encoded once, and long
@@ -45,7 +54,7 @@ func (b BiEncoder[V]) Encode(ctx context.Context, texts []prompt.Text, progress 
 		rows[i] = one[0]
 	}
 	done := 0
-	values, err := runBatches(ctx, rows, b.BatchTokens, b.Forward, nil, func(batch []int) {
+	values, err := b.batching().run(ctx, rows, nil, func(batch []int) {
 		for _, i := range batch {
 			done += copies[i]
 		}
@@ -114,19 +123,27 @@ func (b BiEncoder[V]) Rank(ctx context.Context, queries []Query, o RankOptions, 
 		if err != nil {
 			return err
 		}
-		for i := start; i < end; i++ {
-			if i >= o.Start {
-				scores, err := r.scores(queries[i])
-				if err != nil {
-					return err
-				}
-				if err := emit(scores); err != nil {
-					return err
-				}
-			}
-			r.forget(i)
+		if err := b.Ranks.Agree(r.emit(start, end, emit)); err != nil {
+			return err
 		}
 		start = end
+	}
+	return nil
+}
+
+// emit scores the queries start to end, and drops the encodings that no later one needs.
+func (r ranking[V]) emit(start, end int, emit func(scores []float32) error) error {
+	for i := start; i < end; i++ {
+		if i >= r.start {
+			scores, err := r.scores(r.queries[i])
+			if err != nil {
+				return err
+			}
+			if err := emit(scores); err != nil {
+				return err
+			}
+		}
+		r.forget(i)
 	}
 	return nil
 }
@@ -191,7 +208,7 @@ func (r ranking[V]) encode(ctx context.Context, start, end int, progress func(n 
 		rows = append(rows, windows...)
 	}
 	wanted := func(row int) bool { return textOf[row].lastQuery >= r.start }
-	values, err := runBatches(ctx, rows, r.b.BatchTokens, r.b.Forward, wanted, func(batch []int) {
+	values, err := r.b.batching().run(ctx, rows, wanted, func(batch []int) {
 		n := 0
 		for _, row := range batch {
 			if left[textOf[row]]--; left[textOf[row]] == 0 && wanted(row) {

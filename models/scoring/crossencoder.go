@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 // CrossEncoder ranks by scores of pairs: query and document are read together.
@@ -15,6 +16,9 @@ type CrossEncoder struct {
 	Forward func(rows []encoder.Row) ([]float32, error)
 	// BatchTokens bounds a batch's padded tokens; 0: DefaultBatchTokens.
 	BatchTokens int
+	// Ranks share the work if they are several: every rank makes the same calls, and all get every score. Nil: this process does
+	// all.
+	Ranks *dist.Dealer
 }
 
 // pairBlock is how many pairs are scored together: enough to find pairs of like length, few enough to lose little to a
@@ -46,17 +50,23 @@ func (c CrossEncoder) Rank(ctx context.Context, queries []Query, o RankOptions, 
 			if err != nil {
 				return err
 			}
-			for i, q := range block {
+			for _, q := range block {
 				done += pairs(q)
-				if start+i < o.Start {
-					continue
-				}
-				if err := emit(scores[i]); err != nil {
-					return err
-				}
+			}
+			if err := c.Ranks.Agree(emitAll(scores[max(0, o.Start-start):], emit)); err != nil {
+				return err
 			}
 		}
 		start = end
+	}
+	return nil
+}
+
+func emitAll(scores [][]float32, emit func(scores []float32) error) error {
+	for _, x := range scores {
+		if err := emit(x); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -111,7 +121,8 @@ func (c CrossEncoder) Pairs(ctx context.Context, pairs []Pair, progress func(don
 		rows, left[i] = append(rows, windows...), len(windows)
 	}
 	done := 0
-	scores, err := runBatches(ctx, rows, c.BatchTokens, c.Forward, nil, func(batch []int) {
+	x := batching[float32]{tokens: c.BatchTokens, forward: c.Forward, ranks: c.Ranks, carrier: single}
+	scores, err := x.run(ctx, rows, nil, func(batch []int) {
 		for _, row := range batch {
 			if left[pairOf[row]]--; left[pairOf[row]] == 0 {
 				done++

@@ -16,6 +16,7 @@ import (
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
@@ -36,6 +37,8 @@ type Options struct {
 	MaxWindow bool
 	// BatchTokens bounds a batch's padded tokens; 0: DefaultBatchTokens.
 	BatchTokens int
+	// Ranks share the work of every call if they are several, see BiEncoder and CrossEncoder.
+	Ranks *dist.Dealer
 }
 
 // Graph is a forward pass to run.

@@ -31,6 +31,14 @@ func (d *Dealer) Comm() Comm { return d.c }
 // Shares says whether the work is dealt to several ranks. A nil Dealer is one of one rank.
 func (d *Dealer) Shares() bool { return d != nil && d.c.Size() > 1 }
 
+// Agree is the function Agree for the ranks that share the work, where an ended context is a kind of error.
+func (d *Dealer) Agree(err error) error {
+	if !d.Shares() {
+		return err
+	}
+	return Agree(d.c, err, context.Canceled)
+}
+
 // Deal computes len(costs) pieces of work, each on one rank, and returns all results, in order, on every rank. It is collective:
 // all ranks call it with the same costs, which are positive and in any unit. The first rank on which do fails, or whose context
 // has ended, ends all of them with the same error, a *RankError.
