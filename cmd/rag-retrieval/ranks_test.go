@@ -16,6 +16,7 @@ import (
 
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/dist/disttest"
 )
@@ -295,4 +296,50 @@ func TestRanksResume(t *testing.T) {
 	if err != nil || !bytes.Equal(a, b) {
 		t.Errorf("the resumed job's weights differ, %v", err)
 	}
+}
+
+// Ranks that share a validation find what one rank finds: its loss and MAP, the best model, and when to stop.
+func TestRanksValidateAsOne(t *testing.T) {
+	validations := func(n int, args ...string) []finetune.Validation {
+		dir := filepath.Join(t.TempDir(), "out")
+		mpirun(t, n, append(append([]string{"train"}, args...), "--output-dir", dir, "--dropout", "0", "--threads", "1", "--eval-steps", "2")...).ok(t)
+		rows, err := jsonl.ReadLog[finetune.Validation](filepath.Join(dir, finetune.ValidationFile))
+		if err != nil || len(rows) == 0 {
+			t.Fatalf("%d validations, %v", len(rows), err)
+		}
+		return rows
+	}
+	same := func(n int, got, want []finetune.Validation, within float64) {
+		if len(got) != len(want) {
+			t.Fatalf("%d ranks: %d validations, want %d", n, len(got), len(want))
+		}
+		for i, x := range got {
+			if far := math.Abs(x.Loss-want[i].Loss) / want[i].Loss; far > within || x.MAP != want[i].MAP || x.Best != want[i].Best || x.Step != want[i].Step {
+				t.Errorf("%d ranks: %+v, want %+v", n, x, want[i])
+			}
+		}
+	}
+	// Of the base model: the loss compares the queries of the job's batch, or of a rank's, and the last batch is short.
+	train, val := pairs(t, 40), pairs(t, 31)
+	for _, x := range []struct{ kind, model, gather string }{{"embedding", tiny, "true"}, {"embedding", tiny, "false"}, {"colbert", fixtures + "bert", "true"}} {
+		args := func(ranks int) []string {
+			batch := 6
+			if x.gather == "true" {
+				batch /= ranks
+			}
+			return []string{x.kind, "--model", x.model, "--train-dataset", train, "--val-dataset", val, "--batch-size", fmt.Sprint(batch),
+				"--max-steps", "2", "--query-max-len", "10", "--passage-max-len", "12", "--all-gather=" + x.gather}
+		}
+		one := validations(1, args(1)...)
+		for _, n := range []int{2, 3} {
+			same(n, validations(n, args(n)...)[:1], one[:1], 1e-6)
+		}
+	}
+	// Of the models of a run, whose batch is the same for any number of ranks.
+	base, rows := fixtures+"bert-reranker", write(t, "rows.jsonl", rerankerRows(17))
+	args := func(batch int) []string {
+		return []string{"reranker", "--model", base, "--train-dataset", rows, "--val-dataset", rows, "--max-len", "16", "--batch-size", fmt.Sprint(batch),
+			"--epochs", "10", "--lr", "2e-2", "--early-stop", "2"}
+	}
+	same(2, validations(2, args(4)...), validations(1, args(8)...), 1e-4)
 }

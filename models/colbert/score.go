@@ -10,6 +10,7 @@ import (
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -190,13 +191,15 @@ func letZeroCompete(b *ortrain.Batch, passages []Vectors, zero int64) {
 	b.Float(passageBias, offset, int64(n), int64(length+1))
 }
 
-// Score scores samples with the parameters that a trainer has now, where it computes.
-func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, samples []mteb.Sample) (scores [][]float32, err error) {
-	s, err := newScorer(t.m, run, scoring.Options{Options: run.SessionOptions()})
-	if err != nil {
+// Score scores samples with the parameters that a trainer has now, where it computes. The ranks share the work.
+func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, ranks *dist.Dealer, samples []mteb.Sample) (scores [][]float32, err error) {
+	s, err := newScorer(t.m, run, scoring.Options{Options: run.SessionOptions(), Ranks: ranks})
+	if err == nil {
+		defer func() { err = errors.Join(err, s.Close()) }()
+	}
+	if err := ranks.Agree(err); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
 	ranker, err := s.BiEncoder(t.c.QueryMaxLen, t.c.PassageMaxLen)
 	if err != nil {
 		return nil, err

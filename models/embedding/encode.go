@@ -9,6 +9,7 @@ import (
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -108,13 +109,15 @@ func dot(a, b []float32) float32 {
 	return float32(sum)
 }
 
-// Score scores samples with the parameters that a trainer has now, where it computes.
-func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, samples []mteb.Sample) (scores [][]float32, err error) {
-	e, err := newEncoder(t.m, run, scoring.Options{Options: run.SessionOptions()})
-	if err != nil {
+// Score scores samples with the parameters that a trainer has now, where it computes. The ranks share the work.
+func (t *Task) Score(ctx context.Context, run *ortrain.Trainer, ranks *dist.Dealer, samples []mteb.Sample) (scores [][]float32, err error) {
+	e, err := newEncoder(t.m, run, scoring.Options{Options: run.SessionOptions(), Ranks: ranks})
+	if err == nil {
+		defer func() { err = errors.Join(err, e.Close()) }()
+	}
+	if err := ranks.Agree(err); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
 	ranker, err := e.BiEncoder(t.c.QueryMaxLen, t.c.PassageMaxLen)
 	if err != nil {
 		return nil, err

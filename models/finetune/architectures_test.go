@@ -70,7 +70,7 @@ func TestArchitectures(t *testing.T) {
 				f.sameGradients(t, "chunks", variant{groups: 2, chunkTokens: 12, precision: "no"}, loss, want)
 				f.sameGradients(t, "recomputed layers", variant{groups: 3, checkpointing: true, precision: "no"}, loss, want)
 				f.lowersLoss(t, tr, f.batch(t, task, -1), loss)
-				trained, err := task.Score(context.Background(), tr, cellSamples)
+				trained, err := task.Score(context.Background(), tr, nil, cellSamples)
 				check(t, err)
 				parameters, err := tr.Parameters()
 				check(t, err)

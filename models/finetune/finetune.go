@@ -50,8 +50,9 @@ type Task interface {
 	// loss allows that. It tokenizes this rank's examples only; what the loss reads of the others' is text. It is called by one
 	// goroutine at a time, but not always by the same one.
 	Collate(b data.Batch) ([]*ortrain.Batch, error)
-	// Score scores each sample's candidates with the trainer's current parameters.
-	Score(ctx context.Context, t *ortrain.Trainer, samples []mteb.Sample) ([][]float32, error)
+	// Score scores each sample's candidates with the trainer's current parameters. The ranks share the work: all call it with the
+	// same samples, and all get the scores of all. Nil: this process does all.
+	Score(ctx context.Context, t *ortrain.Trainer, ranks *dist.Dealer, samples []mteb.Sample) ([][]float32, error)
 	// Save writes the model with these parameters as a folder. The card has the fields of the run; Save adds the model's.
 	Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error
 	Close() error
@@ -442,7 +443,7 @@ func (r *Run) hooks(ctx context.Context, onValidation func(Validation) error, ca
 	}
 	if r.validation != nil {
 		r.validation.ctx, r.validation.onValidation = ctx, onValidation
-		out = append(out, r.onlyFirst(r.validation))
+		out = append(out, r.validation)
 	}
 	return append(out, &checkpointHook{r})
 }

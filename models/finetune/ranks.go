@@ -15,7 +15,7 @@ import (
 )
 
 // PrepareRank is Prepare for one rank of a job. Every rank prepares the same run; each trains on its own part of every batch,
-// and batch_size is per rank. Only rank 0 writes, validates and calls the caller's hooks. The error of one rank is the error of all, and
+// and batch_size is per rank. Only rank 0 writes and calls the caller's hooks. The error of one rank is the error of all, and
 // ranks that do not agree on settings, files or versions are refused.
 func PrepareRank(ctx context.Context, c config.Train, open NewTask, from resolve.Resolver, version string, comm dist.Comm) (*Run, error) {
 	r, err := prepare(ctx, c, open, from, version, true, comm)

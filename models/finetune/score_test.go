@@ -71,14 +71,14 @@ func TestValidationScoresTheTrainersParameters(t *testing.T) {
 		for _, device := range []string{"", runtime.CPU} {
 			t.Run(f.name+" "+device, func(t *testing.T) {
 				task, tr := f.trainer(t, variant{groups: 1, precision: "no", device: device})
-				before, err := task.Score(context.Background(), tr, scored)
+				before, err := task.Score(context.Background(), tr, nil, scored)
 				check(t, err)
 				for range 2 { // the first step's learning rate is 0
 					_, err = tr.Step(f.batch(t, task, -1))
 					check(t, err)
 				}
 				open := runtime.OpenTensors()
-				got, err := task.Score(context.Background(), tr, scored)
+				got, err := task.Score(context.Background(), tr, nil, scored)
 				check(t, err)
 				if n := runtime.OpenTensors(); n != open {
 					t.Errorf("%d tensors stay open", n-open)

@@ -2,9 +2,11 @@ package finetune
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +16,7 @@ import (
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/dist"
 )
 
 // ValidationFile has one row for each validation of a run.
@@ -46,9 +49,11 @@ func (v Validation) LossText() string {
 // errEarlyStop ends a run early, without being an error of Train.
 var errEarlyStop = fmt.Errorf("%w: the last early_stop validations were not better", ortrain.ErrStopped)
 
-// validator is a hook that validates every eval_steps, saves the best model, and stops the run by early_stop.
+// validator is a hook that validates every eval_steps, saves the best model, and stops the run by early_stop. The ranks of a job
+// share a validation. All of them have its result and decide alike; rank 0 writes.
 type validator struct {
 	r            *Run
+	ranks        *dist.Dealer
 	ctx          context.Context
 	data         *data.Dataset
 	samples      []mteb.Sample
@@ -73,7 +78,7 @@ func (r *Run) openValidation(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("val_dataset: %w", err)
 	}
-	r.validation = &validator{r: r, ctx: ctx, data: d}
+	r.validation = &validator{r: r, ranks: dist.NewDealer(r.comm), ctx: ctx, data: d}
 	r.validation.samples, err = rerankingSamples(d, c.MinLabel)
 	if err != nil {
 		return fmt.Errorf("val_dataset: %w", err)
@@ -189,9 +194,39 @@ func (v *validator) OnStart(t *ortrain.Trainer) error {
 	return v.checkEarlyStop()
 }
 
-// restore reads the validations up to a step. It drops later ones from the file: the stopped run went further than its
-// last checkpoint.
+// restore recalls the validations up to a step, from rank 0's file.
 func (v *validator) restore(step int) (earlier []Validation, err error) {
+	if v.r.isFirst() {
+		earlier, err = v.read(step)
+	}
+	if err := v.ranks.Agree(err); err != nil {
+		return nil, err
+	}
+	if err := v.fromFirst(&earlier); err != nil {
+		return nil, err
+	}
+	for i := range earlier {
+		v.remember(&earlier[i])
+	}
+	return earlier, nil
+}
+
+// fromFirst gives all ranks rank 0's validations.
+func (v *validator) fromFirst(rows *[]Validation) error {
+	b, err := json.Marshal(*rows)
+	if err != nil || !v.ranks.Shares() {
+		return err
+	}
+	all, err := v.r.comm.AllGather(b)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(all[0], rows)
+}
+
+// read reads the validations up to a step. It drops later ones from the file: the stopped run went further than its last
+// checkpoint.
+func (v *validator) read(step int) (earlier []Validation, err error) {
 	path := filepath.Join(v.r.Config.OutputDir, ValidationFile)
 	rows, err := jsonl.ReadLog[Validation](path)
 	if err != nil || rows == nil { // nil: the run was stopped before the first validation
@@ -201,7 +236,6 @@ func (v *validator) restore(step int) (earlier []Validation, err error) {
 		if x.Step > step {
 			break
 		}
-		v.remember(&x)
 		earlier = append(earlier, x)
 	}
 	return earlier, jsonl.Write(path, earlier)
@@ -242,14 +276,26 @@ func (v *validator) due(step, total int) bool {
 	return step == total || every > 0 && step%every == 0
 }
 
-// validate measures the model after a step, and saves the model if it is the best one.
+// validate measures the model after a step, and saves the model if it is the best one. An error of one rank's writing ends the
+// others too, because hooks run in step.
 func (v *validator) validate(t *ortrain.Trainer, step int) error {
 	x, err := v.measure(t)
 	if err != nil {
 		return fmt.Errorf("validation at step %d: %w", step, err)
 	}
 	x.Step = step
-	if v.remember(&x); x.Best {
+	v.remember(&x)
+	if v.r.isFirst() {
+		if err := v.write(x); err != nil {
+			return err
+		}
+	}
+	return v.checkEarlyStop()
+}
+
+// write writes a validation, and the model if it is the best one.
+func (v *validator) write(x Validation) error {
+	if x.Best {
 		if err := v.r.saveModel(v.before, &x); err != nil {
 			return err
 		}
@@ -258,11 +304,9 @@ func (v *validator) validate(t *ortrain.Trainer, step int) error {
 		return err
 	}
 	if v.onValidation != nil {
-		if err := v.onValidation(x); err != nil {
-			return err
-		}
+		return v.onValidation(x)
 	}
-	return v.checkEarlyStop()
+	return nil
 }
 
 // OnEnd does nothing.
@@ -291,7 +335,7 @@ func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
 			return x, err
 		}
 	}
-	scores, err := v.r.task.Score(v.ctx, t, v.samples)
+	scores, err := v.r.task.Score(v.ctx, t, v.ranks, v.samples)
 	if err != nil {
 		return x, err
 	}
@@ -300,24 +344,56 @@ func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
 	return x, err
 }
 
-// loss computes the mean loss over all validation rows, in order and without dropout.
+// loss computes the mean loss over all validation rows, in order and without dropout. The ranks share its batches, which are those
+// of one rank.
 func (v *validator) loss(t *ortrain.Trainer) (float64, error) {
-	sum, rows := 0.0, 0
-	inOrder := data.Batching{BatchSize: v.r.Config.BatchSize, Accumulation: 1, MinBatch: v.r.task.MinBatch()}
+	size := v.r.Config.BatchSize
+	if v.r.gather { // as in training, a query is compared with the passages of as many queries as all ranks have
+		size *= v.r.comm.Size()
+	}
+	inOrder := data.Batching{BatchSize: size, Accumulation: 1, MinBatch: v.r.task.MinBatch()}
 	source := v.data.Source(inOrder, v.r.collate)
-	for i := range inOrder.StepsPerEpoch(v.data.Len()) {
+	costs := make([]float64, inOrder.StepsPerEpoch(v.data.Len()))
+	for i := range costs {
+		costs[i] = 1
+	}
+	results, err := v.ranks.Deal(v.ctx, costs, func(i int) ([]byte, error) {
 		batches, err := source(i)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		for _, b := range batches {
-			loss, err := t.EvalLoss(b)
-			if err != nil {
-				return 0, err
-			}
-			sum += loss * float64(b.Rows)
-			rows += b.Rows
+		return evalLosses(t, batches)
+	})
+	if err != nil {
+		return 0, err
+	}
+	sum, rows := 0.0, 0.0
+	for _, b := range results { // in the same order on all ranks, for the same sum
+		for ; len(b) >= batchLossLen; b = b[batchLossLen:] {
+			n := float64From(b[8:])
+			sum += float64From(b) * n
+			rows += n
 		}
 	}
-	return sum / float64(max(1, rows)), nil // rows with a constant loss do not count
+	return sum / max(1, rows), nil // rows with a constant loss do not count
 }
+
+// batchLossLen is the length of a micro-batch's loss and rows as one rank tells them to the others.
+const batchLossLen = 2 * 8
+
+// evalLosses computes the losses of micro-batches. It returns the loss and the number of rows of each.
+func evalLosses(t *ortrain.Trainer, batches []*ortrain.Batch) ([]byte, error) {
+	var out []byte
+	for _, b := range batches {
+		loss, err := t.EvalLoss(b)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range []float64{loss, float64(b.Rows)} {
+			out = binary.LittleEndian.AppendUint64(out, math.Float64bits(x))
+		}
+	}
+	return out, nil
+}
+
+func float64From(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) }

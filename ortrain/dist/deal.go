@@ -41,13 +41,16 @@ func (d *Dealer) Agree(err error) error {
 
 // Deal computes len(costs) pieces of work, each on one rank, and returns all results, in order, on every rank. It is collective:
 // all ranks call it with the same costs, which are positive and in any unit. The first rank on which do fails, or whose context
-// has ended, ends all of them with the same error, a *RankError.
+// has ended, ends all of them with the same error, a *RankError unless there is only one rank.
 func (d *Dealer) Deal(ctx context.Context, costs []float64, do func(piece int) ([]byte, error)) ([][]byte, error) {
 	if len(costs) == 0 {
 		return nil, nil
 	}
 	owners := d.owners(costs)
 	mine, failed := d.compute(ctx, owners, do)
+	if failed != nil && d.c.Size() == 1 {
+		return nil, failed
+	}
 	all, err := d.c.AllGather(mine)
 	if err != nil {
 		return nil, errors.Join(failed, err)
