@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"rag-retrieval-go/mteb"
@@ -19,8 +21,8 @@ func hubOf(t *testing.T, dir string) {
 	hubAt(t, dir, "org/name", "main")
 }
 
-// hubAt serves a folder as a model and a data set with one revision.
-func hubAt(t *testing.T, dir, id, revision string) {
+// hubAt serves a folder as a model and a data set with one revision. It returns how often a file was fetched.
+func hubAt(t *testing.T, dir, id, revision string) (fetched *sync.Map) {
 	t.Helper()
 	var siblings []any
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -44,12 +46,19 @@ func hubAt(t *testing.T, dir, id, revision string) {
 	}
 	mux.HandleFunc("/api/models/"+id+"/revision/"+revision, describe)
 	mux.HandleFunc("/api/datasets/"+id+"/revision/"+revision, describe)
+	fetched = &sync.Map{}
 	for _, prefix := range []string{"/" + id + "/resolve/abc/", "/datasets/" + id + "/resolve/abc/"} {
-		mux.Handle(prefix, http.StripPrefix(prefix, http.FileServer(http.Dir(dir))))
+		files := http.StripPrefix(prefix, http.FileServer(http.Dir(dir)))
+		mux.HandleFunc(prefix, func(w http.ResponseWriter, r *http.Request) {
+			n, _ := fetched.LoadOrStore(r.URL.Path, new(atomic.Int64))
+			n.(*atomic.Int64).Add(1)
+			files.ServeHTTP(w, r)
+		})
 	}
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	t.Setenv("HF_ENDPOINT", s.URL)
+	return fetched
 }
 
 // A task's data come from the hub at the pinned revision; a result that is there is not measured again, not even with

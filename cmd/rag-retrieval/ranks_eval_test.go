@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -231,5 +232,34 @@ func TestRanksRefuseToEvaluate(t *testing.T) {
 	c.Env = append(c.Env, asProgram+"=1")
 	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), "rank 1: it was started in another way: the command is eval") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// What comes from the hub is fetched by one rank; the others find it in the cache.
+func TestRanksFetchOnce(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(tiny)); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(samples(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "rows.jsonl"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fetched, files := hubAt(t, dir, "org/name", "main"), 0
+	t.Setenv("RAG_RETRIEVAL_HOME", t.TempDir())
+	if o := mpirun(t, 3, "eval", "--model", "org/name", "--data", "org/name/rows.jsonl", "--format", "csv").ok(t); strings.Contains(o.stderr, "waiting for") {
+		t.Error(o.stderr)
+	}
+	fetched.Range(func(path, n any) bool {
+		if files++; n.(*atomic.Int64).Load() != 1 {
+			t.Errorf("%v was fetched %d times", path, n.(*atomic.Int64).Load())
+		}
+		return true
+	})
+	if files < 5 {
+		t.Errorf("%d files were fetched", files)
 	}
 }
