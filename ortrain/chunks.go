@@ -18,6 +18,7 @@ type chunks struct {
 	encodeBinding, lossBinding, backwardBinding *runtime.Binding
 	comparison                                  *comparison    // computes the loss in place of lossSession; nil without artifact.Comparison
 	encoded, encodedGradients                   *runtime.Block // with room for the rows of one batch or more
+	kept                                        *runtime.Kept  // what the backward pass reads of the forward pass; nil if it encodes again
 }
 
 func openChunks(t *Trainer) (*chunks, error) {
@@ -39,6 +40,11 @@ func (c *chunks) open(t *Trainer) (err error) {
 	}
 	if err = t.bindGradients(c.backwardBinding); err != nil {
 		return err
+	}
+	if c.graphs.Kept != nil {
+		if c.kept, err = runtime.NewKept(c.graphs.Kept); err != nil {
+			return err
+		}
 	}
 	if c.graphs.Compare != nil {
 		c.comparison, err = openComparison(t)
@@ -89,6 +95,11 @@ func (c *chunks) encode(t *Trainer, b *Batch, microBatch int, drop bool) error {
 		}
 		if err := c.encodeBinding.OutputView(artifact.EncodedValue, c.encoded, at, dims...); err != nil {
 			return err
+		}
+		if c.kept != nil && drop { // drop: a backward pass follows
+			if err := c.kept.Keep(c.encodeBinding); err != nil {
+				return err
+			}
 		}
 		return c.encodeBinding.Run()
 	})
@@ -141,11 +152,23 @@ func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, total int) (floa
 		if err := c.backwardBinding.View(name, c.encodedGradients, at, dims...); err != nil {
 			return err
 		}
-		if err := c.backwardBinding.Run(); err != nil {
+		if err := c.runBackward(); err != nil {
 			return err
 		}
 		return t.optimizer.accumulate(t, weight)
 	})
+}
+
+// runBackward runs the backward pass of a chunk, and frees what the forward pass kept.
+func (c *chunks) runBackward() error {
+	if c.kept == nil {
+		return c.backwardBinding.Run()
+	}
+	err := c.kept.Pass(c.encodeBinding, 1, c.backwardBinding) // 1: the encoded rows
+	if err == nil {
+		err = c.backwardBinding.Run()
+	}
+	return errors.Join(err, c.kept.Free(c.encodeBinding, c.backwardBinding))
 }
 
 // eachChunk calls f for each chunk k of a batch. dims is the shape of the chunk's encoded rows; at is their offset, in
@@ -190,6 +213,6 @@ func (c *chunks) Close() error {
 	if c == nil {
 		return nil
 	}
-	return errors.Join(c.comparison.Close(), c.encodeBinding.Close(), c.lossBinding.Close(), c.backwardBinding.Close(),
+	return errors.Join(c.comparison.Close(), c.kept.Close(), c.encodeBinding.Close(), c.lossBinding.Close(), c.backwardBinding.Close(),
 		c.encodeSession.Close(), c.lossSession.Close(), c.backwardSession.Close(), c.encoded.Close(), c.encodedGradients.Close())
 }

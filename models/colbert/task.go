@@ -106,7 +106,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
 		Comparison: t.comparison(),
 		Scaled:     s.Half == onnx.Float16,
-		Name:       "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.tokensPerChunk() > 0,
+		Name:       "colbert", Params: t.m.Params(), Bounds: t.m.Encoder.Bounds(s), Chunked: t.tokensPerChunk() > 0, OneChunk: t.tokensPerChunk() == config.OneChunk,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			hidden := t.m.Encoder.BuildPacked(g, w, s, drop, nil)
 			return t.m.project(g, w, hidden)

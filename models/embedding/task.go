@@ -148,7 +148,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
 		Comparison: t.comparison(),
 		Scaled:     s.Half == onnx.Float16,
-		Name:       "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.tokensPerChunk() > 0,
+		Name:       "embedding", Params: t.m.Params(), Bounds: bounds, Chunked: t.tokensPerChunk() > 0, OneChunk: t.tokensPerChunk() == config.OneChunk,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			pooling := t.m.Config.pooling(g)
 			hidden := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.Config.wanted(pooling))

@@ -170,11 +170,13 @@ type variant struct {
 	device              string // the provider whose memory holds everything; empty: the host's memory, on the CPU
 }
 
-// variants have attention groups, chunks (also of fewer tokens than the longest text), recomputed layers, and device memory.
+// variants have attention groups, chunks (also of fewer tokens than the longest text, and one that keeps its activations),
+// recomputed layers, and device memory.
 var variants = []variant{
 	{1, 0, false, "no", false, ""}, {3, 0, false, "no", false, ""}, {2, 5, false, "no", false, ""}, {1, 40, true, "no", false, ""}, {2, 0, true, "no", false, ""},
 	{2, 0, false, "no", false, runtime.CPU}, {1, 5, true, "no", false, runtime.CPU}, {2, 0, false, "no", false, runtime.CUDA}, {1, 5, true, "no", false, runtime.CUDA},
 	{2, 0, false, "no", true, runtime.CUDA}, {1, 5, true, "no", true, runtime.CUDA},
+	{2, config.OneChunk, false, "no", false, ""}, {1, config.OneChunk, true, "no", false, runtime.CPU}, {2, config.OneChunk, false, "no", false, runtime.CUDA},
 }
 
 // session returns the options of the variant's sessions.
@@ -296,40 +298,45 @@ func TestChunksDropTheSame(t *testing.T) {
 		}, f.name) {
 			continue
 		}
-		t.Run(f.name, func(t *testing.T) {
-			f.cfg.Dropout = 0.3
-			task, tr := f.trainer(t, variant{groups: 1, chunkTokens: 12, checkpointing: true})
-			b := f.batch(t, task, -1)
-			_, grads, err := tr.Gradients(b...)
-			check(t, err)
-			along := append([]float32{}, grads...)
-			now, err := tr.Parameters()
-			check(t, err)
-			start := append([]float32{}, now...)
-			norm := 0.0
-			for _, g := range along {
-				norm += float64(g) * float64(g)
-			}
-			at := func(step float64) float64 {
-				check(t, tr.Fill(func(_ *flat.Layout, parameters []float32) error {
-					for i := range start {
-						parameters[i] = start[i] + float32(step/math.Sqrt(norm))*along[i]
-					}
-					return nil
-				}))
-				loss, _, err := tr.Gradients(b...)
-				check(t, err)
-				return loss
-			}
-			const step = 1e-3
-			if got, want := (at(step)-at(-step))/(2*step), math.Sqrt(norm); math.Abs(got-want) > 0.02*want {
-				t.Errorf("the loss rises by %g along the gradient, whose norm is %g", got, want)
-			}
-			if plain := evalLoss(t, tr, b); math.Abs(plain-at(0)) < 1e-4*plain {
-				t.Errorf("nothing was dropped: the loss is %g", plain)
-			}
-		})
+		testChunksDropTheSame(t, f, variant{groups: 1, chunkTokens: 12, checkpointing: true})
+		testChunksDropTheSame(t, f, variant{groups: 1, chunkTokens: config.OneChunk})
 	}
+}
+
+func testChunksDropTheSame(t *testing.T, f fixture, v variant) {
+	t.Run(fmt.Sprintf("%s/%d tokens", f.name, v.chunkTokens), func(t *testing.T) {
+		f.cfg.Dropout = 0.3
+		task, tr := f.trainer(t, v)
+		b := f.batch(t, task, -1)
+		_, grads, err := tr.Gradients(b...)
+		check(t, err)
+		along := append([]float32{}, grads...)
+		now, err := tr.Parameters()
+		check(t, err)
+		start := append([]float32{}, now...)
+		norm := 0.0
+		for _, g := range along {
+			norm += float64(g) * float64(g)
+		}
+		at := func(step float64) float64 {
+			check(t, tr.Fill(func(_ *flat.Layout, parameters []float32) error {
+				for i := range start {
+					parameters[i] = start[i] + float32(step/math.Sqrt(norm))*along[i]
+				}
+				return nil
+			}))
+			loss, _, err := tr.Gradients(b...)
+			check(t, err)
+			return loss
+		}
+		const step = 1e-3
+		if got, want := (at(step)-at(-step))/(2*step), math.Sqrt(norm); math.Abs(got-want) > 0.02*want {
+			t.Errorf("the loss rises by %g along the gradient, whose norm is %g", got, want)
+		}
+		if plain := evalLoss(t, tr, b); math.Abs(plain-at(0)) < 1e-4*plain {
+			t.Errorf("nothing was dropped: the loss is %g", plain)
+		}
+	})
 }
 
 // compareGradients compares each tensor's largest difference with its own largest element. A gradient that is zero in exact

@@ -55,6 +55,8 @@ type Model struct {
 	Scaled bool
 	// Chunked adds the graphs that encode a batch chunk by chunk; see Chunks.
 	Chunked bool
+	// OneChunk says, of a Chunked model, that every batch is one chunk. Its activations are then kept for the backward pass.
+	OneChunk bool
 }
 
 // Set is an artifact directory in memory.

@@ -45,13 +45,17 @@ type Comparison struct {
 //  2. Loss computes the loss of the whole batch and its gradient with respect to the encoded rows.
 //  3. Backward encodes each chunk again and continues the gradient to the parameters.
 //
+// Where a batch is one chunk, see Model.OneChunk, Backward does not encode it again: Encode keeps what Backward reads.
+//
 // If the model has a Comparison, Compare takes the place of Loss: it computes the loss of a block of queries with all passages,
 // and the gradient with respect to both, so that the matrix of scores of a large batch is never in memory as a whole.
 type Chunks struct {
 	Encode   []byte // batch, parameters, dropout factors -> encoded
 	Loss     []byte // encoded, the loss's inputs -> loss, encoded.grad; nil if there is Compare
 	Compare  []byte // queries, passages, passages_sum, the loss's inputs -> loss, queries.grad, passages.grad
-	Backward []byte // what Encode reads, encoded.grad -> a gradient of every parameter
+	Backward []byte // what Encode reads, encoded.grad, Kept -> a gradient of every parameter
+	// Kept names the outputs of Encode that are inputs of Backward; nil if Backward encodes the texts again.
+	Kept []string
 	// Dropout is the plan of both Encode and Backward: they must use the same factors for the same chunk.
 	Dropout *dropout.Plan
 	// The encoded rows have the shape [Rows, Width...]: Rows is the name of a dimension, Width are sizes.
@@ -75,7 +79,12 @@ func buildChunks(m Model) (c *Chunks, err error) {
 			return nil, fmt.Errorf("encoded rows of shape %v, want a first dimension with a name and then sizes", shape)
 		}
 	}
-	if c.Encode, c.Dropout, err = build(encoding, m); err != nil {
+	if m.OneChunk {
+		err = c.buildOnce(m)
+	} else {
+		err = c.buildTwice(m)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if m.Comparison != nil {
@@ -83,11 +92,45 @@ func buildChunks(m Model) (c *Chunks, err error) {
 	} else {
 		c.Loss, _, err = build(lossOfRows, m)
 	}
-	if err != nil {
-		return nil, err
+	return c, err
+}
+
+// buildTwice makes the graphs that encode the texts twice.
+func (c *Chunks) buildTwice(m Model) (err error) {
+	if c.Encode, c.Dropout, err = build(encoding, m); err != nil {
+		return err
 	}
 	c.Backward, _, err = build(encodingBackward, m)
-	return c, err
+	return err
+}
+
+// buildOnce makes the graphs that encode the texts once.
+func (c *Chunks) buildOnce(m Model) (err error) {
+	var forward, backward *onnx.Graph
+	cut := func(m Model) (*onnx.Graph, *dropout.Plan, error) {
+		g, plan, encoded, nodes, err := encodingInSteps(m)
+		if err != nil || g.Err() != nil {
+			return g, nil, err
+		}
+		g.Outputs = append(g.Outputs, encoded)
+		g.Prune() // nothing is kept for gradients that are not outputs
+		g.Outputs = g.Outputs[:len(g.Outputs)-1]
+		first := 0
+		for first < len(g.Nodes) && nodes[g.Nodes[first]] {
+			first++
+		}
+		var kept []*onnx.Value
+		forward, backward, kept = g.Cut(first, encoded)
+		for _, v := range kept {
+			c.Kept = append(c.Kept, v.Name)
+		}
+		return backward, plan, nil
+	}
+	if c.Backward, c.Dropout, err = build(cut, m); err != nil {
+		return err
+	}
+	c.Encode, _, err = build(func(Model) (*onnx.Graph, *dropout.Plan, error) { return forward, nil, nil }, m)
+	return err
 }
 
 func encoding(m Model) (*onnx.Graph, *dropout.Plan, error) {
@@ -148,14 +191,30 @@ func comparison(m Model) (*onnx.Graph, *dropout.Plan, error) {
 
 // encodingBackward makes the graph that continues the gradient of the encoded rows to the parameters.
 func encodingBackward(m Model) (*onnx.Graph, *dropout.Plan, error) {
-	g := onnx.NewGraph(m.Name + " encode backward")
+	g, plan, _, _, err := encodingInSteps(m)
+	return g, plan, err
+}
+
+// encodingInSteps is encodingBackward. It also returns the encoded rows, as a value that the backward pass does not read, and the
+// nodes of the forward pass.
+func encodingInSteps(m Model) (g *onnx.Graph, plan *dropout.Plan, out *onnx.Value, forward map[*onnx.Node]bool, err error) {
+	g = onnx.NewGraph(m.Name + " encode backward")
 	find, values := inputs(g, m.Params)
 	drop := dropout.NewGraph(g, m.Bounds)
 	encoded := m.Encode(g, find, drop)
+	if err := g.Err(); err != nil {
+		return nil, nil, nil, nil, err
+	}
+	out = g.Identity(encoded)
+	g.Rename(out, EncodedValue)
+	forward = map[*onnx.Node]bool{}
+	for _, n := range g.Nodes {
+		forward[n] = true
+	}
 	seed := grad.Seed{Value: encoded, Gradient: g.Input(EncodedValue+GradientSuffix, encoded.DType, encoded.Shape...)}
 	grads, err := grad.Backward(g, []grad.Seed{seed}, values)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, nil, err
 	}
-	return g, drop.Plan(), outputGradients(g, m, grads)
+	return g, drop.Plan(), out, forward, outputGradients(g, m, grads)
 }

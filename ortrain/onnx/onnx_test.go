@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,6 +149,27 @@ func TestPruneKeepsWhatOutputsNeed(t *testing.T) {
 	g.Prune()
 	if len(g.Nodes) != 1 || g.Nodes[0].Op != "Neg" {
 		t.Errorf("%d nodes", len(g.Nodes))
+	}
+}
+
+// Cut computes shapes again, and keeps every float value that the second graph reads, once.
+func TestCut(t *testing.T) {
+	g := NewGraph("g")
+	x := g.Input("x", Float32, NamedDim("n"), FixedDim(2))
+	a := g.Mul(x, x)
+	b := g.Mul(a, a)
+	shape, out := g.Shape(a), g.Identity(b)
+	n := len(g.Nodes)
+	g.Output("y", g.Add(g.Mul(a, b), g.Mul(g.Expand(g.Scalar(a, 2), shape), a)))
+	first, rest, kept := g.Cut(n, out)
+	if len(kept) != 2 || len(first.Outputs) != 3 || len(rest.Inputs) != 3 {
+		t.Errorf("%d kept, %d outputs, %d inputs", len(kept), len(first.Outputs), len(rest.Inputs))
+	}
+	if op := rest.Nodes[0].Op; op != "Shape" || len(first.Nodes) != n {
+		t.Errorf("the second graph begins with %s; the first has %d nodes, want %d", op, len(first.Nodes), n)
+	}
+	if err := errors.Join(first.Validate(), rest.Validate()); err != nil {
+		t.Error(err)
 	}
 }
 

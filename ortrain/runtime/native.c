@@ -83,6 +83,25 @@ char *rr_weight(rr_device *d, void *options, const char *name, void *p, size_t b
   return e;
 }
 
+char *rr_keep(rr_device *d, void *binding, const char *name) {
+  return message_of(d->api, d->api->BindOutputToDevice((OrtIoBinding *)binding, name, d->info));
+}
+
+char *rr_pass(rr_device *d, void *from, size_t skip, void *to, const char **names, size_t n) {
+  OrtAllocator *allocator;
+  OrtValue **values;
+  size_t count;
+  char *e = message_of(d->api, d->api->GetAllocatorWithDefaultOptions(&allocator));
+  if (!e) e = message_of(d->api, d->api->GetBoundOutputValues((OrtIoBinding *)from, allocator, &values, &count));
+  if (e) return e;
+  if (count < skip + n) e = strdup("the run has fewer outputs");
+  for (size_t i = 0; i < n && !e; i++) e = message_of(d->api, d->api->BindInput((OrtIoBinding *)to, names[i], values[skip + i]));
+  for (size_t i = 0; i < count; i++) d->api->ReleaseValue(values[i]);
+  char *freeing = message_of(d->api, d->api->AllocatorFree(allocator, values));
+  if (e) free(freeing);
+  return e ? e : freeing;
+}
+
 char *rr_wait(rr_device *d, void *binding) { return message_of(d->api, d->api->SynchronizeBoundInputs((OrtIoBinding *)binding)); }
 
 char *rr_close(rr_device *d, int shared) {

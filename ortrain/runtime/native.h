@@ -32,6 +32,10 @@ void rr_release(rr_device *d, OrtValue *v);
 // rr_weight adds an initializer to the options of a session. Its data are not in the graph's file; the session copies them
 // when it is opened.
 char *rr_weight(rr_device *d, void *options, const char *name, void *p, size_t bytes, const int64_t *dims, size_t rank, int type);
+// rr_keep makes each run of a binding leave an output where it was computed.
+char *rr_keep(rr_device *d, void *binding, const char *name);
+// rr_pass binds outputs of a binding's last run as inputs of another one. It skips the first outputs, then takes names in order.
+char *rr_pass(rr_device *d, void *from, size_t skip, void *to, const char **names, size_t n);
 // rr_wait waits until the inputs of a binding have been copied to the device.
 char *rr_wait(rr_device *d, void *binding);
 char *rr_close(rr_device *d, int shared);

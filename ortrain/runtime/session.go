@@ -45,6 +45,7 @@ var profiles atomic.Int64
 type Session struct {
 	s            *ort.DynamicAdvancedSession
 	copiesInputs bool // inputs bound from host memory are copied to a device
+	device       *Device
 }
 
 // NewSession loads a graph from an ONNX file's bytes.
@@ -77,7 +78,7 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime session: %w", explainError(err))
 	}
-	return &Session{s, o.Provider == CUDA}, nil
+	return &Session{s, o.Provider == CUDA, o.Device}, nil
 }
 
 func (o Options) provider() string {
