@@ -27,7 +27,7 @@ func main() {
 	case flag.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case *measureTo != "":
-		err = measure(*measureTo)
+		err = measure(*measureTo, mostValues)
 	case *collectives == "" || *ranks == "":
 		err = fmt.Errorf("want -measure FILE, or -collectives FILE -ranks FILE")
 	default:

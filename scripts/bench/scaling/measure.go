@@ -13,24 +13,27 @@ import (
 
 // collectiveTimes is what -measure writes.
 type collectiveTimes struct {
-	Ranks     int    `json:"ranks"`
-	MPI       string `json:"mpi"`
-	AllReduce []transfer
-	AllGather []transfer
+	Ranks     int        `json:"ranks"`
+	MPI       string     `json:"mpi"`
+	AllReduce []transfer `json:"all_reduce"`
+	AllGather []transfer `json:"all_gather"`
 }
 
 // transfer is the time of an operation on a buffer: the median over repeats of the slowest rank's.
-type transfer struct{ Bytes, Seconds float64 }
+type transfer struct {
+	Bytes   float64 `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+}
 
 // The sizes that are measured, in float32 values.
 const (
 	fewestValues = 1 << 10
-	mostValues   = 1 << 25
+	mostValues   = 1 << 24
 	repeats      = 9
 )
 
-// measure runs as one rank of a job. Rank 0 writes the file.
-func measure(path string) error {
+// measure runs as one rank of a job. Rank 0 writes the file. The largest buffer has most values.
+func measure(path string, most int) error {
 	comm, err := dist.Connect()
 	if err != nil {
 		return err
@@ -39,8 +42,8 @@ func measure(path string) error {
 		return fmt.Errorf("-measure is for two ranks or more: start it with mpirun -n 2")
 	}
 	out := collectiveTimes{Ranks: comm.Size(), MPI: dist.Version(comm)}
-	values := make([]float32, mostValues)
-	for n := fewestValues; n <= mostValues; n *= 4 {
+	values := make([]float32, most)
+	for n := fewestValues; n <= most; n *= 4 {
 		some, parts := values[:n], make([]int, comm.Size())
 		for i := range parts {
 			parts[i] = n*(i+1)/len(parts) - n*i/len(parts)
