@@ -41,6 +41,7 @@ func main() {
 
 // runs is what scaling reads of ranks.py's file.
 type runs struct {
+	Batch         float64 `json:"batch"` // rows of a step, of the whole job
 	GradientBytes float64 `json:"gradient_bytes"`
 	Runs          map[string][]map[string]struct {
 		StepSeconds   float64   `json:"step_seconds"`
@@ -92,7 +93,8 @@ func size(bytes float64) string {
 	return fmt.Sprintf("%.0f MiB", bytes/(1<<20))
 }
 
-// printChecks compares the terms with the runs of two ranks, and returns the spread of a batch's work.
+// printChecks compares the terms with the runs of two ranks, and returns the spread of one row's work. That of a batch is smaller by
+// the root of its rows.
 func printChecks(r runs, memory Link, update float64) (spread float64, err error) {
 	fmt.Println("| two ranks with one thread each | predicted ms | measured ms |\n| --- | --- | --- |")
 	for _, kind := range []string{"embedding", "embedding-local", "reranker"} {
@@ -118,7 +120,7 @@ func printChecks(r runs, memory Link, update float64) (spread float64, err error
 		}{{"transfers of a step", p.Gradients, median(transfer)}, {"waiting", p.Waiting, median(waiting)}, {"the step", p.Total(), median(two)}} {
 			fmt.Printf("| %s: %s | %.0f | %.0f |\n", kind, row.what, 1e3*row.predicted, 1e3*row.measured)
 		}
-		spread = max(spread, work.Spread)
+		spread = max(spread, work.Spread*math.Sqrt(r.Batch/2))
 	}
 	if spread == 0 {
 		return 0, fmt.Errorf("no runs")
@@ -160,7 +162,7 @@ func printPredictions(memory Link, spread float64) {
 	fmt.Println("| model | texts of 128 tokens a step and GPU | " + strings.Join(header, " | ") + " |\n|" + strings.Repeat(" --- |", 2+len(header)))
 	for _, m := range gpuModels {
 		for _, chunks := range []float64{1, 16} {
-			w := gpuWork(m.parameters, m.inLayers, m.width, chunks, spread)
+			w := gpuWork(m.parameters, m.inLayers, m.width, chunks, spread/math.Sqrt(textsPerRank/2*chunks))
 			row := fmt.Sprintf("| %s | %.0f |", m.name, textsPerRank*chunks)
 			for _, hosts := range []int{1, 8} {
 				through := Cluster{Hosts: hosts, PerHost: 8, Inside: memory, Between: ethernet, Copy: pcie}

@@ -44,13 +44,13 @@ func TestMeasure(t *testing.T) {
 func TestChecks(t *testing.T) {
 	memory := Link{Latency: 1e-5, Bandwidth: 1e9}
 	var r runs
-	text := `{"gradient_bytes": 1e8, "runs": {"reranker": [{"1x1": {"step_seconds": 2.1, "tokens_of_steps": [900, 1100]},
+	text := `{"batch": 8, "gradient_bytes": 1e8, "runs": {"reranker": [{"1x1": {"step_seconds": 2.1, "tokens_of_steps": [900, 1100]},
 		"2x1": {"step_seconds": 1.3, "transfer": 0.1, "waiting": 0.05}}]}}`
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		t.Fatal(err)
 	}
 	spread, err := printChecks(r, memory, 0.1)
-	if want := math.Sqrt2 * math.Sqrt2 * 0.1; err != nil || math.Abs(spread-want) > 1e-9 { // of two values, times the halves'
+	if want := math.Sqrt2 * math.Sqrt2 * 0.1 * 2; err != nil || math.Abs(spread-want) > 1e-9 { // of two values, times the halves', times the root of 4 rows
 		t.Errorf("%g, %v, want %g", spread, err, want)
 	}
 	if _, err := printChecks(runs{}, memory, 0.1); err == nil {
