@@ -33,6 +33,8 @@ type Config struct {
 	Comm dist.Comm
 	// ShardOptimizer keeps on each rank of a job only its part of the moments (ZeRO stage 1).
 	ShardOptimizer bool
+	// CheckSteps is how often the ranks of a job compare their parameters, in steps; 0 means never.
+	CheckSteps int
 }
 
 // Trainer trains one model. It holds the sessions and the flat blocks of parameters, gradients and both moments.

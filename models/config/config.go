@@ -89,6 +89,8 @@ type Train struct {
 	LogInterval       int `yaml:"log_interval" json:"log_interval" usage:"steps between log lines, if no progress bar is shown"`
 	Threads           int `yaml:"threads" json:"threads" usage:"threads; 0: one per core, or under mpirun the rank's share of its host's cores"`
 
+	CheckSteps int `yaml:"check_steps" json:"check_steps" usage:"under mpirun, steps between comparisons of the ranks' parameters, which must be the same bits; 0: never"`
+
 	ShardOptimizer bool `yaml:"shard_optimizer" json:"shard_optimizer" usage:"under mpirun, keep on each rank only its share of AdamW's two moments (ZeRO stage 1), for less memory; the result is the same"`
 
 	Provider       string  `yaml:"provider" json:"provider" usage:"execution provider: cpu, cuda, or auto (cuda if it works, otherwise cpu)"`
@@ -100,7 +102,7 @@ type Train struct {
 
 	AttentionGroups int `yaml:"attention_groups" json:"attention_groups" usage:"groups of rows of similar length; attention pads each group to its longest row"`
 
-	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files with this prefix"`
+	Profile string `yaml:"profile" json:"profile" usage:"write ONNX Runtime's profile of the training graph to files with this prefix and, under mpirun, the rank"`
 }
 
 // maxWeight is the largest weight of a file.
@@ -128,7 +130,7 @@ func DefaultTrain(kind modelcard.Kind) Train {
 		Kind: kind, QueryMaxLen: 128, PassageMaxLen: 512, MaxLen: 512, GroupSize: 10, ColBERTDim: 768, TrainLabelKey: "label",
 		MaxLabel: 1, Negatives: "all", AllGather: true, MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
 		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
-		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, AttentionGroups: 4, ChunkTokens: -1,
+		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, CheckSteps: 100, AttentionGroups: 4, ChunkTokens: -1,
 		Provider: runtime.CPU, DeviceID: -1, MixedPrecision: "no",
 	}
 	if l := Losses[kind]; l != nil {
@@ -169,7 +171,7 @@ func (c Train) Validate() error {
 	}{
 		{"neg_nums", c.NegNums, 0}, {"epochs", c.Epochs, 1}, {"max_steps", c.MaxSteps, 0},
 		{"batch_size", c.BatchSize, 1}, {"gradient_accumulation_steps", c.GradientAccumulationSteps, 1},
-		{"save_steps", c.SaveSteps, 0}, {"eval_steps", c.EvalSteps, 0}, {"early_stop", c.EarlyStop, 0},
+		{"save_steps", c.SaveSteps, 0}, {"eval_steps", c.EvalSteps, 0}, {"check_steps", c.CheckSteps, 0}, {"early_stop", c.EarlyStop, 0},
 		{"num_max_checkpoints", c.NumMaxCheckpoints, 1}, {"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, -1}, {"threads", c.Threads, 0}, {"device_id", c.DeviceID, -1},
 		{"attention_groups", c.AttentionGroups, 1}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
 	} {

@@ -174,7 +174,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	}
 	r.Trainer, err = ortrain.NewTrainer(r.Set, ortrain.Config{
 		Schedule: c.Schedule(r.Steps), AdamW: c.AdamW(), MaxGradNorm: c.MaxGradNorm, Seed: c.Seed,
-		Profile: c.Profile, Session: session, Comm: r.comm, ShardOptimizer: c.ShardOptimizer, Gather: r.gather,
+		Profile: r.profilePrefix(), Session: session, Comm: r.comm, ShardOptimizer: c.ShardOptimizer, Gather: r.gather, CheckSteps: c.CheckSteps,
 	})
 	if err != nil {
 		return err
@@ -454,6 +454,9 @@ func (r *Run) saveModel(before, now *Validation) error {
 	c := modelcard.Card{
 		BaseModel: r.Config.Model, Steps: r.Trainer.StepsDone(), Version: r.version,
 		Data: r.Config.TrainDataset, Examples: r.Data.Len(), BatchSize: r.Config.BatchSize, LR: r.Config.LR,
+	}
+	if n := r.Ranks(); n > 1 {
+		c.Ranks = n
 	}
 	if before != nil && now != nil {
 		c.Validation = &modelcard.Validation{

@@ -146,6 +146,17 @@ func (r *Run) MomentMemory() ([]string, error) {
 	return lines, err
 }
 
+// Ranks is the number of ranks of the job.
+func (r *Run) Ranks() int { return r.comm.Size() }
+
+// profilePrefix returns the file prefix of this rank's profile.
+func (r *Run) profilePrefix() string {
+	if r.Config.Profile == "" || r.Ranks() == 1 {
+		return r.Config.Profile
+	}
+	return fmt.Sprintf("%s_rank%d", r.Config.Profile, r.comm.Rank())
+}
+
 // isFirst says whether this process writes the run's files: the only rank, or rank 0.
 func (r *Run) isFirst() bool { return r.comm.Rank() == 0 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"rag-retrieval-go/internal/safetensors"
@@ -21,6 +22,7 @@ import (
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/dist/disttest"
+	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
@@ -49,6 +51,7 @@ type job struct {
 	resume bool
 	task   func(rank int, t finetune.Task) finetune.Task // changes the task of a rank; nil for none
 	hook   ortrain.Hook                                  // nil for none
+	comm   func(c dist.Comm) dist.Comm                   // changes the connection of a rank; nil for none
 }
 
 // train trains a job. It returns each rank's parameters and error.
@@ -57,11 +60,14 @@ func (j job) train(t *testing.T) (parameters [][]float32, errs []error) {
 	parameters = make([][]float32, j.ranks)
 	errs = disttest.Ranks(j.ranks, func(comm dist.Comm) error {
 		open := func(c config.Train) (finetune.Task, error) {
-			task, err := reranker.NewTask(c)
+			task, err := newTask[c.Kind](c)
 			if err == nil && j.task != nil {
 				task = j.task(comm.Rank(), task)
 			}
 			return task, err
+		}
+		if j.comm != nil {
+			comm = j.comm(comm)
 		}
 		r, err := finetune.PrepareRank(t.Context(), j.config, open, resolve.Resolver{}, "test", comm)
 		if err != nil {
@@ -97,18 +103,23 @@ func checkpointNames(t *testing.T, c config.Train) (names []string) {
 	return names
 }
 
-// hungryTask is a reranker whose loss can be told to take as many values as no machine has memory for.
+// hungryTask is a model that can be told to take as many values as no machine has memory for.
 type hungryTask struct {
 	finetune.Task
 	at, calls int // the call of Collate that makes such a batch
 }
 
+func (h *hungryTask) Gather() bool {
+	g, ok := h.Task.(finetune.Gatherer)
+	return ok && g.Gather()
+}
+
 func (h *hungryTask) Model() artifact.Model {
 	m := h.Task.Model()
-	loss := m.Loss
-	m.Loss = func(g *onnx.Graph, encoded *onnx.Value) *onnx.Value {
+	encode := m.Encode
+	m.Encode = func(g *onnx.Graph, param func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 		zeros := g.Input("zeros", onnx.Float32, onnx.NamedDim("zeros"), onnx.Dim{Size: 1})
-		return g.Add(loss(g, encoded), g.ReduceSum(g.Mul(zeros, g.Transpose(zeros, 1, 0)), false))
+		return g.Add(encode(g, param, drop), g.ReduceSum(g.Mul(zeros, g.Transpose(zeros, 1, 0)), false))
 	}
 	return m
 }
@@ -116,18 +127,24 @@ func (h *hungryTask) Model() artifact.Model {
 func (h *hungryTask) Collate(b data.Batch) ([]*ortrain.Batch, error) {
 	batches, err := h.Task.Collate(b)
 	h.calls++
+	n := 1
+	if h.calls == h.at {
+		n = 1 << 23 // their products are more than the addresses of a process
+	}
 	for _, b := range batches {
-		n := 1
-		if h.calls == h.at {
-			n = 1 << 23 // their products are more than the addresses of a process
+		encoded := b.Chunks
+		if encoded == nil {
+			encoded = []*ortrain.Batch{b}
 		}
-		b.Float("zeros", make([]float32, n), int64(n), 1)
+		for _, x := range encoded {
+			x.Float("zeros", make([]float32, n), int64(n), 1)
+		}
 	}
 	return batches, err
 }
 
 // When any rank runs out of memory, rank 0 saves a checkpoint of the step before, and the resumed job is the job that was never
-// stopped.
+// stopped; also where the other ranks wait for its passages.
 func TestOneRankOutOfMemory(t *testing.T) {
 	hungry := func(who, at int) func(int, finetune.Task) finetune.Task {
 		return func(rank int, task finetune.Task) finetune.Task {
@@ -138,30 +155,46 @@ func TestOneRankOutOfMemory(t *testing.T) {
 			return h
 		}
 	}
-	whole := job{config: jobConfig(t), ranks: 2, task: hungry(-1, 0)}
-	want, errs := whole.train(t)
-	check(t, errors.Join(errs...))
-	for who := range 2 {
-		stopped := job{config: jobConfig(t), ranks: 2, task: hungry(who, 4)}
-		stopped.config.TrainDataset = whole.config.TrainDataset
-		_, errs := stopped.train(t)
-		for rank, err := range errs {
-			if !errors.Is(err, ortrain.ErrUnchanged) || !strings.Contains(err.Error(), fmt.Sprintf("rank %d: step 4, which computes ", who)) {
-				t.Errorf("rank %d: %v", rank, err)
-			}
-		}
-		if names := checkpointNames(t, stopped.config); !slices.Equal(names, []string{"step-00000003"}) {
-			t.Fatalf("rank %d ran out of memory: the checkpoints are %v", who, names)
-		}
-		stopped.resume, stopped.task = true, hungry(-1, 0)
-		got, errs := stopped.train(t)
+	for _, c := range []config.Train{jobConfig(t), pairsConfig(t)} {
+		whole := job{config: c, ranks: 2, task: hungry(-1, 0)}
+		want, errs := whole.train(t)
 		check(t, errors.Join(errs...))
-		for rank := range got {
-			if !slices.Equal(got[rank], want[0]) {
-				t.Errorf("the resumed job's parameters differ on rank %d", rank)
+		for who := range 2 {
+			stopped := job{config: c, ranks: 2, task: hungry(who, 4)}
+			stopped.config.OutputDir = filepath.Join(t.TempDir(), "stopped")
+			_, errs := stopped.train(t)
+			for rank, err := range errs {
+				if !errors.Is(err, ortrain.ErrUnchanged) || !strings.Contains(err.Error(), fmt.Sprintf("rank %d: ", who)) || !strings.Contains(err.Error(), "out of memory") {
+					t.Errorf("%s: rank %d: %v", c.Kind, rank, err)
+				}
+			}
+			if names := checkpointNames(t, stopped.config); !slices.Equal(names, []string{"step-00000003"}) {
+				t.Fatalf("%s: rank %d ran out of memory: the checkpoints are %v", c.Kind, who, names)
+			}
+			stopped.resume, stopped.task = true, hungry(-1, 0)
+			got, errs := stopped.train(t)
+			check(t, errors.Join(errs...))
+			for rank := range got {
+				if !slices.Equal(got[rank], want[0]) {
+					t.Errorf("%s: the resumed job's parameters differ on rank %d", c.Kind, rank)
+				}
 			}
 		}
 	}
+}
+
+// pairsConfig is a short run of an embedding model with the negatives of all ranks.
+func pairsConfig(t *testing.T) config.Train {
+	c := jobConfig(t)
+	var rows strings.Builder
+	for i := range 24 {
+		fmt.Fprintf(&rows, `{"query":"a b %s","pos":"%c e %s"}`+"\n", strings.Repeat("c ", i%3), 'a'+i%20, strings.Repeat("d ", i%4))
+	}
+	check(t, os.WriteFile(c.TrainDataset[0], []byte(rows.String()), 0o600))
+	pairs := config.DefaultTrain(modelcard.Embedding)
+	pairs.Model, pairs.TrainDataset, pairs.OutputDir = "testdata/bert", c.TrainDataset, c.OutputDir
+	pairs.QueryMaxLen, pairs.PassageMaxLen, pairs.Threads, pairs.BatchSize, pairs.Epochs, pairs.LR, pairs.Dropout = 9, 14, 1, 2, 1, 1e-3, 0.1
+	return pairs
 }
 
 // nanTask is a reranker of whose batches one has a label that is no number.
@@ -432,4 +465,142 @@ func (f fixture) trainRanks(t *testing.T, v variant, ranks int, sharded bool) ([
 		return err
 	})...))
 	return parameters, last
+}
+
+// noisy is a connection whose fifth sum of gradients arrives with a wrong value at rank 1.
+type noisy struct {
+	dist.Comm
+	sums int
+}
+
+func (n *noisy) AllReduce(values []float32, op dist.Op) error {
+	err := n.Comm.AllReduce(values, op)
+	if n.sums++; n.sums == 5 && n.Rank() == 1 {
+		values[7]++
+	}
+	return err
+}
+
+// A rank whose parameters differ ends the job with its number and the step, before a checkpoint of that step is saved.
+func TestCheckSteps(t *testing.T) {
+	for every, want := range map[int]struct{ err, newest string }{
+		1: {"all ranks: after step 5: the parameters of rank 1 are not the same as those of rank 0, ", "step-00000004"},
+		3: {"all ranks: after step 6: the parameters of rank 1 are not the same as those of rank 0, ", "step-00000005"},
+		0: {"", "step-00000010"},
+	} {
+		j := job{config: jobConfig(t), ranks: 2, comm: func(c dist.Comm) dist.Comm { return &noisy{Comm: c} }}
+		j.config.CheckSteps, j.config.SaveSteps, j.config.Epochs, j.config.MaxSteps = every, 1, 2, 10
+		_, errs := j.train(t)
+		for rank, err := range errs {
+			if want.err == "" && err != nil || want.err != "" && (err == nil || !strings.HasPrefix(err.Error(), want.err)) {
+				t.Errorf("check_steps %d: rank %d: %v", every, rank, err)
+			}
+		}
+		if names := checkpointNames(t, j.config); names[len(names)-1] != want.newest {
+			t.Errorf("check_steps %d: the checkpoints are %v", every, names)
+		}
+	}
+}
+
+// With dropout a job of the same ranks repeats bit by bit, sharded or not, in chunks or not, and its ranks have the same
+// parameters after each step.
+func TestJobRepeats(t *testing.T) {
+	for _, set := range []func(c *config.Train){
+		func(*config.Train) {}, func(c *config.Train) { c.ShardOptimizer = true },
+		func(c *config.Train) { c.LossType, c.ChunkTokens, c.TrainDataset = "listwise_ce", 24, groupsFile(t) },
+	} {
+		var first []float32
+		for range 2 {
+			j := job{config: jobConfig(t), ranks: 2}
+			j.config.CheckSteps, j.config.Dropout = 1, 0.3
+			set(&j.config)
+			parameters, errs := j.train(t)
+			check(t, errors.Join(errs...))
+			if first == nil {
+				first = parameters[0]
+			}
+			if !slices.Equal(parameters[0], first) || !slices.Equal(parameters[1], first) {
+				t.Error("the parameters differ")
+			}
+		}
+	}
+}
+
+// groupsFile is a file of queries with several passages.
+func groupsFile(t *testing.T) config.List {
+	var rows strings.Builder
+	for i := range 8 {
+		fmt.Fprintf(&rows, `{"query":"a b","hits":[{"content":"c d%s","label":1},{"content":"e a%s","label":0}]}`+"\n", strings.Repeat(" d", i), strings.Repeat(" b", i%3))
+	}
+	path := filepath.Join(t.TempDir(), "groups.jsonl")
+	check(t, os.WriteFile(path, []byte(rows.String()), 0o600))
+	return config.List{path}
+}
+
+// Ranks drop different elements: the same batch has other gradients on another rank, and the same again on the same rank. Without
+// dropout all ranks have the same.
+func TestRanksDropDifferently(t *testing.T) {
+	for _, f := range fixtures(t) {
+		if f.name != "infonce" && f.name != "listwise" {
+			continue
+		}
+		for _, chunk := range []int{0, 12} {
+			for _, rate := range []float64{0, 0.3} {
+				f.cfg.Dropout = rate
+				task, set := f.build(t, variant{groups: 2, chunkTokens: chunk, precision: "no"})
+				batch := f.batch(t, task, -1)
+				var mutex sync.Mutex // all ranks share the batch
+				gradients := make([][2][]float32, 3)
+				check(t, errors.Join(disttest.Ranks(3, func(comm dist.Comm) (err error) {
+					mutex.Lock()
+					defer mutex.Unlock()
+					for again := range 2 {
+						tr, err := ortrain.NewTrainer(set, ortrain.Config{Schedule: optim.Schedule{Kind: "constant", Peak: 1e-3, Total: 1}, Seed: 7, Comm: comm})
+						if err != nil {
+							return err
+						}
+						if err := tr.Fill(task.Fill); err != nil {
+							return errors.Join(err, tr.Close())
+						}
+						_, g, err := tr.Gradients(batch...)
+						gradients[comm.Rank()][again] = slices.Clone(g)
+						if err := errors.Join(err, tr.Close()); err != nil {
+							return err
+						}
+					}
+					return nil
+				})...))
+				for rank, g := range gradients {
+					if !slices.Equal(g[0], g[1]) {
+						t.Errorf("%s, dropout %g, chunks of %d: rank %d does not repeat", f.name, rate, chunk, rank)
+					}
+					if next := gradients[(rank+1)%3]; slices.Equal(g[0], next[0]) != (rate == 0) {
+						t.Errorf("%s, dropout %g, chunks of %d: ranks %d and %d drop alike: %v", f.name, rate, chunk, rank, (rank+1)%3, rate > 0)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Each rank writes its own profile, and the model card says how many ranks had a batch of which size.
+func TestJobProfileAndCard(t *testing.T) {
+	j := job{config: jobConfig(t), ranks: 2}
+	j.config.Profile, j.config.MaxSteps = filepath.Join(t.TempDir(), "profile"), 2
+	check(t, errors.Join(second(j.train(t))...))
+	for rank := range 2 {
+		if paths, err := filepath.Glob(fmt.Sprintf("%s_rank%d_*", j.config.Profile, rank)); err != nil || len(paths) == 0 {
+			t.Errorf("rank %d has the profiles %v, %v", rank, paths, err)
+		}
+	}
+	dir := filepath.Join(j.config.OutputDir, finetune.ModelDir)
+	c, ok, err := modelcard.Read(dir)
+	if err != nil || !ok || c.Ranks != 2 || c.BatchSize != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, modelcard.MarkdownFile))
+	check(t, err)
+	if want := "| steps | 2 of 2 ranks × 2 examples |"; !strings.Contains(string(text), want) {
+		t.Errorf("the card has no %q:\n%s", want, text)
+	}
 }

@@ -153,7 +153,7 @@ func (r *Run) dataChanges(saved runState) []string {
 // the last three may be, division.equals says.
 var freeKeys = map[string]bool{
 	"output_dir": true, "save_steps": true, "save_on_epoch_end": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
-	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true, "shard_optimizer": true,
+	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true, "shard_optimizer": true, "check_steps": true,
 	"batch_size": true, "gradient_accumulation_steps": true, "all_gather": true,
 }
 

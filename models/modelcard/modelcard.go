@@ -54,7 +54,8 @@ type Card struct {
 
 	Data       []string    `json:"train_dataset,omitempty"`
 	Examples   int         `json:"examples,omitempty"`
-	BatchSize  int         `json:"batch_size,omitempty"`
+	BatchSize  int         `json:"batch_size,omitempty"` // examples of a micro-batch of one rank
+	Ranks      int         `json:"ranks,omitempty"`      // of the job; 0 means 1
 	LR         float64     `json:"lr,omitempty"`
 	Validation *Validation `json:"validation,omitempty"`
 }

@@ -77,36 +77,54 @@ func Agree(c Comm, err error, kinds ...error) error {
 	if failed != nil {
 		return errors.Join(err, failed)
 	}
-	var named *RankError
-	if errors.As(err, &named) { // by an earlier Agree
-		return err
-	}
-	var out *RankError
-	set, same := byte(0), true // the kinds of all errors, and whether all ranks have the same error
+	first, set, same := -1, byte(0), true // the first rank with an error, the kinds of all errors, and whether all have the same one
 	for rank, b := range all {
 		same = same && bytes.Equal(b, all[0])
 		if len(b) == 0 {
 			continue
 		}
 		set |= b[0]
-		if out == nil {
-			out = &RankError{Rank: rank, Err: errors.New(string(b[1:]))}
+		if first < 0 {
+			first = rank
 		}
 	}
-	if out == nil {
+	if first < 0 {
 		return nil
 	}
-	if err != nil {
-		first := slices.IndexFunc(all, func(b []byte) bool { return bytes.Equal(b, mine) })
-		out = &RankError{Rank: c.Rank(), Err: err, All: same, Quiet: first != c.Rank()}
+	out := err
+	var named *RankError
+	switch {
+	case err == nil:
+		out = &RankError{Rank: first, Err: errors.New(string(all[first][1:]))}
+	case errors.As(err, &named): // by an earlier Agree
+	default:
+		printed := slices.IndexFunc(all, func(b []byte) bool { return bytes.Equal(b, mine) })
+		out = &RankError{Rank: c.Rank(), Err: err, All: same, Quiet: printed != c.Rank()}
 	}
+	return withKinds(out, set&^kindsOf(out, kinds), kinds)
+}
+
+// withKinds returns an error with the text of err that is also of the kinds in a set.
+func withKinds(err error, set byte, kinds []error) error {
+	if set == 0 {
+		return err
+	}
+	out := &kindError{err, []error{err}}
 	for i, kind := range kinds {
 		if set&(1<<i) != 0 {
-			out.Kinds = append(out.Kinds, kind)
+			out.all = append(out.all, kind)
 		}
 	}
 	return out
 }
+
+// kindError has the text of an error, and is all of these.
+type kindError struct {
+	error
+	all []error
+}
+
+func (e *kindError) Unwrap() []error { return e.all }
 
 // kindsOf returns a set of bits: bit i says that err is kinds[i].
 func kindsOf(err error, kinds []error) (set byte) {
@@ -118,12 +136,10 @@ func kindsOf(err error, kinds []error) (set byte) {
 	return set
 }
 
-// RankError is the error of a rank of a job. The error of another rank has only its text, and the kinds that Agree was asked
-// about.
+// RankError is the error of a rank of a job. The error of another rank has only its text.
 type RankError struct {
 	Rank  int
 	Err   error
-	Kinds []error
 	All   bool // all ranks have this error
 	Quiet bool // another rank prints it; Leave sets it for errors of other ranks
 }
@@ -135,8 +151,7 @@ func (e *RankError) Error() string {
 	return fmt.Sprintf("rank %d: %v", e.Rank, e.Err)
 }
 
-// Unwrap returns the rank's own error and the kinds.
-func (e *RankError) Unwrap() []error { return append([]error{e.Err}, e.Kinds...) }
+func (e *RankError) Unwrap() error { return e.Err }
 
 // Quiet says whether another rank prints this error, so that it is printed once.
 func Quiet(err error) bool {

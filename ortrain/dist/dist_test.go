@@ -203,6 +203,35 @@ func TestAgreeOnKinds(t *testing.T) {
 	}
 }
 
+// The kind of an error that one rank adds after an earlier Agree becomes that of all ranks too.
+func TestAgreeAgain(t *testing.T) {
+	full := errors.New("full")
+	for rank, err := range disttest.Ranks(2, func(c dist.Comm) error {
+		var mine error
+		if c.Rank() == 1 {
+			mine = errors.New("no room")
+		}
+		err := dist.Agree(c, mine)
+		if c.Rank() == 1 {
+			err = fmt.Errorf("%w: %w", full, err)
+		}
+		return dist.Agree(c, err, full)
+	}) {
+		if !errors.Is(err, full) || !strings.HasSuffix(err.Error(), "rank 1: no room") {
+			t.Errorf("rank %d: %v", rank, err)
+		}
+	}
+}
+
+// An error that all ranks have is not blamed on one of them.
+func TestAgreeOnTheSameError(t *testing.T) {
+	for rank, err := range disttest.Ranks(2, func(c dist.Comm) error { return dist.Agree(c, fmt.Errorf("open x: %w", os.ErrNotExist)) }) {
+		if !errors.Is(err, os.ErrNotExist) || err.Error() != "all ranks: open x: file does not exist" || dist.Quiet(err) != (rank > 0) {
+			t.Errorf("rank %d: %v", rank, err)
+		}
+	}
+}
+
 // Ranks that lose each other get an error in a test, where with MPI they would wait.
 func TestRanksInProcess(t *testing.T) {
 	errs := disttest.Ranks(2, func(c dist.Comm) error {

@@ -74,6 +74,9 @@ func WriteReport(run *finetune.Run) error {
 		return err
 	}
 	p.Lengths, p.Config = lengthsText(p.Data.Lengths), run.Config.Settings()
+	if n := run.Ranks(); n > 1 {
+		p.Config = append(p.Config, config.Setting{Key: "ranks, each with batch_size", Value: fmt.Sprint(n)})
+	}
 	var b bytes.Buffer
 	if err := reportPage.Execute(&b, p); err != nil {
 		return err
