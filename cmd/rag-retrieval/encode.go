@@ -25,7 +25,8 @@ func encodeCommand() *cli.Command {
 
 Examples:
   echo '{"text": "reverses the order of the elements"}' | rag-retrieval encode --model out/model
-  rag-retrieval encode --model out/model --as passage < texts.jsonl > vectors.jsonl`,
+  rag-retrieval encode --model out/model --as passage < texts.jsonl > vectors.jsonl
+  mpirun -n 4 rag-retrieval encode --model out/model texts.jsonl > vectors.jsonl     # the ranks share the batches`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer", Required: true},
 			&cli.StringFlag{Name: "as", Usage: "query or passage: which prompt of the model, and which maximal length of the training run, apply", Value: "passage"},

@@ -38,6 +38,7 @@ Examples:
   rag-retrieval eval --model out/model --data a.jsonl --data b.parquet --format markdown --json result.json
   rag-retrieval eval --model base --model out/model --data a.jsonl --data b.jsonl     # a table of models and tasks
   rag-retrieval eval --suite scripts/suites/reranker.yaml --mteb-dir results
+  mpirun -n 4 rag-retrieval eval --model out/model --data test.jsonl     # the ranks share the batches
   rag-retrieval eval --kind bm25 --data test.jsonl          # the words alone: what a model has to beat
   rag-retrieval eval --scores scores.jsonl --data test.jsonl`,
 		Flags: append([]cli.Flag{
@@ -340,9 +341,11 @@ func (e *evaluation) measure(p pending) (err error) {
 
 // load reads a task's data, the same on all ranks.
 func (e *evaluation) load(p pending) (t mteb.Task, err error) {
-	err = e.job.inTurn(func() (err error) {
-		t, err = p.load(e.c.Context)
-		return err
+	err = e.job.inStep(func() error {
+		return e.job.inTurn(func() (err error) {
+			t, err = p.load(e.c.Context)
+			return err
+		})
 	})
 	if err != nil {
 		return t, err

@@ -12,12 +12,13 @@ import (
 )
 
 // messages is where notes and warnings go, a line each.
-var messages = &rankMessages{}
+var messages = &rankMessages{to: os.Stderr}
 
 // rankMessages writes to stderr. While the ranks of a job prepare, all of them find the same to say: then the lines of rank 0
 // are printed at once, and of the other ranks later only those that rank 0 did not print. Lines of other ranks name the rank.
 type rankMessages struct {
 	mutex   sync.Mutex
+	to      io.Writer // stderr, also of a rank that is muted
 	rank    int
 	waiting bool     // for shareLines
 	lines   []string // written while waiting
@@ -41,10 +42,10 @@ func (m *rankMessages) print(line string) {
 	if m.rank > 0 {
 		line = fmt.Sprintf("rank %d: %s", m.rank, line)
 	}
-	_, _ = io.WriteString(os.Stderr, line)
+	_, _ = io.WriteString(m.to, line)
 }
 
-// prepare is called when this process has become a rank of a job.
+// prepare is called when this process has become a rank of a job, and before its ranks do something else in step.
 func (m *rankMessages) prepare(c dist.Comm) { m.rank, m.waiting = c.Rank(), c.Size() > 1 }
 
 // shareLines prints what other ranks have said since prepare and rank 0 has not. It is collective.

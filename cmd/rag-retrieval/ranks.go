@@ -52,7 +52,7 @@ func (j job) run(action func(j job) error) error {
 	return dist.Leave(j.Comm, err)
 }
 
-// mute drops what this process prints, until show is called.
+// mute drops what this process prints, besides messages, until show is called.
 func mute() (show func()) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
@@ -85,6 +85,16 @@ func (j job) inTurn(f func() error) error {
 		err = f()
 	}
 	return j.agree(err)
+}
+
+// inStep calls f, which ends in the same way on all ranks. What they all have to say is printed once.
+func (j job) inStep(f func() error) error {
+	if j.Size() == 1 {
+		return f()
+	}
+	messages.prepare(j)
+	err := f()
+	return errors.Join(err, messages.shareLines(j))
 }
 
 // fromFirst calls f on rank 0, and gives all ranks what it returned.
@@ -146,10 +156,19 @@ func startOf() map[string]string {
 }
 
 // open opens a model, the same on all ranks.
-func (j job) open(c *cli.Context, ref string, o retriever.Options) (*retriever.Model, error) {
+func (j job) open(c *cli.Context, ref string, o retriever.Options) (m *retriever.Model, err error) {
 	if j.Size() == 1 {
 		return openWith(c, ref, o)
 	}
+	err = j.inStep(func() error {
+		m, err = j.openShared(c, ref, o)
+		return err
+	})
+	return m, err
+}
+
+// openShared opens a model whose work several ranks share.
+func (j job) openShared(c *cli.Context, ref string, o retriever.Options) (*retriever.Model, error) {
 	places, err := dist.Places(j)
 	if err != nil {
 		return nil, err
