@@ -85,23 +85,23 @@ const (
 // compute does this rank's pieces. It returns what the rank tells the others, and its error.
 func (d *Dealer) compute(ctx context.Context, owners []int, do func(piece int) ([]byte, error)) ([]byte, error) {
 	out, begun := make([]byte, headerLen), time.Now()
+	err := ctx.Err() // also of a rank without a piece
 	for piece, owner := range owners {
-		if owner != d.c.Rank() {
+		if owner != d.c.Rank() || err != nil {
 			continue
 		}
-		err := ctx.Err()
 		var b []byte
-		if err == nil {
-			b, err = do(piece)
+		if b, err = do(piece); err == nil {
+			out = append(binary.LittleEndian.AppendUint64(out, uint64(len(b))), b...)
+			err = ctx.Err()
 		}
-		if err != nil {
-			out[0] = failure
-			if errors.Is(err, context.Canceled) {
-				out[0] = canceled
-			}
-			return append(out[:headerLen], err.Error()...), err
+	}
+	if err != nil {
+		out[0] = failure
+		if errors.Is(err, context.Canceled) {
+			out[0] = canceled
 		}
-		out = append(binary.LittleEndian.AppendUint64(out, uint64(len(b))), b...)
+		return append(out[:headerLen], err.Error()...), err
 	}
 	binary.LittleEndian.PutUint64(out[1:], math.Float64bits(time.Since(begun).Seconds()))
 	return out, nil

@@ -125,7 +125,7 @@ func dealEnds(c dist.Comm) error {
 	if c.Rank() == 1 {
 		cancel()
 	}
-	_, err := dist.NewDealer(c).Deal(ctx, []float64{1, 1, 1}, func(int) ([]byte, error) { return nil, nil })
+	_, err := dist.NewDealer(c).Deal(ctx, []float64{1}, func(int) ([]byte, error) { return nil, nil })
 	if !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("want context.Canceled, not %w", err)
 	}
