@@ -134,8 +134,9 @@ func (c *chunks) encodedRows(b *Batch) int64 {
 }
 
 // backward adds the parameters' gradients of one micro-batch, times its share of the step's total rows, to the step's sum. It
-// returns the loss of the micro-batch, times its share.
-func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, total int) (float64, error) {
+// returns the loss of the micro-batch, times its share. If only says that the step has no other micro-batch, and nothing has to be
+// added up, the gradients stay in t.gradients.
+func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, total int, only bool) (float64, error) {
 	loss, err := c.forward(t, t.gathering(), b, microBatch, true, total)
 	if err != nil {
 		return 0, err
@@ -154,6 +155,10 @@ func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, total int) (floa
 		}
 		if err := c.runBackward(); err != nil {
 			return err
+		}
+		if only && len(b.Chunks) == 1 && weight == 1 {
+			t.sum = t.gradients
+			return nil
 		}
 		return t.optimizer.accumulate(t, weight)
 	})

@@ -283,10 +283,10 @@ func (o *optimizer) accumulate(t *Trainer, weight float64) error {
 		}
 	}
 	keep := 0.0
-	if t.hasSum {
+	if t.sum != nil {
 		keep = 1
 	}
-	t.hasSum = true
+	t.sum = t.accumulated
 	if err := o.scalars.set(map[string]float64{optim.Weight: weight, optim.Keep: keep}); err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ type Trainer struct {
 	parameters, gradients *runtime.Block
 	moments               [2]*runtime.Block          // of ownPart
 	accumulated           *runtime.Block             // the step's sum of gradients; nil until a step has two micro-batches
-	hasSum                bool                       // whether accumulated has gradients of this step
+	sum                   *runtime.Block             // where this step's sum is: accumulated or gradients; nil before it has any
 	dropoutTables         map[float64]*runtime.Block // dropout factors by rate
 
 	trainSession, evalSession *runtime.Session // nil where batches are chunked
@@ -299,11 +299,11 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 // backward computes the gradients of this rank's micro-batches of a step and adds their loss to s.Loss. s.Rows are the rows of
 // all ranks.
 func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
-	t.hasSum = false
+	t.sum = nil
 	for i, b := range batches {
 		total := max(s.Rows, 1) // if no row counts, all losses are zero
 		if t.chunks != nil {
-			loss, err := t.chunks.backward(t, b, i, total)
+			loss, err := t.chunks.backward(t, b, i, total, len(batches) == 1)
 			if err != nil {
 				return nil, err
 			}
@@ -323,13 +323,13 @@ func (t *Trainer) backward(batches []*Batch, s *Step) (*runtime.Block, error) {
 			return nil, err
 		}
 	}
-	if !t.hasSum { // this rank has no rows in the step
+	if t.sum == nil { // this rank has no rows in the step
 		return t.gradients, fillBlock(t.gradients, func(values []float32) error {
 			clear(values)
 			return nil
 		})
 	}
-	return t.accumulated, nil
+	return t.sum, nil
 }
 
 // runTraining runs the training graph on one micro-batch. It fills the gradients and returns the loss.
