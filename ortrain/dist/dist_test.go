@@ -19,12 +19,16 @@ const rankVariable = "RAG_RETRIEVAL_TEST_RANK"
 
 // jobs are what ranks do, by name.
 var jobs = map[string]func(c dist.Comm) error{"collectives": mpiCollectives, "agree": agree, "abort": abort,
-	"killed": killed, "silent": silent, "silent0": silent, "busy": busy, "leave": leave, "common": common, "alone": alone}
+	"killed": killed, "silent": silent, "silent0": silent, "busy": busy, "leave": leave, "common": common, "alone": alone, "early": dist.Comm.Barrier}
 
 func TestMain(m *testing.M) {
 	name := os.Getenv(rankVariable)
 	if name == "" {
 		os.Exit(m.Run())
+	}
+	if name == "early" && os.Getenv("PMI_RANK")+os.Getenv("OMPI_COMM_WORLD_RANK") == "1" {
+		fmt.Println("ended by a flag that is wrong")
+		os.Exit(2)
 	}
 	c, err := dist.Connect()
 	if err == nil {
@@ -316,6 +320,12 @@ func silent(c dist.Comm) error {
 		return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	}
 	return c.Barrier()
+}
+
+// A rank that fails before it has joined the job ends the others, which wait for it there.
+func TestEarly(t *testing.T) {
+	faulty(t, 2, "early", 1, "ended by a flag that is wrong")
+	faulty(t, 4, "early", 1, "ended by a flag that is wrong")
 }
 
 // A rank that computes for longer than a silent one may is not silent, nor are those that wait for it.

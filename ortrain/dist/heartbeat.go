@@ -24,7 +24,8 @@ import (
 //	rank 2 ─┼─> rank 0 ──┼─> rank 2
 //	rank 3 ─┘            └─> rank 3
 
-// SilenceVariable is the environment variable with the seconds after which a silent rank ends the job; 20 if it is not set.
+// SilenceVariable is the environment variable with the seconds after which a silent rank ends the job, or one that does not
+// come to its start; 20 if it is not set.
 const SilenceVariable = "RAG_RETRIEVAL_SILENCE"
 
 // beatsPerSilence is how many heartbeats a silent rank has missed. They are counted, not timed: a process that was itself

@@ -55,7 +55,9 @@ func Connect() (Comm, error) {
 		return nil, fmt.Errorf("started by %s as one of %d ranks: %w", launcher, size, err)
 	}
 	words := C.rr_words_start()
+	late := time.AfterFunc(limit, func() { notAllCome(size, limit) })
 	m, err := openMPI(path)
+	late.Stop()
 	if err != nil {
 		return nil, fmt.Errorf("started by %s as one of %d ranks: %w", launcher, size, err)
 	}
@@ -64,6 +66,25 @@ func Connect() (Comm, error) {
 	}
 	m.heartbeat, err = startHeartbeat(m, limit, words)
 	return m, err
+}
+
+// localRanks are the environment variables with the number of a rank on its host, by launcher.
+var localRanks = []string{"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"}
+
+// notAllCome ends a process that has waited in MPI_Init for other ranks. MPICH's launcher lets it wait for ever if one of them
+// fails before its own MPI_Init.
+func notAllCome(size int, waited time.Duration) {
+	for _, name := range localRanks {
+		if x := os.Getenv(name); x != "" && x != "0" {
+			time.Sleep(time.Second) // one rank of the host is enough to say it
+			break
+		}
+	}
+	host, _ := os.Hostname()
+	fmt.Fprintf(os.Stderr, "rag-retrieval: on host %s, MPI_Init has waited %v for all of %d ranks: one has failed before, and says why, or its host cannot "+
+		"be reached; if they need longer to start, set %s to more seconds\n", host, waited, size, SilenceVariable)
+	time.Sleep(300 * time.Millisecond) // for the launcher to read it
+	os.Exit(1)
 }
 
 // Leave ends this rank's part in a job whose work ended with err, and returns how the process ends. If all ranks have come to
