@@ -208,6 +208,49 @@ func TestRankWithoutConfig(t *testing.T) {
 	}
 }
 
+// What all ranks have to say is printed once; what only another rank has to say carries its number. stdout is rank 0's.
+func TestRankMessages(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	rows := write(t, "rows.jsonl", rerankerRows(8)+`{"query":"no passage"}`+"\n")
+	settings := write(t, "run.yaml", fmt.Sprintf("kind: reranker\nmodel_name_or_path: %s\ntrain_dataset: %s\noutput_dir: %s\nmax_len: 16\nthreads: 1\nskip_bad_rows: true\n",
+		filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker"), rows, dir))
+	c := disttest.Command(t, 1, os.Args[0], "train", "--config", settings)
+	c.Args = append(c.Args, ":", "-n", "1", os.Args[0], "train", "--config", settings, "--neg-nums", "2")
+	c.Env = append(c.Env, asProgram+"=1")
+	var out, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &out, &stderr
+	if err := c.Run(); err != nil {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	said := "\n" + stderr.String()
+	if strings.Count(said, "\n1 bad rows were left out") != 1 || strings.Count(said, "bad rows") != 1 || strings.Count(said, "\nrank 1: --neg-nums is not used here: ") != 1 {
+		t.Error(said)
+	}
+	if out.String() != filepath.Join(dir, "model")+"\n" {
+		t.Errorf("stdout is %q", out.String())
+	}
+}
+
+// A rank whose data file has other rows, under the same name, is refused.
+func TestRanksReadTheSameRows(t *testing.T) {
+	base, err := filepath.Abs(filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := filepath.Dir(write(t, "rows.jsonl", rerankerRows(8))), filepath.Dir(write(t, "rows.jsonl", rerankerRows(9)))
+	program := []string{os.Args[0], "train", "reranker", "--model", base, "--train-dataset", "rows.jsonl", "--output-dir", "out", "--max-len", "16"}
+	if program[0], err = filepath.Abs(program[0]); err != nil {
+		t.Fatal(err)
+	}
+	c := disttest.Command(t, 1, "-wdir", append([]string{first}, program...)...)
+	c.Args = append(append(c.Args, ":", "-n", "1", "-wdir", second), program...)
+	c.Env = append(c.Env, asProgram+"=1")
+	out, err := c.CombinedOutput()
+	if err == nil || strings.Count(string(out), "rank 1: it differs from rank 0: train_dataset rows.jsonl was ") != 1 {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // A job that is resumed with another number of ranks is the job that was never stopped, to rounding, where the ranks have the same
 // examples together; else it is refused.
 func TestRanksResumeOnOthers(t *testing.T) {

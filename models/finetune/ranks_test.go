@@ -409,6 +409,35 @@ func TestRanksMustShardAlike(t *testing.T) {
 	}
 }
 
+// Ranks with other settings or programs are refused at the start, with what differs.
+func TestRanksMustBeAlike(t *testing.T) {
+	c := jobConfig(t)
+	for name, x := range map[string]struct {
+		change  func(c *config.Train, version *string)
+		differs string
+	}{
+		"configuration": {func(c *config.Train, _ *string) { c.LR, c.BatchSize = 2e-3, 3 }, "batch_size is 3, there 2; lr is 0.002, there 0.001"},
+		"program":       {func(_ *config.Train, version *string) { *version = "another" }, "program is another, there test"},
+	} {
+		for rank, err := range disttest.Ranks(2, func(comm dist.Comm) error {
+			mine, version := c, "test"
+			if comm.Rank() == 1 {
+				x.change(&mine, &version)
+			}
+			_, err := finetune.PrepareRank(t.Context(), mine, reranker.NewTask, resolve.Resolver{}, version, comm)
+			return err
+		}) {
+			if err == nil || !strings.Contains(err.Error(), "rank 1: it differs from rank 0: ") || !strings.Contains(err.Error(), x.differs) {
+				t.Errorf("%s, rank %d: %v, want %q", name, rank, err, x.differs)
+			}
+		}
+	}
+	v, first := finetune.Versions{Program: "1", Runtime: "1.31.0"}, finetune.Versions{Program: "1", Runtime: "1.32.0"}
+	if got, want := v.Differences(first), []string{"ONNX Runtime is 1.31.0, there 1.32.0"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // Sharded moments are the same as whole ones with a loss scale, whose first steps overflow and are skipped by all ranks, and with
 // device memory.
 func TestShardedOptimizerElsewhere(t *testing.T) {
