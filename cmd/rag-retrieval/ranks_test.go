@@ -114,7 +114,7 @@ func ranksTrainAsOne(t *testing.T, kind []string) {
 	for _, n := range []int{2, 4} {
 		many := run(n, 8/n)
 		a, b := losses(t, one), losses(t, many)
-		if len(a) < 8 || len(a) != len(b) {
+		if len(a) < 10 || len(a) != len(b) {
 			t.Fatalf("%d ranks: %d steps, of one rank %d", n, len(b), len(a))
 		}
 		for i := range a {
