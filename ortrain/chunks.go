@@ -138,14 +138,20 @@ func (c *chunks) encodedRows(b *Batch) int64 {
 // added up, the gradients stay in t.gradients.
 func (c *chunks) backward(t *Trainer, b *Batch, microBatch int, total int, only bool) (float64, error) {
 	loss, err := c.forward(t, t.gathering(), b, microBatch, true, total)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = c.continueBackward(t, b, microBatch, total, only)
 	}
+	// Ranks that gather agree here too: the others would meet an error of this rank in the next micro-batch, elsewhere than this one.
+	return loss, dist.Agree(t.gathering(), err)
+}
+
+// continueBackward continues the gradient of the encoded rows to the parameters.
+func (c *chunks) continueBackward(t *Trainer, b *Batch, microBatch int, total int, only bool) error {
 	weight := 1.0 // a comparison's gradients have their share already
 	if c.comparison == nil {
 		weight = rowShare(b, total)
 	}
-	return loss, c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) error {
+	return c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) error {
 		if err := c.bind(t, c.backwardBinding, chunk, passNumber(microBatch, k), true); err != nil {
 			return err
 		}
