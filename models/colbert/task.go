@@ -78,14 +78,8 @@ func (t *Task) Gather() bool {
 	return t.gather
 }
 
-// tokensPerChunk is how many tokens are encoded at once. 0 means that one graph encodes the whole batch and compares its texts;
-// it cannot gather the vectors of other ranks in between.
-func (t *Task) tokensPerChunk() int {
-	if n := t.c.TokensPerChunk(); n > 0 || !t.gather {
-		return n
-	}
-	return config.OneChunk
-}
+// tokensPerChunk is how many tokens are encoded at once, see config.Train.TokensPerChunk.
+func (t *Task) tokensPerChunk() int { return t.c.TokensPerChunk(t.gather) }
 
 // Encoder returns the model's encoder.
 func (t *Task) Encoder() encoder.Config { return t.m.Encoder }

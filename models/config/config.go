@@ -367,13 +367,16 @@ func (c Train) ComparesExamples() bool {
 	return false
 }
 
-// TokensPerChunk returns how many tokens are encoded at once. 0 means the whole batch.
-func (c Train) TokensPerChunk() int {
+// TokensPerChunk returns how many tokens are encoded at once. 0 means that one graph encodes the whole batch and compares its
+// texts. It cannot gather vectors of other ranks in between: with gather, the whole batch is OneChunk.
+func (c Train) TokensPerChunk(gather bool) int {
 	switch {
-	case c.ChunkTokens >= 0:
+	case c.ChunkTokens > 0:
 		return c.ChunkTokens
-	case strings.HasPrefix(c.LossType, "pointwise_"):
+	case c.ChunkTokens < 0 && strings.HasPrefix(c.LossType, "pointwise_"):
 		return pointwiseChunk
+	case gather:
+		return OneChunk
 	}
 	return 0
 }

@@ -46,7 +46,7 @@ func (r *Run) memory(tokens int) int64 {
 	if r.Config.GradientCheckpointing {
 		kept = activationsPerToken + int64(enc.NumHiddenLayers) // of one layer, and each layer's input
 	}
-	if chunk := r.Config.TokensPerChunk(); chunk > 0 {
+	if chunk := r.Config.TokensPerChunk(false); chunk > 0 {
 		tokens = min(tokens, chunk)
 	}
 	return 16*r.Set.Layout.Total + 4*enc.HiddenSize*kept*int64(tokens)

@@ -122,7 +122,7 @@ func (t *Task) Model() artifact.Model {
 	if t.loss.grouped {
 		rows *= t.c.GroupSize
 	}
-	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing, Half: t.c.Half()}.Chunk(t.c.TokensPerChunk()))
+	return t.model(encoder.Shape{Rows: rows, MaxLength: t.c.MaxLen, Groups: t.c.AttentionGroups, Layers: t.c.GradientCheckpointing, Half: t.c.Half()}.Chunk(t.c.TokensPerChunk(false)))
 }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
@@ -130,7 +130,7 @@ func (t *Task) model(s encoder.Shape) artifact.Model {
 	bounds[pairRows] = bounds[encoder.TokensDim] // a chunk of short pairs has more of them than Rows
 	return artifact.Model{
 		Scaled: s.Half == onnx.Float16,
-		Name:   "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.TokensPerChunk() > 0 && t.loss.grouped,
+		Name:   "reranker", Params: t.m.Params(), Bounds: bounds, Chunked: t.c.TokensPerChunk(false) > 0 && t.loss.grouped,
 		Encode: func(g *onnx.Graph, w func(string) *onnx.Value, drop *dropout.Graph) *onnx.Value {
 			places := t.m.head.pool.input(g)
 			states := t.m.Encoder.BuildPacked(g, w, s, drop, t.m.head.pool.wanted(places))
@@ -232,7 +232,7 @@ func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 	b.Rows = counting(groups)
 	b.ConstantLoss = b.Rows == 0
 	places, next := make([]int64, len(rows)), int64(0)
-	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.TokensPerChunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.c.TokensPerChunk(false), func(chunk *ortrain.Batch, members []int, starts []int64) {
 		t.m.head.bind(chunk, encoder.Pick(rows, members), starts)
 		for _, row := range members {
 			places[row] = next
@@ -246,7 +246,7 @@ func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 // split makes micro-batches of at most chunk_tokens tokens: a point-wise loss needs no more than its own pairs.
 func (t *Task) split(rows []encoder.Row, labels [][]float64) []*ortrain.Batch {
 	var out []*ortrain.Batch
-	for _, members := range encoder.Chunks(rows, t.c.TokensPerChunk()) {
+	for _, members := range encoder.Chunks(rows, t.c.TokensPerChunk(false)) {
 		b := ortrain.NewBatch()
 		b.Rows = len(members)
 		picked := encoder.Pick(rows, members)
