@@ -85,6 +85,9 @@ func rowShare(b *Batch, total int) float64 { return float64(b.Rows) / float64(to
 
 // encode encodes the chunks of a micro-batch.
 func (c *chunks) encode(t *Trainer, b *Batch, microBatch int, drop bool) error {
+	if c.kept != nil && drop && len(b.Chunks) > 1 {
+		return fmt.Errorf("a batch of %d chunks: the forward pass keeps its activations for the backward pass of one only", len(b.Chunks))
+	}
 	n := c.encodedRows(b) * onnx.Elements(c.graphs.Width)
 	if err := errors.Join(reserve(t, &c.encoded, n), reserve(t, &c.encodedGradients, n)); err != nil {
 		return err

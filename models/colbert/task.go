@@ -84,17 +84,20 @@ func (t *Task) tokensPerChunk() int { return t.c.TokensPerChunk(t.gather) }
 // Encoder returns the model's encoder.
 func (t *Task) Encoder() encoder.Config { return t.m.Encoder }
 
-// Model describes the training graph.
-func (t *Task) Model() artifact.Model {
+// shape bounds one pass of the encoder.
+func (t *Task) shape() encoder.Shape {
 	perQuery := 2 + t.c.NegNums
 	if t.distils() {
 		perQuery = 1 + t.c.GroupSize
 	}
-	return t.model(encoder.Shape{
+	return encoder.Shape{
 		Rows: t.c.BatchSize * perQuery, MaxLength: max(t.c.QueryMaxLen, t.c.PassageMaxLen), Groups: t.c.AttentionGroups,
 		Layers: t.c.GradientCheckpointing, Half: t.c.Half(),
-	}.Chunk(t.tokensPerChunk()))
+	}.Chunk(t.tokensPerChunk())
 }
+
+// Model describes the training graph.
+func (t *Task) Model() artifact.Model { return t.model(t.shape()) }
 
 func (t *Task) model(s encoder.Shape) artifact.Model {
 	return artifact.Model{
@@ -239,8 +242,9 @@ func (t *Task) row(x prompt.Text) (encoder.Row, error) {
 func (t *Task) layOut(rows []encoder.Row, n int) (b *ortrain.Batch, queries, passages [][]int64) {
 	b = ortrain.NewBatch()
 	b.Rows = n
-	firsts, before := make([]int64, len(rows)), int64(0) // the index of each row's first token over all chunks
-	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, t.tokensPerChunk(), func(chunk *ortrain.Batch, members []int, starts []int64) {
+	firsts, before := make([]int64, len(rows)), int64(0)      // the index of each row's first token over all chunks
+	tokens := min(t.tokensPerChunk(), t.shape().MostTokens()) // a validation's batch may be as large as those of all ranks together
+	t.m.Encoder.PackChunks(b, rows, t.c.AttentionGroups, tokens, func(chunk *ortrain.Batch, members []int, starts []int64) {
 		for i, row := range members {
 			firsts[row] = before + starts[i]
 		}

@@ -357,7 +357,8 @@ func (t *Task) collateTexts(examples []data.Example) (*ortrain.Batch, error) {
 
 // pack packs rows for the encoder. order[v] is the row that vector v will encode.
 func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
-	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, t.tokensPerChunk(), func(b *ortrain.Batch, members []int, starts []int64) {
+	tokens := min(t.tokensPerChunk(), t.shape().MostTokens()) // a validation's batch may be as large as those of all ranks together
+	t.m.Encoder.PackChunks(out, rows, t.c.AttentionGroups, tokens, func(b *ortrain.Batch, members []int, starts []int64) {
 		t.m.Config.bindPooling(b, starts, encoder.Lengths(encoder.Pick(rows, members)))
 		order = append(order, members...)
 	})

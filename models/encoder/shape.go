@@ -15,9 +15,12 @@ type Shape struct {
 	Half      onnx.DType // see Training.Half
 }
 
+// MostTokens is the most tokens of a micro-batch.
+func (s Shape) MostTokens() int { return s.Rows * s.MaxLength }
+
 // Bounds gives the largest sizes of the named dimensions of packed batches within the limits. Dropout makes its tables for them.
 func (c Config) Bounds(s Shape) map[string]int64 {
-	to := map[string]int64{TokensDim: int64(s.Rows * s.MaxLength)}
+	to := map[string]int64{TokensDim: int64(s.MostTokens())}
 	for k := 0; k < s.Groups; k++ {
 		to[groupRows(k)], to[groupLength(k)] = int64(s.Rows), int64(s.MaxLength)
 		if c.window() == NoWindow {

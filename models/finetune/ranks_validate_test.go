@@ -3,6 +3,7 @@ package finetune_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,4 +91,18 @@ func TestValidationFailsOnOneRank(t *testing.T) {
 			t.Errorf("rank %d: %v", rank, err)
 		}
 	}
+}
+
+// A validation compares as many queries as all ranks have in a step. It encodes them in passes that are no larger than a rank's
+// step, for which graphs and dropout tables are made.
+func TestValidationOfTheJobsBatch(t *testing.T) {
+	c := pairsConfig(t)
+	var rows strings.Builder
+	for i := range 256 {
+		fmt.Fprintf(&rows, `{"query":"%c %s","pos":"%c %s"}`+"\n", 'a'+i%20, strings.Repeat("b c ", 5), 'b'+i%19, strings.Repeat("d e ", 8))
+	}
+	check(t, os.WriteFile(c.TrainDataset[0], []byte(rows.String()), 0o600))
+	c.ValDataset, c.BatchSize, c.MaxSteps = c.TrainDataset, 64, 1
+	_, errs := job{config: c, ranks: 4}.train(t)
+	check(t, errors.Join(errs...))
 }
