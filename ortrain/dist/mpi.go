@@ -8,7 +8,6 @@ import "C"
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +44,7 @@ type mpi struct {
 	f                     *C.rr_mpi
 	rank, size, localRank int
 	version               string
+	most                  int        // elements of one call
 	threads               bool       // a second thread may call MPI
 	heartbeat             *heartbeat // nil until the job has started
 }
@@ -53,7 +53,7 @@ type mpi struct {
 func load(path string) (*mpi, error) {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
-	m := &mpi{f: (*C.rr_mpi)(C.calloc(1, C.sizeof_rr_mpi))}
+	m := &mpi{f: (*C.rr_mpi)(C.calloc(1, C.sizeof_rr_mpi)), most: maxCount}
 	if text := C.rr_mpi_load(name, m.f); text != nil {
 		defer C.free(unsafe.Pointer(text))
 		return nil, fmt.Errorf("loading %s: %s (run scripts/setup.sh --mpi again)", path, C.GoString(text))
@@ -121,9 +121,9 @@ func (m *mpi) LocalRank() int { return m.localRank }
 const maxCount = 1 << 28
 
 // pieces calls f for pieces of n elements that one call of MPI can take.
-func pieces(n int, f func(from, to int) error) error {
-	for from := 0; from < n; from += maxCount {
-		if err := f(from, min(from+maxCount, n)); err != nil {
+func (m *mpi) pieces(n int, f func(from, to int) error) error {
+	for from := 0; from < n; from += m.most {
+		if err := f(from, min(from+m.most, n)); err != nil {
 			return err
 		}
 	}
@@ -131,55 +131,57 @@ func pieces(n int, f func(from, to int) error) error {
 }
 
 func (m *mpi) AllReduce(x []float32, op Op) error {
-	return pieces(len(x), func(from, to int) error {
+	return m.pieces(len(x), func(from, to int) error {
 		return m.collective("MPI_Allreduce", C.rr_mpi_call_allreduce_f32(m.f, (*C.float)(&x[from]), C.int(to-from), C.int(op)))
 	})
 }
 
 func (m *mpi) AllReduce64(x []float64, op Op) error {
-	return pieces(len(x), func(from, to int) error {
+	return m.pieces(len(x), func(from, to int) error {
 		return m.collective("MPI_Allreduce", C.rr_mpi_call_allreduce_f64(m.f, (*C.double)(&x[from]), C.int(to-from), C.int(op)))
 	})
 }
 
 func (m *mpi) ReduceScatter(x []float32, counts []int) error {
-	sizes, offsets, err := m.parts(x, counts)
-	if err != nil || len(x) == 0 {
+	return m.parts(x, counts, func(x []float32, sizes, offsets []C.int) error {
+		err := m.collective("MPI_Reduce_scatter", C.rr_mpi_call_reduce_scatter(m.f, (*C.float)(&x[0]), &sizes[0]))
+		if err == nil {
+			copy(x[offsets[m.rank]:], x[:sizes[m.rank]])
+		}
 		return err
-	}
-	if err := m.collective("MPI_Reduce_scatter", C.rr_mpi_call_reduce_scatter(m.f, (*C.float)(&x[0]), &sizes[0])); err != nil {
-		return err
-	}
-	copy(x[offsets[m.rank]:], x[:counts[m.rank]])
-	return nil
+	})
 }
 
 func (m *mpi) AllGatherParts(x []float32, counts []int) error {
-	sizes, offsets, err := m.parts(x, counts)
-	if err != nil || len(x) == 0 {
-		return err
-	}
-	return m.collective("MPI_Allgatherv", C.rr_mpi_call_allgather_f32(m.f, (*C.float)(&x[0]), &sizes[0], &offsets[0]))
+	return m.parts(x, counts, func(x []float32, sizes, offsets []C.int) error {
+		return m.collective("MPI_Allgatherv", C.rr_mpi_call_allgather_f32(m.f, (*C.float)(&x[0]), &sizes[0], &offsets[0]))
+	})
 }
 
-// parts gives the lengths of all ranks' parts of x, and where they begin, as MPI takes them.
-func (m *mpi) parts(x []float32, counts []int) (sizes, offsets []C.int, err error) {
-	if len(x) > math.MaxInt32 {
-		return nil, nil, fmt.Errorf("MPI counts in 32 bits: %d elements are too many for one call", len(x))
-	}
+// parts calls f for pieces of x that one call of MPI can take. It gives f how much of each rank's part is in the piece, and where
+// that begins there. counts are the lengths of the parts.
+func (m *mpi) parts(x []float32, counts []int, f func(piece []float32, sizes, offsets []C.int) error) error {
 	total := 0
 	for _, n := range counts {
-		sizes, offsets = append(sizes, C.int(n)), append(offsets, C.int(total))
 		total += n
 	}
 	if len(counts) != m.size || total != len(x) {
-		return nil, nil, fmt.Errorf("%d parts of %d elements together, want %d parts of %d", len(counts), total, m.size, len(x))
+		return fmt.Errorf("%d parts of %d elements together, want %d parts of %d", len(counts), total, m.size, len(x))
 	}
-	return sizes, offsets, nil
+	return m.pieces(len(x), func(from, to int) error {
+		sizes, offsets := make([]C.int, m.size), make([]C.int, m.size)
+		first, at := 0, 0 // where a rank's part begins in x, and in the piece
+		for rank, n := range counts {
+			size := max(0, min(to, first+n)-max(from, first))
+			sizes[rank], offsets[rank] = C.int(size), C.int(at)
+			first, at = first+n, at+size
+		}
+		return f(x[from:to], sizes, offsets)
+	})
 }
 
 func (m *mpi) Broadcast(x []float32) error {
-	return pieces(len(x), func(from, to int) error {
+	return m.pieces(len(x), func(from, to int) error {
 		return m.collective("MPI_Bcast", C.rr_mpi_call_broadcast(m.f, unsafe.Pointer(&x[from]), C.int(4*(to-from)), 0))
 	})
 }
