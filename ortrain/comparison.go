@@ -12,8 +12,8 @@ import (
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// scoresPerBlock is the most scores, of an encoded row of a query with one of a passage, that are in memory at a time. The loss
-// and its gradient have a few arrays of this size, of 64 MiB each.
+// scoresPerBlock is the most scores, of an encoded row of a query with one of a passage, that are in memory at a time, unless one
+// query has more. The loss and its gradient have a few arrays of this size, of 64 MiB each.
 const scoresPerBlock = 16 << 20
 
 // comparison computes a loss over a matrix of scores, see artifact.Comparison, and its gradient with respect to the encoded rows.
@@ -83,8 +83,11 @@ type ownRows struct {
 
 func (o *ownRows) read(encoded *runtime.Block) error {
 	values, err := blockValues(encoded)
+	if err != nil {
+		return err
+	}
 	o.queries, o.passages = o.pick(values, o.x.Queries.Rows), o.pick(values, o.x.Passages.Rows)
-	return err
+	return nil
 }
 
 func (o *ownRows) pick(values []float32, rows []int64) []float32 {
@@ -173,8 +176,11 @@ func (c *comparison) blocks(t *Trainer, all *passageRows, total int) (loss float
 		return 0, err
 	}
 	values, err := blockValues(c.passageGradients)
+	if err != nil {
+		return 0, err
+	}
 	c.unpad(values, all)
-	return loss, err
+	return loss, nil
 }
 
 // queryBlock is a block of the batch's queries.

@@ -44,7 +44,8 @@ func (t *Trainer) firstOverflowOf(batches []*Batch, total int) (node string, in 
 	for i, b := range batches {
 		if t.chunks != nil {
 			// Ranks that gather compute every micro-batch together, whatever one of them has found.
-			if _, failed := t.chunks.forward(t, t.gathering(), b, i, true, total); failed != nil {
+			_, failed := t.chunks.forward(t, t.gathering(), b, i, true, total)
+			if failed := dist.Agree(t.gathering(), failed); failed != nil {
 				return "", nil, failed
 			}
 		}

@@ -46,12 +46,24 @@ func (t *Trainer) hostGradients(gradients *runtime.Block) ([]float32, error) {
 	if t.comm.Size() == 1 {
 		return nil, nil
 	}
-	return blockValues(gradients)
+	if host := gradients.Host(); host != nil {
+		return host, nil
+	}
+	values := t.hostBuffer()
+	return values, gradients.Download(0, values)
+}
+
+// hostBuffer returns memory for the transfers of a flat block in device memory. Every step reuses it.
+func (t *Trainer) hostBuffer() []float32 {
+	if t.transferred == nil {
+		t.transferred = make([]float32, t.set.Layout.Total)
+	}
+	return t.transferred
 }
 
 // sumGradients adds up the ranks' losses and gradients, which are values, and leaves the sums in s and in the block, where a
-// sharded optimizer has those of its own part only. Nothing of one rank only can fail between its collective operations: the
-// others would wait there.
+// sharded optimizer has those of its own part only. An error of one rank must come to all of them before the next collective
+// operation: see gradientNorm.
 func (t *Trainer) sumGradients(gradients *runtime.Block, values []float32, s *Step) error {
 	if t.comm.Size() == 1 {
 		return nil
@@ -77,9 +89,13 @@ func (t *Trainer) sumGradients(gradients *runtime.Block, values []float32, s *St
 	return gradients.Upload(int(start), values[start:end])
 }
 
-// gradientNorm returns the global L2 norm of a step's gradients, in the same bits on all ranks.
-func (t *Trainer) gradientNorm(gradients *runtime.Block) (float64, error) {
-	sum, err := t.optimizer.sumOfSquares(gradients)
+// gradientNorm returns the global L2 norm of a step's gradients, in the same bits on all ranks. failed is what failed on this rank
+// before: it ends all ranks.
+func (t *Trainer) gradientNorm(gradients *runtime.Block, failed error) (float64, error) {
+	sum, err := 0.0, failed
+	if err == nil {
+		sum, err = t.optimizer.sumOfSquares(gradients)
+	}
 	if t.comm.Size() == 1 {
 		return math.Sqrt(sum), err
 	}

@@ -92,7 +92,7 @@ func (t *Trainer) gatherParameters() error {
 	if values != nil {
 		return t.comm.AllGatherParts(values, t.shards.counts)
 	}
-	values = make([]float32, t.parameters.Len())
+	values = t.hostBuffer()
 	start, end := t.ownPart()
 	// A rank that cannot read its part takes part nevertheless: the others wait for it.
 	failed := t.parameters.Download(int(start), values[start:end])

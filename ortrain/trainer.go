@@ -65,6 +65,7 @@ type Trainer struct {
 	accumulated           *runtime.Block             // the step's sum of gradients; nil until a step has two micro-batches
 	sum                   *runtime.Block             // where this step's sum is: accumulated or gradients; nil before it has any
 	dropoutTables         map[float64]*runtime.Block // dropout factors by rate
+	transferred           []float32                  // see hostBuffer
 
 	trainSession, evalSession *runtime.Session // nil where batches are chunked
 	trainBinding              *runtime.Binding
@@ -249,20 +250,19 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	if len(batches) > 0 {
 		t.mostTokens = max(t.mostTokens, largestPass(batches).Tokens)
 	}
-	if err := t.sumGradients(gradients, values, &s); err != nil {
-		return s, err
-	}
-	if err := t.update(gradients, &s, batches); err != nil {
+	failed := t.sumGradients(gradients, values, &s)
+	if err := t.update(gradients, &s, batches, failed); err != nil {
 		return s, err
 	}
 	t.step++
 	return s, nil
 }
 
-// update applies the gradients of a step. If they overflowed because the loss scale is too large, it skips the step.
-func (t *Trainer) update(gradients *runtime.Block, s *Step, batches []*Batch) (err error) {
+// update applies the gradients of a step. If they overflowed because the loss scale is too large, it skips the step. failed is the
+// error of summing the gradients: it ends all ranks.
+func (t *Trainer) update(gradients *runtime.Block, s *Step, batches []*Batch, failed error) (err error) {
 	unscale := 1 / t.lossScaler.Factor()
-	norm, err := t.gradientNorm(gradients)
+	norm, err := t.gradientNorm(gradients, failed)
 	if err != nil {
 		return err
 	}

@@ -197,6 +197,55 @@ func pairsConfig(t *testing.T) config.Train {
 	return pairs
 }
 
+// lateTask is a model that can be told to fail in the backward pass of a batch.
+type lateTask struct {
+	finetune.Task
+	at, calls int // the call of Collate that makes such a batch
+}
+
+func (l *lateTask) Gather() bool { return l.Task.(finetune.Gatherer).Gather() }
+
+func (l *lateTask) Collate(b data.Batch) ([]*ortrain.Batch, error) {
+	batches, err := l.Task.Collate(b)
+	if l.calls++; err != nil || l.calls != l.at {
+		return batches, err
+	}
+	chunk, passes := batches[0].Chunks[0], 0
+	large := chunk.Large
+	chunk.Large = func(b *ortrain.Batch) {
+		if large != nil {
+			large(b)
+		}
+		if passes++; passes == 2 { // the first is the forward pass
+			b.Float("late", []float32{0}, 2)
+		}
+	}
+	return batches, nil
+}
+
+// A rank that fails after the ranks have compared their passages, in any micro-batch of a step, ends all of them with its error.
+func TestOneRankFailsInBackwardPass(t *testing.T) {
+	for _, at := range []int{3, 4} { // the second step's micro-batches
+		for who := range 2 {
+			j := job{config: pairsConfig(t), ranks: 2, task: func(rank int, task finetune.Task) finetune.Task {
+				l := &lateTask{Task: task}
+				if rank == who {
+					l.at = at
+				}
+				return l
+			}}
+			j.config.GradientAccumulationSteps = 2
+			_, errs := j.train(t)
+			for rank, err := range errs {
+				if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("rank %d: ", who)) || !strings.Contains(err.Error(), `"late": 1 elements`) ||
+					strings.Contains(err.Error(), "another one in") || strings.Contains(err.Error(), "left the job") {
+					t.Errorf("micro-batch %d of rank %d: rank %d: %v", at, who, rank, err)
+				}
+			}
+		}
+	}
+}
+
 // nanTask is a reranker of whose batches one has a label that is no number.
 type nanTask struct {
 	finetune.Task
