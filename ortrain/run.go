@@ -34,9 +34,9 @@ type prepared struct {
 // context ends, Run finishes the current step and returns ErrInterrupted.
 //
 // In a job of several ranks, all of them call it, each with its own batches and with the same number of hooks. Rank 0's
-// parameters become those of all, and ranks whose parameters differ nevertheless are an error (see Config.CheckSteps). Each hook is called on all ranks at the same time, so OnStart and OnStep may use collective
-// operations; OnEnd may not. Whatever ends one rank ends all of them in the same step, with an error of the same kind:
-// ErrStopped, ErrInterrupted, ErrUnchanged or another.
+// parameters become those of all, and ranks whose parameters differ nevertheless are an error (see Config.CheckSteps). Each hook is
+// called on all ranks at the same time, so OnStart and OnStep may use collective operations; OnEnd may not. Whatever ends one rank
+// ends all of them in the same step, with an error of the same kind: ErrStopped, ErrInterrupted, ErrUnchanged or another.
 func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err error) {
 	started := 0
 	defer func() { err = t.endHooks(hooks[:started], err) }() // only hooks that started are ended

@@ -321,8 +321,8 @@ func (c Train) SessionOptions() runtime.Options {
 	}
 }
 
-// Resolve replaces provider "auto" by the one that works, where device is the number of the GPU to use. If it is the CPU, it also resets settings that only CUDA has.
-// The notes say, for the user, which settings have no effect and why.
+// Resolve replaces provider "auto" by the one that works, where device is the number of the GPU to use. If it is the CPU, it also
+// resets settings that only CUDA has. The notes say, for the user, which settings have no effect and why.
 func (c *Train) Resolve(device int) (notes []string, err error) {
 	use, reason, err := runtime.Resolve(c.Provider, device)
 	if err != nil {

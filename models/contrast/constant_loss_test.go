@@ -26,9 +26,9 @@ func TestConstantLoss(t *testing.T) {
 		{hardUnique, []string{"q"}, []string{"a", "a"}, true},
 		{hardUnique, []string{"q", "r"}, []string{"a", "b", "b", "b"}, false},
 	} {
-		b := ortrain.NewBatch()
-		if c.d.Bind(b, c.queries, c.passages, nil); b.ConstantLoss != c.want {
-			t.Errorf("%+v: the loss is constant: %v", c, b.ConstantLoss)
+		positives := []int{0, 1}[:len(c.queries)]
+		if got := c.d.Candidates(c.queries, c.passages, positives, nil).ConstantLoss(); got != c.want {
+			t.Errorf("%+v: the loss is constant: %v", c, got)
 		}
 	}
 	b := ortrain.NewBatch()

@@ -74,7 +74,7 @@ func TestInfoNCE(t *testing.T) {
 				want -= (scores[i][i] - math.Log(sum)) / 3
 			}
 			b := ortrain.NewBatch()
-			c.d.Bind(b, queries, passages, c.otherPositives)
+			c.d.Candidates(queries, passages, []int{0, 1, 2}, c.otherPositives).Bind(b, 0, len(queries))
 			got := lossOf(t, b, scores, func(g *onnx.Graph, s *onnx.Value) *onnx.Value { return contrast.InfoNCE(g)(s) })
 			if math.Abs(got-want) > 1e-5 {
 				t.Errorf("loss %g, want %g", got, want)

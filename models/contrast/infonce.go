@@ -12,16 +12,16 @@ const (
 )
 
 // InfoNCE is the contrastive loss over in-batch negatives. scores, s_ij [queries, passages], are already divided by the
-// temperature. The positive of query i is passage i; passages are all positives, then all hard negatives:
+// temperature. The positive of query i is passage p(i); passages are positives and hard negatives in any order:
 //
-//	loss = mean over i of -log( exp(s_ii) / Σ_j exp(s_ij) )
+//	loss = mean over i of -log( exp(s_ip(i)) / Σ_j exp(s_ij) )
 //
 // Denominator says which passages j the sum has. With all passages it is sentence-transformers' MultipleNegativesRankingLoss
 // with scale 1/T, and without hard negatives also RAG-Retrieval's pair_inbatch_softmax_loss. With only the query's positive
 // and the hard negatives it is RAG-Retrieval's triplet_inbatch_softmax_loss. Source: van den Oord et al. 2018. Use it for
 // pairs, with or without hard negatives.
 //
-// InfoNCE adds its inputs to the graph and returns the function from scores to the loss. Denominator.Bind sets the inputs.
+// InfoNCE adds its inputs to the graph and returns the function from scores to the loss. Candidates.Bind sets the inputs.
 func InfoNCE(g *onnx.Graph) func(scores *onnx.Value) *onnx.Value {
 	shape := []onnx.Dim{onnx.NamedDim(QueriesDim), onnx.NamedDim(PassagesDim)}
 	bias, target := g.Input(scoreBiasInput, onnx.Float32, shape...), g.Input(targetsInput, onnx.Float32, shape...)
@@ -37,19 +37,6 @@ func InfoNCE(g *onnx.Graph) func(scores *onnx.Value) *onnx.Value {
 type Denominator struct {
 	HardOnly       bool // exclude the positives of the other queries
 	MaskDuplicates bool // exclude passages whose text equals any positive of the query
-}
-
-// Bind sets the inputs of InfoNCE for a batch. queries and passages are texts; the positive of query i is passage i.
-// otherPositives[i] are the further positives of query i in its training row; nil means none. Bind also sets
-// b.ConstantLoss.
-func (d Denominator) Bind(b *ortrain.Batch, queries, passages []string, otherPositives [][]string) {
-	positives := make([]int, len(queries))
-	for i := range positives {
-		positives[i] = i
-	}
-	c := d.Candidates(queries, passages, positives, otherPositives)
-	b.ConstantLoss = c.ConstantLoss()
-	c.Bind(b, 0, len(queries))
 }
 
 // Candidates are the texts of a batch and what a Denominator makes of them. They set the inputs of InfoNCE for some of the

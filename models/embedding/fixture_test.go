@@ -74,10 +74,11 @@ func (f fixture) model(t *testing.T, p Pooling) *Model {
 func (f fixture) batch(m *Model, groups int, queries ...int) *ortrain.Batch {
 	var rows, positives []encoder.Row
 	var q, p []string
-	for _, i := range queries {
+	var positive []int
+	for n, i := range queries {
 		rows = append(rows, encoder.Row{IDs: f.Queries[i]})
 		positives = append(positives, encoder.Row{IDs: f.Passages[i]})
-		q, p = append(q, fmt.Sprint("query ", i)), append(p, fmt.Sprint(f.Passages[i]))
+		q, p, positive = append(q, fmt.Sprint("query ", i)), append(p, fmt.Sprint(f.Passages[i])), append(positive, n)
 	}
 	rows = append(rows, positives...)
 	for _, ids := range f.Passages[len(f.Queries):] {
@@ -86,7 +87,7 @@ func (f fixture) batch(m *Model, groups int, queries ...int) *ortrain.Batch {
 	b := ortrain.NewBatch()
 	b.Rows = len(q)
 	bindParts(b, f.task(m, groups).pack(b, rows), len(q))
-	contrast.Denominator{MaskDuplicates: true}.Bind(b, q, p, nil)
+	contrast.Denominator{MaskDuplicates: true}.Candidates(q, p, positive, nil).Bind(b, 0, len(q))
 	return b
 }
 
