@@ -323,7 +323,7 @@ func (e *evaluation) measure(p pending) (err error) {
 		return err
 	}
 	finished := false
-	defer func() { err = errors.Join(err, j.Close(finished)) }()
+	defer func() { err = e.job.agree(errors.Join(err, j.Close(finished))) }() // only rank 0 has a file that it can fail to close
 	out, err := e.score(t, j)
 	if err != nil {
 		return err
@@ -382,7 +382,7 @@ func (e *evaluation) score(t mteb.Task, j *eval.Journal) (eval.Outcome, error) {
 
 // checkInt8 measures on n of a task's queries how much MAP changes with int8.
 func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error) {
-	if err := e.source.close(); err != nil { // frees its memory; the next task opens it again
+	if err := e.job.agree(e.source.close()); err != nil { // frees its memory; the next task opens it again
 		return err
 	}
 	m, err := e.source.exact()

@@ -199,6 +199,35 @@ func stopped(t *testing.T, home string, stop os.Signal, args []string) int {
 	return rows()
 }
 
+// Only rank 0 has a journal. If it cannot remove the file, the others end with it before the next task.
+func TestRankCannotEndItsJournal(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("RAG_RETRIEVAL_HOME", home)
+	ended, removed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(removed)
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			files, _ := filepath.Glob(filepath.Join(home, "scores", "*.jsonl"))
+			for _, f := range files {
+				if st, err := os.Stat(f); err == nil && st.Size() > 0 {
+					_ = os.Remove(f)
+				}
+			}
+		}
+	}()
+	o := mpirun(t, 2, "eval", "--model", tiny, "--data", samples(t, 300), "--data", samples(t, 3), "--threads", "1")
+	close(ended)
+	<-removed
+	if o.code == 0 || strings.Count(o.stderr, "rank 0: remove ") != 1 || strings.Contains(strings.ToLower(o.stderr), "mpi_abort") {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
 // Ranks encode and rank rows from stdin in their order, with the bits and the messages of one rank.
 func TestRanksEncodeAndRerank(t *testing.T) {
 	var texts, rows strings.Builder

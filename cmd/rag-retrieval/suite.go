@@ -153,7 +153,7 @@ func measureRow(c *cli.Context, j job, s eval.Suite, tasks map[string]pending, o
 		}
 		return j.agree(c.Context.Err())
 	}
-	defer func() { err = errors.Join(err, e.source.close()) }()
+	defer func() { err = j.agree(errors.Join(err, e.source.close())) }()
 	row.SizeGB = weightsGB(e.model)
 	for _, name := range s.Tasks {
 		p, ok := tasks[name]
