@@ -251,6 +251,35 @@ func TestRanksReadTheSameRows(t *testing.T) {
 	}
 }
 
+// A rank whose base model has another tokenizer, under the same name, is refused.
+func TestRanksReadTheSameModel(t *testing.T) {
+	rows, err := filepath.Abs(write(t, "rows.jsonl", rerankerRows(8)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := filepath.Abs(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders := []string{t.TempDir(), t.TempDir()}
+	for i, dir := range folders {
+		if err := os.CopyFS(filepath.Join(dir, "model"), os.DirFS(fixtures+"bert-reranker")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "model", "tokenizer_config.json"), fmt.Appendf(nil, `{"do_lower_case": %v}`, i == 0), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{program, "train", "reranker", "--model", "model", "--train-dataset", rows, "--output-dir", "out", "--max-len", "16"}
+	c := disttest.Command(t, 1, "-wdir", append([]string{folders[0]}, args...)...)
+	c.Args = append(append(c.Args, ":", "-n", "1", "-wdir", folders[1]), args...)
+	c.Env = append(c.Env, asProgram+"=1")
+	out, err := c.CombinedOutput()
+	if err == nil || strings.Count(string(out), "rank 1: it differs from rank 0: model_name_or_path tokenizer_config.json is 24 bytes with ") != 1 {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // A job that is resumed with another number of ranks is the job that was never stopped, to rounding, where the ranks have the same
 // examples together; else it is refused.
 func TestRanksResumeOnOthers(t *testing.T) {

@@ -101,6 +101,7 @@ type Run struct {
 	source        ortrain.Source
 	stepsPerEpoch int         // steps
 	inputFiles    []inputFile // names and checksums of the files, for checkpoints
+	modelFiles    []inputFile // of the base model, in a job of several ranks
 	validation    *validator  // nil without val_dataset
 	version       string
 	lock          *filelock.Lock // of the output folder, while the run uses it
@@ -152,6 +153,11 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	}
 	if r.task, err = open(base); err != nil {
 		return err
+	}
+	if r.comm.Size() > 1 {
+		if r.modelFiles, err = hashModel(ctx, base.Model); err != nil {
+			return err
+		}
 	}
 	if g, ok := r.task.(Gatherer); ok && c.AllGather && r.comm.Size() > 1 {
 		r.gather = g.Gather()

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/data"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/dist"
@@ -82,6 +85,49 @@ func (v Versions) Differences(first Versions) []string {
 type rankState struct {
 	runState
 	Versions
+	ModelFiles []inputFile `json:"model_files"`
+}
+
+// hashModel returns the checksums of the files of a base model. Ranks start with rank 0's weights, but each has its own tokenizer.
+func hashModel(ctx context.Context, dir string) (out []inputFile, err error) {
+	files, err := hf.Files(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range files {
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return nil, err
+		}
+		sum, err := data.HashFile(ctx, path, indexFolder())
+		if err != nil {
+			return nil, fmt.Errorf("model_name_or_path: %w", err)
+		}
+		out = append(out, inputFile{"model_name_or_path", name, sum})
+	}
+	return out, nil
+}
+
+// modelChanges names the files of the base model that are not rank 0's.
+func modelChanges(first, mine []inputFile) (out []string) {
+	sums := map[string]data.Checksum{}
+	for _, f := range first {
+		sums[f.Name] = f.Checksum
+	}
+	for _, f := range mine {
+		if old, ok := sums[f.Name]; !ok {
+			out = append(out, fmt.Sprintf("%s has %s, there not", f.Key, f.Name))
+		} else if old != f.Checksum {
+			out = append(out, fmt.Sprintf("%s %s is %v, there %v", f.Key, f.Name, f.Checksum, old))
+		}
+		delete(sums, f.Name)
+	}
+	for _, f := range first {
+		if _, ok := sums[f.Name]; ok {
+			out = append(out, fmt.Sprintf("%s has no %s, there it has", f.Key, f.Name))
+		}
+	}
+	return out
 }
 
 // rankKeys are the settings that may differ between the ranks of a job. All others decide what is learned, or in which steps
@@ -97,7 +143,7 @@ func (r *Run) compareRanks() error {
 		return nil
 	}
 	library, _ := runtime.Version()
-	mine := rankState{r.state(), Versions{r.version, library}}
+	mine := rankState{r.state(), Versions{r.version, library}, r.modelFiles}
 	b, err := json.Marshal(mine)
 	if err := dist.Agree(r.comm, err); err != nil {
 		return err
@@ -111,7 +157,7 @@ func (r *Run) compareRanks() error {
 		return fmt.Errorf("rank 0's settings: %w", err)
 	}
 	d := append(differences(first.Train, mine.Train, rankKeys, "%[1]s is %[3]v, there %[2]v"), r.dataChanges(first.runState)...)
-	d = append(d, mine.Differences(first.Versions)...)
+	d = append(append(d, modelChanges(first.ModelFiles, r.modelFiles)...), mine.Differences(first.Versions)...)
 	if len(d) > 0 {
 		return fmt.Errorf("it differs from rank 0: %s", strings.Join(d, "; "))
 	}
