@@ -103,7 +103,7 @@ func TestRanksTrainAsOne(t *testing.T) {
 func ranksTrainAsOne(t *testing.T, kind []string) {
 	run := func(n, batch int) string {
 		dir := filepath.Join(t.TempDir(), "out")
-		args := []string{"train", kind[0], "--output-dir", dir, "--batch-size", fmt.Sprint(batch), "--dropout", "0", "--epochs", "4", "--lr", "1e-3", "--threads", "1", "--check-steps", "1"}
+		args := []string{"train", kind[0], "--output-dir", dir, "--batch-size", fmt.Sprint(batch), "--dropout", "0", "--epochs", "5", "--lr", "1e-3", "--threads", "1", "--check-steps", "1"}
 		o := mpirun(t, n, append(args, kind[1:]...)...).ok(t)
 		if o.stdout != filepath.Join(dir, "model")+"\n" {
 			t.Errorf("%d ranks print %q", n, o.stdout)
