@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,8 +61,13 @@ func (m *rankMessages) shareLines(c dist.Comm) error {
 	return nil
 }
 
-// flush prints what has not been printed when the job failed before shareLines.
-func (m *rankMessages) flush() {
+// end prints what has not been printed when the job failed before shareLines. Where the ranks agreed on the error (dist.Agree),
+// all of them are at the same place and share their lines; otherwise each prints its own.
+func (m *rankMessages) end(c dist.Comm, err error) {
+	var agreed *dist.RankError
+	if m.waiting && errors.As(err, &agreed) && m.shareLines(c) == nil {
+		return
+	}
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	m.release(nil)

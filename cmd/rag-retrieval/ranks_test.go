@@ -231,6 +231,21 @@ func TestRankMessages(t *testing.T) {
 	}
 }
 
+// A dry run says the plan of the whole job, once. So are the notes of a job that fails before its first step.
+func TestRanksPrintOnce(t *testing.T) {
+	rows, dir := write(t, "rows.jsonl", pairRows(40)), t.TempDir()
+	note := `neg_nums: with 0 the rows' "neg" is ignored`
+	o := mpirun(t, 2, trainRun(rows, filepath.Join(dir, "out"), "--dry-run")...).ok(t)
+	if strings.Count(o.stdout, "40 examples, 6 steps of 2 ranks × 1 × 8, ") != 1 || strings.Count(o.stdout, "nothing was written") != 1 ||
+		strings.Count(o.stderr, note) != 1 {
+		t.Errorf("stdout %q, stderr %q", o.stdout, o.stderr)
+	}
+	o = mpirun(t, 2, trainRun(rows, filepath.Dir(rows))...) // a folder that is not empty
+	if o.code != exitError || strings.Count(o.stderr, "is not empty") != 1 || strings.Count(o.stderr, note) != 1 {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
 // A rank whose data file has other rows, under the same name, is refused.
 func TestRanksReadTheSameRows(t *testing.T) {
 	base, err := filepath.Abs(filepath.Join("..", "..", "models", "finetune", "testdata", "bert-reranker"))

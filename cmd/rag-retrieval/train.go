@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -71,26 +72,22 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	if c.Bool("dry-run") {
-		cfg, err := trainConfig(c, k)
-		if err != nil {
-			return err
-		}
-		return dryRun(c.Context, cfg)
-	}
 	// First of all: the other ranks of a job wait here for this one.
 	comm, err := dist.Connect()
 	if err != nil {
 		return err
 	}
 	defer func() {
-		messages.flush()
+		messages.end(comm, err)
 		err = dist.Leave(comm, err)
 	}()
 	messages.prepare(comm)
 	cfg, err := trainConfig(c, k)
 	if err := dist.Agree(comm, err); err != nil {
 		return err
+	}
+	if c.Bool("dry-run") {
+		return dryRun(c.Context, cfg, comm)
 	}
 	run, err := finetune.PrepareRank(c.Context, cfg, kinds[cfg.Kind].newTask, resolver(), version, comm)
 	if err != nil {
@@ -162,43 +159,60 @@ func printNotes(run *finetune.Run) {
 	}
 }
 
-// dryRun checks model, data and settings, and says what would run, or what would have to be fetched first.
-func dryRun(ctx context.Context, cfg config.Train) (err error) {
-	if err := cfg.Validate(); err != nil {
+// dryRun checks model, data and settings, and says what would run, or what would have to be fetched first. All ranks check; rank 0
+// prints.
+func dryRun(ctx context.Context, cfg config.Train, comm dist.Comm) (err error) {
+	var out io.Writer = os.Stdout
+	if comm.Rank() > 0 {
+		out = io.Discard
+	}
+	remote, err := checkFiles(cfg, out)
+	if err := dist.Agree(comm, err); err != nil {
 		return err
 	}
-	remote, missing := 0, 0
-	for _, ref := range append(append([]string{cfg.Model}, cfg.TrainDataset...), cfg.ValDataset...) {
-		if resolve.Remote(ref) {
-			fmt.Printf("would be fetched from the hub: %s\n", ref)
-			remote++
-		} else if _, err := os.Stat(ref); errors.Is(err, fs.ErrNotExist) {
-			fmt.Printf("not there: %s\n", ref)
-			missing++
-		} else if err != nil {
-			return err
-		}
-	}
-	if missing > 0 {
-		return fmt.Errorf("%d files or folders are not there; the settings are valid", missing)
-	}
-	if remote > 0 {
-		fmt.Println("the settings are valid; nothing was written")
+	if remote {
+		fmt.Fprintln(out, "the settings are valid; nothing was written")
 		return nil
 	}
-	run, err := finetune.Prepare(ctx, cfg, kinds[cfg.Kind].newTask, resolver(), version)
+	run, err := finetune.PrepareRank(ctx, cfg, kinds[cfg.Kind].newTask, resolver(), version, comm)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
 	printNotes(run)
 	plan, err := run.Plan()
-	if err != nil {
+	if err := dist.Agree(comm, err); err != nil {
 		return err
 	}
-	fmt.Print(plan)
-	fmt.Println("nothing was written")
+	if err := messages.shareLines(comm); err != nil {
+		return err
+	}
+	fmt.Fprint(out, plan)
+	fmt.Fprintln(out, "nothing was written")
 	return nil
+}
+
+// checkFiles checks the settings, and that the files and folders they name are there. remote says that some are on the hub.
+func checkFiles(cfg config.Train, out io.Writer) (remote bool, err error) {
+	if err := cfg.Validate(); err != nil {
+		return false, err
+	}
+	missing := 0
+	for _, ref := range append(append([]string{cfg.Model}, cfg.TrainDataset...), cfg.ValDataset...) {
+		if resolve.Remote(ref) {
+			fmt.Fprintf(out, "would be fetched from the hub: %s\n", ref)
+			remote = true
+		} else if _, err := os.Stat(ref); errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(out, "not there: %s\n", ref)
+			missing++
+		} else if err != nil {
+			return remote, err
+		}
+	}
+	if missing > 0 {
+		return remote, fmt.Errorf("%d files or folders are not there; the settings are valid", missing)
+	}
+	return remote, nil
 }
 
 // commandLine is how this run was started, without --resume.

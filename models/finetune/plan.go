@@ -29,8 +29,12 @@ func (r *Run) Plan() (string, error) {
 	parameters := r.Set.Layout.Total
 	b.WriteString(r.task.Encoder().Explain())
 	fmt.Fprintf(&b, "%s: %s\n", r.Config.Kind, r.task.Describe())
-	fmt.Fprintf(&b, "%d examples, %d steps of %d × %d, %.1f M parameters\n", r.Data.Len(), r.Steps, r.Config.GradientAccumulationSteps,
-		r.Config.BatchSize, float64(parameters)/1e6)
+	ranks := ""
+	if r.comm.Size() > 1 {
+		ranks = fmt.Sprintf("%d ranks × ", r.comm.Size())
+	}
+	fmt.Fprintf(&b, "%d examples, %d steps of %s%d × %d, %.1f M parameters\n", r.Data.Len(), r.Steps, ranks,
+		r.Config.GradientAccumulationSteps, r.Config.BatchSize, float64(parameters)/1e6)
 	fmt.Fprintf(&b, "%d tokens in a micro-batch on average, %d at most, of the first %d\n", tokens/batches, longest, batches)
 	fmt.Fprintf(&b, "about %.1f GB of memory, and more with long texts\n", float64(r.memory(longest))/1e9)
 	if r.validation != nil {
