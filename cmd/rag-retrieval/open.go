@@ -36,7 +36,7 @@ func engineFlags() []cli.Flag {
 		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core, or under mpirun the rank's share of its host's cores"},
 		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers, on the CPU: faster, scores close to those of fp32"},
 		&cli.StringFlag{Name: "provider", Usage: "cpu, cuda, or auto: cuda where it works", Value: runtime.CPU},
-		&cli.IntFlag{Name: "device-id", Usage: "on cuda, the number of the GPU; default under mpirun: the rank's number on its host"},
+		&cli.IntFlag{Name: "device-id", Usage: "on cuda, the number of the GPU", DefaultText: "0, or under mpirun the rank's number on its host"},
 	}
 }
 
