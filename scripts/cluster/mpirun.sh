@@ -12,7 +12,7 @@ ranks=$(awk -F: '{n += NF > 1 ? $2 : 1} END {print n}' "$hosts")
 
 mpirun=.rag-retrieval/lib/mpirun
 start=("$mpirun" -f "$hosts" -n "$ranks")                  # MPICH, Intel MPI
-if "$mpirun" --version | grep -q 'Open MPI\|OpenRTE'; then # writes NAME slots=N, and binds each rank to one core if it is not told
+if "$mpirun" --version | grep 'Open MPI\|OpenRTE' > /dev/null; then # writes NAME slots=N, and binds each rank to one core if it is not told
   sed -i 's/:/ slots=/' "$hosts"
   start=("$mpirun" --hostfile "$hosts" -n "$ranks" --bind-to none)
 fi

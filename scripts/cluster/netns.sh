@@ -14,7 +14,7 @@ command -v ip > /dev/null || die "there is no ip: install iproute2"
 ./scripts/setup.sh --no-model --mpi
 . scripts/setup/path.sh
 program=$PWD/bin/rag-retrieval base=$PWD/models/finetune/testdata/bert-reranker mpirun=$PWD/.rag-retrieval/lib/mpirun
-"$mpirun" --version 2>&1 | grep -q HYDRA || die "$mpirun is not MPICH's"
+"$mpirun" --version 2>&1 | grep HYDRA > /dev/null || die "$mpirun is not MPICH's"
 
 work=$(mktemp -d) a=rr-a-$$ b=rr-b-$$ job=""
 cleanup() {
