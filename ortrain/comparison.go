@@ -31,6 +31,7 @@ type comparison struct {
 	queries, queryGradients, passages, passageGradients *runtime.Block
 	own                                                 *ownRows // of the last run, for bind
 	lengths                                             []int    // the number of rows of each passage of the last run
+	longest                                             int      // the number of rows that each of these is padded to
 	inputs                                              *Batch   // of the last block, whose arrays the next one reuses
 }
 
@@ -63,7 +64,7 @@ func (c *comparison) run(t *Trainer, comm dist.Comm, b *Batch, encoded, gradient
 	if err != nil {
 		return 0, err
 	}
-	c.own, c.lengths = own, all.lengths
+	c.own, c.lengths, c.longest = own, all.lengths, slices.Max(append([]int{1}, all.lengths...))
 	loss, err := c.blocks(t, all, total)
 	if err := dist.Agree(comm, err); err != nil {
 		return 0, err
@@ -196,7 +197,7 @@ func (c *comparison) eachBlock(t *Trainer, total int, f func(x queryBlock) error
 	if limit == 0 {
 		limit = scoresPerBlock
 	}
-	perRow := len(c.lengths) * c.longest() // scores of an encoded row of a query
+	perRow := len(c.lengths) * c.longest // scores of an encoded row of a query
 	first := int64(0)
 	for from := 0; from < len(lengths); {
 		to, rows := from+1, lengths[from]
@@ -212,12 +213,9 @@ func (c *comparison) eachBlock(t *Trainer, total int, f func(x queryBlock) error
 	return nil
 }
 
-// longest is the number of rows that each passage of the last run is padded to.
-func (c *comparison) longest() int { return slices.Max(append([]int{1}, c.lengths...)) }
-
 // dims returns the shapes of a block's queries and of the passages.
 func (c *comparison) dims(x queryBlock) (queries, passages []int64) {
-	return append([]int64{x.rows}, c.shape...), append([]int64{int64(len(c.lengths)), int64(c.longest())}, c.shape...)
+	return append([]int64{x.rows}, c.shape...), append([]int64{int64(len(c.lengths)), int64(c.longest)}, c.shape...)
 }
 
 // bind binds the inputs of a block.
@@ -240,7 +238,7 @@ func (c *comparison) bindOutputs(x queryBlock) error {
 
 // reserve fills the blocks of queries and passages, and clears those of their gradients.
 func (c *comparison) reserve(t *Trainer, all *passageRows) error {
-	padded, queries := int64(len(c.lengths)*c.longest())*c.width, int64(len(c.own.queries))
+	padded, queries := int64(len(c.lengths)*c.longest)*c.width, int64(len(c.own.queries))
 	err := errors.Join(reserve(t, &c.queries, queries), reserve(t, &c.queryGradients, queries),
 		reserve(t, &c.passages, padded), reserve(t, &c.passageGradients, padded))
 	if err != nil {
@@ -265,7 +263,7 @@ func (c *comparison) unpad(padded []float32, all *passageRows) {
 
 // eachPassage calls f for each passage with its place in the padded array and its values.
 func (c *comparison) eachPassage(all *passageRows, f func(place int, values []float32)) {
-	first, width, longest := 0, int(c.width), c.longest()
+	first, width, longest := 0, int(c.width), c.longest
 	for i, n := range all.lengths {
 		f(i*longest*width, all.values[first:first+n*width])
 		first += n * width
