@@ -73,10 +73,7 @@ func (t *Task) MinBatch() int {
 }
 
 // Gather implements finetune.Gatherer.
-func (t *Task) Gather() bool {
-	t.gather = t.c.Contrastive()
-	return t.gather
-}
+func (t *Task) Gather() { t.gather = true }
 
 // tokensPerChunk is how many tokens are encoded at once, see config.Train.TokensPerChunk.
 func (t *Task) tokensPerChunk() int { return t.c.TokensPerChunk(t.gather) }

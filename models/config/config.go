@@ -353,19 +353,17 @@ const pointwiseChunk = 2048
 // OneChunk is a number of tokens per chunk that no batch has.
 const OneChunk = math.MaxInt32
 
-// Contrastive reports whether the loss compares each query with the passages of other queries.
+// Contrastive reports whether the loss compares each query with the passages of other queries: with negatives "hard" too, with
+// their hard negatives.
 func (c Train) Contrastive() bool { return c.LossType == "infonce" || c.LossType == "contrastive" }
 
 // ComparesExamples reports whether the loss of an example depends on the other examples of its batch.
 func (c Train) ComparesExamples() bool {
-	switch c.LossType {
-	case "infonce", "contrastive":
-		return c.NegNums == 0 || c.Negatives == "all"
-	case "pair_kl", "cosent", "stella":
-		return true
-	}
-	return false
+	return c.Contrastive() || slices.Contains([]string{"pair_kl", "cosent", "stella"}, c.LossType)
 }
+
+// Gathers reports whether the loss compares each query with the passages of all of so many ranks.
+func (c Train) Gathers(ranks int) bool { return ranks > 1 && c.AllGather && c.Contrastive() }
 
 // TokensPerChunk returns how many tokens are encoded at once. 0 means that one graph encodes the whole batch and compares its
 // texts. It cannot gather vectors of other ranks in between: with gather, the whole batch is OneChunk.

@@ -122,10 +122,7 @@ func (t *Task) shape() encoder.Shape {
 }
 
 // Gather implements finetune.Gatherer.
-func (t *Task) Gather() bool {
-	t.gather = t.c.Contrastive()
-	return t.gather
-}
+func (t *Task) Gather() { t.gather = true }
 
 // tokensPerChunk is how many tokens are encoded at once, see config.Train.TokensPerChunk.
 func (t *Task) tokensPerChunk() int { return t.c.TokensPerChunk(t.gather) }

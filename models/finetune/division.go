@@ -15,9 +15,10 @@ type division struct {
 }
 
 func divisionOf(c config.Train, ranks int) division {
-	d := division{ranks: ranks, batchSize: c.BatchSize, accumulation: c.GradientAccumulationSteps, compares: c.ComparesExamples()}
-	d.gathers = d.compares && ranks > 1 && c.AllGather && c.Contrastive()
-	return d
+	return division{
+		ranks: ranks, batchSize: c.BatchSize, accumulation: c.GradientAccumulationSteps,
+		compares: c.ComparesExamples(), gathers: c.Gathers(ranks),
+	}
 }
 
 // global is the number of examples of a step.

@@ -34,8 +34,9 @@ func TestDivisions(t *testing.T) {
 		{own, run{2, 4, 1}, run{1, 4, 2}, 16, ""},
 		{own, run{2, 4, 1}, run{1, 4, 2}, 21, "the last step of an epoch of 21 examples is not full"},
 		{own, run{2, 4, 2}, run{2, 4, 2}, 21, ""},
-		{hard, run{2, 4, 1}, run{1, 4, 2}, 21, ""},
-		{hard, run{2, 4, 1}, run{4, 2, 1}, 21, ""},
+		{hard, run{2, 4, 1}, run{1, 4, 2}, 16, ""},
+		{hard, run{2, 4, 1}, run{1, 4, 2}, 21, "the last step of an epoch of 21 examples is not full"},
+		{hard, run{2, 4, 1}, run{4, 2, 1}, 21, "loss_type infonce compared 4 examples, of one rank"},
 		{cosent, run{2, 4, 1}, run{1, 4, 2}, 16, ""},
 		{cosent, run{2, 4, 1}, run{1, 8, 1}, 16, "loss_type cosent compared 4 examples"},
 	} {

@@ -61,12 +61,9 @@ type Task interface {
 // Checker is a Task that also checks the data set as a whole before a run starts.
 type Checker interface{ Check(d *data.Dataset) error }
 
-// Gatherer is a Task whose loss may compare each query with the passages of all ranks of a job.
-type Gatherer interface {
-	// Gather makes Model and Collate do so, and reports true. With a loss that does not compare queries with passages, it changes
-	// nothing and reports false.
-	Gather() bool
-}
+// Gatherer is a Task with a loss that can compare each query with the passages of all ranks of a job. Gather makes Model and
+// Collate do so. It is called where config.Train.Gathers.
+type Gatherer interface{ Gather() }
 
 // NewTask opens the base model of a configuration.
 type NewTask func(c config.Train) (Task, error)
@@ -159,8 +156,9 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 			return err
 		}
 	}
-	if g, ok := r.task.(Gatherer); ok && c.AllGather && r.comm.Size() > 1 {
-		r.gather = g.Gather()
+	if g, ok := r.task.(Gatherer); ok && c.Gathers(r.comm.Size()) {
+		g.Gather()
+		r.gather = true
 	}
 	r.Steps = c.Steps(1)
 	if withData {

@@ -109,10 +109,7 @@ type hungryTask struct {
 	at, calls int // the call of Collate that makes such a batch
 }
 
-func (h *hungryTask) Gather() bool {
-	g, ok := h.Task.(finetune.Gatherer)
-	return ok && g.Gather()
-}
+func (h *hungryTask) Gather() { h.Task.(finetune.Gatherer).Gather() }
 
 func (h *hungryTask) Model() artifact.Model {
 	m := h.Task.Model()
@@ -203,7 +200,7 @@ type lateTask struct {
 	at, calls int // the call of Collate that makes such a batch
 }
 
-func (l *lateTask) Gather() bool { return l.Task.(finetune.Gatherer).Gather() }
+func (l *lateTask) Gather() { l.Task.(finetune.Gatherer).Gather() }
 
 func (l *lateTask) Collate(b data.Batch) ([]*ortrain.Batch, error) {
 	batches, err := l.Task.Collate(b)
