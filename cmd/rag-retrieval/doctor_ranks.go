@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -33,23 +32,13 @@ func doctorOfRanks() error {
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(examineRank(comm))
-	if err := dist.Agree(comm, err); err != nil {
-		return err
-	}
-	all, err := comm.AllGather(b)
+	reports, err := dist.GatherJSON(comm, examineRank(comm))
 	if err != nil {
 		return err
 	}
 	rank := comm.Rank()
 	if err := comm.Close(); err != nil || rank > 0 {
 		return err
-	}
-	reports := make([]rankReport, len(all))
-	for i, b := range all {
-		if err := json.Unmarshal(b, &reports[i]); err != nil {
-			return fmt.Errorf("rank %d's report: %w", i, err)
-		}
 	}
 	if err := printHosts(places, reports); err != nil {
 		return err

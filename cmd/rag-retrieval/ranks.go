@@ -120,18 +120,11 @@ func fromFirst[T any](j job, f func() (T, error)) (x T, err error) {
 
 // compare returns an error on the ranks that have another value than rank 0.
 func (j job) compare(problem string, mine map[string]string) error {
-	b, err := json.Marshal(mine)
+	all, err := dist.GatherJSON(j, mine)
 	if err != nil {
 		return err
 	}
-	all, err := j.AllGather(b)
-	if err != nil {
-		return err
-	}
-	var first map[string]string
-	if err := json.Unmarshal(all[0], &first); err != nil {
-		return err
-	}
+	first := all[0]
 	var differ []string
 	for name, x := range mine {
 		if first[name] != x {

@@ -2,7 +2,6 @@ package finetune
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -144,18 +143,11 @@ func (r *Run) compareRanks() error {
 	}
 	library, _ := runtime.Version()
 	mine := rankState{r.state(), Versions{r.version, library}, r.modelFiles}
-	b, err := json.Marshal(mine)
-	if err := dist.Agree(r.comm, err); err != nil {
-		return err
-	}
-	all, err := r.comm.AllGather(b)
+	all, err := dist.GatherJSON(r.comm, mine)
 	if err != nil {
 		return err
 	}
-	var first rankState
-	if err := json.Unmarshal(all[0], &first); err != nil {
-		return fmt.Errorf("rank 0's settings: %w", err)
-	}
+	first := all[0]
 	d := append(differences(first.Train, mine.Train, rankKeys, "%[1]s is %[3]v, there %[2]v"), r.dataChanges(first.runState)...)
 	d = append(append(d, modelChanges(first.ModelFiles, r.modelFiles)...), mine.Differences(first.Versions)...)
 	if len(d) > 0 {

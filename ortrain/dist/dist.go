@@ -12,6 +12,7 @@ package dist
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -157,6 +158,25 @@ func (e *RankError) Unwrap() error { return e.Err }
 func Quiet(err error) bool {
 	var of *RankError
 	return errors.As(err, &of) && of.Quiet
+}
+
+// GatherJSON returns the values of all ranks, which travel as JSON. An error of one rank is an error of all.
+func GatherJSON[T any](c Comm, mine T) ([]T, error) {
+	b, err := json.Marshal(mine)
+	if err := Agree(c, err); err != nil {
+		return nil, err
+	}
+	all, err := c.AllGather(b)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]T, len(all))
+	for rank, b := range all {
+		if err := json.Unmarshal(b, &out[rank]); err != nil {
+			return nil, fmt.Errorf("what rank %d says of itself: %w", rank, err)
+		}
+	}
+	return out, nil
 }
 
 // Alone is a job of one rank.

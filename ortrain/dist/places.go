@@ -1,7 +1,6 @@
 package dist
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
@@ -24,21 +23,7 @@ func Places(c Comm) ([]Place, error) {
 	if n := runtime.GOMAXPROCS(0); n < len(cores) { // a container's limit of processor time
 		cores = cores[:n]
 	}
-	b, err := json.Marshal(Place{Host: host, LocalRank: c.LocalRank(), Cores: cores})
-	if err := Agree(c, err); err != nil {
-		return nil, err
-	}
-	all, err := c.AllGather(b)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Place, len(all))
-	for rank, b := range all {
-		if err := json.Unmarshal(b, &out[rank]); err != nil {
-			return nil, fmt.Errorf("rank %d's place: %w", rank, err)
-		}
-	}
-	return out, nil
+	return GatherJSON(c, Place{Host: host, LocalRank: c.LocalRank(), Cores: cores})
 }
 
 // RanksOfHost returns the ranks that run on the same host as one of them, in order.
