@@ -70,7 +70,7 @@ func Evaluate(rule Rule, samples []Sample, scores [][]float32) (Metrics, error) 
 	m.AP, m.RR, m.NDCG, m.Recall = m.AP/n, m.RR/n, m.NDCG/n, m.Recall/n
 	if rule == Rule2 { // all but MRR
 		for _, x := range []*float64{&m.AP, &m.NDCG, &m.Recall} {
-			*x = math.Round(*x*1e5) / 1e5
+			*x = roundDecimal(*x, 5)
 		}
 	}
 	return m, nil

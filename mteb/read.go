@@ -96,14 +96,11 @@ func findParts(dir, split string) (map[string][]string, error) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		for _, suffix := range []string{".jsonl", ".jsonl.gz", ".parquet"} {
-			if strings.HasSuffix(path, suffix) {
-				name, err := filepath.Rel(dir, path)
-				names = append(names, name)
-				return err
-			}
+		name, err := filepath.Rel(dir, path)
+		if isRows(name) {
+			names = append(names, name)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -124,6 +121,16 @@ func findParts(dir, split string) (map[string][]string, error) {
 		}
 	}
 	return byRole, nil
+}
+
+// isRows says whether a file of a task's folder has rows. qrels may be tab-separated, as BEIR's are.
+func isRows(name string) bool {
+	for _, suffix := range []string{".jsonl", ".jsonl.gz", ".parquet"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return isTSV(name) && partOf(name, false) == qrelsPart
 }
 
 // filesOfSplit returns the files of a split, such as "dev.jsonl.gz", "data/dev-00000-of-00002.parquet" or
@@ -169,27 +176,22 @@ func splitOf(name string) string {
 // The rows of the 2.x format.
 type (
 	document struct {
-		ID      string `json:"_id"`
-		PlainID string `json:"id"` // another name of _id in some data sets
+		ID      rowID  `json:"_id"`
+		PlainID rowID  `json:"id"` // another name of _id in some data sets
 		Title   string `json:"title"`
 		Text    string `json:"text"`
 	}
-	relevance struct {
-		Query    string  `json:"query-id"`
-		Document string  `json:"corpus-id"`
-		Score    float64 `json:"score"`
-	}
 	ranking struct {
-		Query     string   `json:"query-id"`
-		Documents []string `json:"corpus-ids"`
+		Query     rowID   `json:"query-id"`
+		Documents []rowID `json:"corpus-ids"`
 	}
 )
 
 func (d document) id() string {
 	if d.ID != "" {
-		return d.ID
+		return string(d.ID)
 	}
-	return d.PlainID
+	return string(d.PlainID)
 }
 
 // readParts reads a task from files in the 2.x format. A query's candidates are those in top_ranked. A candidate is relevant
@@ -201,7 +203,7 @@ func readParts(t *Task, dir string, parts map[string][]string) error {
 		}
 	}
 	texts := map[string]string{}
-	if err := eachRow(parts[corpusPart], func(d document) error {
+	if err := eachRow(parts[corpusPart], func(_ string, d document) error {
 		text := strings.TrimSpace(d.Title + " " + d.Text)
 		if text == "" || d.id() == "" {
 			return errors.New(`"_id" or "text" is missing or empty`)
@@ -212,23 +214,26 @@ func readParts(t *Task, dir string, parts map[string][]string) error {
 		return err
 	}
 	relevant := map[string]map[string]bool{}
-	if err := eachRow(parts[qrelsPart], func(r relevance) error {
-		if relevant[r.Query] == nil {
-			relevant[r.Query] = map[string]bool{}
+	if err := eachJudgment(parts[qrelsPart], func(_ string, r judgment) error {
+		query, document := string(r.Query), string(r.Document)
+		if relevant[query] == nil {
+			relevant[query] = map[string]bool{}
 		}
-		relevant[r.Query][r.Document] = r.Score > 0
+		relevant[query][document] = r.Score > 0
 		return nil
 	}); err != nil {
 		return err
 	}
 	candidates := map[string][]string{}
-	if err := eachRow(parts[rankedPart], func(r ranking) error {
-		candidates[r.Query] = append(candidates[r.Query], r.Documents...)
+	if err := eachRow(parts[rankedPart], func(_ string, r ranking) error {
+		for _, id := range r.Documents {
+			candidates[string(r.Query)] = append(candidates[string(r.Query)], string(id))
+		}
 		return nil
 	}); err != nil {
 		return err
 	}
-	err := eachRow(parts[queriesPart], func(q document) error {
+	err := eachRow(parts[queriesPart], func(_ string, q document) error {
 		if relevant[q.id()] == nil {
 			return nil // a query of another split
 		}
@@ -270,8 +275,8 @@ func (t *Task) addRanked(q document, relevant map[string]bool, candidates []stri
 	return nil
 }
 
-// eachRow calls f for each row of the files.
-func eachRow[T any](files []string, f func(row T) error) error {
+// eachRow calls f for each row of the files, with the row's file and line.
+func eachRow[T any](files []string, f func(origin string, row T) error) error {
 	for _, path := range files {
 		in, err := os.Open(path)
 		if err != nil {
@@ -279,12 +284,13 @@ func eachRow[T any](files []string, f func(row T) error) error {
 		}
 		err = jsonl.Scan(in, path, func(_ int64, line int, b []byte) error {
 			var row T
+			origin := fmt.Sprintf("%s:%d", path, line)
 			err := jsonl.Decode(b, &row)
 			if err == nil {
-				err = f(row)
+				err = f(origin, row)
 			}
 			if err != nil {
-				return fmt.Errorf("%s:%d: %w", path, line, err)
+				return fmt.Errorf("%s: %w", origin, err)
 			}
 			return nil
 		})

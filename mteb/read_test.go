@@ -27,7 +27,7 @@ func put(t *testing.T, files map[string]string) string {
 }
 
 const (
-	corpus = `{"_id":"d1","title":"A","text":"one"}
+	corpusRows = `{"_id":"d1","title":"A","text":"one"}
 {"_id":"d2","title":"","text":"two"}
 {"_id":"d3","text":"three"}`
 	queries = `{"_id":"q1","text":"first"}
@@ -44,10 +44,10 @@ const (
 func TestReadSecondShape(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"folders": {
-			"corpus/dev-00000-of-00001.jsonl": corpus, "queries/dev-00000-of-00001.jsonl": queries,
+			"corpus/dev-00000-of-00001.jsonl": corpusRows, "queries/dev-00000-of-00001.jsonl": queries,
 			"data/dev-00000-of-00001.jsonl": qrels, "top_ranked/dev-00000-of-00001.jsonl": ranked,
 		},
-		"files": {"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels/test.jsonl": qrels, "qrels/train.jsonl": "", "top_ranked.jsonl": ranked},
+		"files": {"corpus.jsonl": corpusRows, "queries.jsonl": queries, "qrels/test.jsonl": qrels, "qrels/train.jsonl": "", "top_ranked.jsonl": ranked},
 	} {
 		t.Run(name, func(t *testing.T) {
 			task, err := Read(put(t, files), "test", asItIs)
@@ -78,8 +78,8 @@ func TestReadFolderRefuses(t *testing.T) {
 		"nothing":       {map[string]string{"README.md": "x"}, "", "no .jsonl, .jsonl.gz or .parquet file"},
 		"wrong split":   {map[string]string{"dev.jsonl": row, "test.jsonl": row}, "validation", `the split of rows is "validation", want one of dev, test`},
 		"no split":      {map[string]string{"dev.jsonl": row, "test.jsonl": row}, "", `want one of dev, test`},
-		"no ranking":    {map[string]string{"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels.jsonl": qrels}, "", "no top_ranked"},
-		"unknown id":    {map[string]string{"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels.jsonl": qrels, "top_ranked.jsonl": `{"query-id":"q1","corpus-ids":["d2","d9"]}`}, "", `the candidate "d9", which is not in the corpus`},
+		"no ranking":    {map[string]string{"corpus.jsonl": corpusRows, "queries.jsonl": queries, "qrels.jsonl": qrels}, "", "no top_ranked"},
+		"unknown id":    {map[string]string{"corpus.jsonl": corpusRows, "queries.jsonl": queries, "qrels.jsonl": qrels, "top_ranked.jsonl": `{"query-id":"q1","corpus-ids":["d2","d9"]}`}, "", `the candidate "d9", which is not in the corpus`},
 		"empty passage": {map[string]string{"corpus.jsonl": `{"_id":"d1","text":" "}`, "queries.jsonl": queries, "qrels.jsonl": qrels, "top_ranked.jsonl": ranked}, "", `corpus.jsonl:1: "_id" or "text" is missing or empty`},
 	} {
 		t.Run(name, func(t *testing.T) {
