@@ -5,10 +5,12 @@
 //
 // It writes DIR/train.jsonl, rows {"query", "pos"[, "neg"]} drawn at random from nine in ten packages, and DIR/test.jsonl,
 // rows {"query", "positive", "negative"} from the other packages. Negatives are the functions that BM25 ranks highest: 19
-// for a test row, --train-negatives from the training rows for a training row. The same Go version gives the same files.
+// for a test row, --train-negatives from the training rows for a training row. DIR/retrieval has the test queries as a retrieval
+// task in BEIR's form: the corpus is all documented functions of the test packages. The same Go version gives the same files.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -25,6 +27,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/bm25"
 	"rag-retrieval-go/internal/jsonl"
 )
@@ -40,7 +43,7 @@ const (
 type pair struct{ query, source, pkg string }
 
 func main() {
-	out := flag.String("out", "", "folder for train.jsonl and test.jsonl")
+	out := flag.String("out", "", "folder for train.jsonl, test.jsonl and retrieval")
 	src := flag.String("src", "", "source tree (default: that of the installed Go)")
 	rows := flag.Int("train-rows", 2048, "training rows; 0: all")
 	hard := flag.Int("train-negatives", 0, "hard negatives of a training row")
@@ -95,7 +98,10 @@ func run(out, src string, rows, hard, queries int, seed uint64) error {
 	if err := writeTest(filepath.Join(out, "test.jsonl"), test, n); err != nil {
 		return err
 	}
-	fmt.Printf("%d functions: %d training rows, %d test queries\n", len(pairs), len(train), n)
+	if err := writeRetrieval(filepath.Join(out, "retrieval"), test, n); err != nil {
+		return err
+	}
+	fmt.Printf("%d functions: %d training rows, %d test queries, for retrieval in %d functions\n", len(pairs), len(train), n, len(test))
 	return nil
 }
 
@@ -146,7 +152,7 @@ func writeTest(path string, pairs []pair, n int) error {
 	index := bm25.NewIndex(docs, words, nil)
 	rows := make([]row, n)
 	for k := range rows {
-		i := k * len(pairs) / n
+		i := spaced(k, n, len(pairs))
 		r := row{Query: pairs[i].query, Positive: []string{docs[i]}}
 		for _, j := range index.Top(pairs[i].query, negatives, i) {
 			r.Negative = append(r.Negative, docs[j])
@@ -154,6 +160,39 @@ func writeTest(path string, pairs []pair, n int) error {
 		rows[k] = r
 	}
 	return jsonl.Write(path, rows)
+}
+
+// spaced is the number of the pair of test query k, of n evenly spaced ones.
+func spaced(k, n, pairs int) int { return k * pairs / n }
+
+// writeRetrieval writes corpus.jsonl, queries.jsonl and qrels/test.tsv: the task to find each query's function among all pairs.
+func writeRetrieval(dir string, pairs []pair, n int) error {
+	type document struct {
+		ID       string            `json:"_id"`
+		Text     string            `json:"text"`
+		Metadata map[string]string `json:"metadata"`
+	}
+	type query struct {
+		ID   string `json:"_id"`
+		Text string `json:"text"`
+	}
+	documents, queries := make([]document, len(pairs)), make([]query, n)
+	for i, p := range pairs {
+		documents[i] = document{fmt.Sprintf("f%d", i), p.source, map[string]string{"package": p.pkg}}
+	}
+	qrels := "query-id\tcorpus-id\tscore\n"
+	for k := range queries {
+		i := spaced(k, n, len(pairs))
+		queries[k] = query{fmt.Sprintf("q%d", i), pairs[i].query}
+		qrels += fmt.Sprintf("%s\t%s\t1\n", queries[k].ID, documents[i].ID)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "qrels"), 0o755); err != nil {
+		return err
+	}
+	return errors.Join(
+		jsonl.Write(filepath.Join(dir, "corpus.jsonl"), documents), jsonl.Write(filepath.Join(dir, "queries.jsonl"), queries),
+		atomicdir.WriteFile(filepath.Join(dir, "qrels", "test.tsv"), []byte(qrels)),
+	)
 }
 
 // collect reads every package below root in lexical order. It skips queries and sources that it has seen before.
