@@ -64,30 +64,55 @@ func Terms(text string) []string {
 // NewIndex indexes documents by their terms. terms is a function such as Terms. Only terms that wanted accepts are kept, to
 // save memory; a nil wanted accepts all.
 func NewIndex(docs []string, terms func(text string) []string, wanted func(term string) bool) *Index {
-	x := &Index{terms: terms, docs: len(docs), postings: map[string][]posting{}}
-	lengths, total := make([]int, len(docs)), 0
-	for i, d := range docs {
-		counts := map[string]int{}
-		for _, t := range terms(d) {
-			lengths[i]++
-			if wanted == nil || wanted(t) {
-				counts[t]++
-			}
-		}
-		total += lengths[i]
-		for t, n := range counts {
-			x.postings[t] = append(x.postings[t], posting{int32(i), float64(n)})
-		}
+	b := NewBuilder(terms, wanted)
+	for _, d := range docs {
+		b.Add(d)
 	}
-	mean := float64(total) / float64(max(1, len(docs)))
-	for _, list := range x.postings {
-		for i, p := range list {
-			norm := k1 * (1 - b + b*float64(lengths[p.doc])/mean)
-			list[i].weight = p.weight * (k1 + 1) / (p.weight + norm)
-		}
-	}
-	return x
+	return b.Index()
 }
+
+// Builder makes an Index of documents that need not be in memory together.
+type Builder struct {
+	x       *Index
+	wanted  func(term string) bool
+	lengths []int32
+	total   int
+}
+
+// NewBuilder returns a Builder without documents. Its arguments are those of NewIndex.
+func NewBuilder(terms func(text string) []string, wanted func(term string) bool) *Builder {
+	return &Builder{x: &Index{terms: terms, postings: map[string][]posting{}}, wanted: wanted}
+}
+
+// Add adds the next document.
+func (b *Builder) Add(text string) {
+	counts, length := map[string]int{}, 0
+	for _, t := range b.x.terms(text) {
+		length++
+		if b.wanted == nil || b.wanted(t) {
+			counts[t]++
+		}
+	}
+	for t, n := range counts {
+		b.x.postings[t] = append(b.x.postings[t], posting{int32(b.x.docs), float64(n)})
+	}
+	b.x.docs++
+	b.lengths, b.total = append(b.lengths, int32(length)), b.total+length
+}
+
+// Index returns the index. The Builder must not be used afterwards.
+func (b *Builder) Index() *Index {
+	mean := float64(b.total) / float64(max(1, b.x.docs))
+	for _, list := range b.x.postings {
+		for i, p := range list {
+			list[i].weight = p.weight * (k1 + 1) / (p.weight + normOf(float64(b.lengths[p.doc]), mean))
+		}
+	}
+	return b.x
+}
+
+// normOf is what a document's length adds below the fraction.
+func normOf(length, mean float64) float64 { return k1 * (1 - b + b*length/mean) }
 
 // Scores returns the score of every document for a query.
 func (x *Index) Scores(query string) []float64 {
@@ -117,4 +142,43 @@ func (x *Index) Top(query string, n, exclude int) []int {
 	round := func(s float64) float64 { return math.Round(s * 1e9) }
 	sort.SliceStable(order, func(i, j int) bool { return round(scores[order[i]]) > round(scores[order[j]]) })
 	return order[:min(n, len(order))]
+}
+
+// Best returns the numbers of the n documents with the highest scores, best first; of equal scores the lower number comes first.
+// Documents without a score, which share no term with the query, are left out. As in Top, scores are rounded first.
+func Best(scores []float64, n int) []int {
+	round := func(i int) float64 { return math.Round(scores[i] * 1e9) }
+	worse := func(a, b int) bool { // a comes after b
+		x, y := round(a), round(b)
+		return x < y || x == y && a > b
+	}
+	var heap []int // its first is the worst
+	sift := func(at int) {
+		for child := 2*at + 1; child < len(heap); child = 2*at + 1 {
+			if child+1 < len(heap) && worse(heap[child+1], heap[child]) {
+				child++
+			}
+			if worse(heap[at], heap[child]) {
+				return
+			}
+			heap[at], heap[child] = heap[child], heap[at]
+			at = child
+		}
+	}
+	for i, s := range scores {
+		switch {
+		case s <= 0:
+		case len(heap) < n:
+			if heap = append(heap, i); len(heap) == n {
+				for at := n/2 - 1; at >= 0; at-- {
+					sift(at)
+				}
+			}
+		case n > 0 && worse(heap[0], i):
+			heap[0] = i
+			sift(0)
+		}
+	}
+	sort.Slice(heap, func(i, j int) bool { return worse(heap[j], heap[i]) })
+	return heap
 }

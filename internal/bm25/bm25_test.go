@@ -2,6 +2,7 @@ package bm25
 
 import (
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"testing"
 )
@@ -37,5 +38,27 @@ func TestScores(t *testing.T) {
 	only := NewIndex([]string{"a c", "a b b d"}, Terms, func(term string) bool { return term == "b" })
 	if s := only.Scores("a b"); s[0] != 0 || math.Abs(s[1]-one*weight(2, 4)) > 1e-12 {
 		t.Errorf("restricted: %v", s)
+	}
+}
+
+// Best is the beginning of all documents sorted by score, without those of no score.
+func TestBest(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for n := range 40 {
+		scores := make([]float64, 30)
+		for i := range scores {
+			scores[i] = float64(r.IntN(12)) // many are equal, some are zero
+		}
+		var want []int
+		for s := 11; s > 0; s-- {
+			for i, x := range scores {
+				if int(x) == s && len(want) < n {
+					want = append(want, i)
+				}
+			}
+		}
+		if got := Best(scores, n); !reflect.DeepEqual(got, want) {
+			t.Errorf("%d of %v: %v, want %v", n, scores, got, want)
+		}
 	}
 }
