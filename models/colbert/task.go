@@ -137,12 +137,13 @@ func (t *Task) comparison() *artifact.Comparison {
 // Examples makes one example for each positive, or for each row with a teacher's scores.
 func (t *Task) Examples(r data.Row) (int, error) {
 	form := r.Form()
+	taught, _ := r.Taught()
 	switch {
 	case t.distils() && form != data.Scored:
 		return 0, fmt.Errorf("the loss %s needs rows of %s", t.c.LossType, data.Scored)
-	case t.distils() && len(r.Pos) < 2:
+	case t.distils() && len(taught) < 2:
 		return 0, errors.New(`"pos" has one text: a teacher's scores of several passages are needed`)
-	case t.distils() && slices.Min(r.Pos) == slices.Max(r.Pos):
+	case t.distils() && slices.Min(taught) == slices.Max(taught):
 		return 0, fmt.Errorf("its passages are all equal: %w", data.ErrUninformative)
 	case t.distils():
 		return 1, nil
@@ -258,15 +259,16 @@ func (t *Task) bindPlaces(b *ortrain.Batch, queries, passages [][]int64) {
 
 // draw selects at most train_group_size of a query's passages for an epoch.
 func (t *Task) draw(e data.Example, epoch int) (texts []string, scores []float64) {
-	if len(e.Row.Pos) <= t.c.GroupSize {
-		return slices.Clone(e.Row.Pos), e.Row.Scores
+	taught, taughtScores := e.Row.Taught()
+	if len(taught) <= t.c.GroupSize {
+		return slices.Clone(taught), taughtScores
 	}
-	all := make([]int, len(e.Row.Pos))
+	all := make([]int, len(taught))
 	for i := range all {
 		all[i] = i
 	}
 	for _, i := range data.Draw(t.c.Seed, e.Number, epoch, t.c.GroupSize, all) {
-		texts, scores = append(texts, e.Row.Pos[i]), append(scores, e.Row.Scores[i])
+		texts, scores = append(texts, taught[i]), append(scores, taughtScores[i])
 	}
 	return texts, scores
 }

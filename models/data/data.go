@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"rag-retrieval-go/internal/jsonl"
@@ -22,6 +23,7 @@ import (
 // Row is a line of a training file, in any of these formats. Fields that a format does not have are nil.
 //
 //	{"query", "pos"}  {"query", "pos", "neg"}  {"query", "pos", "scores"}     pos and neg: a text or a list
+//	{"query", "pos", "pos_scores", "neg", "neg_scores"}
 //	{"query", "content", "label"}              {"query", "hits": [{"content", "label"}]}
 //	{"query"}  {"text"}
 //
@@ -36,6 +38,8 @@ type Row struct {
 	Scores    []float64       `json:"scores"`
 	// PosScores is FlagEmbedding's name for Scores.
 	PosScores []float64 `json:"pos_scores"`
+	// NegScores are a teacher's scores of Neg, also in FlagEmbedding's form. They are nil if the teacher scored only Pos.
+	NegScores []float64 `json:"neg_scores"`
 	Content   *string   `json:"content"`
 	Label     *float64  `json:"label"`
 	Hits      []Hit     `json:"hits"`
@@ -50,6 +54,14 @@ type Hit struct {
 // QueryText returns the query with the row's own prompt.
 func (r Row) QueryText() prompt.Text {
 	return prompt.Text{Query: true, Prompt: r.Prompt, Text: *r.Query}
+}
+
+// Taught returns the passages of a row of the format Scored that the teacher scored, with their scores.
+func (r Row) Taught() (texts []string, scores []float64) {
+	if r.NegScores == nil {
+		return r.Pos, r.Scores
+	}
+	return slices.Concat(r.Pos, r.Neg), slices.Concat(r.Scores, r.NegScores)
 }
 
 // Form is a format of rows.
@@ -109,6 +121,9 @@ func (r Row) check(labelKey string) error {
 	case Scored:
 		if len(r.Pos) == 0 || len(r.Scores) != len(r.Pos) {
 			return fmt.Errorf(`"scores" has %d numbers for %d texts in "pos"`, len(r.Scores), len(r.Pos))
+		}
+		if r.NegScores != nil && len(r.NegScores) != len(r.Neg) {
+			return fmt.Errorf(`"neg_scores" has %d numbers for %d texts in "neg"`, len(r.NegScores), len(r.Neg))
 		}
 	case Pairs:
 		if len(r.Pos) == 0 {

@@ -157,7 +157,7 @@ func TestForms(t *testing.T) {
 		want Form
 	}{
 		{`{"query":"a","pos":"b"}`, Pairs}, {`{"query":"a","pos":["b"],"neg":["c"]}`, Pairs},
-		{`{"query":"a","pos":["b"],"scores":[0.5]}`, Scored}, {`{"query":"a","content":"b","label":1}`, Labeled},
+		{`{"query":"a","pos":["b"],"scores":[0.5]}`, Scored}, {`{"query":"a","pos":["b"],"pos_scores":[0.5],"neg":["c"],"neg_scores":[0.1]}`, Scored}, {`{"query":"a","content":"b","label":1}`, Labeled},
 		{`{"query":"a","hits":[{"content":"b","label":0}]}`, Grouped}, {`{"query":"a"}`, Queries},
 	} {
 		d, err := Open(t.Context(), []string{write(t, c.row)}, Options{Examples: func(Row) (int, error) { return 1, nil }})

@@ -21,7 +21,7 @@ import (
 )
 
 // indexVersion must change whenever the format or the meaning of an index changes.
-const indexVersion = 2
+const indexVersion = 3
 
 // recordSize is the size of an example's record in bytes: offset of the row (8 bytes), its length, its line number and the
 // example's index in the row (4 bytes each), little-endian.

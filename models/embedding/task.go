@@ -256,6 +256,10 @@ func (t *Task) Examples(r data.Row) (int, error) {
 	case !t.scored() && t.c.NegNums > 0 && len(r.Neg) == 0:
 		return 0, errors.New(`"neg" is missing or empty, but neg_nums asks for negatives`)
 	}
+	if t.scored() {
+		texts, _ := r.Taught()
+		return len(texts), nil
+	}
 	return len(r.Pos), nil
 }
 
@@ -276,10 +280,7 @@ func (t *Task) Collate(batch data.Batch) ([]*ortrain.Batch, error) {
 	switch {
 	case t.scored():
 		bindParts(b, order, b.Rows)
-		var scores []float64
-		for _, e := range batch.Own() {
-			scores = append(scores, e.Row.Scores[e.IndexInRow])
-		}
+		_, scores := data.TaughtTexts(batch.Own())
 		bindScores(b, t.c.LossType, scores, t.c.Temperature)
 		b.ConstantLoss = idle(t.c.LossType, data.Strings(x.Queries), data.Strings(x.Passages), scores)
 	case t.tokensPerChunk() == 0:
@@ -295,11 +296,11 @@ func (t *Task) Collate(batch data.Batch) ([]*ortrain.Batch, error) {
 
 // texts returns the texts that the loss compares. A scored pair has no further passages.
 func (t *Task) texts(epoch int, examples []data.Example) data.Texts {
-	negatives := t.c.NegNums
 	if t.scored() {
-		negatives = 0
+		x, _ := data.TaughtTexts(examples)
+		return x
 	}
-	return data.TextsOf(examples, t.c.Seed, epoch, negatives)
+	return data.TextsOf(examples, t.c.Seed, epoch, t.c.NegNums)
 }
 
 func (t *Task) candidates(x data.Texts) *contrast.Candidates {

@@ -150,14 +150,14 @@ func addPassages(s *mteb.Sample, r data.Row, minLabel float64) {
 			s.Negative = append(s.Negative, text)
 		}
 	}
-	switch r.Form() {
-	case data.Labeled:
+	switch form := r.Form(); {
+	case form == data.Labeled:
 		add(*r.Content, *r.Label)
-	case data.Grouped:
+	case form == data.Grouped:
 		for _, h := range r.Hits {
 			add(*h.Content, *h.Label)
 		}
-	case data.Scored: // only the passage with the teacher's best score is positive
+	case form == data.Scored && len(r.Neg) == 0: // only the passage with the teacher's best score is positive
 		best := 0
 		for i, x := range r.Scores {
 			if x > r.Scores[best] {

@@ -146,7 +146,7 @@ func (t *Task) labeled(r data.Row) (texts []string, labels []float64) {
 	case data.Labeled:
 		return []string{*r.Content}, []float64{*r.Label}
 	case data.Scored: // a teacher's scores are labels
-		return r.Pos, r.Scores
+		return r.Taught()
 	case data.Grouped:
 		for _, h := range r.Hits {
 			texts, labels = append(texts, *h.Content), append(labels, *h.Label)
