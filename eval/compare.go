@@ -18,10 +18,18 @@ type Comparison struct {
 	To      string    `json:"to"`   // the second model
 	MAP     Change    `json:"map"`
 	MRR     Change    `json:"mrr"`
-	Won     int       `json:"won"`  // queries with a higher AP by the second model
-	Lost    int       `json:"lost"` // queries with a lower AP by the second model
+	NDCG    *Change   `json:"ndcg_at_10,omitempty"` // of a retrieval task
+	Metric  string    `json:"metric"`               // what a query gains or loses: AP, or nDCG@10 on a retrieval task
+	Won     int       `json:"won"`                  // queries with a higher value by the second model
+	Lost    int       `json:"lost"`                 // queries with a lower value by the second model
 	Gains   []Gain    `json:"gains"`
 }
+
+// The metrics in which a query gains or loses.
+const (
+	metricAP   = "AP"
+	metricNDCG = "nDCG@10"
+)
 
 // Change is a metric before and after, as fractions, with the 95 % confidence interval of the difference.
 type Change struct {
@@ -32,7 +40,7 @@ type Change struct {
 	High       float64 `json:"high"`
 }
 
-// Gain is one query's change of AP.
+// Gain is one query's change of Comparison.Metric.
 type Gain struct {
 	ID    string  `json:"id"`
 	Query string  `json:"query"`
@@ -40,7 +48,7 @@ type Gain struct {
 	To    float64 `json:"to"`
 }
 
-// Difference returns the change of AP. It is negative if the query lost.
+// Difference returns the change. It is negative if the query lost.
 func (g Gain) Difference() float64 { return g.To - g.From }
 
 // Compare compares two reports task by task. Gains are sorted, the greatest loss first. It is an error if the results of a
@@ -66,26 +74,34 @@ func Compare(from, to mteb.Report) ([]Comparison, error) {
 }
 
 func compare(a, b mteb.Result) (Comparison, error) {
-	c := Comparison{Task: a.Task, Rule: a.Rule, Queries: a.Queries}
+	c := Comparison{Task: a.Task, Rule: a.Rule, Queries: a.Queries, Metric: metricAP}
 	if a.Data != b.Data {
 		return c, fmt.Errorf("the results are on different data (%.12s… and %.12s…)", a.Data, b.Data)
 	}
 	if len(a.PerQuery) == 0 || len(a.PerQuery) != len(b.PerQuery) {
 		return c, errors.New(`"per_query" is missing: measure again with this version's eval --json`)
 	}
-	var ap, rr []float64
+	value := func(q mteb.Query) float64 { return q.AP }
+	if a.Retrieval() {
+		c.Metric, value = metricNDCG, func(q mteb.Query) float64 { return q.NDCG }
+	}
+	var ap, rr, ndcg []float64
 	for i, x := range a.PerQuery {
 		y := b.PerQuery[i]
-		ap, rr = append(ap, y.AP-x.AP), append(rr, y.RR-x.RR)
-		if y.AP > x.AP {
+		ap, rr, ndcg = append(ap, y.AP-x.AP), append(rr, y.RR-x.RR), append(ndcg, y.NDCG-x.NDCG)
+		if value(y) > value(x) {
 			c.Won++
-		} else if y.AP < x.AP {
+		} else if value(y) < value(x) {
 			c.Lost++
 		}
-		c.Gains = append(c.Gains, Gain{x.ID, x.Query, x.AP, y.AP})
+		c.Gains = append(c.Gains, Gain{x.ID, x.Query, value(x), value(y)})
 	}
 	sort.SliceStable(c.Gains, func(i, j int) bool { return c.Gains[i].Difference() < c.Gains[j].Difference() })
 	c.MAP, c.MRR = change(a.MAP, b.MAP, ap), change(a.MRR, b.MRR, rr)
+	if a.Retrieval() {
+		x := change(a.NDCG, b.NDCG, ndcg)
+		c.NDCG = &x
+	}
 	return c, nil
 }
 

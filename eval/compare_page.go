@@ -15,6 +15,12 @@ var compareText string
 var comparePage = template.Must(template.New("compare").Funcs(template.FuncMap{
 	"percent": percent,
 	"signed":  signed,
+	"queries": func(metric string, gains []Gain) any {
+		return struct {
+			Metric string
+			Gains  []Gain
+		}{metric, gains}
+	},
 	"good": func(c Change) string {
 		switch {
 		case !c.Significant():
@@ -45,7 +51,7 @@ func WriteComparePage(w io.Writer, all []Comparison, listed int) error {
 			values = append(values, 100*g.Difference())
 		}
 		var err error
-		if s.Chart, err = page.Histogram("Queries by change of AP", "points", values, 41); err != nil {
+		if s.Chart, err = page.Histogram("Queries by change of "+c.Metric, "points", values, 41); err != nil {
 			return err
 		}
 		sections = append(sections, s)

@@ -19,8 +19,8 @@ type Check struct {
 // Drop returns how much the metric fell, in points.
 func (c Check) Drop() float64 { return 100 * (c.Baseline - c.Now) }
 
-// Gate compares results with every task of a baseline. MAP and MRR may fall by at most maxDrop points. It is an error if a
-// task is missing or was measured on other data.
+// Gate compares results with every task of a baseline. MAP and MRR, and nDCG@10 of a retrieval task, may fall by at most maxDrop
+// points. It is an error if a task is missing or was measured on other data.
 func Gate(baseline, now mteb.Report, maxDrop float64) (checks []Check, err error) {
 	for _, b := range baseline.Results {
 		r, ok := now.Find(b.Task, b.Rule)
@@ -30,11 +30,16 @@ func Gate(baseline, now mteb.Report, maxDrop float64) (checks []Check, err error
 		if b.Data == "" || r.Data != b.Data {
 			return nil, fmt.Errorf("%s: the results are on other data (%.12s…) than the baseline (%.12s…)", b.Task, r.Data, b.Data)
 		}
-		for _, m := range []struct {
+		type metric struct {
 			name   string
 			before float64
 			after  float64
-		}{{"MAP", b.MAP, r.MAP}, {"MRR@10", b.MRR, r.MRR}} {
+		}
+		metrics := []metric{{"MAP", b.MAP, r.MAP}, {"MRR@10", b.MRR, r.MRR}}
+		if b.Retrieval() {
+			metrics = append([]metric{{metricNDCG, b.NDCG, r.NDCG}}, metrics...)
+		}
+		for _, m := range metrics {
 			c := Check{Task: b.Task, Rule: b.Rule, Metric: m.name, Baseline: m.before, Now: m.after}
 			const rounding = 1e-9 // a drop of exactly maxDrop passes
 			c.OK = c.Drop() <= maxDrop+rounding

@@ -82,6 +82,9 @@ func WriteReport(w io.Writer, format string, r mteb.Report) error {
 		e.SetIndent("", "  ")
 		return e.Encode(r)
 	}
+	if len(r.Results) > 0 && r.Results[0].Retrieval() {
+		return writeRetrieval(w, format, r)
+	}
 	header := []string{"task", "rule", "queries", "MAP", "MRR@10", "seconds"}
 	var rows [][]string
 	sumMAP, sumMRR, seconds := 0.0, 0.0, 0.0
@@ -95,18 +98,61 @@ func WriteReport(w io.Writer, format string, r mteb.Report) error {
 	return WriteTable(w, format, header, rows)
 }
 
+// writeRetrieval writes a model's results on retrieval tasks in percent.
+func writeRetrieval(w io.Writer, format string, r mteb.Report) error {
+	header := []string{"task", "queries", "documents", metricNDCG, "MAP", "MRR@10", "Recall@10", "Recall@100", "seconds"}
+	var rows [][]string
+	var sums [5]float64
+	seconds := 0.0
+	for _, x := range r.Results {
+		cells := []string{x.Task, fmt.Sprint(x.Queries), fmt.Sprint(x.Documents)}
+		for i, value := range []float64{x.NDCG, x.MAP, x.MRR, x.Recall, x.Recall100()} {
+			cells = append(cells, percent(value))
+			sums[i] += value
+		}
+		rows = append(rows, append(cells, fmt.Sprintf("%.1f", x.Seconds)))
+		seconds += x.Seconds
+	}
+	if n := float64(len(r.Results)); n > 1 {
+		cells := []string{"average", "", ""}
+		for _, sum := range sums {
+			cells = append(cells, percent(sum/n))
+		}
+		rows = append(rows, append(cells, fmt.Sprintf("%.1f", seconds)))
+	}
+	return WriteTable(w, format, header, rows)
+}
+
 // WriteComparisons writes comparisons as a table. Below it, except in CSV, it lists at most worst of the queries that lost
 // most.
 func WriteComparisons(w io.Writer, format string, all []Comparison, worst int) error {
-	header := []string{"task", "model", "MAP", "difference", "95 % interval", "MRR@10", "difference", "95 % interval", "won", "lost"}
-	interval := func(c Change) string { return signed(c.Low) + " to " + signed(c.High) }
+	header := []string{"task", "model"}
+	if len(all) == 0 {
+		return nil
+	}
+	first := metricsOf(all[0])
+	for _, m := range first {
+		header = append(header, m.name, "difference", "95 % interval")
+	}
+	header = append(header, "won", "lost")
 	var rows [][]string
 	for i, c := range all {
-		if i == 0 || all[i-1].Task != c.Task {
-			rows = append(rows, []string{c.Task, c.From, percent(c.MAP.From), "", "", percent(c.MRR.From), "", "", "", ""})
+		metrics := metricsOf(c)
+		if metrics[0].name != first[0].name {
+			return fmt.Errorf("%s and %s are not both retrieval tasks: compare them in two calls", all[0].Task, c.Task)
 		}
-		rows = append(rows, []string{c.Task, c.To, percent(c.MAP.To), signed(c.MAP.Difference), interval(c.MAP),
-			percent(c.MRR.To), signed(c.MRR.Difference), interval(c.MRR), fmt.Sprint(c.Won), fmt.Sprint(c.Lost)})
+		if i == 0 || all[i-1].Task != c.Task {
+			cells := []string{c.Task, c.From}
+			for _, m := range metrics {
+				cells = append(cells, percent(m.From), "", "")
+			}
+			rows = append(rows, append(cells, "", ""))
+		}
+		cells := []string{c.Task, c.To}
+		for _, m := range metrics {
+			cells = append(cells, percent(m.To), signed(m.Difference), signed(m.Low)+" to "+signed(m.High))
+		}
+		rows = append(rows, append(cells, fmt.Sprint(c.Won), fmt.Sprint(c.Lost)))
 	}
 	if err := WriteTable(w, format, header, rows); err != nil || format == "csv" {
 		return err
@@ -119,6 +165,20 @@ func WriteComparisons(w io.Writer, format string, all []Comparison, worst int) e
 	return nil
 }
 
+// namedChange is a metric's change with the metric's name in tables.
+type namedChange struct {
+	name string
+	Change
+}
+
+// metricsOf returns the metrics that a table of comparisons shows: MAP and MRR@10, or nDCG@10 and MAP of a retrieval task.
+func metricsOf(c Comparison) []namedChange {
+	if c.NDCG != nil {
+		return []namedChange{{metricNDCG, *c.NDCG}, {"MAP", c.MAP}}
+	}
+	return []namedChange{{"MAP", c.MAP}, {"MRR@10", c.MRR}}
+}
+
 // writeWorst lists at most n of the queries that lost most.
 func writeWorst(w io.Writer, c Comparison, n int) error {
 	lost := c.Worst(n)
@@ -129,7 +189,7 @@ func writeWorst(w io.Writer, c Comparison, n int) error {
 		return err
 	}
 	for _, g := range lost {
-		if _, err := fmt.Fprintf(w, "  AP %s -> %s  %s\n", percent(g.From), percent(g.To), OneLine(g.Query)); err != nil {
+		if _, err := fmt.Fprintf(w, "  %s %s -> %s  %s\n", c.Metric, percent(g.From), percent(g.To), OneLine(g.Query)); err != nil {
 			return err
 		}
 	}

@@ -21,6 +21,11 @@ type Result struct {
 	Ties     int     `json:"ties"`                // queries with a positive and a negative of equal score
 	Data     string  `json:"data_sha256"`         // Task.Hash
 	PerQuery []Query `json:"per_query,omitempty"` // for comparisons
+	// Scores has all metrics of a retrieval task by mteb's names, such as ndcg_at_10. MAP is map_at_1000 there, and MRR is
+	// mrr_at_10. It is nil for a reranking task.
+	Scores map[string]float64 `json:"scores,omitempty"`
+	// Documents is the number of documents in a retrieval task's corpus.
+	Documents int `json:"documents,omitempty"`
 	// Int8 says how much int8 changed MAP. It is nil for scores in fp32.
 	Int8 *Int8Check `json:"int8,omitempty"`
 }
@@ -38,6 +43,8 @@ type Query struct {
 	Query string  `json:"query"`
 	AP    float64 `json:"ap"`
 	RR    float64 `json:"rr"`
+	// NDCG is nDCG@10 of a query of a retrieval task.
+	NDCG float64 `json:"ndcg_at_10,omitempty"`
 }
 
 // NewResult makes a result from a task's metrics.
@@ -47,10 +54,45 @@ func NewResult(t Task, rule Rule, m Metrics, seconds float64) Result {
 		Seconds: seconds, Ties: m.Ties, Data: t.Hash(),
 	}
 	for i, s := range t.Samples {
-		r.PerQuery = append(r.PerQuery, Query{s.ID, s.Query[0], m.PerSample[i].AP, m.PerSample[i].RR})
+		r.PerQuery = append(r.PerQuery, Query{ID: s.ID, Query: s.Query[0], AP: m.PerSample[i].AP, RR: m.PerSample[i].RR})
 	}
 	return r
 }
+
+// Cutoffs of the metrics that stand for a retrieval task in tables.
+const (
+	mainCutoff   = 10 // of nDCG, MTEB's main score, MRR and recall
+	recallCutoff = 100
+)
+
+// NewRetrievalResult makes a result from a retrieval task's metrics.
+func NewRetrievalResult(t RetrievalTask, m RetrievalMetrics, seconds float64) Result {
+	r := Result{Task: t.Name, Rule: Rule2, Queries: len(t.Queries), Documents: t.Corpus.Len(), Seconds: seconds, Ties: m.Ties, Data: t.Hash()}
+	r.setScores(m.ByName())
+	for i, q := range t.Queries {
+		x := m.PerQuery[i]
+		r.PerQuery = append(r.PerQuery, Query{q.ID, q.Text, x.MAP.At(MostHits), x.MRR.At(mainCutoff), x.NDCG.At(mainCutoff)})
+	}
+	return r
+}
+
+// setScores sets all metrics of a retrieval task.
+func (r *Result) setScores(scores map[string]float64) {
+	r.Scores = scores
+	r.MAP, r.MRR = r.at("map", MostHits), r.at("mrr", mainCutoff)
+	r.NDCG, r.Recall = r.at("ndcg", mainCutoff), r.at("recall", mainCutoff)
+}
+
+// at returns a metric of a retrieval task.
+func (r *Result) at(metric string, k int) float64 {
+	return r.Scores[fmt.Sprintf("%s_at_%d", metric, k)]
+}
+
+// Retrieval says whether the task is a retrieval task.
+func (r Result) Retrieval() bool { return r.Scores != nil }
+
+// Recall100 is recall@100 of a retrieval task.
+func (r Result) Recall100() float64 { return r.at("recall", recallCutoff) }
 
 // Report is the content of a file that eval --json writes.
 type Report struct {

@@ -151,6 +151,23 @@ func (r *idReader) ranked(q RetrievalQuery, found []Hit) ([]Hit, error) {
 	return slices.DeleteFunc(hits, func(h Hit) bool { return ok && h.Document == own }), nil
 }
 
+// Ranked returns each query's MostHits best hits of a run, best first.
+func (t RetrievalTask) Ranked(run Run) (Run, error) {
+	if len(run) != len(t.Queries) {
+		return nil, fmt.Errorf("the run has %d queries, want %d", len(run), len(t.Queries))
+	}
+	t.IgnoreIdenticalIDs = false // they are left out where they are measured
+	ids := idReader{t: t, known: map[int]string{}}
+	out := make(Run, len(run))
+	for i, q := range t.Queries {
+		var err error
+		if out[i], err = ids.ranked(q, run[i]); err != nil {
+			return nil, fmt.Errorf("the query %q: %w", q.ID, err)
+		}
+	}
+	return out, nil
+}
+
 // SortHits sorts by descending score, equal scores by descending id, as trec_eval does.
 func SortHits(hits []Hit, id func(document int) string) {
 	slices.SortFunc(hits, func(a, b Hit) int {

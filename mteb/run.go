@@ -21,22 +21,18 @@ import (
 // WriteRun writes a run as a file in TREC's form, best documents first. system must not have a space. Read back, each score is the
 // same number.
 func WriteRun(path string, t RetrievalTask, run Run, system string) error {
-	if len(run) != len(t.Queries) {
-		return fmt.Errorf("the run has %d queries, want %d", len(run), len(t.Queries))
+	ranked, err := t.Ranked(run)
+	if err != nil {
+		return err
 	}
+	ids := idReader{t: t, known: map[int]string{}}
 	return atomicdir.Create(path, func(out io.Writer) error {
 		w := bufio.NewWriter(out)
-		t.IgnoreIdenticalIDs = false // they are left out where they are measured
-		ids := idReader{t: t, known: map[int]string{}}
 		for i, q := range t.Queries {
 			if err := checkRunID("query", q.ID); err != nil {
 				return err
 			}
-			hits, err := ids.ranked(q, run[i])
-			if err != nil {
-				return err
-			}
-			for rank, h := range hits {
+			for rank, h := range ranked[i] {
 				id := ids.id(h.Document)
 				if err := errors.Join(ids.err, checkRunID("document", id)); err != nil {
 					return err

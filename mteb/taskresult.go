@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +17,9 @@ import (
 // ruleVersions are the versions of mteb whose numbers the rules reproduce. Result files name them.
 var ruleVersions = map[Rule]string{Rule1: "1.39.7", Rule2: "2.26.24"}
 
+// retrievalVersion is the version of mteb whose numbers retrieval tasks reproduce.
+const retrievalVersion = "2.20.0"
+
 // noRevision is mteb's name for a model without a revision.
 const noRevision = "no_revision_available"
 
@@ -26,6 +29,8 @@ type ResultFolder struct {
 	Dir   string
 	Model string // a hub id or a folder
 	Rule  Rule
+	// Retrieval says that the results are those of retrieval tasks.
+	Retrieval bool
 }
 
 // DataSource describes the data of a task for result files.
@@ -74,10 +79,14 @@ func (f ResultFolder) Write(r Result, p DataSource) error {
 	}
 	s := score{"hf_subset": "default", "languages": languages}
 	for name, x := range f.metrics(r) {
-		s[name] = math.Round(x*1e6) / 1e6
+		s[name] = roundDecimal(x, 6)
+	}
+	version := ruleVersions[f.Rule]
+	if f.Retrieval {
+		version = retrievalVersion
 	}
 	out := taskResult{
-		Revision: p.Revision, Task: r.Task, Version: ruleVersions[f.Rule], Scores: map[string][]score{p.Split: {s}}, Seconds: r.Seconds,
+		Revision: p.Revision, Task: r.Task, Version: version, Scores: map[string][]score{p.Split: {s}}, Seconds: r.Seconds,
 	}
 	if f.Rule == Rule2 {
 		now := float64(time.Now().Unix())
@@ -88,6 +97,11 @@ func (f ResultFolder) Write(r Result, p DataSource) error {
 
 // metrics returns a result's metrics by the names that the rule's MTEB generation uses.
 func (f ResultFolder) metrics(r Result) map[string]float64 {
+	if f.Retrieval {
+		out := maps.Clone(r.Scores)
+		out["main_score"], out["accuracy"] = r.NDCG, r.at("recall", 1) // mteb calls recall@1 accuracy too
+		return out
+	}
 	if f.Rule == Rule2 {
 		return map[string]float64{
 			"map_at_1000": r.MAP, "mrr_at_10": r.MRR, "ndcg_at_10": r.NDCG, "recall_at_10": r.Recall, "main_score": r.MAP,
@@ -112,6 +126,19 @@ func (f ResultFolder) Finished(task string, p DataSource) (r Result, ok bool, er
 	if saved.Revision != p.Revision || len(scores) == 0 {
 		return r, false, nil
 	}
+	number := func(name string) float64 { x, _ := scores[0][name].(float64); return x }
+	if f.Retrieval {
+		r = Result{Task: task, Rule: f.Rule, Seconds: saved.Seconds}
+		all := RetrievalMeasures{}.ByName()
+		for name := range all {
+			if _, has := scores[0][name]; !has {
+				return r, false, nil // a result of another kind of task
+			}
+			all[name] = number(name)
+		}
+		r.setScores(all)
+		return r, true, nil
+	}
 	mapName, mrrName := "map", "mrr"
 	if f.Rule == Rule2 {
 		mapName, mrrName = "map_at_1000", "mrr_at_10"
@@ -119,7 +146,6 @@ func (f ResultFolder) Finished(task string, p DataSource) (r Result, ok bool, er
 	if _, has := scores[0][mapName]; !has {
 		return r, false, nil // a result by the other rule
 	}
-	number := func(name string) float64 { x, _ := scores[0][name].(float64); return x }
 	return Result{
 		Task: task, Rule: f.Rule, MAP: number(mapName), MRR: number(mrrName), NDCG: number("ndcg_at_10"),
 		Recall: number("recall_at_10"), Seconds: saved.Seconds,

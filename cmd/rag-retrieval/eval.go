@@ -41,7 +41,7 @@ Examples:
   mpirun -n 4 rag-retrieval eval --model out/model --data test.jsonl     # the ranks share the batches
   rag-retrieval eval --kind bm25 --data test.jsonl          # the words alone: what a model has to beat
   rag-retrieval eval --scores scores.jsonl --data test.jsonl`,
-		Flags: append([]cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			&cli.StringSliceFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer; several give a table of models and tasks"},
 			&cli.StringSliceFlag{Name: "data", Usage: "file or folder of samples, also .gz or .parquet; may be given several times"},
 			&cli.StringSliceFlag{Name: "task", Usage: "name of an MTEB task; may be given several times"},
@@ -56,7 +56,7 @@ Examples:
 			&cli.BoolFlag{Name: "fresh", Usage: "do not go on where an earlier evaluation was stopped"},
 			&cli.IntFlag{Name: "int8-check", Usage: "with --int8: score this many queries of each task in fp32 too, and say what MAP loses", Value: 100},
 			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv, json or html", Value: "table"},
-		}, scoringFlags()...),
+		}, retrievalFlags(), scoringFlags()),
 		OnUsageError: onUsageError,
 		Action:       onRanks(evaluate),
 	}
@@ -74,6 +74,9 @@ func evaluate(c *cli.Context, j job) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
 	}
+	if err := checkRetrieval(c); err != nil {
+		return err
+	}
 	if c.IsSet("suite") {
 		return evaluateSuite(c, j)
 	}
@@ -83,6 +86,9 @@ func evaluate(c *cli.Context, j job) (err error) {
 	}
 	if !slices.Contains(eval.Formats, c.String("format")) {
 		return usagef("--format is %q, want one of %v", c.String("format"), eval.Formats)
+	}
+	if c.IsSet("retrieval") {
+		return evaluateRetrieval(c, j)
 	}
 	if c.String("scores") != "" || c.String("kind") == kindBM25 { // seconds of work, which rank 0 does
 		if !j.first() {

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"rag-retrieval-go/eval"
+	"rag-retrieval-go/internal/progress"
+	"rag-retrieval-go/models/resolve"
+	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/dist"
+)
+
+// retrievalFlags are eval's flags for retrieval tasks.
+func retrievalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "retrieval", Usage: "retrieval task: a folder of corpus, queries and qrels, or the name of one of MTEB's; may be given several times"},
+		&cli.StringFlag{Name: "run", Usage: "with --retrieval: measure this run file in TREC's form instead of a model"},
+		&cli.StringFlag{Name: "rerank", Usage: "with --retrieval: a model, reranker or other, that scores the best documents again"},
+		&cli.IntFlag{Name: "top-k", Usage: "with --rerank: how many of each query's documents", Value: 100},
+		&cli.StringFlag{Name: "save-run", Usage: "with --retrieval: write the documents that were found to this run file in TREC's form"},
+	}
+}
+
+// retrievalEvaluation is a run of eval --retrieval.
+type retrievalEvaluation struct {
+	evaluation        // of its source, only what is for models in general is used
+	finder     finder // what finds documents
+	reranker   *evaluation
+	system     string // the name of both in files
+}
+
+// pendingRetrieval is a retrieval task that is to be measured.
+type pendingRetrieval struct {
+	name  string
+	place mteb.DataSource // Revision is empty for local data: their hash stands for it
+	known *mteb.KnownRetrievalTask
+	load  func(ctx context.Context) (mteb.RetrievalTask, error)
+}
+
+// checkRetrieval refuses flags that do not go with --retrieval, and the other way round.
+func checkRetrieval(c *cli.Context) error {
+	if !c.IsSet("retrieval") {
+		for _, flag := range []string{"run", "rerank", "top-k", "save-run"} {
+			if c.IsSet(flag) {
+				return usagef("--%s goes with --retrieval", flag)
+			}
+		}
+		return nil
+	}
+	for flag, instead := range map[string]string{
+		"data": "", "task": "", "suite": "", "int8-check": "", "scores": "; for scores of another program give a run file to --run", "save-scores": "; --save-run writes them",
+	} {
+		if c.IsSet(flag) {
+			return usagef("--%s is for reranking tasks, it does not go with --retrieval%s", flag, instead)
+		}
+	}
+	switch n := len(c.StringSlice("retrieval")); {
+	case c.IsSet("rule") && c.String("rule") != string(mteb.Rule2):
+		return usagef("--rule %s is for reranking tasks: retrieval is measured by the rule of MTEB 2.x", c.String("rule"))
+	case n > 1 && (c.IsSet("run") || c.IsSet("save-run")):
+		return usagef("--run and --save-run go with one --retrieval")
+	case c.IsSet("top-k") && !c.IsSet("rerank"):
+		return usagef("--top-k goes with --rerank")
+	case c.Int("top-k") < 1 || c.Int("top-k") > mteb.MostHits:
+		return usagef("--top-k is %d, want 1 to %d", c.Int("top-k"), mteb.MostHits)
+	}
+	return nil
+}
+
+func evaluateRetrieval(c *cli.Context, j job) (err error) {
+	alone := c.IsSet("run") || c.String("kind") == kindBM25
+	if alone && !c.IsSet("rerank") { // seconds of work, which rank 0 does
+		if !j.first() {
+			return nil
+		}
+		j = job{dist.Alone{}}
+	}
+	tasks, err := pendingRetrievals(c)
+	if err := j.agree(err); err != nil {
+		return err
+	}
+	e := &retrievalEvaluation{evaluation: evaluation{c: c, job: j, rule: mteb.Rule2}}
+	defer func() { err = errors.Join(err, e.close()) }()
+	if err := e.open(); err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		if err := e.measure(t); err != nil {
+			return errors.Join(err, e.show()) // what was measured before is kept
+		}
+	}
+	return e.show()
+}
+
+// pendingRetrievals lists what --retrieval names, in its order, and checks what can be checked at once.
+func pendingRetrievals(c *cli.Context) ([]pendingRetrieval, error) {
+	var out []pendingRetrieval
+	for _, name := range c.StringSlice("retrieval") {
+		k, err := mteb.FindRetrievalTask(name)
+		if err != nil {
+			if _, statErr := os.Stat(name); statErr != nil {
+				return nil, usagef("--retrieval: no folder %s, and %v", name, err)
+			}
+			o := mteb.RetrievalOptions{Split: c.String("split")}
+			out = append(out, pendingRetrieval{
+				name: name, place: mteb.DataSource{Split: orText(o.Split, mteb.DefaultSplit)},
+				load: func(ctx context.Context) (mteb.RetrievalTask, error) { return readRetrieval(ctx, name, o) },
+			})
+			continue
+		}
+		p, err := knownRetrieval(c, k)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// knownRetrieval is one of MTEB's retrieval tasks, from --data-dir or the hub.
+func knownRetrieval(c *cli.Context, k mteb.KnownRetrievalTask) (pendingRetrieval, error) {
+	o := mteb.RetrievalOptions{Split: orText(c.String("split"), k.Split), AllowUnknown: true}
+	p := pendingRetrieval{name: k.Name, known: &k, place: mteb.DataSource{Revision: k.Source.Revision, Split: o.Split, Languages: k.Languages}}
+	p.load = func(ctx context.Context) (mteb.RetrievalTask, error) {
+		dir, err := resolver().Dataset(ctx, k.Source.ID, k.Source.Revision)
+		if err != nil {
+			return mteb.RetrievalTask{}, err
+		}
+		return readRetrieval(ctx, dir, o)
+	}
+	if dir := c.String("data-dir"); dir != "" {
+		path := filepath.Join(dir, k.Name)
+		if _, err := os.Stat(path); err != nil {
+			return p, fmt.Errorf("%s has no data of %s: want a folder %[2]s", dir, k.Name)
+		}
+		p.place.Revision = ""
+		p.load = func(ctx context.Context) (mteb.RetrievalTask, error) { return readRetrieval(ctx, path, o) }
+	}
+	return p, nil
+}
+
+func readRetrieval(ctx context.Context, dir string, o mteb.RetrievalOptions) (mteb.RetrievalTask, error) {
+	return mteb.ReadRetrieval(dir, o, func(file string) (string, error) { return resolver().Unpacked(ctx, file) })
+}
+
+// measure measures one task and writes the results so far. All ranks of a job do it in step and have the same results; rank 0
+// writes.
+func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
+	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.system, Rule: e.rule, Retrieval: true}
+	if folder.Dir != "" && p.place.Revision != "" { // known without loading
+		if done, err := e.wasMeasured(folder, p.name, p.place, p.known.Queries, p.known.Documents); done || err != nil {
+			return err
+		}
+	}
+	t, err := e.load(p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	if folder.Dir != "" && p.place.Revision == "" {
+		p.place.Revision = t.Hash()
+		if done, err := e.wasMeasured(folder, t.Name, p.place, len(t.Queries), t.Corpus.Len()); done || err != nil {
+			return err
+		}
+	}
+	begun := time.Now()
+	run, release, err := e.find(t)
+	if err != nil {
+		return err
+	}
+	finished := false
+	defer func() { err = e.job.agree(errors.Join(err, release(finished))) }()
+	if e.reranker != nil {
+		if run, err = e.rerank(t, run); err != nil {
+			return err
+		}
+	}
+	r, m, err := eval.MeasureRetrieval(t, run, begun)
+	if err := e.job.agree(err); err != nil {
+		return err
+	}
+	e.report.Results = append(e.report.Results, r)
+	if e.job.first() {
+		noteRetrieval(t, m)
+		err = e.writeRun(t, run)
+		if err == nil {
+			err = e.write(folder, r, p.place)
+		}
+	}
+	err = e.job.agree(err)
+	finished = err == nil // until then what was computed is all there is
+	return err
+}
+
+// wasMeasured adds the result of a task that was measured before, and reports whether there is one.
+func (e *retrievalEvaluation) wasMeasured(folder mteb.ResultFolder, task string, place mteb.DataSource, queries, documents int) (bool, error) {
+	done, err := e.finished(folder, task, place, queries)
+	if done {
+		e.report.Results[len(e.report.Results)-1].Documents = documents
+	}
+	return done, err
+}
+
+// load reads a task's data, the same on all ranks.
+func (e *retrievalEvaluation) load(p pendingRetrieval) (t mteb.RetrievalTask, err error) {
+	err = e.job.inStep(func() error {
+		return e.job.inTurn(func() (err error) {
+			t, err = p.load(e.c.Context)
+			return err
+		})
+	})
+	if err != nil {
+		return t, errors.Join(err, t.Close())
+	}
+	if k := p.known; k != nil {
+		t.Name, t.IgnoreIdenticalIDs = k.Name, k.IgnoreIdenticalIDs
+		if k.Queries != len(t.Queries) || k.Documents != t.Corpus.Len() {
+			fmt.Fprintf(os.Stderr, "%s: %d queries and %d documents, MTEB's own data have %d and %d\n", t.Name, len(t.Queries), t.Corpus.Len(), k.Queries, k.Documents)
+		}
+	}
+	if e.job.Size() == 1 {
+		return t, nil
+	}
+	if err := e.job.agree(e.job.compare("its data are other ones", map[string]string{p.name: t.Hash()})); err != nil {
+		return t, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// rerank has the second model score the best documents of a run.
+func (e *retrievalEvaluation) rerank(t mteb.RetrievalTask, run mteb.Run) (_ mteb.Run, err error) {
+	candidates, err := eval.NewCandidates(t, run, e.c.Int("top-k"))
+	if err := e.job.agree(err); err != nil {
+		return nil, err
+	}
+	if len(candidates.Task.Samples) == 0 {
+		return run, nil // nothing was found
+	}
+	j, err := e.reranker.journal(candidates.Task)
+	if err != nil {
+		return nil, err
+	}
+	finished := false
+	defer func() { err = e.job.agree(errors.Join(err, j.Close(finished))) }()
+	bar := progress.New(os.Stderr, t.Name+": reranking", 0, 0)
+	defer bar.Done()
+	out, err := candidates.Rerank(e.c.Context, e.reranker.source.scorerOf(t.Name), j, func(done, total int) {
+		bar.SetTotal(total)
+		bar.Set(done, "texts")
+	})
+	finished = err == nil
+	return out, err
+}
+
+// writeRun writes what was found to the file of --save-run.
+func (e *retrievalEvaluation) writeRun(t mteb.RetrievalTask, run mteb.Run) error {
+	if path := e.c.String("save-run"); path != "" {
+		return mteb.WriteRun(path, t, run, strings.Join(strings.Fields(e.system), "-"))
+	}
+	return nil
+}
+
+// noteRetrieval tells the user what the numbers do not show.
+func noteRetrieval(t mteb.RetrievalTask, m mteb.RetrievalMetrics) {
+	if u := t.Unknown; u.Queries+u.Documents > 0 {
+		fmt.Fprintf(os.Stderr, "%s: %d rows of qrels name a query and %d a document that the data lack; they count as in MTEB. The first: %s\n", t.Name, u.Queries, u.Documents, u.First)
+	}
+	if m.Empty > 0 {
+		fmt.Fprintf(os.Stderr, "%s: nothing was found for %d queries; they count with 0\n", t.Name, m.Empty)
+	}
+	if m.Ties > 0 {
+		fmt.Fprintf(os.Stderr, "%s: %d queries have a relevant document and another one of equal score\n", t.Name, m.Ties)
+	}
+}
+
+// open opens what finds documents, and the second model.
+func (e *retrievalEvaluation) open() (err error) {
+	if err := e.openFinder(); err != nil {
+		return err
+	}
+	e.system = e.report.Model
+	ref := e.c.String("rerank")
+	if ref == "" {
+		return nil
+	}
+	o := scoringOptions(e.c)
+	if o.Kind = ""; e.finder.model != nil { // --kind and prompts are those of --model
+		o.QueryPrompt, o.PassagePrompt = nil, nil
+	}
+	e.reranker = &evaluation{c: e.c, job: e.job}
+	if err := e.reranker.openModel(ref, o); err != nil {
+		return err
+	}
+	e.system = fmt.Sprintf("%s+%s@%d", shortName(e.report.Model), shortName(ref), e.c.Int("top-k"))
+	e.report.Model = fmt.Sprintf("%s + %s", e.report.Model, ref)
+	e.report.Kind += "+" + e.reranker.report.Kind
+	return nil
+}
+
+// shortName is a model's name in the name of two.
+func shortName(ref string) string {
+	if resolve.Remote(ref) {
+		_, ref, _ = strings.Cut(ref, "/")
+	}
+	return filepath.Base(ref)
+}
+
+// close closes the models.
+func (e *retrievalEvaluation) close() (err error) {
+	if e.finder.model != nil {
+		err = e.finder.model.Close()
+	}
+	if e.reranker != nil && e.reranker.source.close != nil {
+		err = errors.Join(err, e.reranker.source.close())
+	}
+	return err
+}

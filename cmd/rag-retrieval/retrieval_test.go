@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/mteb"
+)
+
+// retrievalSet is a folder in BEIR's form with so many documents and queries, over the small models' letters.
+func retrievalSet(t *testing.T, documents, queries int) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "set")
+	if err := os.MkdirAll(filepath.Join(dir, "qrels"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var corpus, asked bytes.Buffer
+	qrels := "query-id\tcorpus-id\tscore\n"
+	rows := json.NewEncoder(&corpus)
+	for i := range documents {
+		row := map[string]string{"_id": fmt.Sprintf("d%d", i), "title": fmt.Sprintf("%c", 'a'+i%26), "text": strings.Repeat("the er ", i%5) + fmt.Sprint(7*i%103)}
+		if err := rows.Encode(row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range queries {
+		fmt.Fprintf(&asked, "{\"_id\": \"q%d\", \"text\": \"the %c of %d\"}\n", i, 'a'+i%26, i)
+		qrels += fmt.Sprintf("q%d\td%d\t%d\nq%d\td%d\t0\n", i, i*3%documents, 1+i%2, i, (i*3+1)%documents)
+	}
+	for name, text := range map[string]string{"corpus.jsonl": corpus.String(), "queries.jsonl": asked.String(), "qrels/test.tsv": qrels} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// retrieved is what eval --retrieval gives, with the time left out, and the run file.
+type retrieved struct {
+	report mteb.Report
+	run    string
+}
+
+func (r retrieved) text(t *testing.T) string {
+	t.Helper()
+	b, err := json.Marshal(r.report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b) + r.run
+}
+
+// retrieveOn evaluates as a job of n ranks.
+func retrieveOn(t *testing.T, n int, args ...string) retrieved {
+	t.Helper()
+	report, run := filepath.Join(t.TempDir(), "report.json"), filepath.Join(t.TempDir(), "run.trec")
+	mpirun(t, n, append(append([]string{"eval"}, args...), "--threads", "1", "--json", report, "--save-run", run)...).ok(t)
+	r, err := mteb.ReadReport(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.Results {
+		r.Results[i].Seconds = 0
+	}
+	b, err := os.ReadFile(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return retrieved{r, string(b)}
+}
+
+// Every kind of search gives the same report and run file on any number of ranks, and its run file measures the same again.
+func TestRetrieval(t *testing.T) {
+	set := retrievalSet(t, 60, 30)
+	for name, args := range map[string][]string{
+		"embedding": {"--model", tiny}, "colbert": {"--model", oneOf["colbert"], "--kind", "colbert"}, "bm25": {"--kind", "bm25"},
+		"reranked": {"--kind", "bm25", "--rerank", oneOf["reranker"], "--top-k", "7"}, "reranked by colbert": {"--model", tiny, "--rerank", oneOf["colbert"]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"--retrieval", set}, args...)
+			one := retrieveOn(t, 1, args...)
+			if many := retrieveOn(t, 2, args...); many.text(t) != one.text(t) {
+				t.Errorf("two ranks differ from one: %+v\n%+v", many.report, one.report)
+			}
+			r := one.report.Results[0]
+			if r.Task != "set" || r.Queries != 30 || r.Documents != 60 || len(r.PerQuery) != 30 || len(r.Scores) != 42 || r.NDCG <= 0 || r.NDCG != r.Scores["ndcg_at_10"] || r.Rule != mteb.Rule2 {
+				t.Errorf("%+v", r)
+			}
+			file := write(t, "run.trec", one.run)
+			again := retrieveOn(t, 1, "--retrieval", set, "--run", file).report
+			if a, b := again.Results[0], r; fmt.Sprint(a) != fmt.Sprint(b) || again.Model != "run.trec" {
+				t.Errorf("the run file measures another result:\n%+v\n%+v", a, b)
+			}
+		})
+	}
+}
+
+// The candidates of a run file are scored again: only they are left.
+func TestRerankARun(t *testing.T) {
+	set := retrievalSet(t, 40, 3)
+	file := write(t, "first.trec", "q0 Q0 d5 1 3 x\nq0 Q0 d0 2 2 x\nq0 Q0 d7 3 1 x\nq2 Q0 d1 1 9 x\n")
+	run := filepath.Join(t.TempDir(), "second.trec")
+	dir := t.TempDir()
+	args := []string{"eval", "--retrieval", set, "--run", file, "--rerank", tiny, "--top-k", "2", "--save-run", run, "--mteb-dir", dir}
+	o := call(t, "", args...).ok(t)
+	if !strings.Contains(o.stderr, "set: nothing was found for 1 queries; they count with 0") {
+		t.Errorf("%s", o.stderr)
+	}
+	b, err := os.ReadFile(run)
+	if err != nil || strings.Count(string(b), "\n") != 3 || strings.Contains(string(b), "d7") || !strings.Contains(string(b), "q2 Q0 d1 1 ") || !strings.Contains(string(b), " first.trec+tiny@2\n") {
+		t.Errorf("%s%v", b, err)
+	}
+	if o := call(t, "", args...).ok(t); !strings.Contains(o.stderr, "set was measured before") || !strings.Contains(o.stdout, "│ set  │       3 │        40 │") {
+		t.Errorf("%s%s", o.stderr, o.stdout)
+	}
+	if found, _ := filepath.Glob(filepath.Join(dir, "first.trec+tiny@2", "*", "set.json")); len(found) != 1 {
+		t.Errorf("result files: %v", found)
+	}
+}
+
+// compare and gate read results on retrieval tasks.
+func TestCompareRetrieval(t *testing.T) {
+	set, dir := retrievalSet(t, 30, 12), t.TempDir()
+	a, b, base := filepath.Join(dir, "a.json"), filepath.Join(dir, "b.json"), filepath.Join(dir, "base.json")
+	call(t, "", "eval", "--retrieval", set, "--kind", "bm25", "--json", a).ok(t)
+	call(t, "", "eval", "--retrieval", set, "--model", tiny, "--json", b).ok(t)
+	if o := call(t, "", "compare", a, b, "--format", "csv").ok(t); !strings.HasPrefix(o.stdout, "task,model,nDCG@10,difference,95 % interval,MAP,") {
+		t.Errorf("%s", o.stdout)
+	}
+	if o := call(t, "", "compare", a, b, "--format", "html").ok(t); !strings.Contains(o.stdout, "Queries by change of nDCG@10") {
+		t.Errorf("%s", o.stdout)
+	}
+	call(t, "", "gate", "--baseline", base, "--update", a).ok(t)
+	if o := call(t, "", "gate", "--baseline", base, a).ok(t); !strings.Contains(o.stdout, "nDCG@10") {
+		t.Errorf("%s", o.stdout)
+	}
+	if o := call(t, "", "gate", "--baseline", base, b, "--max-drop", "0"); o.code != 1 {
+		t.Errorf("exit %d: %s", o.code, o.stdout)
+	}
+}
+
+func TestRetrievalRefuses(t *testing.T) {
+	set := retrievalSet(t, 5, 2)
+	for _, c := range []struct {
+		code int
+		args []string
+		want string
+	}{
+		{2, []string{"--run", "x"}, "--run goes with --retrieval"},
+		{2, []string{"--retrieval", set, "--kind", "bm25", "--top-k", "5"}, "--top-k goes with --rerank"},
+		{2, []string{"--retrieval", set, "--kind", "bm25", "--rerank", tiny, "--top-k", "0"}, "--top-k is 0, want 1 to 1000"},
+		{2, []string{"--retrieval", set, "--data", set}, "--data is for reranking tasks"},
+		{2, []string{"--retrieval", set, "--scores", "x"}, "give a run file to --run"},
+		{2, []string{"--retrieval", set, "--rule", "mteb-1"}, "--rule mteb-1 is for reranking tasks"},
+		{2, []string{"--retrieval", set, "--retrieval", set, "--run", "x"}, "--run and --save-run go with one --retrieval"},
+		{2, []string{"--retrieval", set}, "--retrieval wants one of --model, --run and --kind bm25"},
+		{2, []string{"--retrieval", set, "--model", tiny, "--model", tiny}, "wants one of"},
+		{2, []string{"--retrieval", set, "--model", tiny, "--long-docs", "max-window"}, "--long-docs max-window is for reranking"},
+		{2, []string{"--retrieval", "nowhere", "--kind", "bm25"}, `no folder nowhere, and no retrieval task "nowhere", want one of T2Retrieval`},
+		{2, []string{"--retrieval", set, "--model", oneOf["reranker"]}, "is a reranker, which cannot search a corpus: give it to --rerank"},
+		{1, []string{"--retrieval", "T2Retrieval", "--kind", "bm25", "--data-dir", set}, "has no data of T2Retrieval: want a folder T2Retrieval"},
+		{1, []string{"--retrieval", filepath.Join(set, "qrels"), "--kind", "bm25"}, "no .jsonl, .jsonl.gz or .parquet file"},
+		{1, []string{"--retrieval", filepath.Join(set, "corpus.jsonl"), "--kind", "bm25"}, "want a folder with corpus, queries and qrels"},
+		{1, []string{"--retrieval", set, "--run", write(t, "run", "q0 Q0 d1 1 nan x")}, `run:1: the score is "nan", want a number`},
+	} {
+		call(t, "", append([]string{"eval"}, c.args...)...).fails(t, c.code, c.want)
+	}
+}
+
+// A retrieval task's data come from the hub at the pinned revision. Documents that qrels name and the data lack count as in MTEB.
+func TestRetrievalTaskFromTheHub(t *testing.T) {
+	known, err := mteb.FindRetrievalTask("DuRetrieval")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), known.Name)
+	for name, text := range map[string]string{
+		"corpus/dev-00000-of-00001.jsonl":  `{"id":"a","title":"","text":"ab cd"}` + "\n" + `{"id":"b","text":"ef"}`,
+		"queries/dev-00000-of-00001.jsonl": `{"id":"q","text":"ab"}`,
+		"data/dev-00000-of-00001.jsonl":    `{"query-id":"q","corpus-id":"a","score":1}` + "\n" + `{"query-id":"q","corpus-id":"gone","score":1}`,
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hubAt(t, dir, known.Source.ID, known.Source.Revision)
+	results := t.TempDir()
+	args := []string{"eval", "--kind", "bm25", "--retrieval", "duretrieval", "--mteb-dir", results, "--format", "csv"}
+	o := call(t, "", args...).ok(t)
+	for _, want := range []string{"1 queries and 2 documents, MTEB's own data have 2000 and 100001", `1 a document that the data lack`, `the document "gone" is not in the corpus`} {
+		if !strings.Contains(o.stderr, want) {
+			t.Errorf("%q is not in %s", want, o.stderr)
+		}
+	}
+	if !strings.Contains(o.stdout, "DuRetrieval,1,2,61.31,50.00,100.00,50.00,50.00,") {
+		t.Errorf("%s", o.stdout)
+	}
+	t.Setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+	o = call(t, "", args...).ok(t)
+	if !strings.Contains(o.stderr, "DuRetrieval was measured before") || !strings.Contains(o.stdout, "DuRetrieval,2000,100001,61.31,50.00,100.00,50.00,50.00,") {
+		t.Errorf("%s%s", o.stderr, o.stdout)
+	}
+	o = call(t, "", "eval", "--kind", "bm25", "--retrieval", "DuRetrieval", "--data-dir", filepath.Dir(dir), "--format", "csv").ok(t)
+	if !strings.Contains(o.stdout, "DuRetrieval,1,2,61.31,") {
+		t.Errorf("%s", o.stdout)
+	}
+}
