@@ -12,7 +12,7 @@ import (
 // BM25 is the lexical baseline. Documents without any of a query's words are not found.
 type BM25 struct{}
 
-// Search implements mteb.Searcher. The corpus's texts are in memory while they are indexed.
+// Search implements mteb.Searcher. Memory holds the places of the queries' words in the corpus, not its texts.
 func (BM25) Search(ctx context.Context, t mteb.RetrievalTask, k int, progress func(stage string, done, total int)) (mteb.Run, error) {
 	wanted := map[string]bool{}
 	for _, q := range t.Queries {
@@ -20,17 +20,18 @@ func (BM25) Search(ctx context.Context, t mteb.RetrievalTask, k int, progress fu
 			wanted[term] = true
 		}
 	}
-	passages := make([]string, t.Corpus.Len())
-	for i := range passages {
+	builder := bm25.NewBuilder(bm25.Terms, func(term string) bool { return wanted[term] })
+	for i := range t.Corpus.Len() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		var err error
-		if passages[i], err = t.Corpus.Passage(i); err != nil {
+		passage, err := t.Corpus.Passage(i)
+		if err != nil {
 			return nil, err
 		}
+		builder.Add(passage)
 	}
-	index := bm25.NewIndex(passages, bm25.Terms, func(term string) bool { return wanted[term] })
+	index := builder.Index()
 	run := make(mteb.Run, len(t.Queries))
 	var mutex sync.Mutex
 	next, done := 0, 0
@@ -57,11 +58,9 @@ func (BM25) Search(ctx context.Context, t mteb.RetrievalTask, k int, progress fu
 
 // lexicalHits returns the k documents with the highest scores above 0.
 func lexicalHits(scores []float64, k int) []mteb.Hit {
-	b := best{k: k}
-	for i, x := range scores {
-		if x > 0 {
-			b.add(mteb.Hit{Document: i, Score: float32(x)})
-		}
+	var out []mteb.Hit
+	for _, i := range bm25.Best(scores, k) {
+		out = append(out, mteb.Hit{Document: i, Score: float32(scores[i])})
 	}
-	return b.hits()
+	return out
 }
