@@ -31,7 +31,7 @@ func optionalInput(op string, i int) bool {
 var minInputs = map[string]int{
 	"Add": 2, "Sub": 2, "Mul": 2, "Div": 2, "Pow": 2, "Mod": 2, "Equal": 2, "Greater": 2, "GreaterOrEqual": 2, "Less": 2,
 	"LessOrEqual": 2, "And": 2, "Where": 3, "MatMul": 2, "FusedMatMul": 2, "Gemm": 2, "LayerNormalization": 2, "Gather": 2,
-	"ScatterElements": 3, "ScatterND": 3, "Reshape": 2, "Unsqueeze": 2, "Expand": 2, "Split": 2, "Slice": 4, "Pad": 2, "Range": 3,
+	"ScatterElements": 3, "ScatterND": 3, "Reshape": 2, "Unsqueeze": 2, "Expand": 2, "Split": 2, "Slice": 4, "Pad": 2, "Range": 3, "TopK": 2,
 	"CumSum": 2, "QuantizeLinear": 3, "MatMulIntegerToFloat": 4,
 }
 
@@ -46,7 +46,7 @@ func init() {
 		"Shape": inferShapeOp, "Reshape": inferReshape, "Transpose": inferTranspose,
 		"Squeeze": inferSqueeze, "Unsqueeze": inferUnsqueeze, "Expand": inferExpand, "Concat": inferConcat,
 		"Split": inferSplit, "Slice": inferSlice, "Pad": inferPad, "ConstantOfShape": inferConstantOfShape,
-		"Range": inferRange, "Size": inferSize,
+		"Range": inferRange, "Size": inferSize, "TopK": inferTopK,
 		"Max": inferSame, "QuantizeLinear": inferQuantize, "MatMulIntegerToFloat": inferIntegerMatMul,
 	}
 	for _, op := range []string{

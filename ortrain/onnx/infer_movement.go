@@ -178,6 +178,28 @@ func inferSplit(n *Node) error {
 	return nil
 }
 
+// inferTopK gives both outputs the length k along the axis: that of a constant, else a named dimension.
+func inferTopK(n *Node) error {
+	x := n.Inputs[0]
+	axis := int(n.Int("axis", -1))
+	if axis < 0 {
+		axis += x.Rank()
+	}
+	if axis < 0 || axis >= x.Rank() || len(n.Outputs) != 2 {
+		return fmt.Errorf("TopK of %v along axis %d with %d outputs: want an axis of it, and values and indices", x.Shape, axis, len(n.Outputs))
+	}
+	k := NamedDim("top(" + n.Name + ")")
+	if contents := n.Inputs[1].contents; len(contents) == 1 {
+		k = contents[0]
+	}
+	for i, dtype := range []DType{x.DType, Int64} {
+		out := n.Outputs[i]
+		out.DType, out.Shape = dtype, append(Shape{}, x.Shape...)
+		out.Shape[axis] = k
+	}
+	return nil
+}
+
 // inferSlice computes the length of a slice with constant bounds along a fixed dimension. Any other slice gets a named
 // dimension, which Graph.AssumeShape can replace.
 func inferSlice(n *Node) error {

@@ -288,6 +288,13 @@ func (g *Graph) Split(x *Value, axis int64, sizes ...int64) []*Value {
 	return g.Op("", "Split", []*Value{x, g.IntVector(sizes...)}, Attrs{"axis": axis}, len(sizes))
 }
 
+// TopK gives the k largest elements of x along axis, in descending order, and their int64 indices. Of equal elements, the one
+// with the lower index comes first. k is a 1-D int64 value of length 1, and at most the length of the axis.
+func (g *Graph) TopK(x, k *Value, axis int64) (values, indices *Value) {
+	out := g.Op("", "TopK", []*Value{x, k}, Attrs{"axis": axis}, 2)
+	return out[0], out[1]
+}
+
 // Slice is the part [starts, ends) of x along axes. All three are 1-D int64 values of the same length; axes must be a
 // constant. A negative bound counts from the end.
 func (g *Graph) Slice(x, starts, ends, axes *Value) *Value {

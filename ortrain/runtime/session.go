@@ -181,6 +181,11 @@ func (b *Binding) OutputFloats(name string, data []float32, dims ...int64) error
 	return bindOwned(b, b.Output, name, data, dims)
 }
 
+// OutputInts binds a slice of shape dims to an output of int64 values, which each run writes into it.
+func (b *Binding) OutputInts(name string, data []int64, dims ...int64) error {
+	return bindOwned(b, b.Output, name, data, dims)
+}
+
 // View binds elements of a block to an input. The caller keeps the block open until the binding is closed.
 func (b *Binding) View(name string, block *Block, offset int64, dims ...int64) error {
 	return b.bindView(b.Input, name, block, offset, dims)
