@@ -4,7 +4,7 @@
 #   ./scripts/test.sh [-race] [-run NAME] [-v]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-./scripts/setup.sh --mpi
+./scripts/setup.sh --mpi --postgres
 . scripts/setup/path.sh
 
 step() { printf '== %s\n' "$*"; }

@@ -12,9 +12,10 @@ import (
 	"unicode"
 )
 
+// Lucene's parameters.
 const (
-	k1 = 1.2
-	b  = 0.75
+	K1 = 1.2
+	B  = 0.75
 )
 
 // Index is an inverted index of documents.
@@ -105,14 +106,14 @@ func (b *Builder) Index() *Index {
 	mean := float64(b.total) / float64(max(1, b.x.docs))
 	for _, list := range b.x.postings {
 		for i, p := range list {
-			list[i].weight = p.weight * (k1 + 1) / (p.weight + normOf(float64(b.lengths[p.doc]), mean))
+			list[i].weight = p.weight * (K1 + 1) / (p.weight + normOf(float64(b.lengths[p.doc]), mean))
 		}
 	}
 	return b.x
 }
 
 // normOf is what a document's length adds below the fraction.
-func normOf(length, mean float64) float64 { return k1 * (1 - b + b*length/mean) }
+func normOf(length, mean float64) float64 { return K1 * (1 - B + B*length/mean) }
 
 // Scores returns the score of every document for a query.
 func (x *Index) Scores(query string) []float64 {

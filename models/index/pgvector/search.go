@@ -1,0 +1,220 @@
+package pgvector
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pgvector/pgvector-go"
+
+	"rag-retrieval-go/internal/corpus"
+)
+
+// Hit is a document that a search found.
+type Hit struct {
+	Document int     // its number in the corpus, from 0
+	Score    float32 // inner product; of vectors of length one it is the cosine
+}
+
+// Numbers returns the documents of hits.
+func Numbers(hits []Hit) []int {
+	out := make([]int, len(hits))
+	for i, h := range hits {
+		out[i] = h.Document
+	}
+	return out
+}
+
+// searchable returns an error if there is nothing to search for k documents.
+func (s *Store) searchable(k int) error {
+	if k < 1 {
+		return fmt.Errorf("a search for %d documents, want at least 1", k)
+	}
+	if !s.collection.Complete {
+		return s.notComplete()
+	}
+	return nil
+}
+
+// batchLen is how many queries are sent at a time. The server works on one while the next ones are on their way.
+const batchLen = 256
+
+// Search returns the k nearest documents to each query, a vector of length one, best first, and of equal scores by number. With HNSW
+// some of the best may be missing. There are fewer than k only where fewer documents meet the filter.
+func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter Filter) ([][]Hit, error) {
+	if err := s.searchable(k); err != nil {
+		return nil, err
+	}
+	c := s.collection
+	for i, q := range queries {
+		if len(q) != c.Dimension {
+			return nil, fmt.Errorf("query %d is a vector of %d numbers, the collection has vectors of %d", i+1, len(q), c.Dimension)
+		}
+		if !finite(q) {
+			return nil, fmt.Errorf("query %d is a vector with a value that is no number", i+1)
+		}
+	}
+	k = min(k, c.Documents)
+	hits := make([][]Hit, 0, len(queries))
+	err := s.read(ctx, func(tx pgx.Tx) error {
+		if err := setHNSW(ctx, tx, c, k); err != nil {
+			return err
+		}
+		for len(hits) < len(queries) {
+			part, err := s.searchBatch(ctx, tx, queries[len(hits):min(len(hits)+batchLen, len(queries))], k, filter, c.ANN == HNSW)
+			if err != nil {
+				return err
+			}
+			hits = append(hits, part...)
+		}
+		return nil
+	})
+	if err == nil && c.ANN == HNSW {
+		err = s.searchAgain(ctx, queries, hits, k, filter)
+	}
+	if err != nil {
+		return nil, s.address.explain(err)
+	}
+	return hits, nil
+}
+
+// searchAgain searches exactly for queries for which the graph gave too few documents: a filter that few documents meet lets its
+// search end early.
+func (s *Store) searchAgain(ctx context.Context, queries [][]float32, hits [][]Hit, k int, filter Filter) error {
+	var numbers []int
+	var few [][]float32
+	for i, h := range hits {
+		if len(h) < k {
+			numbers, few = append(numbers, i), append(few, queries[i])
+		}
+	}
+	if len(few) == 0 {
+		return nil
+	}
+	return s.read(ctx, func(tx pgx.Tx) error {
+		// Bitmap scans, which find what meets a filter, stay.
+		if _, err := tx.Exec(ctx, `SET LOCAL enable_indexscan = off`); err != nil {
+			return err
+		}
+		for len(few) > 0 {
+			n := min(len(few), batchLen)
+			part, err := s.searchBatch(ctx, tx, few[:n], k, filter, false)
+			if err != nil {
+				return err
+			}
+			for i, h := range part {
+				hits[numbers[i]] = h
+			}
+			numbers, few = numbers[n:], few[n:]
+		}
+		return nil
+	})
+}
+
+// read runs a function in a transaction that only reads.
+func (s *Store) read(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, do)
+}
+
+// setHNSW sets how far the graph is searched: ef_search is the number of candidates, 1,000 at most. Beyond it, and where a filter
+// leaves too few, the scan goes on with further candidates.
+func setHNSW(ctx context.Context, tx pgx.Tx, c collection, k int) error {
+	if c.ANN != HNSW {
+		return nil
+	}
+	const least, most, tuples = 40, 1000, 20000 // pgvector's default, limit, and default of max_scan_tuples
+	_, err := tx.Exec(ctx, `SELECT set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'strict_order', true),
+		set_config('hnsw.max_scan_tuples', $2, true)`,
+		fmt.Sprint(min(max(k, least), most)), fmt.Sprint(max(c.Documents, tuples)))
+	return err
+}
+
+// searchBatch sends queries together and reads the hits of each.
+func (s *Store) searchBatch(ctx context.Context, tx pgx.Tx, queries [][]float32, k int, filter Filter, approximate bool) ([][]Hit, error) {
+	c := s.collection
+	b := &pgx.Batch{}
+	for _, q := range queries {
+		args := []any{pgvector.NewVector(q)}
+		where, args := filter.sql(args)
+		if where != "" {
+			where = "WHERE " + where
+		}
+		b.Queue(c.searchSQL(where, k, approximate), args...)
+	}
+	return sendBatch(ctx, tx, b)
+}
+
+// searchSQL is the statement of a search. $1: the query. k is a part of it, because the plan depends on it.
+func (c collection) searchSQL(where string, k int, approximate bool) string {
+	if !approximate || c.Dimension <= maxHNSW {
+		return fmt.Sprintf(`SELECT document, -(embedding <#> $1) FROM rag_retrieval.%s %s ORDER BY embedding <#> $1, document LIMIT %d`,
+			c.documentsTable(), where, k)
+	}
+	// The index has numbers of 16 bits: more candidates than wanted are ordered by their whole vectors.
+	return fmt.Sprintf(`SELECT document, -(embedding <#> $1) FROM (
+		SELECT document, embedding FROM rag_retrieval.%[1]s %[2]s ORDER BY embedding::halfvec(%[3]d) <#> $1::vector::halfvec(%[3]d) LIMIT %[4]d) AS near
+		ORDER BY embedding <#> $1, document LIMIT %[5]d`, c.documentsTable(), where, c.Dimension, k+k/2+10, k)
+}
+
+// sendBatch sends statements together. Each gives the numbers and scores of documents.
+func sendBatch(ctx context.Context, tx pgx.Tx, b *pgx.Batch) (hits [][]Hit, err error) {
+	results := tx.SendBatch(ctx, b)
+	for range b.Len() {
+		rows, err := results.Query()
+		if err != nil {
+			_ = results.Close() // its error is this one
+			return nil, err
+		}
+		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Hit, err error) {
+			var score float64
+			err = row.Scan(&h.Document, &score)
+			h.Score = float32(score)
+			return h, err
+		})
+		if err != nil {
+			_ = results.Close() // its error is this one
+			return nil, err
+		}
+		hits = append(hits, list)
+	}
+	return hits, results.Close()
+}
+
+// Document reads document i, from 0.
+func (s *Store) Document(ctx context.Context, i int) (corpus.Document, error) {
+	documents, err := s.Documents(ctx, []int{i})
+	if err != nil {
+		return corpus.Document{}, err
+	}
+	return documents[0], nil
+}
+
+// Documents reads the documents of numbers, in their order. Metadata are equal to those of the corpus, in another spelling.
+func (s *Store) Documents(ctx context.Context, numbers []int) ([]corpus.Document, error) {
+	if !s.collection.Complete {
+		return nil, s.notComplete()
+	}
+	for _, n := range numbers {
+		if n < 0 || n >= s.collection.Documents {
+			return nil, fmt.Errorf("document %d, want 0 to %d", n, s.collection.Documents-1)
+		}
+	}
+	rows, err := s.pool.Query(ctx, fmt.Sprintf(`SELECT id, title, text, metadata FROM unnest($1::integer[]) WITH ORDINALITY AS wanted(document, place)
+		JOIN rag_retrieval.%s USING (document) ORDER BY place`, s.collection.documentsTable()), numbers)
+	if err != nil {
+		return nil, s.address.explain(err)
+	}
+	documents, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d corpus.Document, err error) {
+		var metadata []byte
+		err = row.Scan(&d.ID, &d.Title, &d.Text, &metadata)
+		d.Metadata = metadata
+		return d, err
+	})
+	if err == nil && len(documents) != len(numbers) {
+		err = fmt.Errorf("%d of %d documents were found: the collection was changed", len(documents), len(numbers))
+	}
+	if err != nil {
+		return nil, s.address.explain(err)
+	}
+	return documents, nil
+}
