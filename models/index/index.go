@@ -184,17 +184,24 @@ func (m manifest) differs(want manifest) error {
 
 // encode encodes and writes the chunks that are missing. Ranks other than 0 have no writer.
 func (x Encode) encode(ctx context.Context, w *writer) error {
-	n, start := x.Source.Len(), 0
-	if w != nil {
-		start = w.done
+	if w == nil {
+		return x.Chunks(ctx, 0, nil)
 	}
+	return x.Chunks(ctx, w.done, func(_ int, vectors [][]float32) error { return w.add(vectors) })
+}
+
+// Chunks encodes the passages from number start on, a multiple of ChunkLen, and hands each chunk's vectors to emit, with the number of
+// its first passage. It needs neither Dir nor Fingerprint. Of several ranks, only rank 0's start and emit are used.
+func (x Encode) Chunks(ctx context.Context, start int, emit func(from int, vectors [][]float32) error) error {
+	first := true
 	if x.Ranks.Shares() {
 		all, err := dist.GatherJSON(x.Ranks.Comm(), start)
 		if err != nil {
 			return err
 		}
-		start = all[0]
+		start, first = all[0], x.Ranks.Comm().Rank() == 0
 	}
+	n := x.Source.Len()
 	for from := start; from < n; from += ChunkLen {
 		texts, err := x.texts(from, min(from+ChunkLen, n))
 		if err := x.Ranks.Agree(err); err != nil {
@@ -204,8 +211,8 @@ func (x Encode) encode(ctx context.Context, w *writer) error {
 		if err != nil {
 			return err
 		}
-		if w != nil {
-			err = w.add(vectors)
+		if first {
+			err = emit(from, vectors)
 		}
 		if err := x.Ranks.Agree(err); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"rag-retrieval-go/internal/bm25"
 	"rag-retrieval-go/internal/corpus"
+	"rag-retrieval-go/models/index"
 )
 
 // A posting of a term is a document that has it, how often, and the document's length in terms. Postings lie in three arrays of the
@@ -17,8 +18,8 @@ import (
 // take a tenth of the rows. Lengths stand beside the counts because looking them up in another table took longer than the sums.
 type postings struct{ documents, counts, lengths []int32 }
 
-// blockChunks is how many chunks a block joins: 65,536 documents. Joining takes the square of it in time.
-const blockChunks = 64
+// blockLen is how many documents a block joins. Joining takes the square of its chunks in time. Tests change it.
+var blockLen = 64 * ChunkLen
 
 // chunkPostings are the postings of a chunk of documents.
 type chunkPostings struct {
@@ -72,13 +73,13 @@ func (w *Writer) joinPostings(ctx context.Context, c collection) error {
 		}
 		_, err := tx.Exec(ctx, fmt.Sprintf(`
 			CREATE TABLE rag_retrieval.%[1]s AS
-				SELECT term, chunk / %[3]d AS block, sum(sum(cardinality(documents))) OVER (PARTITION BY term)::integer AS frequency,
-					rag_retrieval.joined(documents ORDER BY chunk) AS documents, rag_retrieval.joined(counts ORDER BY chunk) AS counts,
-					rag_retrieval.joined(lengths ORDER BY chunk) AS lengths
-				FROM rag_retrieval.%[2]s GROUP BY term, chunk / %[3]d;
+				SELECT term, start / %[3]d AS block, sum(sum(cardinality(documents))) OVER (PARTITION BY term)::integer AS frequency,
+					rag_retrieval.joined(documents ORDER BY start) AS documents, rag_retrieval.joined(counts ORDER BY start) AS counts,
+					rag_retrieval.joined(lengths ORDER BY start) AS lengths
+				FROM rag_retrieval.%[2]s GROUP BY term, start / %[3]d;
 			ALTER TABLE rag_retrieval.%[1]s ADD PRIMARY KEY (term, block);
 			DROP TABLE rag_retrieval.%[2]s;
-			ANALYZE rag_retrieval.%[1]s`, c.postingsTable(), c.chunkPostingsTable(), blockChunks))
+			ANALYZE rag_retrieval.%[1]s`, c.postingsTable(), c.chunkPostingsTable(), blockLen))
 		return err
 	})
 }
@@ -97,7 +98,7 @@ const bm25SQL = `
 
 // BM25 returns the k best documents for each query by BM25, best first, and of equal scores by number. Scores are those of
 // internal/bm25 over the collection's passages. Documents without a term of the query are not among them.
-func (s *Store) BM25(ctx context.Context, queries []string, k int, filter Filter) ([][]Hit, error) {
+func (s *Store) BM25(ctx context.Context, queries []string, k int, filter Filter) ([][]index.Hit, error) {
 	if err := s.searchable(k); err != nil {
 		return nil, err
 	}
@@ -120,7 +121,7 @@ func (s *Store) BM25(ctx context.Context, queries []string, k int, filter Filter
 		}
 		b.Queue(fmt.Sprintf(bm25SQL, c.postingsTable(), bm25.K1, bm25.B, where, k), args...)
 	}
-	var hits [][]Hit
+	var hits [][]index.Hit
 	err := s.read(ctx, func(tx pgx.Tx) (err error) {
 		hits, err = sendBatch(ctx, tx, b)
 		return err

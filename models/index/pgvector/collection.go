@@ -131,7 +131,7 @@ func create(ctx context.Context, tx pgx.Tx, want Manifest) (c collection, err er
 	_, err = tx.Exec(ctx, fmt.Sprintf(`
 		CREATE TABLE rag_retrieval.%s (document integer PRIMARY KEY, id text NOT NULL, title text NOT NULL, text text NOT NULL,
 			metadata jsonb, embedding %s(%d) NOT NULL);
-		CREATE TABLE rag_retrieval.%s (term text COLLATE "C" NOT NULL, chunk integer NOT NULL, documents integer[] NOT NULL,
+		CREATE TABLE rag_retrieval.%s (term text COLLATE "C" NOT NULL, start integer NOT NULL, documents integer[] NOT NULL,
 			counts integer[] NOT NULL, lengths integer[] NOT NULL)`,
 		c.documentsTable(), vectorType, c.Dimension, c.chunkPostingsTable()))
 	if err == nil && c.Dimension <= maxInline {

@@ -21,6 +21,7 @@ type source []corpus.Document
 
 func (s source) Len() int                                { return len(s) }
 func (s source) Document(i int) (corpus.Document, error) { return s[i], nil }
+func (s source) Passage(i int) (string, error)           { return s[i].Passage(), nil }
 func (s source) Location(i int) string                   { return fmt.Sprintf("corpus.jsonl:%d", i+1) }
 func (s source) Hash() string {
 	b, _ := json.Marshal(s) // texts and numbers only

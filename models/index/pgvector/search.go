@@ -3,26 +3,28 @@ package pgvector
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgvector/pgvector-go"
 
 	"rag-retrieval-go/internal/corpus"
+	"rag-retrieval-go/models/index"
 )
 
-// Hit is a document that a search found.
-type Hit struct {
-	Document int     // its number in the corpus, from 0
-	Score    float32 // inner product; of vectors of length one it is the cosine
-}
-
 // Numbers returns the documents of hits.
-func Numbers(hits []Hit) []int {
+func Numbers(hits []index.Hit) []int {
 	out := make([]int, len(hits))
 	for i, h := range hits {
 		out[i] = h.Document
 	}
 	return out
+}
+
+// finite says whether all values are numbers.
+func finite(values []float32) bool {
+	return !slices.ContainsFunc(values, func(x float32) bool { return math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) })
 }
 
 // searchable returns an error if there is nothing to search for k documents.
@@ -41,7 +43,7 @@ const batchLen = 256
 
 // Search returns the k nearest documents to each query, a vector of length one, best first, and of equal scores by number. With HNSW
 // some of the best may be missing. There are fewer than k only where fewer documents meet the filter.
-func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter Filter) ([][]Hit, error) {
+func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter Filter) ([][]index.Hit, error) {
 	if err := s.searchable(k); err != nil {
 		return nil, err
 	}
@@ -55,7 +57,7 @@ func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter F
 		}
 	}
 	k = min(k, c.Documents)
-	hits := make([][]Hit, 0, len(queries))
+	hits := make([][]index.Hit, 0, len(queries))
 	err := s.read(ctx, func(tx pgx.Tx) error {
 		if err := setHNSW(ctx, tx, c, k); err != nil {
 			return err
@@ -80,7 +82,7 @@ func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter F
 
 // searchAgain searches exactly for queries for which the graph gave too few documents: a filter that few documents meet lets its
 // search end early.
-func (s *Store) searchAgain(ctx context.Context, queries [][]float32, hits [][]Hit, k int, filter Filter) error {
+func (s *Store) searchAgain(ctx context.Context, queries [][]float32, hits [][]index.Hit, k int, filter Filter) error {
 	var numbers []int
 	var few [][]float32
 	for i, h := range hits {
@@ -130,7 +132,7 @@ func setHNSW(ctx context.Context, tx pgx.Tx, c collection, k int) error {
 }
 
 // searchBatch sends queries together and reads the hits of each.
-func (s *Store) searchBatch(ctx context.Context, tx pgx.Tx, queries [][]float32, k int, filter Filter, approximate bool) ([][]Hit, error) {
+func (s *Store) searchBatch(ctx context.Context, tx pgx.Tx, queries [][]float32, k int, filter Filter, approximate bool) ([][]index.Hit, error) {
 	c := s.collection
 	b := &pgx.Batch{}
 	for _, q := range queries {
@@ -157,7 +159,7 @@ func (c collection) searchSQL(where string, k int, approximate bool) string {
 }
 
 // sendBatch sends statements together. Each gives the numbers and scores of documents.
-func sendBatch(ctx context.Context, tx pgx.Tx, b *pgx.Batch) (hits [][]Hit, err error) {
+func sendBatch(ctx context.Context, tx pgx.Tx, b *pgx.Batch) (hits [][]index.Hit, err error) {
 	results := tx.SendBatch(ctx, b)
 	for range b.Len() {
 		rows, err := results.Query()
@@ -165,7 +167,7 @@ func sendBatch(ctx context.Context, tx pgx.Tx, b *pgx.Batch) (hits [][]Hit, err 
 			_ = results.Close() // its error is this one
 			return nil, err
 		}
-		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Hit, err error) {
+		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h index.Hit, err error) {
 			var score float64
 			err = row.Scan(&h.Document, &score)
 			h.Score = float32(score)

@@ -12,17 +12,18 @@ import (
 
 	"rag-retrieval-go/internal/bm25"
 	"rag-retrieval-go/internal/corpus"
+	"rag-retrieval-go/models/index"
 )
 
 // best sorts all documents that keep accepts by score.
-func best(n, k int, score func(i int) float64, keep func(i int) bool) []Hit {
-	var all []Hit
+func best(n, k int, score func(i int) float64, keep func(i int) bool) []index.Hit {
+	var all []index.Hit
 	for i := range n {
 		if keep == nil || keep(i) {
-			all = append(all, Hit{i, float32(score(i))})
+			all = append(all, index.Hit{Document: i, Score: float32(score(i))})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Hit) int { return cmp.Compare(b.Score, a.Score) })
+	slices.SortStableFunc(all, func(a, b index.Hit) int { return cmp.Compare(b.Score, a.Score) })
 	return all[:min(k, len(all))]
 }
 
@@ -43,7 +44,7 @@ func dot(a, b []float32) (sum float64) {
 }
 
 // same compares hits with the wanted ones: scores to 1e-6, and documents where scores differ by more.
-func same(t *testing.T, what string, got, want []Hit) {
+func same(t *testing.T, what string, got, want []index.Hit) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Errorf("%s: %d hits, want %d", what, len(got), len(want))
@@ -293,6 +294,8 @@ func TestDocuments(t *testing.T) {
 // Scores of BM25 are those of internal/bm25, with filters, repeated words, words that no document has, Chinese and words that are
 // longer than an index takes. The postings of several chunks and blocks are joined.
 func TestBM25(t *testing.T) {
+	defer func(before int) { blockLen = before }(blockLen)
+	blockLen = 2 * ChunkLen
 	docs := madeUp(2500, 30)
 	long := strings.Repeat("verylong", 1000)
 	docs[5].Text += long + " 如何重置密码"

@@ -200,12 +200,12 @@ func copyDocuments(ctx context.Context, tx pgx.Tx, c collection, documents []cor
 }
 
 func copyPostings(ctx context.Context, tx pgx.Tx, c collection, lists chunkPostings) error {
-	chunk := int32(c.Written / ChunkLen)
+	start := int32(c.Written)
 	terms := lists.sortedTerms()
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{schema, c.chunkPostingsTable()}, []string{"term", "chunk", "documents", "counts", "lengths"},
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{schema, c.chunkPostingsTable()}, []string{"term", "start", "documents", "counts", "lengths"},
 		pgx.CopyFromSlice(len(terms), func(i int) ([]any, error) {
 			p := lists.lists[terms[i]]
-			return []any{terms[i], chunk, p.documents, p.counts, p.lengths}, nil
+			return []any{terms[i], start, p.documents, p.counts, p.lengths}, nil
 		}))
 	return err
 }
