@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/retrieval"
@@ -72,14 +73,14 @@ func (e *retrievalEvaluation) find(t mteb.RetrievalTask) (run mteb.Run, release 
 	s := mteb.Searcher(retrieval.BM25{})
 	if e.finder.model != nil {
 		if s, release, err = e.searcher(t); err != nil {
-			return nil, release, err
+			return nil, nil, err
 		}
 	}
 	bars := stageBars{name: t.Name}
 	run, err = s.Search(e.c.Context, t, mteb.MostHits, bars.show)
 	bars.done()
 	if err := e.job.agree(err); err != nil {
-		return nil, release, errors.Join(fmt.Errorf("%s: %w", t.Name, err), release(false))
+		return nil, nil, errors.Join(fmt.Errorf("%s: %w", t.Name, err), release(false))
 	}
 	return run, release, nil
 }
@@ -90,23 +91,75 @@ func (e *retrievalEvaluation) searcher(t mteb.RetrievalTask) (s mteb.Searcher, r
 	if err != nil {
 		return nil, nil, err
 	}
-	if e.model.Kind == modelcard.ColBERT {
-		name := fmt.Sprintf("%.24s-%.24s.maxsim", e.finder.fingerprint, t.Hash())
-		state, err := runtime.InHome("retrieval", name)
-		warn := func(err error) { fmt.Fprintf(os.Stderr, "%s: a stop would lose what was found: %v\n", t.Name, err) }
-		if err == nil {
-			err = os.MkdirAll(filepath.Dir(state), 0o755)
-		}
-		if err != nil {
-			warn(err)
-			state = ""
-		}
-		if e.c.Bool("fresh") && state != "" && e.job.first() {
-			_ = os.Remove(state)
-		}
-		return retrieval.MaxSim{Embedder: embedder, State: state, Warn: warn, Ranks: dist.NewDealer(e.job)}, func(bool) error { return nil }, nil
+	o, err := e.job.shareHost(e.c, scoringOptions(e.c))
+	if err != nil {
+		return nil, nil, err
 	}
-	return retrieval.Dense{Embedder: embedder}, func(bool) error { return nil }, nil
+	ranks := dist.NewDealer(e.job)
+	if e.model.Kind == modelcard.ColBERT {
+		dir, release, err := e.keep(t, t.Hash()) // what was found depends on the queries too
+		warn := func(err error) { fmt.Fprintf(os.Stderr, "%s: a stop would lose what was found: %v\n", t.Name, err) }
+		return retrieval.MaxSim{Embedder: embedder, State: filepath.Join(dir, "maxsim"), Warn: warn, Ranks: ranks}, release, err
+	}
+	dir, release, err := e.keep(t, t.Corpus.Hash())
+	return retrieval.Dense{
+		Embedder: embedder, Fingerprint: e.finder.fingerprint, Dir: dir, Ranks: ranks,
+		Engine: runtime.Options{Provider: e.model.Provider, DeviceID: o.DeviceID, Threads: o.Threads},
+	}, release, err
+}
+
+// keep returns a folder in which a search keeps what it computes, the same on all ranks. If a search is stopped, the next one of
+// the same model and hash finds the folder again. release frees it: finished says that nothing in it is needed any more.
+func (e *retrievalEvaluation) keep(t mteb.RetrievalTask, hash string) (dir string, release func(finished bool) error, err error) {
+	release = func(bool) error { return nil }
+	dir, err = fromFirst(e.job, func() (string, error) {
+		dir, free, err := e.keepFolder(t.Name, hash)
+		if err == nil {
+			release = free
+		}
+		return dir, err
+	})
+	return dir, release, err
+}
+
+// keepFolder is keep on rank 0.
+func (e *retrievalEvaluation) keepFolder(task, hash string) (dir string, release func(finished bool) error, err error) {
+	dir, err = runtime.InHome("retrieval", fmt.Sprintf("%.24s-%.24s", e.finder.fingerprint, hash))
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(dir), 0o755)
+	}
+	var lock *filelock.Lock
+	if err == nil {
+		lock, err = filelock.Try(dir + ".lock")
+	}
+	if errors.Is(err, filelock.ErrNoLocks) {
+		err = nil
+	}
+	if held := (*filelock.Held)(nil); errors.As(err, &held) {
+		err = fmt.Errorf("another evaluation of the same has its vectors in the cache: %v", held.Holder)
+	}
+	if err != nil { // then in a folder that nobody finds again
+		fmt.Fprintf(os.Stderr, "%s: a stop would lose what is computed: %v\n", task, err)
+		dir, err = os.MkdirTemp("", "rag-retrieval-*")
+		return dir, func(bool) error { return os.RemoveAll(dir) }, err
+	}
+	if e.c.Bool("fresh") {
+		err = os.RemoveAll(dir)
+	} else if found, _ := filepath.Glob(filepath.Join(dir, "*")); len(found) > 0 { // the pattern is well-formed
+		fmt.Fprintf(os.Stderr, "%s: going on where an earlier evaluation was stopped; --fresh begins again\n", task)
+	}
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		return dir, nil, errors.Join(err, lock.Close())
+	}
+	return dir, func(finished bool) (err error) {
+		if finished {
+			err = os.RemoveAll(dir)
+		}
+		return errors.Join(err, lock.Close())
+	}, nil
 }
 
 // stageBars shows a bar for each stage of a search.

@@ -160,17 +160,29 @@ func (j job) open(c *cli.Context, ref string, o retriever.Options) (m *retriever
 	return m, err
 }
 
-// openShared opens a model whose work several ranks share.
-func (j job) openShared(c *cli.Context, ref string, o retriever.Options) (*retriever.Model, error) {
+// shareHost gives each rank its share of its host's cores, and a GPU, where the flags name none.
+func (j job) shareHost(c *cli.Context, o retriever.Options) (retriever.Options, error) {
+	if j.Size() == 1 {
+		return o, nil
+	}
 	places, err := dist.Places(j)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	if o.Threads == 0 {
 		o.Threads = dist.Threads(places, j.Rank())
 	}
 	if !c.IsSet("device-id") {
 		o.DeviceID = j.LocalRank()
+	}
+	return o, nil
+}
+
+// openShared opens a model whose work several ranks share.
+func (j job) openShared(c *cli.Context, ref string, o retriever.Options) (*retriever.Model, error) {
+	o, err := j.shareHost(c, o)
+	if err != nil {
+		return nil, err
 	}
 	o.Ranks = dist.NewDealer(j)
 	if resolve.Remote(ref) {

@@ -159,6 +159,20 @@ func TestRanksGoOn(t *testing.T) {
 // stopped starts two ranks and stops them as soon as the journal has rows. It returns how many it kept.
 func stopped(t *testing.T, home string, stop os.Signal, args []string) int {
 	t.Helper()
+	return stoppedAfter(t, filepath.Join(home, "scores"), stop, args, func() int {
+		files, _ := filepath.Glob(filepath.Join(home, "scores", "*.jsonl"))
+		n := 0
+		for _, f := range files {
+			b, _ := os.ReadFile(f)
+			n += bytes.Count(b, []byte("\n"))
+		}
+		return n
+	})
+}
+
+// stoppedAfter starts two ranks and stops them as soon as they have kept something. dir has the lock file of rank 0.
+func stoppedAfter(t *testing.T, dir string, stop os.Signal, args []string, kept func() int) int {
+	t.Helper()
 	c := disttest.Command(t, 2, os.Args[0], args...)
 	c.Env = append(c.Env, asProgram+"=1")
 	c.WaitDelay = time.Minute
@@ -167,22 +181,13 @@ func stopped(t *testing.T, home string, stop os.Signal, args []string) int {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	rows := func() int {
-		files, _ := filepath.Glob(filepath.Join(home, "scores", "*.jsonl"))
-		n := 0
-		for _, f := range files {
-			b, _ := os.ReadFile(f)
-			n += bytes.Count(b, []byte("\n"))
-		}
-		return n
-	}
-	for end := time.Now().Add(time.Minute); rows() == 0 && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); kept() == 0 && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	p := c.Process
 	if stop == os.Kill { // rank 0: the launcher ends the other
 		var holder filelock.Holder
-		locks, _ := filepath.Glob(filepath.Join(home, "scores", "*.lock"))
+		locks, _ := filepath.Glob(filepath.Join(dir, "*.lock"))
 		readJSON(t, locks[0], &holder)
 		var err error
 		if p, err = os.FindProcess(holder.PID); err != nil {
@@ -196,7 +201,7 @@ func stopped(t *testing.T, home string, stop os.Signal, args []string) int {
 	if stop == os.Interrupt && (c.ProcessState.ExitCode() != exitInterrupted || strings.Count(stderr.String(), "rag-retrieval: interrupted") != 1) {
 		t.Errorf("exit %d: %s", c.ProcessState.ExitCode(), stderr.String())
 	}
-	return rows()
+	return kept()
 }
 
 // Only rank 0 has a journal. If it cannot remove the file, the others end with it before the next task.

@@ -9,6 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"rag-retrieval-go/internal/corpus"
+	"rag-retrieval-go/internal/filelock"
+	"rag-retrieval-go/models/encoder/encodertest"
+	"rag-retrieval-go/models/index"
+	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/mteb"
 )
 
@@ -19,9 +24,9 @@ func retrievalSet(t *testing.T, documents, queries int) string {
 	if err := os.MkdirAll(filepath.Join(dir, "qrels"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var corpus, asked bytes.Buffer
+	var documentRows, asked bytes.Buffer
 	qrels := "query-id\tcorpus-id\tscore\n"
-	rows := json.NewEncoder(&corpus)
+	rows := json.NewEncoder(&documentRows)
 	for i := range documents {
 		row := map[string]string{"_id": fmt.Sprintf("d%d", i), "title": fmt.Sprintf("%c", 'a'+i%26), "text": strings.Repeat("the er ", i%5) + fmt.Sprint(7*i%103)}
 		if err := rows.Encode(row); err != nil {
@@ -32,7 +37,7 @@ func retrievalSet(t *testing.T, documents, queries int) string {
 		fmt.Fprintf(&asked, "{\"_id\": \"q%d\", \"text\": \"the %c of %d\"}\n", i, 'a'+i%26, i)
 		qrels += fmt.Sprintf("q%d\td%d\t%d\nq%d\td%d\t0\n", i, i*3%documents, 1+i%2, i, (i*3+1)%documents)
 	}
-	for name, text := range map[string]string{"corpus.jsonl": corpus.String(), "queries.jsonl": asked.String(), "qrels/test.tsv": qrels} {
+	for name, text := range map[string]string{"corpus.jsonl": documentRows.String(), "queries.jsonl": asked.String(), "qrels/test.tsv": qrels} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -44,6 +49,7 @@ func retrievalSet(t *testing.T, documents, queries int) string {
 type retrieved struct {
 	report mteb.Report
 	run    string
+	stderr string
 }
 
 func (r retrieved) text(t *testing.T) string {
@@ -59,7 +65,7 @@ func (r retrieved) text(t *testing.T) string {
 func retrieveOn(t *testing.T, n int, args ...string) retrieved {
 	t.Helper()
 	report, run := filepath.Join(t.TempDir(), "report.json"), filepath.Join(t.TempDir(), "run.trec")
-	mpirun(t, n, append(append([]string{"eval"}, args...), "--threads", "1", "--json", report, "--save-run", run)...).ok(t)
+	o := mpirun(t, n, append(append([]string{"eval"}, args...), "--threads", "1", "--json", report, "--save-run", run)...).ok(t)
 	r, err := mteb.ReadReport(report)
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +77,7 @@ func retrieveOn(t *testing.T, n int, args ...string) retrieved {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return retrieved{r, string(b)}
+	return retrieved{r, string(b), o.stderr}
 }
 
 // Every kind of search gives the same report and run file on any number of ranks, and its run file measures the same again.
@@ -211,5 +217,74 @@ func TestRetrievalTaskFromTheHub(t *testing.T) {
 	o = call(t, "", "eval", "--kind", "bm25", "--retrieval", "DuRetrieval", "--data-dir", filepath.Dir(dir), "--format", "csv").ok(t)
 	if !strings.Contains(o.stdout, "DuRetrieval,1,2,61.31,") {
 		t.Errorf("%s", o.stdout)
+	}
+}
+
+// An evaluation that is interrupted or killed while it encodes the corpus goes on, with another number of ranks, to the same bits.
+func TestRetrievalGoesOn(t *testing.T) {
+	set := retrievalSet(t, 6000, 5)
+	args := []string{"--model", encodertest.Wide(t, fixtures+"bert/vocab.txt"), "--kind", "embedding", "--retrieval", set}
+	whole := retrieveOn(t, 1, args...).text(t)
+	for n, stop := range map[int]os.Signal{3: os.Interrupt, 1: os.Kill} {
+		home := t.TempDir()
+		t.Setenv("RAG_RETRIEVAL_HOME", home)
+		dir := filepath.Join(home, "retrieval")
+		vectors := func() int { // in whole chunks
+			files, _ := filepath.Glob(filepath.Join(dir, "*", "vectors.xxh64"))
+			if len(files) == 0 {
+				return 0
+			}
+			st, err := os.Stat(files[0])
+			if err != nil {
+				return 0
+			}
+			return int(st.Size()) / 8 * index.ChunkLen
+		}
+		if kept := stoppedAfter(t, dir, stop, append([]string{"eval", "--threads", "1"}, args...), vectors); kept == 0 || kept >= 6000 {
+			t.Fatalf("%v: %d vectors were kept", stop, kept)
+		}
+		went := retrieveOn(t, n, args...)
+		if !strings.Contains(went.stderr, "set: going on where an earlier evaluation was stopped; --fresh begins again") {
+			t.Errorf("%v: %s", stop, went.stderr)
+		}
+		if went.text(t) != whole {
+			t.Errorf("%v: %d ranks do not end as one that was never stopped", stop, n)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+			t.Errorf("%v: left %v", stop, left)
+		}
+	}
+}
+
+// Two evaluations of the same model and corpus do not disturb each other: the second keeps its vectors apart.
+func TestRetrievalTwice(t *testing.T) {
+	set, home := retrievalSet(t, 20, 5), t.TempDir()
+	t.Setenv("RAG_RETRIEVAL_HOME", home)
+	args := []string{"--model", tiny, "--retrieval", set}
+	whole := retrieveOn(t, 1, args...).text(t)
+	m, err := retriever.Open(t.Context(), tiny, retriever.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	fingerprint, err := m.Fingerprint(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := corpus.Open(filepath.Join(set, "corpus.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	lock, err := filelock.Try(filepath.Join(home, "retrieval", fmt.Sprintf("%.24s-%.24s.lock", fingerprint, c.Hash())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if o := call(t, "", append([]string{"eval"}, args...)...).ok(t); !strings.Contains(o.stderr, "a stop would lose what is computed: another evaluation of the same has its vectors in the cache") {
+		t.Errorf("%s", o.stderr)
+	}
+	if again := retrieveOn(t, 1, args...).text(t); again != whole {
+		t.Error("beside another evaluation the result is another one")
 	}
 }

@@ -111,7 +111,7 @@ func TestSearchEqualsRanking(t *testing.T) {
 
 func dense(t *testing.T, m *retriever.Model) Dense {
 	t.Helper()
-	return Dense{Embedder: embedder(t, m)}
+	return Dense{Embedder: embedder(t, m), Fingerprint: "x", Dir: t.TempDir()}
 }
 
 // BM25 finds the documents that share a word with the query, best first.
