@@ -1,8 +1,12 @@
-// Package bm25 scores a fixed set of documents in memory by BM25 (Robertson and Zaragoza 2009), with Lucene's k1, b and
-// inverse document frequency. The Go libraries for BM25 are whole search engines with an index on disk.
+// Package bm25 scores a fixed set of documents by BM25 (Robertson and Zaragoza 2009), with Lucene's k1, b and inverse document
+// frequency. An index is in memory or on disk; both give the same scores, to the bit. The Go libraries for BM25 are whole search
+// engines, each with words and scores of its own.
 //
 //	index := bm25.NewIndex(docs, bm25.Terms, nil)
 //	scores := index.Scores("hard negatives") // one for each document
+//
+//	w := bm25.NewWriter(dir, bm25.Terms)     // Add documents, Close
+//	stored, err := bm25.OpenStored(dir, bm25.Terms)
 package bm25
 
 import (
