@@ -179,5 +179,6 @@ func (b *stageBars) show(stage string, done, total int) {
 func (b *stageBars) done() {
 	if b.bar != nil {
 		b.bar.Done()
+		b.bar, b.stage = nil, ""
 	}
 }

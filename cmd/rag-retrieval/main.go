@@ -85,7 +85,7 @@ func oneProcess(c *cli.Context) error {
 func app() *cli.App {
 	a := newApp()
 	for _, c := range a.Commands {
-		if slices.Contains([]string{"gate", "compare", "artifacts"}, c.Name) {
+		if slices.Contains([]string{"gate", "compare", "artifacts", "search"}, c.Name) {
 			c.Before = oneProcess
 		}
 	}
@@ -101,7 +101,7 @@ func newApp() *cli.App {
   rag-retrieval eval --model out/model --data test.jsonl
   rag-retrieval COMMAND --help`,
 		Commands: []*cli.Command{
-			trainCommand(), evalCommand(), compareCommand(), gateCommand(), encodeCommand(), rerankCommand(), mineCommand(), artifactsCommand(),
+			trainCommand(), evalCommand(), compareCommand(), gateCommand(), encodeCommand(), rerankCommand(), mineCommand(), indexCommand(), searchCommand(), artifactsCommand(),
 			doctorCommand(), versionCommand(),
 		},
 		HideVersion:               true,

@@ -53,13 +53,18 @@ func scoringOptions(c *cli.Context) retriever.Options {
 	o.Kind = modelcard.Kind(c.String("kind"))
 	o.QueryMaxLen, o.PassageMaxLen, o.MaxLen = c.Int("query-max-len"), c.Int("passage-max-len"), c.Int("max-len")
 	o.LongDocs, o.PaddingCompetes = c.String("long-docs"), c.Bool("padding-competes")
+	setPrompts(c, &o)
+	return o
+}
+
+// setPrompts reads the flags of prompts.
+func setPrompts(c *cli.Context, o *retriever.Options) {
 	for flag, to := range map[string]**string{"query-prompt": &o.QueryPrompt, "passage-prompt": &o.PassagePrompt} {
 		if c.IsSet(flag) {
 			text := c.String(flag)
 			*to = &text
 		}
 	}
-	return o
 }
 
 // openWith opens a model.

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -205,6 +209,15 @@ func (j job) openShared(c *cli.Context, ref string, o retriever.Options) (*retri
 
 // sameModel returns an error if the files of this rank's model are not those of rank 0's.
 func (j job) sameModel(ctx context.Context, m *retriever.Model) error {
+	found, err := checksumsOf(ctx, m)
+	if err := j.agree(err); err != nil {
+		return err
+	}
+	return j.compare("its model is another one", found)
+}
+
+// checksumsOf returns the checksums of a model's files, by their names within its folder.
+func checksumsOf(ctx context.Context, m *retriever.Model) (map[string]string, error) {
 	cache, err := runtime.InHome("indices")
 	if err != nil {
 		cache = "" // then no checksums are kept
@@ -212,20 +225,30 @@ func (j job) sameModel(ctx context.Context, m *retriever.Model) error {
 	found := map[string]string{}
 	dir := m.Info().Dir
 	files, err := m.Files()
-	for i := 0; i < len(files) && err == nil; i++ {
-		var sum data.Checksum
-		if sum, err = data.HashFile(ctx, files[i], cache); err == nil {
-			name := files[i]
-			if inside, err := filepath.Rel(dir, name); err == nil { // the ranks may have it in different places
-				name = inside
-			}
-			found[name] = sum.String()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range files {
+		sum, err := data.HashFile(ctx, name, cache)
+		if err != nil {
+			return nil, err
 		}
+		if inside, err := filepath.Rel(dir, name); err == nil { // the model may be in different places
+			name = inside
+		}
+		found[name] = sum.String()
 	}
-	if err := j.agree(err); err != nil {
-		return err
+	return found, nil
+}
+
+// contentOf is a hash of a model's files, which stays the same where they are copied.
+func contentOf(ctx context.Context, m *retriever.Model) (string, error) {
+	sums, err := checksumsOf(ctx, m)
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		fmt.Fprintf(h, "%q %s\n", name, sums[name])
 	}
-	return j.compare("its model is another one", found)
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
 // stdio are rank 0's input and output, for all ranks.

@@ -22,7 +22,7 @@ import (
 
 // Use says how a model was opened for an index, so that queries are encoded like its documents.
 type Use struct {
-	Model string `json:"model"` // a folder, a hub id or a file
+	Model string `json:"model,omitempty"` // a folder, a hub id or a file
 	// Content is a hash of the model's files. It stays the same where they are copied.
 	Content       string  `json:"content_sha256"`
 	QueryPrompt   *string `json:"query_prompt,omitempty"` // nil: the model's own
@@ -33,11 +33,21 @@ type Use struct {
 	Int8          bool    `json:"int8,omitempty"`
 }
 
-// Fingerprint stands for everything besides the documents that vectors depend on.
+// Fingerprint stands for everything besides the documents that vectors depend on. It is the use as JSON, without the model's place:
+// the same model may be in another one.
 func (u Use) Fingerprint() (string, error) {
-	u.Model = "" // the same model may be in another place
+	u.Model = ""
 	b, err := json.Marshal(u)
 	return string(b), err
+}
+
+// UseOf is the use of a model's place and a fingerprint, which a database keeps.
+func UseOf(model, fingerprint string) (u Use, err error) {
+	if err := json.Unmarshal([]byte(fingerprint), &u); err != nil || u.Content == "" {
+		return u, fmt.Errorf("the index of the model %s was not made by rag-retrieval index: its fingerprint is %.40q", model, fingerprint)
+	}
+	u.Model = model
+	return u, nil
 }
 
 // Store is an index that is open to search: a Folder, or a collection of a database, see package pgvector. Several goroutines may

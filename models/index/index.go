@@ -83,6 +83,9 @@ func (x Encode) Vectors(ctx context.Context) (*Vectors, error) {
 	if x.Source.Len() == 0 {
 		return nil, errors.New("there are no passages to encode")
 	}
+	if _, err := x.Embedder.Encode(ctx, nil, retriever.EncodeOptions{Dimension: x.Dimension}); err != nil { // wrong options leave no files
+		return nil, err
+	}
 	first := !x.Ranks.Shares() || x.Ranks.Comm().Rank() == 0
 	var w *writer
 	var lock *filelock.Lock

@@ -98,7 +98,7 @@ const bm25SQL = `
 
 // BM25 returns the k best documents for each query by BM25, best first, and of equal scores by number. Scores are those of
 // internal/bm25 over the collection's passages. Documents without a term of the query are not among them.
-func (s *Store) BM25(ctx context.Context, queries []string, k int, filter Filter) ([][]index.Hit, error) {
+func (s *Store) BM25(ctx context.Context, queries []string, k int, filter index.Filter) ([][]index.Hit, error) {
 	if err := s.searchable(k); err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (s *Store) BM25(ctx context.Context, queries []string, k int, filter Filter
 			terms = []string{}
 		}
 		args := []any{terms, c.Documents, mean}
-		where, args := filter.sql(args)
+		where, args := filterSQL(filter, args)
 		if where != "" {
 			where = fmt.Sprintf("JOIN rag_retrieval.%s USING (document) WHERE %s", c.documentsTable(), where)
 		}

@@ -1,6 +1,7 @@
 package pgvector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type Source interface {
 type Build struct {
 	Source   Source
 	Embedder retriever.Embedder
+	// Model is where the model lies, as the collection keeps it. Empty: as the embedder was opened.
+	Model string
 	// Fingerprint stands for everything besides the source that vectors depend on, see retriever.Model.Fingerprint.
 	Fingerprint string
 	// Dimension keeps so many numbers at the beginning of each vector, see retriever.EncodeOptions. 0: all.
@@ -50,7 +53,7 @@ func (s *Store) Build(ctx context.Context, b Build) error {
 		return errors.New("there are no documents to index")
 	}
 	info := b.Embedder.Info()
-	want := Manifest{Collection: s.address.collection, Model: info.Ref, Fingerprint: b.Fingerprint, Cut: b.Dimension, Corpus: b.Source.Hash(),
+	want := Manifest{Collection: s.address.collection, Model: cmp.Or(b.Model, info.Ref), Fingerprint: b.Fingerprint, Cut: b.Dimension, Corpus: b.Source.Hash(),
 		Documents: b.Source.Len(), ANN: b.ANN}
 	if want.ANN == "" {
 		want.ANN = HNSW

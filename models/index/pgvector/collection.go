@@ -60,6 +60,14 @@ func (s *Store) Manifest() (m Manifest, exists bool) {
 	return s.collection.Manifest, s.collection.Number != 0
 }
 
+// Complete tells what the collection is. A collection that is not there, or not complete, is an error.
+func (s *Store) Complete() (Manifest, error) {
+	if !s.collection.Manifest.Complete {
+		return Manifest{}, s.notComplete()
+	}
+	return s.collection.Manifest, nil
+}
+
 // load reads what the database has of the collection.
 func (s *Store) load(ctx context.Context) error {
 	s.collection, s.outdated = collection{}, nil

@@ -43,7 +43,7 @@ const batchLen = 256
 
 // Search returns the k nearest documents to each query, a vector of length one, best first, and of equal scores by number. With HNSW
 // some of the best may be missing. There are fewer than k only where fewer documents meet the filter.
-func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter Filter) ([][]index.Hit, error) {
+func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter index.Filter) ([][]index.Hit, error) {
 	if err := s.searchable(k); err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter F
 
 // searchAgain searches exactly for queries for which the graph gave too few documents: a filter that few documents meet lets its
 // search end early.
-func (s *Store) searchAgain(ctx context.Context, queries [][]float32, hits [][]index.Hit, k int, filter Filter) error {
+func (s *Store) searchAgain(ctx context.Context, queries [][]float32, hits [][]index.Hit, k int, filter index.Filter) error {
 	var numbers []int
 	var few [][]float32
 	for i, h := range hits {
@@ -132,12 +132,12 @@ func setHNSW(ctx context.Context, tx pgx.Tx, c collection, k int) error {
 }
 
 // searchBatch sends queries together and reads the hits of each.
-func (s *Store) searchBatch(ctx context.Context, tx pgx.Tx, queries [][]float32, k int, filter Filter, approximate bool) ([][]index.Hit, error) {
+func (s *Store) searchBatch(ctx context.Context, tx pgx.Tx, queries [][]float32, k int, filter index.Filter, approximate bool) ([][]index.Hit, error) {
 	c := s.collection
 	b := &pgx.Batch{}
 	for _, q := range queries {
 		args := []any{pgvector.NewVector(q)}
-		where, args := filter.sql(args)
+		where, args := filterSQL(filter, args)
 		if where != "" {
 			where = "WHERE " + where
 		}

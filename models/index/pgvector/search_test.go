@@ -61,7 +61,7 @@ func same(t *testing.T, what string, got, want []index.Hit) {
 	}
 }
 
-var isChinese = Filter{{"lang", "zh"}}
+var isChinese = index.Filter{{Field: "lang", Value: "zh"}}
 
 func chinese(d corpus.Document) bool { return strings.Contains(string(d.Metadata), `"zh"`) }
 
@@ -73,7 +73,7 @@ func TestExact(t *testing.T) {
 	for i := range 300 { // more than a batch
 		queries = append(queries, vectorOf(fmt.Sprint("query ", i), 24))
 	}
-	for _, filter := range []Filter{nil, isChinese} {
+	for _, filter := range []index.Filter{nil, isChinese} {
 		hits, err := s.Search(t.Context(), queries, 10, filter)
 		check(t, err)
 		for i, q := range queries {
@@ -121,7 +121,7 @@ func TestHNSW(t *testing.T) {
 	for i := range 50 {
 		queries = append(queries, vectorOf(fmt.Sprint("query ", i), 16))
 	}
-	for _, filter := range []Filter{nil, isChinese} {
+	for _, filter := range []index.Filter{nil, isChinese} {
 		hits, err := s.Search(t.Context(), queries, 100, filter)
 		check(t, err)
 		found = 0
@@ -152,7 +152,7 @@ func TestHNSW(t *testing.T) {
 	if len(hits[0]) != 3000 {
 		t.Errorf("%d hits, want 3000", len(hits[0]))
 	}
-	hits, err = s.Search(t.Context(), queries, 10, Filter{{"rare", "true"}})
+	hits, err = s.Search(t.Context(), queries, 10, index.Filter{{Field: "rare", Value: "true"}})
 	check(t, err)
 	for i, h := range hits {
 		if len(h) != 1 || h[0].Document != 77 {
@@ -243,7 +243,7 @@ func TestFilter(t *testing.T) {
 		{[]string{"null=null"}, nil},
 		{[]string{"lang="}, nil},
 	} {
-		f, err := ParseFilter(c.conditions...)
+		f, err := index.ParseFilter(c.conditions...)
 		check(t, err)
 		hits, err := s.Search(t.Context(), [][]float32{{1, 0, 0, 0}}, 20, f)
 		check(t, err)
@@ -257,7 +257,7 @@ func TestFilter(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{"lang", "=zh", "", "a=\x00"} {
-		if _, err := ParseFilter(wrong); err == nil || strings.Contains(err.Error(), "\n") {
+		if _, err := index.ParseFilter(wrong); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v", wrong, err)
 		}
 	}
@@ -308,7 +308,7 @@ func TestBM25(t *testing.T) {
 	}
 	reference := bm25.NewIndex(texts, bm25.Terms, nil)
 	queries := []string{"w1 w2 w300", "w1 w1 w7", "nowhere", "", "密码 重置", long, "title " + docs[2].Text, "W4, W5"}
-	for _, filter := range []Filter{nil, isChinese} {
+	for _, filter := range []index.Filter{nil, isChinese} {
 		hits, err := s.BM25(t.Context(), queries, 50, filter)
 		check(t, err)
 		for i, q := range queries {

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"rag-retrieval-go/eval"
+	"rag-retrieval-go/internal/jsonl"
+	"rag-retrieval-go/models/index"
+	"rag-retrieval-go/models/index/pgvector"
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/retriever"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+func searchCommand() *cli.Command {
+	return &cli.Command{
+		Name: "search", Usage: "find documents in an index", ArgsUsage: "[QUERY …]",
+		Description: `Queries are the arguments, or rows {"query": "…"} on stdin. Each gives one row {"query": "…", "hits": [{"id", "score", "title",
+"text", "metadata"}, …]}, the best document first. Scores are cosines, BM25, or with hybrid the sum of 1/(60+rank) over both; with
+--rerank they are the reranker's.
+
+Examples:
+  rag-retrieval search --index index "how do I reverse a slice"
+  rag-retrieval search --index index --by hybrid --top-k 5 --format table "reverse a slice" "read a file"
+  rag-retrieval search --index index --filter lang=en --filter year=2024 "reverse a slice"
+  rag-retrieval search --store postgres://me@localhost/rag?collection=news --rerank out-reranker/model "reverse a slice"
+  echo '{"query": "reverse a slice"}' | rag-retrieval search --index index`,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "index", Usage: "folder that rag-retrieval index has made"},
+			&cli.StringFlag{Name: "store", Usage: "database of the index: postgres://USER:PASSWORD@HOST/DATABASE?collection=NAME"},
+			&cli.StringFlag{Name: "by", Usage: "how documents are found: vectors, bm25, or hybrid, which is both", Value: index.ByVectors},
+			&cli.IntFlag{Name: "top-k", Usage: "documents of each query", Value: 10},
+			&cli.StringSliceFlag{Name: "filter", Usage: "only documents with this value in a field: FIELD=VALUE; may be given several times"},
+			&cli.StringFlag{Name: "rerank", Usage: "a model, reranker or other, that scores the best candidates again"},
+			&cli.IntFlag{Name: "candidates", Usage: "with --rerank or --by hybrid: documents that are found first", Value: 100},
+			&cli.StringFlag{Name: "model", Usage: "where the model of the index is now; default: where it was"},
+			&cli.StringFlag{Name: "format", Usage: "json or table", Value: "json"},
+		}, engineFlags()...),
+		OnUsageError: onUsageError,
+		Action:       search,
+	}
+}
+
+func search(c *cli.Context) (err error) {
+	filter, filterErr := index.ParseFilter(c.StringSlice("filter")...)
+	switch by := c.String("by"); {
+	case (c.String("index") == "") == (c.String("store") == ""):
+		return usagef("want either --index or --store")
+	case !slices.Contains(index.Ways, by):
+		return usagef("--by is %q, want one of %v", by, index.Ways)
+	case c.Int("top-k") < 1:
+		return usagef("--top-k is %d, want at least 1", c.Int("top-k"))
+	case c.Int("candidates") < 1:
+		return usagef("--candidates is %d, want at least 1", c.Int("candidates"))
+	case c.IsSet("candidates") && c.String("rerank") == "" && by != index.ByBoth:
+		return usagef("--candidates goes with --rerank or --by %s", index.ByBoth)
+	case c.IsSet("model") && by == index.ByWords:
+		return usagef("--model goes with vectors, not with --by %s", by)
+	case filterErr != nil:
+		return usagef("--filter: %v", filterErr)
+	case c.String("format") != "json" && c.String("format") != "table":
+		return usagef("--format is %q, want json or table", c.String("format"))
+	}
+	var closers []func() error
+	defer func() {
+		for _, f := range slices.Backward(closers) {
+			err = errors.Join(err, f())
+		}
+	}()
+	s := index.Searcher{By: c.String("by"), Candidates: c.Int("candidates"), Filter: filter}
+	use, close, err := openStore(c, &s)
+	if err != nil {
+		return err
+	}
+	closers = append(closers, close)
+	for _, open := range []func(*cli.Context, index.Use, *index.Searcher) (*retriever.Model, error){openQueryModel, openReranker} {
+		m, err := open(c, use, &s)
+		if err != nil {
+			return err
+		}
+		if m != nil {
+			closers = append(closers, m.Close)
+		}
+	}
+	if c.Args().Present() {
+		return answer(c, s, c.Args().Slice())
+	}
+	return answerRows(c, s)
+}
+
+// openStore opens the index and tells how its model was opened.
+func openStore(c *cli.Context, s *index.Searcher) (use index.Use, close func() error, err error) {
+	if dir := c.String("index"); dir != "" {
+		provider, reason, err := runtime.Resolve(c.String("provider"), c.Int("device-id"))
+		if err != nil {
+			return use, nil, err
+		}
+		if reason != nil {
+			note(fmt.Sprintf("running on the CPU: %v", reason))
+		}
+		f, err := index.OpenFolder(dir, runtime.Options{Provider: provider, DeviceID: c.Int("device-id"), Threads: c.Int("threads")})
+		if err != nil {
+			return use, nil, err
+		}
+		s.Store, s.Dimension = f, f.Use.Dimension
+		return f.Use, f.Close, nil
+	}
+	db, err := pgvector.Open(c.Context, c.String("store"))
+	if err != nil {
+		return use, nil, err
+	}
+	m, err := db.Complete()
+	if err == nil && s.By != index.ByWords {
+		use, err = index.UseOf(m.Model, m.Fingerprint)
+	}
+	if err != nil {
+		db.Close()
+		return use, nil, err
+	}
+	s.Store, s.Dimension = db, m.Cut
+	return use, func() error { db.Close(); return nil }, nil
+}
+
+// openQueryModel opens the model of the index as the index was made with it. A model that has changed is an error.
+func openQueryModel(c *cli.Context, use index.Use, s *index.Searcher) (m *retriever.Model, err error) {
+	if s.By == index.ByWords {
+		return nil, nil
+	}
+	o := engineOptions(c)
+	o.Kind, o.QueryPrompt, o.PassagePrompt = modelcard.Embedding, use.QueryPrompt, use.PassagePrompt
+	o.QueryMaxLen, o.PassageMaxLen = use.QueryMaxLen, use.PassageMaxLen
+	ref := orText(c.String("model"), use.Model)
+	if m, err = openWith(c, ref, o); err != nil {
+		return nil, fmt.Errorf("the model of the index: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+	content, err := contentOf(c.Context, m)
+	if err != nil {
+		return m, err
+	}
+	if content != use.Content {
+		return m, fmt.Errorf("%s is not the model that the index was made with, or has changed since: make the index again, or say where that model is (--model)", ref)
+	}
+	s.Embedder, err = m.Embedder()
+	return m, err
+}
+
+// openReranker opens the model of --rerank.
+func openReranker(c *cli.Context, _ index.Use, s *index.Searcher) (*retriever.Model, error) {
+	ref := c.String("rerank")
+	if ref == "" {
+		return nil, nil
+	}
+	m, err := openWith(c, ref, engineOptions(c))
+	if err != nil {
+		return nil, err
+	}
+	s.Reranker = m
+	return m, nil
+}
+
+// found is a row of the output.
+type found struct {
+	Query string `json:"query"`
+	Hits  []hit  `json:"hits"`
+}
+
+type hit struct {
+	ID       string          `json:"id"`
+	Score    float32         `json:"score"`
+	Title    string          `json:"title,omitempty"`
+	Text     string          `json:"text"`
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+}
+
+// answer prints what is found for some queries.
+func answer(c *cli.Context, s index.Searcher, queries []string) error {
+	all, err := s.Search(c.Context, queries, c.Int("top-k"))
+	if err != nil {
+		return err
+	}
+	if c.String("format") == "table" {
+		return answerTables(queries, all)
+	}
+	out := json.NewEncoder(os.Stdout)
+	out.SetEscapeHTML(false)
+	for i, list := range all {
+		row := found{queries[i], []hit{}}
+		for _, f := range list {
+			row.Hits = append(row.Hits, hit{f.ID, f.Score, f.Title, f.Text, f.Metadata})
+		}
+		if err := out.Encode(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func answerTables(queries []string, all [][]index.Found) error {
+	for i, list := range all {
+		if len(queries) > 1 {
+			fmt.Println(queries[i])
+		}
+		var rows [][]string
+		for rank, f := range list {
+			rows = append(rows, []string{eval.OneLine(f.Passage()), fmt.Sprint(rank + 1), fmt.Sprintf("%.4f", f.Score), f.ID})
+		}
+		if err := eval.WriteTable(os.Stdout, "table", []string{"document", "rank", "score", "id"}, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// searchChunk is how many rows of stdin are read before they are searched together.
+const searchChunk = 256
+
+// answerRows answers the rows of stdin.
+func answerRows(c *cli.Context, s index.Searcher) error {
+	var queries []string
+	err := jsonl.Scan(bufio.NewReader(os.Stdin), "stdin", func(_ int64, line int, b []byte) error {
+		var row struct {
+			Query *string `json:"query"`
+		}
+		err := jsonl.Decode(b, &row)
+		if err == nil && row.Query == nil {
+			err = errors.New(`"query" is missing`)
+		}
+		if err != nil {
+			return fmt.Errorf("stdin:%d: %w", line, err)
+		}
+		if queries = append(queries, *row.Query); len(queries) < searchChunk {
+			return nil
+		}
+		err = answer(c, s, queries)
+		queries = queries[:0]
+		return err
+	})
+	if err != nil || len(queries) == 0 {
+		return err
+	}
+	return answer(c, s, queries)
+}
