@@ -132,6 +132,33 @@ func TestRetrievalEqualsMTEB(t *testing.T) {
 	}
 }
 
+// What mteb found in Go functions with sentence-transformers and a real model measures as mteb says. The files were made by
+// scripts/fixtures/make_retrieval_set.py and check_retrieval.py.
+func TestRealRetrievalEqualsMTEB(t *testing.T) {
+	task, err := ReadRetrieval("testdata/functions", RetrievalOptions{}, asItIs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer task.Close()
+	run, err := ReadRun("testdata/functions/mteb.trec", task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile("testdata/functions/mteb.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want struct{ Scores map[string]float64 }
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	m, err := EvaluateRetrieval(task, run)
+	if err != nil || len(want.Scores) != 6*len(Cutoffs) {
+		t.Fatalf("%d scores, %v", len(want.Scores), err)
+	}
+	compareMetrics(t, "mean", m.ByName(), want.Scores)
+}
+
 // tiny is a folder of three documents and queries.
 func tiny() map[string]string {
 	return map[string]string{"corpus.jsonl": corpusRows, "queries.jsonl": queries, "qrels.jsonl": qrels}

@@ -17,7 +17,7 @@ import (
 func compareCommand() *cli.Command {
 	return &cli.Command{
 		Name: "compare", Usage: "compare models query by query", ArgsUsage: "A.json B.json …",
-		Description: `The files are what eval --json wrote, on the same data. Each is compared with the first: MAP and MRR@10 with a 95 %
+		Description: `The files are what eval --json wrote, on the same data. Each is compared with the first: MAP and MRR@10 (nDCG@10 and MAP of retrieval tasks) with a 95 %
 confidence interval of the difference (paired bootstrap over queries), how many queries won and lost, and which lost most.
 
 Examples:

@@ -26,11 +26,18 @@ func evalCommand() *cli.Command {
 	for _, t := range mteb.Tasks {
 		names = append(names, t.Name)
 	}
+	var retrievalNames []string
+	for _, t := range mteb.RetrievalTasks {
+		retrievalNames = append(retrievalNames, t.Name)
+	}
 	return &cli.Command{
-		Name: "eval", Usage: "measure a model on reranking tasks: MAP and MRR@10",
+		Name: "eval", Usage: "measure a model on reranking tasks (MAP, MRR@10) or retrieval tasks (nDCG@10 and others)",
 		Description: `Data are rows {"query": "…" or ["…"], "positive": ["…"], "negative": ["…"]} in a file, or a folder of such files, or of
 MTEB 2.x's corpus, queries, qrels and top_ranked. Tasks are MTEB's, fetched from the hub at a pinned revision:
   ` + strings.Join(names, ", ") + `
+A retrieval task (--retrieval) is a folder of corpus, queries and qrels in BEIR's or MTEB's form, or one of MTEB's:
+  ` + strings.Join(retrievalNames, ", ") + `
+An embedding or ColBERT model, or BM25, searches the whole corpus; --rerank has a second model score the best documents again.
 
 Examples:
   rag-retrieval eval --model out/model --data test.jsonl
@@ -40,12 +47,15 @@ Examples:
   rag-retrieval eval --suite scripts/suites/reranker.yaml --mteb-dir results
   mpirun -n 4 rag-retrieval eval --model out/model --data test.jsonl     # the ranks share the batches
   rag-retrieval eval --kind bm25 --data test.jsonl          # the words alone: what a model has to beat
-  rag-retrieval eval --scores scores.jsonl --data test.jsonl`,
+  rag-retrieval eval --scores scores.jsonl --data test.jsonl
+  rag-retrieval eval --model out/model --retrieval DATA/retrieval --save-run run.trec
+  rag-retrieval eval --kind bm25 --retrieval DATA/retrieval --rerank out-reranker/model --top-k 100
+  rag-retrieval eval --run run.trec --retrieval DATA/retrieval       # measure a run file of any program`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.StringSliceFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer; several give a table of models and tasks"},
 			&cli.StringSliceFlag{Name: "data", Usage: "file or folder of samples, also .gz or .parquet; may be given several times"},
 			&cli.StringSliceFlag{Name: "task", Usage: "name of an MTEB task; may be given several times"},
-			&cli.StringFlag{Name: "data-dir", Usage: "take --task's data from this folder: NAME/, NAME.jsonl, NAME.jsonl.gz or NAME.parquet"},
+			&cli.StringFlag{Name: "data-dir", Usage: "take the data of --task or of MTEB's retrieval tasks from this folder: NAME/, or NAME.jsonl, NAME.jsonl.gz or NAME.parquet"},
 			&cli.StringFlag{Name: "split", Usage: "of data with several splits; default: the task's own"},
 			&cli.StringFlag{Name: "suite", Usage: "measure the models and tasks of this YAML file, beside published values; see scripts/suites"},
 			&cli.StringFlag{Name: "scores", Usage: "take the scores from this file, rows {\"query_id\", \"scores\"[, \"task\"]}, instead of a model"},

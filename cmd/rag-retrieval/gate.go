@@ -17,8 +17,8 @@ import (
 func gateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "gate", Usage: "fail where results fell below a baseline: for CI", ArgsUsage: "RESULTS.json",
-		Description: `RESULTS.json is what eval --json wrote; a baseline is what --update makes of such a file. Exit 1 and a table where MAP
-or MRR@10 of a task fell by more than --max-drop points (1 point is 0.01), or where a task is missing or was measured on
+		Description: `RESULTS.json is what eval --json wrote; a baseline is what --update makes of such a file. Exit 1 and a table where MAP,
+MRR@10, or nDCG@10 of a retrieval task, fell by more than --max-drop points (1 point is 0.01), or where a task is missing or was measured on
 other data.
 
 Examples:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -286,5 +287,21 @@ func TestRetrievalTwice(t *testing.T) {
 	}
 	if again := retrieveOn(t, 1, args...).text(t); again != whole {
 		t.Error("beside another evaluation the result is another one")
+	}
+}
+
+// With a real model, every metric is the one that mteb computes with sentence-transformers.
+func TestRetrievalEqualsSentenceTransformers(t *testing.T) {
+	const model, set = "../../.rag-retrieval/models/all-MiniLM-L6-v2", "../../mteb/testdata/functions"
+	if _, err := os.Stat(filepath.Join(model, "config.json")); err != nil {
+		t.Skip("the model is not in this checkout: scripts/setup.sh fetches it")
+	}
+	var want struct{ Scores map[string]float64 }
+	readJSON(t, filepath.Join(set, "mteb.json"), &want)
+	got := retrieveOn(t, 1, "--retrieval", set, "--model", model).report.Results[0].Scores
+	for name, x := range want.Scores {
+		if math.Abs(got[name]-x) > 1e-6 {
+			t.Errorf("%s is %.6f, by mteb %.6f", name, got[name], x)
+		}
 	}
 }
