@@ -163,6 +163,11 @@ func (s *Store) notComplete() error {
 		s.address.place, s.address.collection, c.Written, c.Documents)
 }
 
+func isDiskFull(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == codeDiskFull
+}
+
 // isSharedMemory says whether the server's machine has too little shared memory, such as the 64 MB of a container.
 func isSharedMemory(err error) bool {
 	var pg *pgconn.PgError

@@ -45,10 +45,12 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// New connections look for the extension, which may not have been there when the old ones were made.
+	defer s.pool.Reset()
 	if version == schemaVersion {
 		return checkExtension(ctx, s.pool)
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(migrationLock)); err != nil {
 			return err
 		}
@@ -60,10 +62,6 @@ func (s *Store) migrate(ctx context.Context) error {
 		}
 		return runMigrations(ctx, tx, version)
 	})
-	if err == nil {
-		s.pool.Reset() // connections look for the extension when they are made
-	}
-	return err
 }
 
 func makeExtension(ctx context.Context, tx pgx.Tx) error {

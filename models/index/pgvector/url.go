@@ -58,7 +58,10 @@ func parseURL(text string) (address, *pgxpool.Config, error) {
 	}
 	u.RawQuery = query.Encode()
 	config, err := pgxpool.ParseConfig(u.String())
-	if err != nil {
+	if err != nil { // its text has the URL, what it wraps tells what is wrong with a parameter
+		if inner := errors.Unwrap(err); inner != nil {
+			return address{}, nil, fmt.Errorf("the store's URL: %s", clean(inner.Error()))
+		}
 		return address{}, nil, errURL
 	}
 	c := config.ConnConfig

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -62,48 +63,69 @@ func (s *Store) Writer(ctx context.Context, want Manifest, fresh bool) (*Writer,
 	}
 	if err := w.open(ctx, fresh); err != nil {
 		w.Close()
-		return nil, err
+		return nil, s.address.explain(err)
 	}
 	return w, nil
 }
 
+// lockWait is how long a Writer waits for another one: the server may notice late that a process is gone.
+const lockWait = 2 * time.Second
+
 // open locks the collection and reads what there is of it.
 func (w *Writer) open(ctx context.Context, fresh bool) error {
-	var locked bool
-	err := w.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('rag_retrieval ' || $1, 0))`, w.want.Collection).Scan(&locked)
-	if err != nil {
-		return w.store.address.explain(err)
-	}
-	if !locked {
-		return w.store.address.explain(fmt.Errorf("the collection %q is being written by another process", w.want.Collection))
+	if err := w.lock(ctx); err != nil {
+		return err
 	}
 	found, err := readCollection(ctx, w.conn, w.want.Collection)
-	if err != nil {
-		return w.store.address.explain(err)
-	}
-	if found.Number == 0 || fresh {
-		return nil
+	if err != nil || found.Number == 0 || fresh {
+		return err
 	}
 	if err := found.differs(w.want); err != nil {
-		return w.store.address.explain(err)
+		return err
 	}
 	w.collection = found
 	w.want.Dimension = found.Dimension
-	return nil
+	if found.Complete || found.Written == found.Documents {
+		return nil
+	}
+	// Rows of a chunk that was not finished take place until they are cleared away. On a full disk there may be no other place.
+	_, err = w.conn.Exec(ctx, fmt.Sprintf(`VACUUM rag_retrieval.%s, rag_retrieval.%s`, found.documentsTable(), found.chunkPostingsTable()))
+	return err
+}
+
+func (w *Writer) lock(ctx context.Context) error {
+	for end := time.Now().Add(lockWait); ; {
+		var locked bool
+		err := w.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended('rag_retrieval ' || $1, 0))`, w.want.Collection).Scan(&locked)
+		if err != nil || locked {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the collection %q is being written by another process", w.want.Collection)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockWait / 20):
+		}
+	}
 }
 
 // Written is how many documents are written.
 func (w *Writer) Written() int { return w.collection.Written }
 
-// Close gives back the connection. What Write has written stays.
+// Close unlocks the collection and gives back the connection. What Write has written stays.
 func (w *Writer) Close() {
 	if w.conn == nil {
 		return
 	}
-	// The lock ends with the connection, which is closed whatever state it is in.
-	conn := w.conn.Hijack()
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
+	if _, err := w.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`); err != nil {
+		_ = w.conn.Conn().Close(ctx) // the lock ends with the connection
+	}
+	w.conn.Release()
 	w.conn = nil
-	_ = conn.Close(context.Background())
 }
 
 // checkDimension returns an error if the database cannot hold or index vectors of a dimension, which may be 0: not known.
@@ -179,8 +201,13 @@ func (w *Writer) explainWrite(err error, documents []corpus.Document) error {
 	if row, column, ok := refused(err); ok && row >= 0 && row < len(documents) {
 		return &DocumentError{w.Written() + row, documents[row].ID, fmt.Errorf("PostgreSQL cannot hold its %s: %s", column, message(err))}
 	}
+	return w.explain(err)
+}
+
+// explain adds how far the writing is, where the same call may succeed later.
+func (w *Writer) explain(err error) error {
 	explained := w.store.address.explain(err)
-	if lost(err) {
+	if lost(err) || isDiskFull(err) {
 		return fmt.Errorf("%w; %d of %d documents are written, run it again to go on", explained, w.Written(), w.want.Documents)
 	}
 	return explained
@@ -237,7 +264,7 @@ func (w *Writer) Finish(ctx context.Context) error {
 			w.Stage(step.what)
 		}
 		if err := step.do(ctx, c); err != nil {
-			return fmt.Errorf("%s: %w", step.what, w.store.address.explain(err))
+			return fmt.Errorf("%s: %w", step.what, w.explain(err))
 		}
 	}
 	return w.store.reload(ctx)

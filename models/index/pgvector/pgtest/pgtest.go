@@ -213,3 +213,26 @@ func checkout() (string, error) {
 	}
 	return "", err
 }
+
+// RequirePasswords makes the server ask a user for the password. Other users need none.
+func (s *Server) RequirePasswords(t testing.TB, user string) {
+	t.Helper()
+	path := filepath.Join(s.dir, "data", "pg_hba.conf")
+	rules, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append([]byte("local all "+user+" scram-sha-256\n"), rules...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	Exec(t, s.url, "SELECT pg_reload_conf()")
+}
+
+// Give makes a folder that of the server's user.
+func (s *Server) Give(t testing.TB, folder string) {
+	t.Helper()
+	out, err := exec.Command("chown", "--reference="+filepath.Join(s.dir, "data"), folder).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
