@@ -196,14 +196,15 @@ func TestRunFileRefuses(t *testing.T) {
 	task := readTiny(t)
 	good := "q1 Q0 d1 1 0.5 x\nq3\tQ0\td1  1 0.5 x\n" // q3 has no qrels: it is passed over
 	for text, want := range map[string]string{
-		"q1 Q0 d1 1 NaN x":      `:3: the score is "NaN", want a number`,
-		"q1 Q0 d1 1 high x":     `:3: the score is "high", want a number`,
-		"q1 Q0 d1 1 1e99 x":     `:3: the score is "1e99", want a number`,
-		"q1 Q0 d2 0.5":          `:3: 4 columns, want 6`,
-		"q1 Q0 d1 1 0.25 x":     `:3: a second line of the query "q1" and the document "d1"`,
-		"q9 Q0 d1 1 0.25 x":     `:3: the query "q9" is not among the queries`,
-		"q2 Q0 d9 1 0.25 x":     `:3: the document "d9" is not in the corpus`,
-		"q2 Q0 d1 1 0.25 x y z": `:3: 8 columns, want 6`,
+		"q1 Q0 d1 1 NaN x":               `:3: the score is "NaN", want a number`,
+		"q1 Q0 d1 1 high x":              `:3: the score is "high", want a number`,
+		"q1 Q0 d1 1 1e99 x":              `:3: the score is "1e99", want a number`,
+		"q1 Q0 d2 0.5":                   `:3: 4 columns, want 6`,
+		"q1 Q0 d1 1 0.25 x":              `:3: a second line of the query "q1" and the document "d1"`,
+		"q2 Q0 d1 1 1 x\nq1 Q0 d1 2 1 x": `:4: a second line of the query "q1" and the document "d1"`,
+		"q9 Q0 d1 1 0.25 x":              `:3: the query "q9" is not among the queries`,
+		"q2 Q0 d9 1 0.25 x":              `:3: the document "d9" is not in the corpus`,
+		"q2 Q0 d1 1 0.25 x y z":          `:3: 8 columns, want 6`,
 	} {
 		path := filepath.Join(put(t, map[string]string{"run.txt": good + text}), "run.txt")
 		if _, err := ReadRun(path, task); err == nil || !strings.Contains(err.Error(), "run.txt"+want) {

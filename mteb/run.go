@@ -69,17 +69,21 @@ func ReadRun(path string, t RetrievalTask) (Run, error) {
 		r.queries[q.ID] = i
 	}
 	run := make(Run, len(t.Queries))
-	seen := make([]map[int]bool, len(t.Queries))
+	current, seen := -1, map[int]bool{} // the query of the line before, and its documents
 	err = jsonl.Scan(in, path, func(_ int64, line int, b []byte) error {
 		n, hit, err := r.parse(b)
 		if err == nil && n >= 0 {
-			if seen[n] == nil {
-				seen[n] = map[int]bool{}
+			if n != current {
+				current = n
+				clear(seen)
+				for _, h := range run[n] { // a query's lines need not be together
+					seen[h.Document] = true
+				}
 			}
-			if seen[n][hit.Document] {
+			if seen[hit.Document] {
 				err = fmt.Errorf("a second line of the query %q and the document %q", t.Queries[n].ID, bytes.Fields(b)[2])
 			}
-			seen[n][hit.Document] = true
+			seen[hit.Document] = true
 			run[n] = append(run[n], hit)
 		}
 		if err != nil {

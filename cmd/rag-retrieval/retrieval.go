@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"rag-retrieval-go/eval"
+	"rag-retrieval-go/internal/hub"
 	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/mteb"
@@ -21,7 +22,7 @@ import (
 // retrievalFlags are eval's flags for retrieval tasks.
 func retrievalFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "retrieval", Usage: "retrieval task: a folder of corpus, queries and qrels, or the name of one of MTEB's; may be given several times"},
+		&cli.StringSliceFlag{Name: "retrieval", Usage: "retrieval task: a folder or data set of the hub with corpus, queries and qrels, or the name of one of MTEB's; may be given several times"},
 		&cli.StringFlag{Name: "run", Usage: "with --retrieval: measure this run file in TREC's form instead of a model"},
 		&cli.StringFlag{Name: "rerank", Usage: "with --retrieval: a model, reranker or other, that scores the best documents again"},
 		&cli.IntFlag{Name: "top-k", Usage: "with --rerank: how many of each query's documents", Value: 100},
@@ -106,14 +107,10 @@ func pendingRetrievals(c *cli.Context) ([]pendingRetrieval, error) {
 	for _, name := range c.StringSlice("retrieval") {
 		k, err := mteb.FindRetrievalTask(name)
 		if err != nil {
-			if _, statErr := os.Stat(name); statErr != nil {
-				return nil, usagef("--retrieval: no folder %s, and %v", name, err)
+			if _, statErr := os.Stat(name); statErr != nil && !resolve.Remote(name) {
+				return nil, usagef("--retrieval: no folder %s, no data set of the hub, and %v", name, err)
 			}
-			o := mteb.RetrievalOptions{Split: c.String("split")}
-			out = append(out, pendingRetrieval{
-				name: name, place: mteb.DataSource{Split: orText(o.Split, mteb.DefaultSplit)},
-				load: func(ctx context.Context) (mteb.RetrievalTask, error) { return readRetrieval(ctx, name, o) },
-			})
+			out = append(out, ownRetrieval(name, mteb.RetrievalOptions{Split: c.String("split")}))
 			continue
 		}
 		p, err := knownRetrieval(c, k)
@@ -123,6 +120,25 @@ func pendingRetrievals(c *cli.Context) ([]pendingRetrieval, error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// ownRetrieval is a folder of the user's, or a data set of the hub.
+func ownRetrieval(name string, o mteb.RetrievalOptions) pendingRetrieval {
+	return pendingRetrieval{
+		name: name, place: mteb.DataSource{Split: orText(o.Split, mteb.DefaultSplit)},
+		load: func(ctx context.Context) (mteb.RetrievalTask, error) {
+			if !resolve.Remote(name) {
+				return readRetrieval(ctx, name, o)
+			}
+			dir, err := resolver().Dataset(ctx, name, hub.MainBranch)
+			if err != nil {
+				return mteb.RetrievalTask{}, err
+			}
+			t, err := readRetrieval(ctx, dir, o)
+			t.Name = filepath.Base(name) // the folder in the cache is named after a commit
+			return t, err
+		},
+	}
 }
 
 // knownRetrieval is one of MTEB's retrieval tasks, from --data-dir or the hub.

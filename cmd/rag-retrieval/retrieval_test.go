@@ -168,7 +168,7 @@ func TestRetrievalRefuses(t *testing.T) {
 		{2, []string{"--retrieval", set}, "--retrieval wants one of --model, --run and --kind bm25"},
 		{2, []string{"--retrieval", set, "--model", tiny, "--model", tiny}, "wants one of"},
 		{2, []string{"--retrieval", set, "--model", tiny, "--long-docs", "max-window"}, "--long-docs max-window is for reranking"},
-		{2, []string{"--retrieval", "nowhere", "--kind", "bm25"}, `no folder nowhere, and no retrieval task "nowhere", want one of T2Retrieval`},
+		{2, []string{"--retrieval", "nowhere", "--kind", "bm25"}, `no folder nowhere, no data set of the hub, and no retrieval task "nowhere", want one of T2Retrieval`},
 		{2, []string{"--retrieval", set, "--model", oneOf["reranker"]}, "is a reranker, which cannot search a corpus: give it to --rerank"},
 		{1, []string{"--retrieval", "T2Retrieval", "--kind", "bm25", "--data-dir", set}, "has no data of T2Retrieval: want a folder T2Retrieval"},
 		{1, []string{"--retrieval", filepath.Join(set, "qrels"), "--kind", "bm25"}, "no .jsonl, .jsonl.gz or .parquet file"},
@@ -219,6 +219,16 @@ func TestRetrievalTaskFromTheHub(t *testing.T) {
 	if !strings.Contains(o.stdout, "DuRetrieval,1,2,61.31,") {
 		t.Errorf("%s", o.stdout)
 	}
+}
+
+// Any data set of the hub in BEIR's form is a retrieval task.
+func TestRetrievalSetFromTheHub(t *testing.T) {
+	set := retrievalSet(t, 12, 4)
+	hubOf(t, set)
+	if o := call(t, "", "eval", "--kind", "bm25", "--retrieval", "org/name", "--format", "csv").ok(t); !strings.Contains(o.stdout, "\nname,4,12,") {
+		t.Errorf("%s", o.stdout)
+	}
+	call(t, "", "eval", "--kind", "bm25", "--retrieval", "org/other").fails(t, 1, "org/other: not found on http")
 }
 
 // An evaluation that is interrupted or killed while it encodes the corpus goes on, with another number of ranks, to the same bits.

@@ -100,7 +100,7 @@ func isPlainName(s string) bool {
 
 // Model fetches the files of a model that keep selects, and returns their folder.
 func (c *Client) Model(ctx context.Context, id string, keep func(files []File) []File) (string, error) {
-	return c.fetch(ctx, "models", id, mainBranch, "", keep)
+	return c.fetch(ctx, "models", id, MainBranch, "", keep)
 }
 
 // Dataset fetches the files of a data set that keep selects, at a revision (a commit, tag or branch). It returns their
@@ -109,11 +109,12 @@ func (c *Client) Dataset(ctx context.Context, id, revision string, keep func(fil
 	return c.fetch(ctx, "datasets", id, revision, "datasets/", keep)
 }
 
-const mainBranch = "main"
+// MainBranch is the revision of a repository that is not pinned.
+const MainBranch = "main"
 
 // DataFile fetches one file of a data set and returns its path.
 func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) {
-	dir, err := c.fetch(ctx, "datasets", id, mainBranch, "datasets/", func(files []File) []File {
+	dir, err := c.fetch(ctx, "datasets", id, MainBranch, "datasets/", func(files []File) []File {
 		for _, f := range files {
 			if f.Name == name {
 				return []File{f}
@@ -128,7 +129,7 @@ func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) 
 func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, keep func([]File) []File) (string, error) {
 	home := filepath.Join(c.Cache, kind+"--"+strings.ReplaceAll(id, "/", "--"))
 	known := filepath.Join(home, revision) // holds the commit that was fetched
-	if revision != mainBranch {
+	if revision != MainBranch {
 		known = filepath.Join(home, "ref-"+url.PathEscape(revision)) // a commit's folder has the name of the commit
 	}
 	repo, err := c.describe(ctx, kind, id, revision)

@@ -131,8 +131,10 @@ func (r Resolver) Dataset(ctx context.Context, id, revision string) (string, err
 	return c.Dataset(ctx, id, revision, func(files []hub.File) []hub.File {
 		var out []hub.File
 		for _, f := range files {
-			if strings.HasSuffix(f.Name, ".parquet") || strings.HasSuffix(f.Name, ".jsonl") || strings.HasSuffix(f.Name, ".jsonl.gz") {
-				out = append(out, f)
+			for _, suffix := range []string{".parquet", ".jsonl", ".jsonl.gz", ".tsv"} {
+				if strings.HasSuffix(f.Name, suffix) {
+					out = append(out, f)
+				}
 			}
 		}
 		return out

@@ -58,6 +58,7 @@ func (d Dense) Search(ctx context.Context, t mteb.RetrievalTask, k int, progress
 		for _, h := range list {
 			run[i] = append(run[i], mteb.Hit{Document: h.Document, Score: h.Score})
 		}
+		hits[i] = nil
 	}
 	return run, nil
 }
