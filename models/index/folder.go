@@ -218,7 +218,7 @@ func OpenFolder(dir string, o runtime.Options) (x *Folder, err error) {
 	} else if err != nil {
 		return x, err
 	}
-	if x.vectors, err = openVectors(dir); err != nil {
+	if x.vectors, err = OpenVectors(dir); err != nil {
 		return x, err
 	}
 	if err := x.checkVectors(); err != nil {

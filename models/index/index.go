@@ -106,7 +106,7 @@ func (x Encode) Vectors(ctx context.Context) (*Vectors, error) {
 	if err := x.Ranks.Agree(err); err != nil { // now rank 0 has closed the files
 		return nil, err
 	}
-	v, err := openVectors(x.Dir)
+	v, err := OpenVectors(x.Dir)
 	if err != nil && !first {
 		err = fmt.Errorf("%w (all ranks must see the folder that rank 0 writes)", err)
 	}

@@ -124,7 +124,7 @@ func TestEncodeGoesOn(t *testing.T) {
 			if _, err := x.Vectors(context.Background()); !errors.Is(err, errLimit) {
 				t.Fatal(err)
 			}
-			if _, err := openVectors(x.Dir); err == nil || !strings.Contains(err.Error(), "run it again to go on") {
+			if _, err := OpenVectors(x.Dir); err == nil || !strings.Contains(err.Error(), "run it again to go on") {
 				t.Errorf("vectors that are not whole: %v", err)
 			}
 			damage(t, x.Dir)

@@ -77,8 +77,8 @@ func (v *Vectors) Close() error {
 	return mapped.Close(file)
 }
 
-// openVectors maps the vectors in a folder. Vectors that are not whole are an error.
-func openVectors(dir string) (*Vectors, error) {
+// OpenVectors maps the vectors that Encode has made in a folder. Vectors that are not whole are an error.
+func OpenVectors(dir string) (*Vectors, error) {
 	path := filepath.Join(dir, VectorsFile)
 	file, err := mapped.Open(path)
 	if err != nil {
