@@ -113,7 +113,7 @@ func (e *retrievalEvaluation) searcher(t mteb.RetrievalTask) (s mteb.Searcher, r
 func (e *retrievalEvaluation) keep(t mteb.RetrievalTask, hash string) (dir string, release func(finished bool) error, err error) {
 	release = func(bool) error { return nil }
 	dir, err = fromFirst(e.job, func() (string, error) {
-		dir, free, err := e.keepFolder(t.Name, hash)
+		dir, free, err := keepFolder("retrieval", fmt.Sprintf("%.24s-%.24s", e.finder.fingerprint, hash), t.Name, e.c.Bool("fresh"))
 		if err == nil {
 			release = free
 		}
@@ -122,9 +122,11 @@ func (e *retrievalEvaluation) keep(t mteb.RetrievalTask, hash string) (dir strin
 	return dir, release, err
 }
 
-// keepFolder is keep on rank 0.
-func (e *retrievalEvaluation) keepFolder(task, hash string) (dir string, release func(finished bool) error, err error) {
-	dir, err = runtime.InHome("retrieval", fmt.Sprintf("%.24s-%.24s", e.finder.fingerprint, hash))
+// keepFolder returns a folder in a room of the cache, in which a command keeps what it computes for a while; key stands for all that
+// this depends on, and name is what messages call it. If the command is stopped, the next one of the same key finds the folder again,
+// unless it wants a fresh one. release frees it: finished says that nothing in it is needed any more.
+func keepFolder(room, key, name string, fresh bool) (dir string, release func(finished bool) error, err error) {
+	dir, err = runtime.InHome(room, key)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(dir), 0o755)
 	}
@@ -136,17 +138,17 @@ func (e *retrievalEvaluation) keepFolder(task, hash string) (dir string, release
 		err = nil
 	}
 	if held := (*filelock.Held)(nil); errors.As(err, &held) {
-		err = fmt.Errorf("another evaluation of the same has its vectors in the cache: %v", held.Holder)
+		err = fmt.Errorf("another call for the same has its vectors in the cache: %v", held.Holder)
 	}
 	if err != nil { // then in a folder that nobody finds again
-		fmt.Fprintf(os.Stderr, "%s: a stop would lose what is computed: %v\n", task, err)
+		fmt.Fprintf(os.Stderr, "%s: a stop would lose what is computed: %v\n", name, err)
 		dir, err = os.MkdirTemp("", "rag-retrieval-*")
 		return dir, func(bool) error { return os.RemoveAll(dir) }, err
 	}
-	if e.c.Bool("fresh") {
+	if fresh {
 		err = os.RemoveAll(dir)
 	} else if found, _ := filepath.Glob(filepath.Join(dir, "*")); len(found) > 0 { // the pattern is well-formed
-		fmt.Fprintf(os.Stderr, "%s: going on where an earlier evaluation was stopped; --fresh begins again\n", task)
+		fmt.Fprintf(os.Stderr, "%s: going on where an earlier call was stopped; --fresh begins again\n", name)
 	}
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)

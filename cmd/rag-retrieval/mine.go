@@ -18,7 +18,8 @@ distinct positives are searched. Passages that equal the query or one of its pos
 query and candidate is printed as a table. Options have the names and the meaning of sentence-transformers' mine_hard_negatives.
 
 The corpus has rows {"_id": "…", "title": "…", "text": "…"}. Its vectors are kept in the cache while the command runs: one that was
-interrupted goes on. With --index they stay in that folder, for other limits on the same data.
+interrupted goes on. With --vectors they stay in that folder, for other limits on the same data. In place of a corpus, --index and
+--store search what "rag-retrieval index" has made, with the model of the index.
 
 Formats of the output:
   rows          {"query", "pos": […], "neg": […]} to train on (default)
@@ -30,9 +31,10 @@ Formats of the output:
 Examples:
   rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --output mined.jsonl
   rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --relative-margin 0.05 --num-negatives 7 --output mined.jsonl
-  rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --corpus docs.jsonl --index vectors --range-min 10 --output mined.jsonl
+  rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --corpus docs.jsonl --vectors vectors --range-min 10 --output mined.jsonl
   rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --cross-encoder RERANKER --max-score 0.6 --output-scores --output mined.jsonl
   rag-retrieval mine --kind bm25 --train-dataset pairs.jsonl --output mined.jsonl              # by words, without a model
+  rag-retrieval mine --store postgres://me@localhost/rag?collection=news --train-dataset pairs.jsonl --output mined.jsonl
   mpirun -n 4 rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --output mined.jsonl   # the ranks share the work`,
 		Flags:        append(mineFlags(), engineFlags()...),
 		OnUsageError: onUsageError,
@@ -42,7 +44,7 @@ Examples:
 
 func mineFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "model", Usage: "folder or hub id of an embedding model, or an .onnx file beside a tokenizer"},
+		&cli.StringFlag{Name: "model", Usage: "folder or hub id of an embedding model, or an .onnx file beside a tokenizer; with --index and --store: where the model of the index is now"},
 		&cli.StringFlag{Name: "kind", Usage: "embedding, or bm25: by words, without a model; default: what the model's folder says of itself"},
 		&cli.StringSliceFlag{Name: "train-dataset", Usage: "training rows; may be given several times", Required: true},
 		&cli.StringSliceFlag{Name: "corpus", Usage: "documents that are searched besides the positives; may be given several times"},
@@ -64,7 +66,9 @@ func mineFlags() []cli.Flag {
 		&cli.IntFlag{Name: "passage-max-len", Usage: "tokens of a passage; 0: the model's own limit"},
 		&cli.StringFlag{Name: "query-prompt", Usage: "put this before queries, instead of the model's own prompt"},
 		&cli.StringFlag{Name: "passage-prompt", Usage: "put this before passages, instead of the model's own prompt"},
-		&cli.StringFlag{Name: "index", Usage: "folder for the vectors of the documents; they stay there"},
+		&cli.StringFlag{Name: "vectors", Usage: "folder for the vectors of the documents; they stay there"},
+		&cli.StringFlag{Name: "index", Usage: "folder that rag-retrieval index has made: its documents are the corpus"},
+		&cli.StringFlag{Name: "store", Usage: "database of an index, whose documents are the corpus: postgres://USER:PASSWORD@HOST/DATABASE?collection=NAME"},
 		&cli.BoolFlag{Name: "fresh", Usage: "encode the documents again, also those that an earlier call has encoded"},
 		&cli.StringFlag{Name: "json", Usage: "write the counts to this file"},
 	}
@@ -79,13 +83,17 @@ func (m *mining) readFlags() error {
 	switch kind := c.String("kind"); {
 	case kind != "" && kind != string(modelcard.Embedding) && kind != kindBM25:
 		return usagef("--kind is %q, want embedding or bm25", kind)
-	case m.bm25() == (c.String("model") != ""):
-		return usagef("want either --model or --kind bm25")
+	case c.IsSet("index") && c.IsSet("store"):
+		return usagef("want either --index or --store")
+	case m.bm25() && c.IsSet("model"), !m.bm25() && !m.indexed() && !c.IsSet("model"):
+		return usagef("want one of --model, --index, --store and --kind bm25")
 	case m.bm25():
-		for _, flag := range []string{"index", "fresh", "query-max-len", "passage-max-len", "query-prompt", "passage-prompt"} {
-			if c.IsSet(flag) {
-				return usagef("--%s is for an embedding model, not for --kind bm25", flag)
-			}
+		if err := m.refuse("for an embedding model, not for --kind bm25", "index", "store", "vectors", "fresh", "query-max-len", "passage-max-len", "query-prompt", "passage-prompt"); err != nil {
+			return err
+		}
+	case m.indexed():
+		if err := m.refuse("not used: the index says it", "corpus", "kind", "query-max-len", "passage-max-len", "query-prompt", "passage-prompt"); err != nil {
+			return err
 		}
 	}
 	m.options = mine.Options{
@@ -107,6 +115,16 @@ func (m *mining) readFlags() error {
 		return usagef("--%s %s", strings.ReplaceAll(wrong.Option, "_", "-"), strings.ReplaceAll(wrong.Problem, "_", "-"))
 	}
 	return m.readFormat()
+}
+
+// refuse returns an error if one of the flags is given.
+func (m *mining) refuse(why string, flags ...string) error {
+	for _, flag := range flags {
+		if m.c.IsSet(flag) {
+			return usagef("--%s is %s", flag, why)
+		}
+	}
+	return nil
 }
 
 // readFormat checks the output's format.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rag-retrieval-go/models/encoder/encodertest"
+	"rag-retrieval-go/models/index/pgvector/pgtest"
 )
 
 // mined is a row of the default format.
@@ -100,7 +101,7 @@ func TestMineWays(t *testing.T) {
 		"rows": {30, "query pos neg"}, "triplet": {60, "query positive negative"}, "n-tuple": {30, "query positive negative_1 negative_2"},
 		"labeled-pair": {90, "query positive label"}, "labeled-list": {30, "query positive labels"},
 	} {
-		got := rows("--model", tiny, "--corpus", docs, "--index", vectors, "--output-format", format)
+		got := rows("--model", tiny, "--corpus", docs, "--vectors", vectors, "--output-format", format)
 		if len(got) != want.rows || len(got[0]) != len(strings.Fields(want.keys)) {
 			t.Errorf("%s: %d rows: %v", format, len(got), got[0])
 		}
@@ -122,7 +123,56 @@ func TestMineWays(t *testing.T) {
 			t.Errorf("score %g", x)
 		}
 	}
-	call(t, "", "mine", "--model", tiny, "--train-dataset", data, "--index", vectors, "--output", out).fails(t, exitError, vectors, "other vectors")
+	call(t, "", "mine", "--model", tiny, "--train-dataset", data, "--vectors", vectors, "--output", out).fails(t, exitError, vectors, "other vectors")
+}
+
+// An index in a folder or a database in place of the corpus gives the negatives that the corpus gives, also on several ranks.
+func TestMineIndex(t *testing.T) {
+	data, docs, dir := pairs(t, 60), corpusFile(t, 1300), t.TempDir()
+	folder := filepath.Join(dir, "index")
+	call(t, "", "index", "--model", tiny, "--corpus", docs, "--output", folder, "--threads", "1").ok(t)
+	mine := func(ranks int, name string, args ...string) string {
+		t.Helper()
+		out := filepath.Join(dir, name)
+		mpirun(t, ranks, append([]string{"mine", "--train-dataset", data, "--output", out, "--output-scores", "--range-min", "2", "--threads", "1"}, args...)...).ok(t)
+		b, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	want := mine(1, "corpus", "--model", tiny, "--corpus", docs)
+	indexed := mine(1, "indexed", "--index", folder)
+	if !sameNegatives(t, indexed, want) {
+		t.Error("the index gives other negatives than the corpus")
+	}
+	if got := mine(2, "ranks", "--index", folder); got != indexed {
+		t.Error("two ranks give other rows of the index")
+	}
+	if want == "" {
+		t.Error("no rows")
+	}
+	url := pgtest.URL(t) // skips where there is no server
+	call(t, "", "index", "--model", tiny, "--corpus", docs, "--store", url, "--ann", "exact", "--threads", "1").ok(t)
+	if got := mine(1, "store", "--store", url); !sameNegatives(t, got, want) {
+		t.Error("the database gives other negatives than the corpus")
+	}
+}
+
+// sameNegatives says whether two files have the same rows. Their scores may differ in their last bits: documents are encoded beside
+// others, and a database has its own product.
+func sameNegatives(t *testing.T, a, b string) bool {
+	t.Helper()
+	x, y := readRows[mined](t, write(t, "a", a)), readRows[mined](t, write(t, "b", b))
+	if len(x) != len(y) {
+		return false
+	}
+	for i := range x {
+		if fmt.Sprint(x[i].Pos, x[i].Neg) != fmt.Sprint(y[i].Pos, y[i].Neg) {
+			return false
+		}
+	}
+	return true
 }
 
 // The random strategy is reproducible, and the seed counts.
@@ -200,10 +250,12 @@ func TestMineRefuses(t *testing.T) {
 		want string
 		args []string
 	}{
-		{2, "want either --model or --kind bm25", nil},
-		{2, "want either --model or --kind bm25", []string{"--model", tiny, "--kind", "bm25"}},
+		{2, "want one of --model, --index, --store and --kind bm25", nil},
+		{2, "want one of --model, --index, --store and --kind bm25", []string{"--model", tiny, "--kind", "bm25"}},
+		{2, "want either --index or --store", []string{"--index", "x", "--store", "y"}},
+		{2, "--query-prompt is not used: the index says it", []string{"--index", "x", "--query-prompt", "y"}},
 		{2, `--kind is "colbert", want embedding or bm25`, []string{"--model", tiny, "--kind", "colbert"}},
-		{2, "--index is for an embedding model", []string{"--kind", "bm25", "--index", "x"}},
+		{2, "--vectors is for an embedding model", []string{"--kind", "bm25", "--vectors", "x"}},
 		{2, "--num-negatives is 0", []string{"--model", tiny, "--num-negatives", "0"}},
 		{2, "--range-max is 4: after range-min 2 it leaves fewer than num-negatives 3", []string{"--model", tiny, "--range-min", "2", "--range-max", "4"}},
 		{2, "--cross-encoder is not used without absolute-margin", []string{"--model", tiny, "--cross-encoder", "x"}},
@@ -214,6 +266,7 @@ func TestMineRefuses(t *testing.T) {
 		{1, "is a model of kind colbert", []string{"--model", oneOf["colbert"]}},
 		{1, `docs.jsonl:1: "_id" (or "id") is missing`, []string{"--model", tiny, "--corpus", write(t, "docs.jsonl", `{"text":"a"}`)}},
 		{1, "no query has negatives", []string{"--model", tiny, "--max-score", "-2"}},
+		{1, "is a folder, want a file", []string{"--model", tiny, "--output", t.TempDir()}},
 		{1, "no such file", []string{"--model", tiny, "--output", filepath.Join(t.TempDir(), "none", "mined.jsonl")}},
 	} {
 		o := call(t, "", append(base, x.args...)...)

@@ -14,11 +14,7 @@ import (
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/memory"
 	"rag-retrieval-go/internal/progress"
-	"rag-retrieval-go/models/index"
 	"rag-retrieval-go/models/mine"
-	"rag-retrieval-go/models/modelcard"
-	"rag-retrieval-go/models/reranker"
-	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -34,7 +30,8 @@ type mining struct {
 	set     *mine.Set
 	ranks   *dist.Dealer
 	close   []func() error
-	unused  string // a folder of the cache that nobody needs once the output is written
+	model   string // or bm25
+	done    bool   // the output is written
 }
 
 func mineNegatives(c *cli.Context, j job) (err error) {
@@ -55,13 +52,15 @@ func mineNegatives(c *cli.Context, j job) (err error) {
 	if m.job.Size() > 1 {
 		m.ranks = dist.NewDealer(m.job)
 	}
-	if err := m.writeTo(c.String("output"), m.run); err != nil {
-		return err
-	}
-	return os.RemoveAll(m.unused)
+	err = m.writeTo(c.String("output"), m.run)
+	m.done = err == nil
+	return err
 }
 
 func (m *mining) bm25() bool { return m.c.String("kind") == kindBM25 }
+
+// indexed says whether an index is searched.
+func (m *mining) indexed() bool { return m.c.IsSet("index") || m.c.IsSet("store") }
 
 // closeAll closes what was opened, the last first.
 func (m *mining) closeAll() error {
@@ -79,15 +78,18 @@ func (m *mining) openSet() error {
 		cache = "" // then no index is kept
 	}
 	err = m.job.inTurn(func() error { // rank 0 makes the indices of the rows
-		rows, err := m.files("train-dataset")
-		if err != nil {
-			return err
+		var files [2][]string
+		for i, flag := range []string{"train-dataset", "corpus"} {
+			for _, path := range m.c.StringSlice(flag) {
+				file, err := dataFile(m.c.Context, path)
+				if err != nil {
+					return err
+				}
+				files[i] = append(files[i], file)
+			}
 		}
-		docs, err := m.files("corpus")
-		if err != nil {
-			return err
-		}
-		m.set, err = mine.OpenSet(m.c.Context, rows, docs, mine.SetOptions{Cache: cache, Note: note})
+		var err error
+		m.set, err = mine.OpenSet(m.c.Context, files[0], files[1], mine.SetOptions{Cache: cache, Note: note, Find: m.indexed()})
 		return err
 	})
 	if m.set != nil {
@@ -99,19 +101,6 @@ func (m *mining) openSet() error {
 	return m.job.agree(m.job.compare("its data are other ones", map[string]string{"the training rows": fmt.Sprint(m.set.Checksums()), "the documents": m.set.Hash()}))
 }
 
-// files gives a flag's files as JSON lines. What is on the hub is fetched, what is packed is unpacked.
-func (m *mining) files(flag string) ([]string, error) {
-	var out []string
-	for _, ref := range m.c.StringSlice(flag) {
-		path, err := resolver().Data(m.c.Context, ref)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, path)
-	}
-	return out, nil
-}
-
 // writeTo writes a file on rank 0, whole or not at all. fill gets nil on the other ranks.
 func (m *mining) writeTo(path string, fill func(w io.Writer) error) error {
 	if !m.job.first() {
@@ -119,6 +108,9 @@ func (m *mining) writeTo(path string, fill func(w io.Writer) error) error {
 			return err
 		}
 		return fill(nil)
+	}
+	if st, err := os.Stat(path); err == nil && st.IsDir() { // before the work, not after it
+		return m.job.agree(fmt.Errorf("--output %s is a folder, want a file", path))
 	}
 	begun := false
 	err := atomicdir.Create(path, func(w io.Writer) error {
@@ -167,112 +159,6 @@ func (m *mining) progress(step string) func(done, total int) {
 	}
 }
 
-// openSearcher opens what finds candidates. With a model it encodes the documents.
-func (m *mining) openSearcher(j *mine.Job) error {
-	if m.bm25() {
-		x, err := mine.NewBM25(m.c.Context, m.set)
-		j.Searcher = x
-		return err
-	}
-	o := scoringOptions(m.c)
-	o.TrainingLengths = true
-	if err := m.shareThreads(&o); err != nil {
-		return err
-	}
-	model, err := m.openModel(m.c.String("model"), o)
-	if err != nil {
-		return err
-	}
-	if k := model.Info().Kind; k != modelcard.Embedding {
-		return fmt.Errorf("%s is a model of kind %s: mining needs an embedding model, with one vector for each text", m.c.String("model"), k)
-	}
-	e, err := model.Embedder()
-	if err != nil {
-		return err
-	}
-	documents, err := m.vectors(model, e)
-	if err != nil {
-		return err
-	}
-	exact, err := index.NewExact(documents, runtime.Options{Provider: model.Info().Provider, DeviceID: o.DeviceID, Threads: o.Threads})
-	if err := m.job.agree(err); err != nil {
-		return err
-	}
-	m.close = append(m.close, exact.Close)
-	j.Searcher = mine.Vectors{Embedder: e, Documents: documents, Exact: exact, Ranks: m.ranks}
-	return nil
-}
-
-// shareThreads sets a rank's threads and device, for the model and for the search.
-func (m *mining) shareThreads(o *retriever.Options) error {
-	if m.job.Size() == 1 {
-		return nil
-	}
-	places, err := dist.Places(m.job)
-	if err != nil {
-		return err
-	}
-	if o.Threads == 0 {
-		o.Threads = dist.Threads(places, m.job.Rank())
-	}
-	if !m.c.IsSet("device-id") {
-		o.DeviceID = m.job.LocalRank()
-	}
-	return nil
-}
-
-func (m *mining) openModel(ref string, o retriever.Options) (*retriever.Model, error) {
-	model, err := m.job.open(m.c, ref, o)
-	if err == nil {
-		m.close = append(m.close, model.Close)
-	}
-	return model, err
-}
-
-// vectors encodes the documents, or opens their vectors where an earlier call has encoded them.
-func (m *mining) vectors(model *retriever.Model, e retriever.Embedder) (*index.Vectors, error) {
-	fingerprint, err := model.Fingerprint(version)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := fromFirst(m.job, func() (string, error) {
-		if m.c.String("index") != "" {
-			return m.c.String("index"), nil
-		}
-		return runtime.InHome("vectors", fmt.Sprintf("%.24s-%.24s", fingerprint, m.set.Hash()))
-	})
-	if err != nil {
-		return nil, err
-	}
-	if m.c.String("index") == "" && m.job.first() {
-		m.unused = dir
-	}
-	v, err := index.Encode{
-		Dir: dir, Source: m.set, Embedder: e, Fingerprint: fingerprint, Fresh: m.c.Bool("fresh"), Progress: m.progress("encoding documents"), Ranks: m.ranks,
-	}.Vectors(m.c.Context)
-	if err == nil {
-		m.close = append(m.close, v.Close)
-	}
-	return v, err
-}
-
-// openCrossEncoder opens the reranker.
-func (m *mining) openCrossEncoder(j *mine.Job) error {
-	ref := m.c.String("cross-encoder")
-	if ref == "" {
-		return nil
-	}
-	model, err := m.openModel(ref, engineOptions(m.c))
-	if err != nil {
-		return err
-	}
-	j.CrossEncoder = model
-	if model.Info().Kind == modelcard.Reranker {
-		j.Activation, err = reranker.Activation(model.Info().Dir)
-	}
-	return m.job.agree(err)
-}
-
 // writer gives what writes a mined query, and what ends the file. Only rank 0 writes.
 func (m *mining) writer(to io.Writer) (emit func(mine.Mined) error, flush func() error) {
 	if to == nil {
@@ -317,12 +203,8 @@ func (m *mining) report(r mine.Report) error {
 	if m.c.String("json") == "" {
 		return nil
 	}
-	model := m.c.String("model")
-	if m.bm25() {
-		model = kindBM25
-	}
 	return atomicdir.WriteJSON(m.c.String("json"), mineReport{
-		Model: model, TrainDataset: m.c.StringSlice("train-dataset"), Corpus: m.c.StringSlice("corpus"), Output: m.c.String("output"),
+		Model: m.model, TrainDataset: m.c.StringSlice("train-dataset"), Corpus: m.c.StringSlice("corpus"), Output: m.c.String("output"),
 		Format: m.format, Rows: m.rows, Options: m.options, Report: r, Seconds: time.Since(m.begun).Seconds(), PeakBytes: memory.Peak(), Ranks: m.job.Size(),
 	})
 }

@@ -255,7 +255,7 @@ func TestRetrievalGoesOn(t *testing.T) {
 			t.Fatalf("%v: %d vectors were kept", stop, kept)
 		}
 		went := retrieveOn(t, n, args...)
-		if !strings.Contains(went.stderr, "set: going on where an earlier evaluation was stopped; --fresh begins again") {
+		if !strings.Contains(went.stderr, "set: going on where an earlier call was stopped; --fresh begins again") {
 			t.Errorf("%v: %s", stop, went.stderr)
 		}
 		if went.text(t) != whole {
@@ -292,7 +292,7 @@ func TestRetrievalTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	if o := call(t, "", append([]string{"eval"}, args...)...).ok(t); !strings.Contains(o.stderr, "a stop would lose what is computed: another evaluation of the same has its vectors in the cache") {
+	if o := call(t, "", append([]string{"eval"}, args...)...).ok(t); !strings.Contains(o.stderr, "a stop would lose what is computed: another call for the same has its vectors in the cache") {
 		t.Errorf("%s", o.stderr)
 	}
 	if again := retrieveOn(t, 1, args...).text(t); again != whole {

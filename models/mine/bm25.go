@@ -10,7 +10,13 @@ import (
 
 // BM25 searches by words. Document frequencies are counted over the documents of the set. A document that shares no word with the
 // query is not found.
-type BM25 struct{ index *bm25.Index }
+type BM25 struct {
+	set   *Set
+	index *bm25.Index
+}
+
+// Text implements Searcher.
+func (x BM25) Text(document int) (string, error) { return x.set.Passage(document) }
 
 // NewBM25 indexes the documents of a set. Memory holds the words of the queries, with the documents that have them, but no texts.
 func NewBM25(ctx context.Context, s *Set) (BM25, error) {
@@ -35,7 +41,7 @@ func NewBM25(ctx context.Context, s *Set) (BM25, error) {
 		}
 		b.Add(text)
 	}
-	return BM25{b.Index()}, nil
+	return BM25{s, b.Index()}, nil
 }
 
 // Batch implements Searcher.

@@ -25,5 +25,7 @@
 // draw does not depend on other queries. Candidates with equal scores stay in the corpus's order. Every query's fate is counted, see
 // Report.
 //
-// Memory holds 16 bytes for each distinct text and no texts but those of a few thousand queries.
+// A Set has the queries, and a Searcher finds documents: Vectors and BM25 those of the set, Indexed also those of an index in a folder
+// or a database. Texts stay on disk: while a set is read, memory holds about 200 bytes for each text; afterwards it holds 8 bytes for
+// each document, 50 for each query, and the texts of a few thousand queries at a time. On several ranks every one has all of this.
 package mine

@@ -157,7 +157,7 @@ func (f *fixture) searcher(t *testing.T, s *Set) Vectors {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { x.Close() })
-	return Vectors{Embedder: f, Documents: v, Exact: x}
+	return Vectors{Set: s, Embedder: f, Documents: v, Exact: x}
 }
 
 // With the same vectors, the negatives, their scores and the rows are those of sentence-transformers.

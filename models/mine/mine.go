@@ -145,7 +145,7 @@ func (j Job) rank(number int, q Query, found Found, window int) Ranked {
 func (j Job) passages(from []Candidate) ([]Passage, error) {
 	out := make([]Passage, len(from))
 	for i, c := range from {
-		text, err := j.Set.Passage(c.Document)
+		text, err := j.Searcher.Text(c.Document)
 		if err != nil {
 			return nil, err
 		}
@@ -201,7 +201,7 @@ func (j Job) pairs(queries []Query, ranked []Ranked) ([]retriever.Query, error) 
 	for i, q := range queries {
 		out[i] = retriever.Query{Texts: []string{q.Text.Text}, Prompt: q.Text.Prompt}
 		for _, c := range append(append([]Candidate(nil), ranked[i].Positives...), ranked[i].Candidates...) {
-			text, err := j.Set.Passage(c.Document)
+			text, err := j.Searcher.Text(c.Document)
 			if err != nil {
 				return nil, err
 			}

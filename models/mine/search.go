@@ -31,15 +31,22 @@ type Searcher interface {
 	Batch() int
 	// Search finds the k best documents of each query, and scores the query's positives.
 	Search(ctx context.Context, queries []Query, k int) ([]Found, error)
+	// Text reads a document that the last Search found.
+	Text(document int) (string, error)
 }
 
 // Vectors searches by the inner products of an embedding model's vectors.
 type Vectors struct {
+	Set       *Set
 	Embedder  retriever.Embedder
-	Documents *index.Vectors
+	Documents *index.Vectors // of the set
 	Exact     *index.Exact
+	Dimension int          // to which vectors are cut; 0: they are whole
 	Ranks     *dist.Dealer // nil: this process does all
 }
+
+// Text implements Searcher.
+func (v Vectors) Text(document int) (string, error) { return v.Set.Passage(document) }
 
 // searchBatch is how many queries a rank searches at once.
 const searchBatch = 2048
@@ -58,6 +65,11 @@ func (v Vectors) Search(ctx context.Context, queries []Query, k int) ([]Found, e
 	if err != nil {
 		return nil, err
 	}
+	return v.search(ctx, queries, vectors, k)
+}
+
+// search is Search with the queries' vectors.
+func (v Vectors) search(ctx context.Context, queries []Query, vectors [][]float32, k int) ([]Found, error) {
 	hits, err := v.Exact.Search(ctx, vectors, k, index.SearchOptions{Ranks: v.Ranks})
 	if err != nil {
 		return nil, err
@@ -95,7 +107,7 @@ func (v Vectors) encode(ctx context.Context, queries []Query) ([][]float32, erro
 		for i, q := range chunk {
 			texts[i] = q.Text
 		}
-		embeddings, err := v.Embedder.Encode(ctx, texts, retriever.EncodeOptions{})
+		embeddings, err := v.Embedder.Encode(ctx, texts, retriever.EncodeOptions{Dimension: v.Dimension})
 		if wrong := (*retriever.TextError)(nil); errors.As(err, &wrong) {
 			return nil, fmt.Errorf("%s: %w", chunk[wrong.Index].Location, wrong.Err)
 		}

@@ -23,6 +23,7 @@ type Set struct {
 	positives int // pairs of a query and a distinct positive
 	mostRows  int // of any query
 	hash      string
+	known     map[digest]int32 // the documents' numbers; nil: not kept, see SetOptions.Find
 }
 
 // query is a distinct query: the same text with the same prompt.
@@ -43,6 +44,7 @@ type place struct {
 type SetOptions struct {
 	Cache string // a folder for indices of training files; "": none is kept
 	Note  func(line string)
+	Find  bool // Find will be called
 }
 
 // OpenSet reads training rows with "query" and "pos", and the documents of a corpus; without a corpus the distinct positives are the
@@ -63,7 +65,7 @@ func OpenSet(ctx context.Context, rows, docs []string, o SetOptions) (s *Set, er
 			return s, err
 		}
 	}
-	return s, s.read(ctx)
+	return s, s.read(ctx, o.Find)
 }
 
 // oneExample accepts a row with positives. Its negatives and scores are not read.
@@ -84,7 +86,7 @@ func digestOf(text string) digest {
 
 // read finds distinct queries and documents. It numbers the documents as sentence-transformers does: those of the corpus, then the
 // positives that are not among them.
-func (s *Set) read(ctx context.Context) error {
+func (s *Set) read(ctx context.Context, keep bool) error {
 	known, all := map[digest]int32{}, sha256.New()
 	add := func(text string, at place) int32 {
 		d := digestOf(text)
@@ -124,6 +126,9 @@ func (s *Set) read(ctx context.Context) error {
 		s.queries[i].equal = equal
 	}
 	s.hash = hex.EncodeToString(all.Sum(nil))
+	if keep {
+		s.known = known
+	}
 	return nil
 }
 
@@ -196,6 +201,12 @@ func (s *Set) Passage(document int) (string, error) {
 		return "", err
 	}
 	return x.Row.Pos[p.at], nil
+}
+
+// Find finds a document by its text.
+func (s *Set) Find(text string) (document int, ok bool) {
+	i, ok := s.known[digestOf(text)]
+	return int(i), ok
 }
 
 // Location says where a document is from, such as "docs.jsonl:7".
