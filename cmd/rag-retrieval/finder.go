@@ -96,10 +96,10 @@ func (e *retrievalEvaluation) searcher(t mteb.RetrievalTask) (s mteb.Searcher, r
 		return nil, nil, err
 	}
 	ranks := dist.NewDealer(e.job)
-	if e.model.Kind == modelcard.ColBERT {
+	if colbert, ok := embedder.(retriever.MultiVector); ok {
 		dir, release, err := e.keep(t, t.Hash()) // what was found depends on the queries too
 		warn := func(err error) { fmt.Fprintf(os.Stderr, "%s: a stop would lose what was found: %v\n", t.Name, err) }
-		return retrieval.MaxSim{Embedder: embedder, State: filepath.Join(dir, "maxsim"), Warn: warn, Ranks: ranks}, release, err
+		return retrieval.MaxSim{Embedder: colbert, State: filepath.Join(dir, "maxsim"), Warn: warn, Ranks: ranks}, release, err
 	}
 	dir, release, err := e.keep(t, t.Corpus.Hash())
 	return retrieval.Dense{

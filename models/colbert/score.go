@@ -3,6 +3,7 @@ package colbert
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"rag-retrieval-go/models/contrast"
 	"rag-retrieval-go/models/encoder"
@@ -127,33 +128,66 @@ func (s *Scorer) Counted(e Encoding, query bool, maxLen int) Vectors {
 	return out
 }
 
-// passagesAtOnce bounds the vectors that one run of MaxSim reads.
-const passagesAtOnce = 128
+// How many tokens of queries, and of passages with padding, one run of MaxSim compares. The products of all of them are in memory.
+const (
+	queryTokensAtOnce   = 512
+	passageTokensAtOnce = 8192
+)
 
 // MaxSim gives a query's score with each passage.
 func (s *Scorer) MaxSim(query Vectors, passages []Vectors) ([]float32, error) {
-	var out []float32
-	for len(passages) > 0 {
-		n := min(passagesAtOnce, len(passages))
-		scores, err := s.maxSimOnce(query, passages[:n])
-		if err != nil {
-			return nil, err
+	scores, err := s.MaxSims([]Vectors{query}, passages)
+	if err != nil {
+		return nil, err
+	}
+	return scores[0], nil
+}
+
+// MaxSims gives each query's score with each passage, [queries][passages].
+func (s *Scorer) MaxSims(queries, passages []Vectors) ([][]float32, error) {
+	out := make([][]float32, len(queries))
+	for i := range out {
+		out[i] = make([]float32, len(passages))
+	}
+	order := make([]int, len(passages)) // passages of like length together, so that there is little padding
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return len(passages[b].IDs) - len(passages[a].IDs) })
+	for start := 0; start < len(order); {
+		longest := max(1, len(passages[order[start]].IDs)+1) // and a vector of zeros where padding competes
+		block := order[start:min(start+max(1, passageTokensAtOnce/longest), len(order))]
+		some := make([]Vectors, len(block))
+		for i, n := range block {
+			some[i] = passages[n]
 		}
-		out, passages = append(out, scores...), passages[n:]
+		for from := 0; from < len(queries); {
+			to, tokens := from, 0
+			for to < len(queries) && (to == from || tokens+len(queries[to].IDs) <= queryTokensAtOnce) {
+				tokens += len(queries[to].IDs)
+				to++
+			}
+			scores, err := s.maxSimsOnce(queries[from:to], some)
+			if err != nil {
+				return nil, err
+			}
+			for i, x := range scores {
+				out[from+i/len(block)][block[i%len(block)]] = x
+			}
+			from = to
+		}
+		start += len(block)
 	}
 	return out, nil
 }
 
-func (s *Scorer) maxSimOnce(query Vectors, passages []Vectors) ([]float32, error) {
+// maxSimsOnce gives the scores of one run, [queries · passages].
+func (s *Scorer) maxSimsOnce(queries, passages []Vectors) ([]float32, error) {
 	b := ortrain.NewBatch()
-	b.Float("query_vectors", query.Values, int64(len(query.IDs)), s.m.Dim)
-	s.m.bindQueries(b, [][]int64{places(0, len(query.IDs))})
-	counted := make([][]int64, len(passages))
-	var vectors []float32
-	for i, p := range passages {
-		counted[i] = places(int64(len(vectors))/s.m.Dim, len(p.IDs))
-		vectors = append(vectors, p.Values...)
-	}
+	vectors, counted := s.joined(queries)
+	b.Float("query_vectors", vectors, int64(len(vectors))/s.m.Dim, s.m.Dim)
+	s.m.bindQueries(b, counted)
+	vectors, counted = s.joined(passages)
 	bindPassages(b, counted)
 	if s.PaddingCompetes { // a vector of zeros behind all others
 		zero := int64(len(vectors)) / s.m.Dim
@@ -161,7 +195,21 @@ func (s *Scorer) maxSimOnce(query Vectors, passages []Vectors) ([]float32, error
 		letZeroCompete(b, passages, zero)
 	}
 	b.Float("passage_vectors", vectors, int64(len(vectors))/s.m.Dim, s.m.Dim)
-	return s.maxSim.Run(b, 1, int64(len(passages)))
+	return s.maxSim.Run(b, int64(len(queries)), int64(len(passages)))
+}
+
+// joined gives the vectors of all texts end to end, and the places of each text's own among them.
+func (s *Scorer) joined(texts []Vectors) (vectors []float32, counted [][]int64) {
+	n := 0
+	for _, t := range texts {
+		n += len(t.Values)
+	}
+	vectors, counted = make([]float32, 0, n+int(s.m.Dim)), make([][]int64, len(texts)) // with room for a vector of zeros
+	for i, t := range texts {
+		counted[i] = places(int64(len(vectors))/s.m.Dim, len(t.IDs))
+		vectors = append(vectors, t.Values...)
+	}
+	return vectors, counted
 }
 
 // places are n numbers from first on.

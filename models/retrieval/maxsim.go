@@ -21,7 +21,7 @@ import (
 // MaxSim compares a ColBERT model's vectors of every document with those of every query. Memory holds the vectors of all queries
 // and of one chunk of documents.
 type MaxSim struct {
-	Embedder retriever.Embedder
+	Embedder retriever.MultiVector
 	// State is a file that keeps what was found, now and then, so that a stopped search goes on. Its name must differ for everything
 	// that scores depend on. Search removes it at the end. "" keeps nothing.
 	State string
@@ -117,19 +117,20 @@ func (m MaxSim) encodeChunk(ctx context.Context, t mteb.RetrievalTask, from, to 
 func (m MaxSim) compare(ctx context.Context, queries, passages []retriever.Embedding, add func(query, passage int, score float32)) error {
 	pieces := (len(queries) + queryPiece - 1) / queryPiece
 	score := func(piece int, add func(query, passage int, score float32)) error {
-		for q := piece * queryPiece; q < min((piece+1)*queryPiece, len(queries)); q++ {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			scores, err := m.Embedder.Similarity(queries[q], passages)
-			if err != nil {
-				return err
-			}
-			for p, x := range scores {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		from := piece * queryPiece
+		scores, err := m.Embedder.Similarities(queries[from:min(from+queryPiece, len(queries))], passages)
+		if err != nil {
+			return err
+		}
+		for q, list := range scores {
+			for p, x := range list {
 				if math.IsNaN(float64(x)) {
-					return fmt.Errorf("the score of query %d and a passage is not a number", q+1)
+					return fmt.Errorf("the score of query %d and a passage is not a number", from+q+1)
 				}
-				add(q, p, x)
+				add(from+q, p, x)
 			}
 		}
 		return nil

@@ -51,6 +51,14 @@ type Embedder interface {
 	Info() Info
 }
 
+// MultiVector is the Embedder of a ColBERT model, with a vector for each token.
+type MultiVector interface {
+	Embedder
+	// Similarities gives each query's score with each passage, [queries][passages]. It costs less than a call of Similarity for each
+	// query.
+	Similarities(queries, passages []Embedding) ([][]float32, error)
+}
+
 // StreamChunk is how many texts Stream reads before it encodes them together: enough to find texts of like length.
 const StreamChunk = 1024
 
@@ -179,14 +187,34 @@ func (e *multiVector) Encode(ctx context.Context, texts []prompt.Text, o EncodeO
 
 // Similarity implements Embedder.
 func (e *multiVector) Similarity(query Embedding, passages []Embedding) ([]float32, error) {
-	vectors := make([]colbert.Vectors, len(passages))
-	for i, p := range append([]Embedding{query}, passages...) {
-		if len(p.Values) != len(p.TokenIDs)*int(e.info.Dimension) {
-			return nil, fmt.Errorf("text %d has %d numbers for %d tokens, want %d for each", i, len(p.Values), len(p.TokenIDs), e.info.Dimension)
-		}
-		if i > 0 {
-			vectors[i-1] = colbert.Vectors{IDs: p.TokenIDs, Values: p.Values, Padded: p.Tokens < e.info.PassageMaxLen}
-		}
+	scores, err := e.Similarities([]Embedding{query}, passages)
+	if err != nil {
+		return nil, err
 	}
-	return e.scorer.MaxSim(colbert.Vectors{IDs: query.TokenIDs, Values: query.Values}, vectors)
+	return scores[0], nil
+}
+
+// Similarities implements MultiVector.
+func (e *multiVector) Similarities(queries, passages []Embedding) ([][]float32, error) {
+	q, err := e.vectors(queries)
+	if err != nil {
+		return nil, err
+	}
+	p, err := e.vectors(passages)
+	if err != nil {
+		return nil, err
+	}
+	return e.scorer.MaxSims(q, p)
+}
+
+// vectors gives embeddings as the scorer takes them.
+func (e *multiVector) vectors(embeddings []Embedding) ([]colbert.Vectors, error) {
+	out := make([]colbert.Vectors, len(embeddings))
+	for i, x := range embeddings {
+		if len(x.Values) != len(x.TokenIDs)*int(e.info.Dimension) {
+			return nil, fmt.Errorf("text %d has %d numbers for %d tokens, want %d for each", i+1, len(x.Values), len(x.TokenIDs), e.info.Dimension)
+		}
+		out[i] = colbert.Vectors{IDs: x.TokenIDs, Values: x.Values, Padded: x.Tokens < e.info.PassageMaxLen}
+	}
+	return out, nil
 }
