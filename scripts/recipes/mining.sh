@@ -3,7 +3,7 @@
 # that are filtered by a margin, each with the same number of steps, over several seeds. Prints a Markdown table of MAP (reranking)
 # and nDCG@10 (retrieval): mean and sample standard deviation. The data are the demo's.
 #
-#   ./scripts/recipes/mining.sh --out DIR [--seeds 3] [--steps 48] [--batch-size 32] [--neg-nums 1] [--length 96]
+#   ./scripts/recipes/mining.sh --out DIR [--seeds 3] [--steps 40] [--batch-size 32] [--neg-nums 1] [--length 96]
 #                               [--train-rows 2048] [--test-queries 400] [--model DIR]
 #
 # DIR keeps the data, the negatives and each arm's result: a second call goes on with what is missing.

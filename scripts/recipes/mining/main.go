@@ -39,8 +39,8 @@ type arm struct {
 	mine        []string
 }
 
-func arms(model string) []arm {
-	byModel := []string{"--model", model, "--passage-max-len", "256"}
+func (x study) arms() []arm {
+	byModel := []string{"--model", x.Model, "--vectors", x.path("vectors")} // encoded once
 	return []arm{
 		{"in-batch", "in-batch negatives only", nil},
 		{"bm25", "BM25 negatives", []string{"--kind", "bm25"}},
@@ -63,7 +63,7 @@ func main() {
 	flag.StringVar(&s.Model, "model", ".rag-retrieval/models/all-MiniLM-L6-v2", "model to mine with and to fine-tune")
 	flag.IntVar(&s.TrainRows, "train-rows", 2048, "training rows")
 	flag.IntVar(&s.TestQueries, "test-queries", 400, "test queries")
-	flag.IntVar(&s.Steps, "steps", 48, "training steps")
+	flag.IntVar(&s.Steps, "steps", 40, "training steps")
 	flag.IntVar(&s.BatchSize, "batch-size", 32, "queries of a step")
 	flag.IntVar(&s.NegNums, "neg-nums", 1, "hard negatives of a query in a step, of 4 that are mined")
 	flag.IntVar(&s.Length, "length", 96, "tokens of a passage in training")
@@ -97,7 +97,7 @@ func run(out string, s settings, seeds int) error {
 		return err
 	}
 	rows := [][]string{{filepath.Base(s.Model), "", percent([]float64{base.MAP}), percent([]float64{base.NDCG})}}
-	for _, a := range arms(s.Model) {
+	for _, a := range x.arms() {
 		data, err := x.negatives(a)
 		if err != nil {
 			return err
