@@ -70,7 +70,7 @@ func TestInterrupted(t *testing.T) {
 		"embedder":   {"", 2048},
 		"between":    {"", 1024},
 		"first copy": {"copy", 0},
-		"joining":    {"CREATE TABLE rag_retrieval.postings", 2200},
+		"joining":    {"INSERT INTO rag_retrieval.postings", 2200},
 		"indexing":   {"CREATE INDEX documents_1_embedding", 2200},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -118,7 +118,8 @@ func (c collection) differs(want Manifest) error {
 	return fmt.Errorf("%w: %q has vectors %s; start it again (--fresh), or name another (?collection=NAME)", ErrOtherCollection, c.Collection, what)
 }
 
-// create makes a collection's tables in place of those of an older one of this name.
+// create makes a collection's tables in place of those of an older one of this name. A change of these tables needs a migration, and
+// a new schemaVersion.
 func create(ctx context.Context, tx pgx.Tx, want Manifest) (c collection, err error) {
 	old, err := readCollection(ctx, tx, want.Collection)
 	if err != nil {

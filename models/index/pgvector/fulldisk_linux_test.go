@@ -38,7 +38,7 @@ func TestFullDisk(t *testing.T) {
 		if err == nil {
 			stage = "done"
 		} else {
-			oneLine(t, stage, err, "the server's disk is full: could not ", "No space left on device", "run it again to go on")
+			oneLine(t, stage, err, "the server's disk is full: could not extend file ", "run it again to go on")
 		}
 		full[stage]++
 		size += 500

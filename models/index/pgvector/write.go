@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -228,7 +229,7 @@ func copyDocuments(ctx context.Context, tx pgx.Tx, c collection, documents []cor
 
 func copyPostings(ctx context.Context, tx pgx.Tx, c collection, lists chunkPostings) error {
 	start := int32(c.Written)
-	terms := lists.sortedTerms()
+	terms := slices.Sorted(maps.Keys(lists.lists))
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{schema, c.chunkPostingsTable()}, []string{"term", "start", "documents", "counts", "lengths"},
 		pgx.CopyFromSlice(len(terms), func(i int) ([]any, error) {
 			p := lists.lists[terms[i]]
@@ -336,13 +337,4 @@ func hnswMemory(c collection) string {
 	const most = 1 << 20 // KiB
 	need := c.Documents * (4*c.Dimension + 500) / 1024 * 5 / 4
 	return fmt.Sprintf("%dkB", min(max(need, 1024), most))
-}
-
-func (p chunkPostings) sortedTerms() []string {
-	terms := make([]string, 0, len(p.lists))
-	for t := range p.lists {
-		terms = append(terms, t)
-	}
-	slices.Sort(terms)
-	return terms
 }

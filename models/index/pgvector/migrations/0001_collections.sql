@@ -1,6 +1,6 @@
 -- A collection is a corpus with its vectors. Its rows lie in tables of its own, whose names end with its number:
 --   documents_N       document, id, title, text, metadata, embedding
---   postings_N        term, block, frequency, documents, counts, lengths
+--   postings_N        term, block, frequency, documents, weights
 --   chunk_postings_N  term, start (the chunk's first document), documents, counts, lengths: until all documents are written
 CREATE TABLE rag_retrieval.collections (
     number      serial PRIMARY KEY,
