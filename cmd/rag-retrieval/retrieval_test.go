@@ -267,6 +267,25 @@ func TestRetrievalGoesOn(t *testing.T) {
 	}
 }
 
+// A job that is killed while it scores again goes on with the scores that it had, to the same bits.
+func TestRetrievalRerankingGoesOn(t *testing.T) {
+	set := retrievalSet(t, 3000, 300)
+	args := []string{"--retrieval", set, "--kind", "bm25", "--rerank", encodertest.Wide(t, fixtures+"bert/vocab.txt"), "--top-k", "20"}
+	whole := retrieveOn(t, 1, args...).text(t)
+	home := t.TempDir()
+	t.Setenv("RAG_RETRIEVAL_HOME", home)
+	if kept := stopped(t, home, os.Kill, append([]string{"eval", "--threads", "1"}, args...)); kept == 0 || kept >= 300 {
+		t.Fatalf("the journal has %d rows", kept)
+	}
+	went := retrieveOn(t, 3, args...)
+	if went.text(t) != whole || !strings.Contains(went.stderr, "set: going on after ") {
+		t.Errorf("three ranks do not end as one that was never stopped: %s", went.stderr)
+	}
+	if left, _ := filepath.Glob(filepath.Join(home, "scores", "*.jsonl")); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
 // Two evaluations of the same model and corpus do not disturb each other: the second keeps its vectors apart.
 func TestRetrievalTwice(t *testing.T) {
 	set, home := retrievalSet(t, 20, 5), t.TempDir()

@@ -22,8 +22,8 @@ import (
 // and of one chunk of documents.
 type MaxSim struct {
 	Embedder retriever.MultiVector
-	// State is a file that keeps what was found, now and then, so that a stopped search goes on. Its name must differ for everything
-	// that scores depend on. Search removes it at the end. "" keeps nothing.
+	// State is a file that keeps what was found, now and then and at the end, so that a stopped search goes on. Its name must differ
+	// for everything that scores depend on. The caller removes it. "" keeps nothing.
 	State string
 	// Warn hears why the file cannot be read or written; the search goes on without it. It may be nil.
 	Warn func(error)
@@ -71,14 +71,9 @@ func (m MaxSim) Search(ctx context.Context, t mteb.RetrievalTask, k int, progres
 		if err != nil {
 			return nil, err
 		}
-		if done = end; time.Since(saved) > stateInterval || ctx.Err() != nil {
+		if done = end; done == n || time.Since(saved) > stateInterval {
 			m.save(done, found)
 			saved = time.Now()
-		}
-	}
-	if m.State != "" && m.first() {
-		if err := os.Remove(m.State); err != nil && !errors.Is(err, os.ErrNotExist) {
-			m.warn(err)
 		}
 	}
 	return runOf(found), nil

@@ -175,8 +175,13 @@ func TestMaxSimGoesOn(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(went, whole) || first <= chunkLen {
 		t.Errorf("went on at %d: %v", first, err)
 	}
-	if _, err := os.Stat(state); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the state was left: %v", err)
+	again, err := s.Search(t.Context(), data, 20, func(stage string, _, _ int) {
+		if stage == encodingDocuments {
+			t.Error("a finished search encodes documents")
+		}
+	})
+	if err != nil || !reflect.DeepEqual(again, whole) {
+		t.Errorf("once more: %v", err)
 	}
 }
 
