@@ -83,7 +83,7 @@ func WriteReport(w io.Writer, format string, r mteb.Report) error {
 		return e.Encode(r)
 	}
 	if len(r.Results) > 0 && r.Results[0].Retrieval() {
-		return writeRetrieval(w, format, r)
+		return WriteRetrieval(w, format, []mteb.Report{r})
 	}
 	header := []string{"task", "rule", "queries", "MAP", "MRR@10", "seconds"}
 	var rows [][]string
@@ -98,9 +98,27 @@ func WriteReport(w io.Writer, format string, r mteb.Report) error {
 	return WriteTable(w, format, header, rows)
 }
 
-// writeRetrieval writes a model's results on retrieval tasks in percent.
-func writeRetrieval(w io.Writer, format string, r mteb.Report) error {
+// WriteRetrieval writes the results of models on retrieval tasks in percent, all but JSON. Several models have a column with their
+// names.
+func WriteRetrieval(w io.Writer, format string, reports []mteb.Report) error {
 	header := []string{"task", "queries", "documents", metricNDCG, "MAP", "MRR@10", "Recall@10", "Recall@100", "seconds"}
+	if len(reports) > 1 {
+		header = append([]string{"model"}, header...)
+	}
+	var rows [][]string
+	for _, r := range reports {
+		for _, row := range retrievalRows(r) {
+			if len(reports) > 1 {
+				row = append([]string{r.Model}, row...)
+			}
+			rows = append(rows, row)
+		}
+	}
+	return WriteTable(w, format, header, rows)
+}
+
+// retrievalRows are a model's results, and their average if there are several.
+func retrievalRows(r mteb.Report) [][]string {
 	var rows [][]string
 	var sums [5]float64
 	seconds := 0.0
@@ -120,7 +138,7 @@ func writeRetrieval(w io.Writer, format string, r mteb.Report) error {
 		}
 		rows = append(rows, append(cells, fmt.Sprintf("%.1f", seconds)))
 	}
-	return WriteTable(w, format, header, rows)
+	return rows
 }
 
 // WriteComparisons writes comparisons as a table. Below it, except in CSV, it lists at most worst of the queries that lost

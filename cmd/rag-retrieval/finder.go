@@ -23,18 +23,17 @@ type finder struct {
 	run         string           // a run file
 }
 
-// openFinder opens what the flags name: one of --model, --run and --kind bm25.
-func (e *retrievalEvaluation) openFinder() error {
+// openFinder opens what finds documents: the model, or where it is "" a run file or BM25.
+func (e *retrievalEvaluation) openFinder(model string) error {
 	c := e.c
-	models, bm25 := c.StringSlice("model"), c.String("kind") == kindBM25
-	given := len(models)
-	for _, is := range []bool{c.IsSet("run"), bm25} {
+	bm25, given := c.String("kind") == kindBM25, 0
+	for _, is := range []bool{model != "", c.IsSet("run"), bm25} {
 		if is {
 			given++
 		}
 	}
 	if given != 1 {
-		return usagef("--retrieval wants one of --model, --run and --kind bm25, once")
+		return usagef("--retrieval wants one of --model, --run and --kind bm25")
 	}
 	switch {
 	case bm25:
@@ -49,14 +48,14 @@ func (e *retrievalEvaluation) openFinder() error {
 	if o.LongDocs == retriever.MaxWindow && !c.IsSet("rerank") {
 		return usagef("--long-docs %s is for reranking: a document in a corpus has one vector", retriever.MaxWindow)
 	}
-	m, err := e.job.open(c, models[0], o)
+	m, err := e.job.open(c, model, o)
 	if err != nil {
 		return err
 	}
 	e.finder.model, e.model = m, m.Info()
-	e.report.Model, e.report.Kind = models[0], string(e.model.Kind)
+	e.report.Model, e.report.Kind = model, string(e.model.Kind)
 	if e.model.Kind == modelcard.Reranker {
-		return usagef("%s is a reranker, which cannot search a corpus: give it to --rerank, on top of another --model, of --run or of --kind bm25", models[0])
+		return usagef("%s is a reranker, which cannot search a corpus: give it to --rerank, on top of another --model, of --run or of --kind bm25", model)
 	}
 	e.finder.fingerprint, err = fromFirst(e.job, func() (string, error) { return m.Fingerprint(version) })
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,17 +89,55 @@ func evaluateRetrieval(c *cli.Context, j job) (err error) {
 	if err := j.agree(err); err != nil {
 		return err
 	}
+	refs := c.StringSlice("model")
+	if len(refs) < 2 {
+		report, err := retrieve(c, j, strings.Join(refs, ""), tasks)
+		return errors.Join(err, showRetrieval(c, j, report)) // what was measured before an error is kept
+	}
+	for _, flag := range []string{"json", "save-run"} {
+		if c.IsSet(flag) {
+			return usagef("--%s goes with one --model", flag)
+		}
+	}
+	if c.String("format") == "json" {
+		return usagef("--format json goes with one --model")
+	}
+	var reports []mteb.Report
+	for _, ref := range refs {
+		report, err := retrieve(c, j, ref, tasks)
+		reports = append(reports, report)
+		if err != nil {
+			return errors.Join(err, showRetrieval(c, j, reports...))
+		}
+	}
+	return showRetrieval(c, j, reports...)
+}
+
+// retrieve measures one model on all tasks, or what the flags name besides. The report has what was measured, also with an error.
+func retrieve(c *cli.Context, j job, model string, tasks []pendingRetrieval) (_ mteb.Report, err error) {
 	e := &retrievalEvaluation{evaluation: evaluation{c: c, job: j, rule: mteb.Rule2}}
-	defer func() { err = errors.Join(err, e.close()) }()
-	if err := e.open(); err != nil {
-		return err
+	defer func() { err = j.agree(errors.Join(err, e.close())) }()
+	if err := e.open(model); err != nil {
+		return e.report, err
 	}
 	for _, t := range tasks {
 		if err := e.measure(t); err != nil {
-			return errors.Join(err, e.show()) // what was measured before is kept
+			return e.report, err
 		}
 	}
-	return e.show()
+	return e.report, nil
+}
+
+// showRetrieval prints the reports that have results.
+func showRetrieval(c *cli.Context, j job, reports ...mteb.Report) error {
+	reports = slices.DeleteFunc(reports, func(r mteb.Report) bool { return len(r.Results) == 0 })
+	switch {
+	case !j.first() || len(reports) == 0:
+		return nil
+	case len(reports) == 1:
+		return eval.WriteReport(os.Stdout, c.String("format"), reports[0])
+	}
+	return eval.WriteRetrieval(os.Stdout, c.String("format"), reports)
 }
 
 // pendingRetrievals lists what --retrieval names, in its order, and checks what can be checked at once.
@@ -297,9 +336,9 @@ func noteRetrieval(t mteb.RetrievalTask, m mteb.RetrievalMetrics) {
 	}
 }
 
-// open opens what finds documents, and the second model.
-func (e *retrievalEvaluation) open() (err error) {
-	if err := e.openFinder(); err != nil {
+// open opens what finds documents, a model unless it is "", and the second model.
+func (e *retrievalEvaluation) open(model string) (err error) {
+	if err := e.openFinder(model); err != nil {
 		return err
 	}
 	e.system = e.report.Model

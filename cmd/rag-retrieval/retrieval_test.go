@@ -130,6 +130,22 @@ func TestRerankARun(t *testing.T) {
 	}
 }
 
+// Several models and tasks are a table.
+func TestRetrievalOfSeveralModels(t *testing.T) {
+	a, b := retrievalSet(t, 20, 4), retrievalSet(t, 10, 3)
+	args := []string{"eval", "--model", tiny, "--model", oneOf["colbert"], "--retrieval", a, "--retrieval", b}
+	o := call(t, "", append(args, "--format", "csv")...).ok(t)
+	lines := strings.Split(strings.TrimSpace(o.stdout), "\n")
+	if len(lines) != 7 || !strings.HasPrefix(lines[0], "model,task,queries,documents,nDCG@10,") || !strings.HasPrefix(lines[1], tiny+",set,4,20,") || !strings.HasPrefix(lines[6], oneOf["colbert"]+",average,") {
+		t.Errorf("%s", o.stdout)
+	}
+	args[4] = "no/where"
+	o = call(t, "", args...)
+	if o.code != 1 || !strings.Contains(o.stderr, "rag-retrieval: no/where: ") || !strings.Contains(o.stdout, "│ average │") {
+		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+}
+
 // compare and gate read results on retrieval tasks.
 func TestCompareRetrieval(t *testing.T) {
 	set, dir := retrievalSet(t, 30, 12), t.TempDir()
@@ -166,7 +182,9 @@ func TestRetrievalRefuses(t *testing.T) {
 		{2, []string{"--retrieval", set, "--rule", "mteb-1"}, "--rule mteb-1 is for reranking tasks"},
 		{2, []string{"--retrieval", set, "--retrieval", set, "--run", "x"}, "--run and --save-run go with one --retrieval"},
 		{2, []string{"--retrieval", set}, "--retrieval wants one of --model, --run and --kind bm25"},
-		{2, []string{"--retrieval", set, "--model", tiny, "--model", tiny}, "wants one of"},
+		{2, []string{"--retrieval", set, "--model", tiny, "--model", tiny, "--save-run", "x"}, "--save-run goes with one --model"},
+		{2, []string{"--retrieval", set, "--model", tiny, "--model", tiny, "--format", "json"}, "--format json goes with one --model"},
+		{2, []string{"--retrieval", set, "--model", tiny, "--kind", "bm25"}, "wants one of"},
 		{2, []string{"--retrieval", set, "--model", tiny, "--long-docs", "max-window"}, "--long-docs max-window is for reranking"},
 		{2, []string{"--retrieval", "nowhere", "--kind", "bm25"}, `no folder nowhere, no data set of the hub, and no retrieval task "nowhere", want one of T2Retrieval`},
 		{2, []string{"--retrieval", set, "--model", oneOf["reranker"]}, "is a reranker, which cannot search a corpus: give it to --rerank"},
