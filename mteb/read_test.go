@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -149,5 +150,38 @@ func TestFolder(t *testing.T) {
 	f := ResultFolder{Dir: dir, Model: "org/name-mteb-1", Rule: Rule2}
 	if _, ok, err := f.Finished("T", DataSource{Revision: "abc", Split: "dev"}); ok || err != nil {
 		t.Errorf("of the other rule: %v, %v", ok, err)
+	}
+}
+
+// A retrieval result is found again with all its metrics. One of a reranking task is not taken for it.
+func TestRetrievalFolder(t *testing.T) {
+	dir, p := t.TempDir(), DataSource{Revision: "abc", Split: "dev"}
+	f := ResultFolder{Dir: dir, Model: "org/name", Rule: Rule2, Retrieval: true}
+	var m RetrievalMetrics
+	for _, x := range retrievalMetrics {
+		for i := range Cutoffs {
+			x.of(&m.RetrievalMeasures)[i] = float64(i) / 8
+		}
+	}
+	r := Result{Task: "T", Rule: Rule2, Seconds: 3}
+	r.setScores(m.ByName())
+	if err := f.Write(r, p); err != nil {
+		t.Fatal(err)
+	}
+	got, ok, err := f.Finished("T", p)
+	if err != nil || !ok || !reflect.DeepEqual(got, r) || !got.Retrieval() || got.Recall100() != 0.625 || got.NDCG != 0.375 {
+		t.Errorf("%+v, %v, %v", got, ok, err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "org__name", "no_revision_available", "T.json"))
+	if err != nil || !strings.Contains(string(b), `"main_score": 0.375`) || !strings.Contains(string(b), `"mteb_version": "2.20.0"`) {
+		t.Errorf("%s%v", b, err)
+	}
+	other := ResultFolder{Dir: dir, Model: "org/other", Rule: Rule2}
+	if err := other.Write(Result{Task: "T", Rule: Rule2, MAP: 0.5}, p); err != nil {
+		t.Fatal(err)
+	}
+	other.Retrieval = true
+	if _, ok, err := other.Finished("T", p); ok || err != nil {
+		t.Errorf("a reranking result: %v, %v", ok, err)
 	}
 }

@@ -173,6 +173,7 @@ func (b *stageBars) show(stage string, done, total int) {
 	if stage != b.stage {
 		b.done()
 		b.bar, b.stage = progress.New(os.Stderr, b.name+": "+stage, total, 0), stage
+		b.bar.Start(done) // a stopped evaluation may have done some before
 	}
 	b.bar.Set(done, "")
 }
