@@ -265,13 +265,14 @@ func TestMineRefuses(t *testing.T) {
 		{1, "none is no folder", []string{"--model", "none"}},
 		{1, "is a model of kind colbert", []string{"--model", oneOf["colbert"]}},
 		{1, `docs.jsonl:1: "_id" (or "id") is missing`, []string{"--model", tiny, "--corpus", write(t, "docs.jsonl", `{"text":"a"}`)}},
+		{1, "open none.jsonl: no such file", []string{"--model", tiny, "--corpus", "none.jsonl"}},
 		{1, "no query has negatives", []string{"--model", tiny, "--max-score", "-2"}},
 		{1, "is a folder, want a file", []string{"--model", tiny, "--output", t.TempDir()}},
 		{1, "no such file", []string{"--model", tiny, "--output", filepath.Join(t.TempDir(), "none", "mined.jsonl")}},
 	} {
 		o := call(t, "", append(base, x.args...)...)
 		lines := strings.Split(strings.TrimSpace(o.stderr), "\n")
-		if last := lines[len(lines)-1]; o.code != x.code || !strings.Contains(last, x.want) {
+		if last := lines[len(lines)-1]; o.code != x.code || !strings.Contains(last, x.want) || strings.Contains(last, "already closed") {
 			t.Errorf("%v: exit %d, want %d with %q: %s", x.args, o.code, x.code, x.want, o.stderr)
 		}
 		if _, err := os.Stat(out); err == nil {

@@ -54,6 +54,7 @@ func OpenSet(ctx context.Context, rows, docs []string, o SetOptions) (s *Set, er
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
+			s = nil
 		}
 	}()
 	s.rows, err = data.Open(ctx, rows, data.Options{Examples: oneExample, Cache: o.Cache, Key: "mine", Note: o.Note})
@@ -61,9 +62,11 @@ func OpenSet(ctx context.Context, rows, docs []string, o SetOptions) (s *Set, er
 		return s, err
 	}
 	if len(docs) > 0 {
-		if s.docs, err = corpus.Open(docs...); err != nil {
+		c, err := corpus.Open(docs...) // of an error it has closed everything
+		if err != nil {
 			return s, err
 		}
+		s.docs = c
 	}
 	return s, s.read(ctx, o.Find)
 }
