@@ -9,7 +9,7 @@ length; matrix product and topk). Each side is a process of its own. Printed are
   seconds  this project's whole command. Of the peer the whole process, and its call only: model loaded, imports done, the file not
            written yet
   memory   the peak of the resident memory of the process and its children
-and how many of the rows are equal. Versions: scripts/fixtures/requirements.txt; needs scripts/setup.sh to have run.
+and how many of the rows are equal, and how many of the negatives. This project's --int8 is measured too. Versions: scripts/fixtures/requirements.txt; needs scripts/setup.sh to have run.
 """
 import argparse, importlib.metadata, json, os, platform, statistics, subprocess, sys, tempfile, threading, time
 
@@ -86,7 +86,8 @@ def main():
     if a.peer:
         return peer(*a.peer, a.length)
     print("versions:", platform.python_version(), {n: importlib.metadata.version(n) for n in ("torch", "transformers", "sentence-transformers")})
-    whole, call, memory = {"ours": [], "peer": []}, [], {"ours": [], "peer": []}
+    sides = ("ours", "int8", "peer")
+    whole, call, memory = {s: [] for s in sides}, [], {s: [] for s in sides}
     with tempfile.TemporaryDirectory() as tmp:
         rows = os.path.join(tmp, "rows.jsonl")
         with open(os.path.join(a.data, "train.jsonl"), encoding="utf-8") as f, open(rows, "w", encoding="utf-8") as to:
@@ -98,8 +99,9 @@ def main():
                      "--query-max-len", str(a.length), "--passage-max-len", str(a.length)],
             "peer": [sys.executable, os.path.abspath(__file__), "--data", a.data, "--length", str(a.length), "--peer", rows, outs["peer"]],
         }
+        commands["int8"] = [outs["int8"] if x == outs["ours"] else x for x in commands["ours"]] + ["--int8"]
         for run in range(a.runs):
-            for side in ("ours", "peer") if run % 2 == 0 else ("peer", "ours"):
+            for side in sides if run % 2 == 0 else sides[::-1]:
                 seconds, peak, out = measured(commands[side])
                 whole[side].append(seconds), memory[side].append(peak)
                 if side == "peer":
@@ -107,13 +109,16 @@ def main():
                 print(f"run {run + 1}, {side}: {seconds:.1f} s, {peak / 1e6:.0f} MB" + (f", the call {call[-1]:.1f} s" if side == "peer" else ""), flush=True)
         mined = {side: [json.loads(x) for x in open(path, encoding="utf-8")] for side, path in outs.items()}
     of = {side: {(r["query"], r["positive"]): [r[f"negative_{i + 1}"] for i in range(NEGATIVES)] for r in rs} for side, rs in mined.items()}
-    equal = sum(of["ours"].get(k) == v for k, v in of["peer"].items())
     median = statistics.median
-    print(f"{a.rows} rows, {a.length} tokens: this project {median(whole['ours']):.1f} s and {median(memory['ours']) / 1e6:.0f} MB; "
-          f"sentence-transformers {median(call):.1f} s (process {median(whole['peer']):.1f} s) and {median(memory['peer']) / 1e6:.0f} MB")
-    print(f"ratio of the peer's call to this project's command {median(p / o for p, o in zip(call, whole['ours'])):.2f} x, of its process "
-          f"{median(p / o for p, o in zip(whole['peer'], whole['ours'])):.2f} x; this project's memory {median(memory['ours']) / median(memory['peer']):.2f} of the peer's; "
-          f"{equal} of {len(of['peer'])} rows equal, this project has {len(of['ours'])}")
+    print(f"{a.rows} rows, {a.length} tokens; sentence-transformers: the call {median(call):.1f} s, the process {median(whole['peer']):.1f} s, "
+          f"{median(memory['peer']) / 1e6:.0f} MB, {len(of['peer'])} rows")
+    for side, name in (("ours", "this project"), ("int8", "this project, --int8")):
+        equal = sum(of[side].get(k) == v for k, v in of["peer"].items())
+        shared = sum(len(set(v) & set(of[side].get(k, []))) for k, v in of["peer"].items())
+        print(f"{name}: {median(whole[side]):.1f} s, {median(memory[side]) / 1e6:.0f} MB; the peer's call takes "
+              f"{median(p / o for p, o in zip(call, whole[side])):.2f} x as long, its process {median(p / o for p, o in zip(whole['peer'], whole[side])):.2f} x, and has "
+              f"{median(memory['peer']) / median(memory[side]):.1f} x the memory; {len(of[side])} rows, {equal} of the peer's equal, "
+              f"{shared / NEGATIVES / max(1, len(of['peer'])):.1%} of its negatives")
 
 
 main()
