@@ -267,6 +267,7 @@ func TestMineRefuses(t *testing.T) {
 		{1, `docs.jsonl:1: "_id" (or "id") is missing`, []string{"--model", tiny, "--corpus", write(t, "docs.jsonl", `{"text":"a"}`)}},
 		{1, "open none.jsonl: no such file", []string{"--model", tiny, "--corpus", "none.jsonl"}},
 		{1, "no query has negatives", []string{"--model", tiny, "--max-score", "-2"}},
+		{1, "--json: ", []string{"--model", tiny, "--json", filepath.Join(t.TempDir(), "none", "report.json")}},
 		{1, "is a folder, want a file", []string{"--model", tiny, "--output", t.TempDir()}},
 		{1, "no such file", []string{"--model", tiny, "--output", filepath.Join(t.TempDir(), "none", "mined.jsonl")}},
 	} {
@@ -277,6 +278,9 @@ func TestMineRefuses(t *testing.T) {
 		}
 		if _, err := os.Stat(out); err == nil {
 			t.Errorf("%v wrote a file", x.args)
+		}
+		if strings.HasPrefix(x.want, "no query") && !strings.Contains(o.stderr, "candidates dropped by max_score") {
+			t.Errorf("which limit dropped them is not told: %s", o.stderr)
 		}
 	}
 }

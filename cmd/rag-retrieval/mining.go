@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -32,6 +33,7 @@ type mining struct {
 	close   []func() error
 	model   string // or bm25
 	done    bool   // the output is written
+	counts  mine.Report
 }
 
 func mineNegatives(c *cli.Context, j job) (err error) {
@@ -52,9 +54,11 @@ func mineNegatives(c *cli.Context, j job) (err error) {
 	if m.job.Size() > 1 {
 		m.ranks = dist.NewDealer(m.job)
 	}
-	err = m.writeTo(c.String("output"), m.run)
-	m.done = err == nil
-	return err
+	if err := m.writeTo(c.String("output"), m.run); err != nil {
+		return err
+	}
+	m.done = true
+	return m.report()
 }
 
 func (m *mining) bm25() bool { return m.c.String("kind") == kindBM25 }
@@ -109,8 +113,15 @@ func (m *mining) writeTo(path string, fill func(w io.Writer) error) error {
 		}
 		return fill(nil)
 	}
-	if st, err := os.Stat(path); err == nil && st.IsDir() { // before the work, not after it
-		return m.job.agree(fmt.Errorf("--output %s is a folder, want a file", path))
+	for _, flag := range []string{"output", "json"} { // before the work, not after it
+		if st, err := os.Stat(m.c.String(flag)); err == nil && st.IsDir() {
+			return m.job.agree(fmt.Errorf("--%s %s is a folder, want a file", flag, m.c.String(flag)))
+		}
+	}
+	if file := m.c.String("json"); file != "" {
+		if _, err := os.Stat(filepath.Dir(file)); err != nil {
+			return m.job.agree(fmt.Errorf("--json: %w", err))
+		}
 	}
 	begun := false
 	err := atomicdir.Create(path, func(w io.Writer) error {
@@ -137,13 +148,12 @@ func (m *mining) run(to io.Writer) error {
 	}
 	emit, flush := m.writer(to)
 	report, err := mine.Run(m.c.Context, j, emit)
-	if err == nil {
-		err = flush()
+	if err == nil && m.job.first() {
+		header, rows := report.Table() // before an error that no query has negatives: it tells why
+		err = errors.Join(eval.WriteTable(os.Stderr, "table", header, rows), flush())
 	}
-	if err := m.job.agree(err); err != nil {
-		return err
-	}
-	return m.report(report)
+	m.counts = report
+	return m.job.agree(err)
 }
 
 // progress shows a bar of a step.
@@ -159,10 +169,10 @@ func (m *mining) progress(step string) func(done, total int) {
 	}
 }
 
-// writer gives what writes a mined query, and what ends the file. Only rank 0 writes.
+// writer gives what writes a mined query, and what ends the file; nil on ranks besides 0, which write nothing.
 func (m *mining) writer(to io.Writer) (emit func(mine.Mined) error, flush func() error) {
 	if to == nil {
-		return func(mine.Mined) error { return nil }, func() error { return nil }
+		return nil, nil
 	}
 	b := bufio.NewWriterSize(to, 1<<20)
 	w := mine.NewWriter(b, m.format, m.c.Bool("output-scores"), m.options.NumNegatives)
@@ -190,14 +200,10 @@ type mineReport struct {
 	Ranks     int     `json:"ranks"`
 }
 
-// report prints the counts.
-func (m *mining) report(r mine.Report) error {
+// report tells that the output is written.
+func (m *mining) report() error {
 	if !m.job.first() {
 		return nil
-	}
-	header, rows := r.Table()
-	if err := eval.WriteTable(os.Stderr, "table", header, rows); err != nil {
-		return err
 	}
 	fmt.Fprintf(os.Stderr, "%d rows for %s\n", m.rows, m.c.String("output"))
 	if m.c.String("json") == "" {
@@ -205,6 +211,6 @@ func (m *mining) report(r mine.Report) error {
 	}
 	return atomicdir.WriteJSON(m.c.String("json"), mineReport{
 		Model: m.model, TrainDataset: m.c.StringSlice("train-dataset"), Corpus: m.c.StringSlice("corpus"), Output: m.c.String("output"),
-		Format: m.format, Rows: m.rows, Options: m.options, Report: r, Seconds: time.Since(m.begun).Seconds(), PeakBytes: memory.Peak(), Ranks: m.job.Size(),
+		Format: m.format, Rows: m.rows, Options: m.options, Report: m.counts, Seconds: time.Since(m.begun).Seconds(), PeakBytes: memory.Peak(), Ranks: m.job.Size(),
 	})
 }

@@ -38,7 +38,8 @@ type Mined struct {
 	Negatives []Passage
 }
 
-// Run mines every query of the set, and hands each one to emit, in the order of the rows.
+// Run mines every query of the set, and hands each one to emit, in the order of the rows. emit is nil on ranks that write nothing: they
+// read no texts for it.
 func Run(ctx context.Context, j Job, emit func(Mined) error) (Report, error) {
 	o := j.Options.withRange(j.Set.mostRows)
 	r := newReport(j.Set, o)
@@ -48,7 +49,7 @@ func Run(ctx context.Context, j Job, emit func(Mined) error) (Report, error) {
 	batch := j.Searcher.Batch()
 	for from := 0; from < j.Set.Queries(); from += batch {
 		to := min(from+batch, j.Set.Queries())
-		mined, err := j.batch(ctx, from, to, o, &r)
+		mined, err := j.batch(ctx, from, to, o, &r, emit != nil)
 		if err != nil {
 			return r, err
 		}
@@ -71,8 +72,8 @@ func emitAll(mined []Mined, emit func(Mined) error) error {
 	return nil
 }
 
-// batch mines the queries from, from+1, … to-1.
-func (j Job) batch(ctx context.Context, from, to int, o Options, r *Report) ([]Mined, error) {
+// batch mines the queries from, from+1, … to-1. Their texts are read if they are wanted.
+func (j Job) batch(ctx context.Context, from, to int, o Options, r *Report, wanted bool) ([]Mined, error) {
 	queries, err := j.queries(from, to)
 	if err := j.Ranks.Agree(err); err != nil {
 		return nil, err
@@ -91,17 +92,21 @@ func (j Job) batch(ctx context.Context, from, to int, o Options, r *Report) ([]M
 			return nil, err
 		}
 	}
-	out := make([]Mined, len(queries))
+	var out []Mined
 	for i, q := range queries {
 		chosen, counts := o.Select(ranked[i])
 		r.add(ranked[i], chosen, counts, o)
-		out[i].Query = q.Text
-		if out[i].Positives, err = j.passages(ranked[i].Positives); err == nil {
-			out[i].Negatives, err = j.passages(chosen)
+		if !wanted {
+			continue
+		}
+		m := Mined{Query: q.Text}
+		if m.Positives, err = j.passages(ranked[i].Positives); err == nil {
+			m.Negatives, err = j.passages(chosen)
 		}
 		if err != nil {
 			break
 		}
+		out = append(out, m)
 	}
 	return out, j.Ranks.Agree(err)
 }
