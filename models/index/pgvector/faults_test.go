@@ -36,10 +36,9 @@ func TestCannotConnect(t *testing.T) {
 	_, err = Open(t.Context(), fmt.Sprintf("postgres://me:geheim@127.0.0.1:%d/rag", port))
 	oneLine(t, "nothing listens", err, fmt.Sprintf("the store 127.0.0.1:%d/rag: it cannot be reached: ", port), "connection refused")
 
-	server := pgtest.Start(t, pgtest.Dir(t))
-	url := server.Database(t)
-	pgtest.Exec(t, url, "CREATE ROLE reader LOGIN PASSWORD 'geheim'; CREATE ROLE writer LOGIN")
-	server.RequirePasswords(t, "reader")
+	url := pgtest.URL(t)
+	pgtest.Exec(t, url, "CREATE ROLE reader LOGIN PASSWORD 'geheim'")
+	pgtest.RequirePasswords(t, url, "reader")
 	_, err = Open(t.Context(), pgtest.With(t, url, "reader", "falsch", ""))
 	oneLine(t, "wrong password", err, `password authentication failed for user "reader": check the user and the password in the URL (or PGPASSWORD)`)
 	_, err = Open(t.Context(), pgtest.With(t, url, "nobody", "falsch", ""))

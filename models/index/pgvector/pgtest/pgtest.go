@@ -123,9 +123,6 @@ func (s *Server) Database(t testing.TB) string {
 	return strings.Replace(s.url, "/postgres?", "/"+name+"?", 1)
 }
 
-// Socket is the folder of the server's socket.
-func (s *Server) Socket() string { return filepath.Join(s.dir, "socket") }
-
 // Exec runs SQL as the database's owner.
 func Exec(t testing.TB, url, sql string) {
 	t.Helper()
@@ -214,10 +211,14 @@ func checkout() (string, error) {
 	return "", err
 }
 
-// RequirePasswords makes the server ask a user for the password. Other users need none.
-func (s *Server) RequirePasswords(t testing.TB, user string) {
+// RequirePasswords makes the server of a URL ask a user for the password. Other users need none.
+func RequirePasswords(t testing.TB, address, user string) {
 	t.Helper()
-	path := filepath.Join(s.dir, "data", "pg_hba.conf")
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(filepath.Dir(u.Query().Get("host")), "data", "pg_hba.conf")
 	rules, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +226,7 @@ func (s *Server) RequirePasswords(t testing.TB, user string) {
 	if err := os.WriteFile(path, append([]byte("local all "+user+" scram-sha-256\n"), rules...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	Exec(t, s.url, "SELECT pg_reload_conf()")
+	Exec(t, address, "SELECT pg_reload_conf()")
 }
 
 // Give makes a folder that of the server's user.
