@@ -53,13 +53,13 @@ func mineFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "output-scores", Usage: "write the scores too: pos_scores and neg_scores in rows, scores or score in the other formats"},
 		&cli.IntFlag{Name: "num-negatives", Usage: "negatives of a query", Value: mine.DefaultNegatives},
 		&cli.IntFlag{Name: "range-min", Usage: "skip so many of the best candidates that the limits let through"},
-		&cli.IntFlag{Name: "range-max", Usage: "consider so many candidates; default: range-min + num-negatives (10 times as many with a limit) + the most positives of a query"},
-		&cli.Float64Flag{Name: "absolute-margin", Usage: "drop candidates whose score + this is above the query's lowest positive"},
-		&cli.Float64Flag{Name: "relative-margin", Usage: "drop candidates above p - |p| x this, where p is the score of the query's lowest positive"},
-		&cli.Float64Flag{Name: "max-score", Usage: "drop candidates with a higher score"},
-		&cli.Float64Flag{Name: "min-score", Usage: "drop candidates with a lower score"},
+		&cli.IntFlag{Name: "range-max", Usage: "consider so many candidates", DefaultText: "range-min + num-negatives, or 10 times as many with a limit, + the most positives of a query"},
+		&cli.Float64Flag{Name: "absolute-margin", Usage: "drop candidates whose score + this is above the query's lowest positive", DefaultText: "none"},
+		&cli.Float64Flag{Name: "relative-margin", Usage: "drop candidates above p - |p| x this, where p is the score of the query's lowest positive", DefaultText: "none"},
+		&cli.Float64Flag{Name: "max-score", Usage: "drop candidates with a higher score", DefaultText: "none"},
+		&cli.Float64Flag{Name: "min-score", Usage: "drop candidates with a lower score", DefaultText: "none"},
 		&cli.StringFlag{Name: "sampling-strategy", Usage: "top or random", Value: mine.Top},
-		&cli.Uint64Flag{Name: "seed", Usage: "of the random strategy", Value: 42},
+		&cli.Uint64Flag{Name: "seed", Usage: "of --sampling-strategy random", Value: 42},
 		&cli.BoolFlag{Name: "include-positives", Usage: "leave a query's positives among its candidates, to make data for reranking; the format is n-tuple"},
 		&cli.StringFlag{Name: "cross-encoder", Usage: "reranker that scores the candidates again, before the limits apply; its scores have the model's own activation"},
 		&cli.IntFlag{Name: "query-max-len", Usage: "tokens of a query; 0: the model's own limit"},
@@ -95,6 +95,9 @@ func (m *mining) readFlags() error {
 		if err := m.refuse("not used: the index says it", "corpus", "kind", "query-max-len", "passage-max-len", "query-prompt", "passage-prompt"); err != nil {
 			return err
 		}
+	}
+	if c.IsSet("seed") && c.String("sampling-strategy") != mine.Random {
+		return usagef("--seed is for --sampling-strategy %s", mine.Random)
 	}
 	m.options = mine.Options{
 		RangeMin: c.Int("range-min"), RangeMax: c.Int("range-max"), NumNegatives: c.Int("num-negatives"),

@@ -260,6 +260,7 @@ func TestMineRefuses(t *testing.T) {
 		{2, "--range-max is 4: after range-min 2 it leaves fewer than num-negatives 3", []string{"--model", tiny, "--range-min", "2", "--range-max", "4"}},
 		{2, "--cross-encoder is not used without absolute-margin", []string{"--model", tiny, "--cross-encoder", "x"}},
 		{2, `--sampling-strategy is "best"`, []string{"--model", tiny, "--sampling-strategy", "best"}},
+		{2, "--seed is for --sampling-strategy random", []string{"--model", tiny, "--seed", "7"}},
 		{2, `--output-format is "csv"`, []string{"--model", tiny, "--output-format", "csv"}},
 		{2, "--include-positives writes n-tuple, not triplet", []string{"--model", tiny, "--include-positives", "--output-format", "triplet"}},
 		{1, "none is no folder", []string{"--model", "none"}},
