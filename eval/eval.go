@@ -1,5 +1,5 @@
-// Package eval evaluates scorers on reranking tasks, compares results, checks them against a baseline and prints tables. It
-// knows nothing of models: a model, BM25 and a file of scores are all an mteb.Scorer.
+// Package eval evaluates scorers on reranking tasks and runs on retrieval tasks, compares results, checks them against a baseline
+// and prints tables. It knows nothing of models: a model, BM25 and a file of scores are all an mteb.Scorer.
 //
 //	outcome, err := eval.Run(ctx, retriever.SampleScorer{Ranker: retriever.BM25{}}, task, mteb.Rule1, nil, progress)
 //	fmt.Println(outcome.Result.MAP)
