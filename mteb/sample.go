@@ -1,8 +1,9 @@
 // Package mteb has the reranking and retrieval tasks of MTEB as data, the scoring rules of MTEB 1.x and 2.x, and result files. It
 // knows nothing of models.
 //
-// A reranking task is samples of a query with its positive and negative documents. Its data set is in one of two formats. In the 1.x format, a row is a query with its positive and negative documents. In the
-// 2.x format, queries, corpus, qrels (relevance) and top_ranked (candidates) are separate files.
+// A reranking task is samples of a query with its positive and negative documents. Its data set is in one of two formats. In the
+// 1.x format, a row is a query with its positive and negative documents. In the 2.x format, queries, corpus, qrels (relevance)
+// and top_ranked (candidates) are separate files.
 //
 //	task, err := mteb.ReadJSONL("test.jsonl")
 //	m, err := mteb.Evaluate(mteb.Rule1, task.Samples, scores) // scores[i] of sample i: positives first
