@@ -135,6 +135,7 @@ func (e *Exact) Search(ctx context.Context, queries [][]float32, k int, o Search
 			return nil, fmt.Errorf("query %d is a vector with a value that is no number", i+1)
 		}
 	}
+	k = min(k, max(1, e.vectors.Len())) // a list holds 2k candidates
 	if !o.Ranks.Shares() {
 		return e.searchPieces(ctx, queries, k, o)
 	}

@@ -148,6 +148,21 @@ func TestSearchRefuses(t *testing.T) {
 	}
 }
 
+// k may be any number; a search that finds fewer documents gives those.
+func TestSearchForMoreThanThereAre(t *testing.T) {
+	const n = 200
+	e, err := NewExact(VectorsOf(randomVectors(n, 3, 1), 3), runtime.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for _, k := range []int{n, n + 1, 1 << 40, math.MaxInt} {
+		if hits, err := e.Search(context.Background(), [][]float32{{1, 0, 0}}, k, SearchOptions{}); err != nil || len(hits[0]) != n {
+			t.Errorf("k %d: %d hits, %v", k, len(hits[0]), err)
+		}
+	}
+}
+
 func BenchmarkSearch(b *testing.B) {
 	const documents, dimension, queries = 200_000, 384, 2048
 	v := VectorsOf(randomVectors(documents, dimension, 1), dimension)

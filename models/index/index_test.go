@@ -215,6 +215,30 @@ func TestHeader(t *testing.T) {
 	if _, err := parseHeader(bytes.Replace(b, []byte("<f4"), []byte("<f8"), 1)); err == nil {
 		t.Error("float64 was read as float32")
 	}
+	for _, shape := range []string{"(5, 0)", "(4611686018427387905, 1)", "(1, 4611686018427387905)", "(99999999999999999999, 1)"} {
+		damaged := header{5, 3}.encode()
+		copy(damaged[bytes.IndexByte(damaged, '('):], shape+", } ")
+		if h, err := parseHeader(damaged); err == nil || h.bytes() != 0 {
+			t.Errorf("shape %s: %v, %v", shape, h, err)
+		}
+	}
+}
+
+// Vectors that are open stay as they are while the folder gets other ones.
+func TestFreshLeavesOpenVectors(t *testing.T) {
+	x := Encode{Dir: t.TempDir(), Source: numbered(ChunkLen), Embedder: &hashEmbedder{}, Fingerprint: "f"}
+	v, err := x.Vectors(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	before := slices.Clone(v.Rows(0, v.Len()))
+	v.release(0, v.Len())
+	x.Source, x.Fresh = texts{"a"}, true
+	encodeAll(t, x)
+	if !slices.Equal(v.Rows(0, v.Len()), before) { // of a truncated file, this would end the process
+		t.Error("the open vectors have changed")
+	}
 }
 
 // Ranks write the same vectors as one process, and rank 0's disk error ends all.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -110,6 +111,9 @@ func readVectors(file []byte) (*Vectors, error) {
 // headerLen is the length of the header that this package writes: a multiple of 64, so that the vectors are aligned.
 const headerLen = 128
 
+// maxDimension is more than any model has.
+const maxDimension = 1 << 20
+
 // header describes a .npy file of version 1.0, see numpy.lib.format.
 type header struct{ vectors, dimension int }
 
@@ -140,7 +144,10 @@ func parseHeader(b []byte) (h header, err error) {
 	if h.vectors, err = strconv.Atoi(string(m[1])); err == nil {
 		h.dimension, err = strconv.Atoi(string(m[2]))
 	}
-	return h, err
+	if err != nil || h.vectors > math.MaxUint32 || h.dimension < 1 || h.dimension > maxDimension { // then bytes cannot overflow
+		return header{}, fmt.Errorf("not a file of vectors: its shape is (%.20s, %.20s)", m[1], m[2])
+	}
+	return h, nil
 }
 
 // writer appends chunks of vectors to the files in a folder.
@@ -159,15 +166,16 @@ func openWriter(dir string, n int, fresh bool) (w *writer, err error) {
 			err = errors.Join(err, w.Close())
 		}
 	}()
-	flags := os.O_RDWR | os.O_CREATE
-	if fresh {
-		flags |= os.O_TRUNC
-	}
-	if w.vectors, err = os.OpenFile(filepath.Join(dir, VectorsFile), flags, 0o644); err != nil {
-		return w, err
-	}
-	if w.sums, err = os.OpenFile(filepath.Join(dir, sumsFile), flags, 0o644); err != nil {
-		return w, err
+	for name, file := range map[string]**os.File{VectorsFile: &w.vectors, sumsFile: &w.sums} {
+		path := filepath.Join(dir, name)
+		if fresh { // removed, not truncated: a search that has the file mapped would crash
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return w, err
+			}
+		}
+		if *file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+			return w, err
+		}
 	}
 	return w, w.recover()
 }

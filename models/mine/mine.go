@@ -78,7 +78,7 @@ func (j Job) batch(ctx context.Context, from, to int, o Options, r *Report, want
 	if err := j.Ranks.Agree(err); err != nil {
 		return nil, err
 	}
-	window := o.RangeMax + j.Set.mostRows
+	window := min(o.RangeMax, j.Set.Len()) + j.Set.mostRows
 	found, err := j.Searcher.Search(ctx, queries, window+1) // one more: the document that equals the query is left out
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package mine
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -56,6 +57,9 @@ func TestRun(t *testing.T) {
 	}
 	if r.Kept != 1 || r.TooFew != 1 || r.AllFiltered != 0 || r.NoCandidates != 1 || r.Candidates.Chosen != 3 || r.Positives != 4 {
 		t.Errorf("%+v", r)
+	}
+	if all, _ := mineAll(t, Job{Set: s, Searcher: x, Options: Options{NumNegatives: 2, RangeMax: math.MaxInt}}); !reflect.DeepEqual(all, got) {
+		t.Errorf("a range_max above the number of documents: %+v", all)
 	}
 	_, r = mineAll(t, Job{Set: s, Searcher: x, Options: Options{NumNegatives: 2, MaxScore: limit(-1)}})
 	if r.Kept != 0 || r.AllFiltered != 2 || r.NoCandidates != 1 || r.Candidates.MaxScore != 3 {
