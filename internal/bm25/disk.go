@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 
@@ -86,6 +87,24 @@ func (w *Writer) Add(text string) error {
 func (w *Writer) Close() error { return w.flush() }
 
 func segmentPath(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("bm25-%05d", i)) }
+
+var segmentName = regexp.MustCompile(`^(bm25-\d{5,}|\.bm25-\d{5,}\.tmp-.*)$`)
+
+// Remove removes the segments of a folder, and what a killed Writer has left.
+func Remove(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if segmentName.MatchString(e.Name()) {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // flush writes the segment.
 func (w *Writer) flush() error {
@@ -184,7 +203,7 @@ func OpenStored(dir string, terms func(text string) []string) (x *Stored, err er
 	return x, nil
 }
 
-var errSegment = errors.New("not a whole file of an index for BM25: make the index again")
+var errSegment = errors.New("not a whole file of an index for BM25: make the index again (--fresh)")
 
 // parse finds the parts of a segment and checks that they end with the file.
 func (s *segment) parse() error {

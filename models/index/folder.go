@@ -93,7 +93,7 @@ const (
 
 // WriteFolder makes an index of documents: their vectors, their words for BM25, and a copy of the documents, so that the folder is
 // all that a search needs besides the model. An interrupted call goes on where it was. x.Fingerprint is the use's, and x.Source is
-// left out. An index that is there already is not made again. All ranks of a job make the call; rank 0 writes.
+// left out. An index that is there already is not made again, unless x.Fresh. All ranks of a job make the call; rank 0 writes.
 func WriteFolder(ctx context.Context, x Encode, documents Documents, use Use, progress func(stage string, done, total int)) error {
 	var err error
 	if x.Fingerprint, err = use.Fingerprint(); err != nil {
@@ -101,6 +101,9 @@ func WriteFolder(ctx context.Context, x Encode, documents Documents, use Use, pr
 	}
 	x.Source, x.Dimension = documents, use.Dimension
 	x.Progress = func(done, total int) { progress(StageEncode, done, total) }
+	if err := x.Ranks.Agree(refuseOthersFile(x.Dir, documentsFile)); err != nil {
+		return err
+	}
 	v, err := x.Vectors(ctx)
 	if err != nil {
 		return err
@@ -110,41 +113,50 @@ func WriteFolder(ctx context.Context, x Encode, documents Documents, use Use, pr
 		return err
 	}
 	if !x.Ranks.Shares() || x.Ranks.Comm().Rank() == 0 {
-		err = writeRest(ctx, x.Dir, documents, manifest, progress)
+		err = x.writeRest(ctx, documents, manifest, progress)
 	}
 	return x.Ranks.Agree(err)
 }
 
 // writeRest writes all but the vectors, unless it is there.
-func writeRest(ctx context.Context, dir string, documents Documents, manifest FolderManifest, progress func(stage string, done, total int)) error {
-	path := filepath.Join(dir, folderFile)
-	if found, err := readFolderManifest(dir); err == nil && found.Source == manifest.Source {
-		return atomicdir.WriteJSON(path, manifest) // the model may be another, or in another place
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // what follows replaces what it describes
-		return err
-	}
-	old, err := filepath.Glob(filepath.Join(dir, "bm25-*"))
+func (x Encode) writeRest(ctx context.Context, documents Documents, manifest FolderManifest, progress func(stage string, done, total int)) (err error) {
+	lock, err := lockFolder(x.Dir)
 	if err != nil {
 		return err
 	}
-	for _, f := range old {
-		if err := os.Remove(f); err != nil {
-			return err
-		}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	// Nobody had the lock for a moment.
+	if found, err := readManifest(x.Dir); err != nil || found.Source != manifest.Source || found.Fingerprint != x.Fingerprint {
+		return errors.Join(fmt.Errorf("%s: %w: another process has replaced them", x.Dir, ErrOtherVectors), err)
+	}
+	path := filepath.Join(x.Dir, folderFile)
+	if found, err := readFolderManifest(x.Dir); err == nil && found.Source == manifest.Source && !x.Fresh {
+		return atomicdir.WriteJSON(path, manifest) // the model may be another, or in another place
+	}
+	if err := removeRest(x.Dir); err != nil {
+		return err
 	}
 	var starts []byte
-	err = atomicdir.Create(filepath.Join(dir, documentsFile), func(out io.Writer) (err error) {
-		starts, err = writeDocuments(ctx, dir, documents, out, progress)
+	err = atomicdir.Create(filepath.Join(x.Dir, documentsFile), func(out io.Writer) (err error) {
+		starts, err = writeDocuments(ctx, x.Dir, documents, out, progress)
 		return err
 	})
 	if err == nil {
-		err = atomicdir.WriteFile(filepath.Join(dir, startsFile), starts)
+		err = atomicdir.WriteFile(filepath.Join(x.Dir, startsFile), starts)
 	}
 	if err != nil {
 		return err
 	}
 	return atomicdir.WriteJSON(path, manifest)
+}
+
+// removeRest removes an index's manifest and words, and what a killed process has left. The manifest goes first: an index without
+// it is not whole.
+func removeRest(dir string) error {
+	if err := os.Remove(filepath.Join(dir, folderFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(bm25.Remove(dir), atomicdir.Clean(filepath.Join(dir, documentsFile)), atomicdir.Clean(filepath.Join(dir, startsFile)))
 }
 
 // writeDocuments copies the documents and makes the index for BM25. It returns the contents of startsFile.
@@ -189,7 +201,7 @@ func readFolderManifest(dir string) (m FolderManifest, err error) {
 		return m, fmt.Errorf("%s: not JSON: %w", path, err)
 	}
 	if m.Version != folderVersion {
-		return m, fmt.Errorf("%s: version %d of the format, this program reads version %d: make the index again", path, m.Version, folderVersion)
+		return m, fmt.Errorf("%s: version %d of the format, this program reads version %d: make the index again (--fresh)", path, m.Version, folderVersion)
 	}
 	return m, nil
 }
@@ -235,7 +247,7 @@ func OpenFolder(dir string, o runtime.Options) (x *Folder, err error) {
 		return x, err
 	}
 	if x.vectors.Len() != x.Len || len(x.starts) != 8*(x.Len+1) || x.words.Len() != x.Len {
-		return x, fmt.Errorf("%s: %d vectors, %d documents and %d documents for BM25, want %d of each: make the index again",
+		return x, fmt.Errorf("%s: %d vectors, %d documents and %d documents for BM25, want %d of each: make the index again (--fresh)",
 			dir, x.vectors.Len(), len(x.starts)/8-1, x.words.Len(), x.Len)
 	}
 	e, err := NewExact(x.vectors, o)
@@ -287,7 +299,12 @@ func (x *Folder) Search(ctx context.Context, queries [][]float32, k int, filter 
 	if err != nil {
 		return nil, err
 	}
-	e := <-x.exact
+	var e *Exact
+	select {
+	case e = <-x.exact:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	defer func() { x.exact <- e }()
 	return e.Search(ctx, queries, k, SearchOptions{Documents: only})
 }
@@ -338,6 +355,9 @@ func (x *Folder) matching(ctx context.Context, filter Filter) ([]int, error) {
 		i++
 		return ctx.Err()
 	})
+	if err == nil && i != x.Len {
+		err = fmt.Errorf("%s: %d documents, want %d: make the index again (--fresh)", filepath.Join(x.dir, documentsFile), i, x.Len)
+	}
 	return out, err
 }
 
@@ -352,7 +372,7 @@ func (x *Folder) Documents(_ context.Context, numbers []int) ([]corpus.Document,
 		}
 		size := x.start(n+1) - x.start(n)
 		if size < 0 || size > 1<<31 {
-			return nil, fmt.Errorf("%s: damaged: make the index again", filepath.Join(x.dir, startsFile))
+			return nil, fmt.Errorf("%s: damaged: make the index again (--fresh)", filepath.Join(x.dir, startsFile))
 		}
 		b := make([]byte, size)
 		if _, err := x.documents.ReadAt(b, x.start(n)); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"rag-retrieval-go/internal/bm25"
 	"rag-retrieval-go/internal/corpus"
+	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/runtime"
@@ -196,6 +197,79 @@ func TestFolderIsReplaced(t *testing.T) {
 		if _, err := OpenFolder(dir, runtime.Options{}); err == nil || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s is cut short: %v", file, err)
 		}
+	}
+}
+
+// An index that is damaged is made again, whatever its folder is called, and what a killed process has left is removed.
+func TestFolderIsMadeAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "index[1]*")
+	if err := writeFolder(t, dir, corpusOf(t, 50), &hashEmbedder{}, Use{}); err != nil {
+		t.Fatal(err)
+	}
+	c := corpusOf(t, 40)
+	for _, file := range []string{"", startsFile, VectorsFile, "bm25-00000", documentsFile} {
+		left := []string{"bm25-00001", ".bm25-00000.tmp-1", "." + documentsFile + ".tmp-2"}
+		for _, name := range left {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if file != "" {
+			if err := os.Truncate(filepath.Join(dir, file), 8); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := WriteFolder(context.Background(), Encode{Dir: dir, Embedder: &hashEmbedder{}, Fresh: true}, c, Use{}, func(string, int, int) {}); err != nil {
+			t.Fatal(err)
+		}
+		x := openFolder(t, dir)
+		if d, err := x.Documents(context.Background(), []int{39}); err != nil || d[0].ID != "d39" || x.Len != 40 {
+			t.Errorf("%s was damaged: %v, %v", file, d, err)
+		}
+		for _, name := range left {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				t.Errorf("%s is left", name)
+			}
+		}
+	}
+}
+
+// A folder's own files are not overwritten.
+func TestFolderLeavesOthersFiles(t *testing.T) {
+	for _, name := range []string{documentsFile, VectorsFile} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("mine"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := writeFolder(t, dir, corpusOf(t, 5), &hashEmbedder{}, Use{})
+		if b, _ := os.ReadFile(path); err == nil || !strings.Contains(err.Error(), path) || string(b) != "mine" {
+			t.Errorf("%s: %v, and it has %q", name, err, b)
+		}
+	}
+}
+
+// A folder is not written by two processes: neither while its vectors are made nor afterwards.
+func TestFolderIsLocked(t *testing.T) {
+	dir, c := t.TempDir(), corpusOf(t, 5)
+	x := Encode{Dir: dir, Embedder: &hashEmbedder{}}
+	err := WriteFolder(context.Background(), x, c, Use{}, func(stage string, _, _ int) {
+		if stage == StageBM25 {
+			var held *filelock.Held
+			if err := writeFolder(t, dir, c, &hashEmbedder{}, Use{}); !errors.As(err, &held) {
+				t.Errorf("while the documents are written: %v", err)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, lockFile)); err == nil {
+		t.Error("the lock is left")
+	}
+	manifest := FolderManifest{Version: folderVersion, Source: "another"}
+	if err := x.writeRest(context.Background(), c, manifest, func(string, int, int) {}); !errors.Is(err, ErrOtherVectors) {
+		t.Errorf("vectors that another process has replaced: %v", err)
 	}
 }
 

@@ -98,10 +98,7 @@ func (x Encode) Vectors(ctx context.Context) (*Vectors, error) {
 	}
 	err = x.encode(ctx, w)
 	if first {
-		err = errors.Join(err, w.Close())
-	}
-	if lock != nil {
-		err = errors.Join(err, lock.Close())
+		err = errors.Join(err, w.Close(), lock.Close())
 	}
 	if err := x.Ranks.Agree(err); err != nil { // now rank 0 has closed the files
 		return nil, err
@@ -121,21 +118,45 @@ func (x Encode) open() (*writer, *filelock.Lock, error) {
 	if err := os.MkdirAll(x.Dir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	lock, err := filelock.Try(filepath.Join(x.Dir, lockFile))
-	if errors.Is(err, filelock.ErrNoLocks) {
-		lock, err = nil, nil
-	}
+	lock, err := lockFolder(x.Dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s is being written: %w", x.Dir, err)
+		return nil, nil, err
 	}
 	w, err := x.openLocked()
-	if err != nil && lock != nil {
+	if err != nil {
 		err = errors.Join(err, lock.Close())
 	}
 	return w, lock, err
 }
 
+// lockFolder lets only this process write a folder. The lock is nil, which can be closed too, where the file system has none.
+func lockFolder(dir string) (*filelock.Lock, error) {
+	lock, err := filelock.Try(filepath.Join(dir, lockFile))
+	if errors.Is(err, filelock.ErrNoLocks) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is being written: %w", dir, err)
+	}
+	return lock, nil
+}
+
+// refuseOthersFile returns an error if a folder without vectors has a file of somebody else, of a name that is to be written.
+func refuseOthersFile(dir, name string) error {
+	if _, err := os.Stat(filepath.Join(dir, manifestFile)); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	path := filepath.Join(dir, name)
+	if st, err := os.Stat(path); err == nil && st.Size() > 0 {
+		return fmt.Errorf("%s is there already, without the %s of an index: choose another folder", path, manifestFile)
+	}
+	return nil
+}
+
 func (x Encode) openLocked() (*writer, error) {
+	if err := refuseOthersFile(x.Dir, VectorsFile); err != nil {
+		return nil, err
+	}
 	want := manifest{manifestVersion, x.Embedder.Info().Ref, x.Fingerprint, x.Source.Hash(), x.Source.Len(), x.Dimension}
 	found, err := readManifest(x.Dir)
 	switch absent := errors.Is(err, fs.ErrNotExist); {
