@@ -147,6 +147,16 @@ func TestFolder(t *testing.T) {
 			t.Errorf("%s: another task: %v, %v", rule, ok, err)
 		}
 	}
+	one := ResultFolder{Dir: dir, Model: "out-1/x/model", Rule: Rule2}
+	if err := one.Write(Result{Task: "T", Rule: Rule2}, DataSource{Revision: "abc", Split: "dev"}); err != nil {
+		t.Fatal(err)
+	}
+	for model, want := range map[string]bool{"out-1/x/model": true, "./out-1//x/model/": true, "out-2/x/model": false} {
+		other := ResultFolder{Dir: dir, Model: model, Rule: Rule2}
+		if _, ok, err := other.Finished("T", DataSource{Revision: "abc", Split: "dev"}); ok != want || (err == nil) != want {
+			t.Errorf("%s: %v, %v", model, ok, err)
+		}
+	}
 	f := ResultFolder{Dir: dir, Model: "org/name-mteb-1", Rule: Rule2}
 	if _, ok, err := f.Finished("T", DataSource{Revision: "abc", Split: "dev"}); ok || err != nil {
 		t.Errorf("of the other rule: %v, %v", ok, err)

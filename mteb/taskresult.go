@@ -1,6 +1,7 @@
 package mteb
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,9 @@ const noRevision = "no_revision_available"
 type ResultFolder struct {
 	Dir   string
 	Model string // a hub id or a folder
-	Rule  Rule
+	// Source tells apart models whose results would lie in one folder, such as out-1/model and out-2/model. "" means Model.
+	Source string
+	Rule   Rule
 	// Retrieval says that the results are those of retrieval tasks.
 	Retrieval bool
 }
@@ -64,13 +67,33 @@ func (f ResultFolder) dir() string {
 
 func (f ResultFolder) path(task string) string { return filepath.Join(f.dir(), task+".json") }
 
+func (f ResultFolder) metaPath() string { return filepath.Join(f.dir(), "model_meta.json") }
+
+// sourceKey is a key of model_meta.json that mteb does not have.
+const sourceKey = "source"
+
+func (f ResultFolder) source() string { return cmp.Or(f.Source, filepath.Clean(f.Model)) }
+
+// checkSource returns an error if the results in the folder are those of another model of the same name. Results without a source,
+// such as mteb's own, are the model's.
+func (f ResultFolder) checkSource() error {
+	var meta map[string]any
+	if b, err := os.ReadFile(f.metaPath()); err != nil || json.Unmarshal(b, &meta) != nil {
+		return nil // no results yet
+	}
+	if source, known := meta[sourceKey].(string); known && source != f.source() {
+		return fmt.Errorf("%s has the results of %s, not of %s: name another folder for them", f.dir(), source, f.source())
+	}
+	return nil
+}
+
 // Write adds a result to the folder, or replaces it.
 func (f ResultFolder) Write(r Result, p DataSource) error {
 	if err := os.MkdirAll(f.dir(), 0o755); err != nil {
 		return err
 	}
-	meta := map[string]any{"name": f.Model, "revision": noRevision, "release_date": nil, "languages": nil}
-	if err := atomicdir.WriteJSON(filepath.Join(f.dir(), "model_meta.json"), meta); err != nil {
+	meta := map[string]any{"name": f.Model, "revision": noRevision, "release_date": nil, "languages": nil, sourceKey: f.source()}
+	if err := atomicdir.WriteJSON(f.metaPath(), meta); err != nil {
 		return err
 	}
 	languages := p.Languages
@@ -110,8 +133,12 @@ func (f ResultFolder) metrics(r Result) map[string]float64 {
 	return map[string]float64{"map": r.MAP, "mrr": r.MRR, "recall_at_10": r.Recall, "main_score": r.MAP}
 }
 
-// Finished returns a task's result if the folder has one on the same revision and split.
+// Finished returns a task's result if the folder has one on the same revision and split. It is an error if the folder has the
+// results of another model.
 func (f ResultFolder) Finished(task string, p DataSource) (r Result, ok bool, err error) {
+	if err := f.checkSource(); err != nil {
+		return r, false, err
+	}
 	b, err := os.ReadFile(f.path(task))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, false, nil

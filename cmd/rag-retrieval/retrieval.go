@@ -134,6 +134,9 @@ func showRetrieval(c *cli.Context, j job, reports ...mteb.Report) error {
 // writes.
 func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
 	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.system, Rule: e.rule, Retrieval: true}
+	if e.reranker != nil {
+		folder.Source = e.report.Model // with both models' folders
+	}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
 		if done, err := e.wasMeasured(folder, p.name, p.place, p.known.Queries, p.known.Documents); done || err != nil {
 			return err
@@ -179,8 +182,12 @@ func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
 	return err
 }
 
-// wasMeasured adds the result of a task that was measured before, and reports whether there is one.
+// wasMeasured adds the result of a task that was measured before, and reports whether there is one. What a run file has may be
+// something else now, and a result does not say what was found.
 func (e *retrievalEvaluation) wasMeasured(folder mteb.ResultFolder, task string, place mteb.DataSource, queries, documents int) (bool, error) {
+	if e.c.IsSet("run") || e.c.IsSet("save-run") {
+		return false, nil
+	}
 	done, err := e.finished(folder, task, place, queries)
 	if done {
 		e.report.Results[len(e.report.Results)-1].Documents = documents

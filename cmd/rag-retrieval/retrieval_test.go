@@ -122,8 +122,16 @@ func TestRerankARun(t *testing.T) {
 	if err != nil || strings.Count(string(b), "\n") != 3 || strings.Contains(string(b), "d7") || !strings.Contains(string(b), "q2 Q0 d1 1 ") || !strings.Contains(string(b), " first.trec+tiny@2\n") {
 		t.Errorf("%s%v", b, err)
 	}
-	if o := call(t, "", args...).ok(t); !strings.Contains(o.stderr, "set was measured before") || !strings.Contains(o.stdout, "│ set  │       3 │        40 │") {
-		t.Errorf("%s%s", o.stderr, o.stdout)
+	first, err := os.ReadFile(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("q0 Q0 d5 1 3 x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	call(t, "", args...).ok(t) // the result of a run file is never taken for that of another one
+	if second, err := os.ReadFile(run); err != nil || strings.Count(string(second), "\n") != 1 || bytes.Equal(first, second) {
+		t.Errorf("%s%v", second, err)
 	}
 	if found, _ := filepath.Glob(filepath.Join(dir, "first.trec+tiny@2", "*", "set.json")); len(found) != 1 {
 		t.Errorf("result files: %v", found)
@@ -351,4 +359,21 @@ func TestRetrievalEqualsSentenceTransformers(t *testing.T) {
 			t.Errorf("%s is %.6f, by mteb %.6f", name, got[name], x)
 		}
 	}
+}
+
+// Results of pairs of models lie apart, also where both pairs have the same names.
+func TestRetrievalResultsOfAnotherModel(t *testing.T) {
+	set, results := retrievalSet(t, 20, 3), t.TempDir()
+	args := func(reranker string) []string {
+		return []string{"eval", "--retrieval", set, "--kind", "bm25", "--rerank", reranker, "--mteb-dir", results}
+	}
+	other := filepath.Join(t.TempDir(), filepath.Base(tiny))
+	if err := os.CopyFS(other, os.DirFS(tiny)); err != nil {
+		t.Fatal(err)
+	}
+	call(t, "", args(tiny)...).ok(t)
+	if o := call(t, "", args(tiny)...).ok(t); !strings.Contains(o.stderr, "set was measured before") || !strings.Contains(o.stdout, "│ set  │       3 │        20 │") {
+		t.Errorf("%s%s", o.stderr, o.stdout)
+	}
+	call(t, "", args(other)...).fails(t, 1, "has the results of bm25 + "+tiny+", not of bm25 + "+other)
 }
