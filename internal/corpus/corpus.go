@@ -58,12 +58,12 @@ func (d *Document) UnmarshalJSON(b []byte) error {
 	*d = Document{}
 	var err error
 	for _, key := range []string{plainIDKey, idKey} { // _id wins
-		if raw, ok := row[key]; ok {
+		if raw, ok := row[key]; ok && string(raw) != "null" {
 			if d.ID, err = idOf(key, raw); err != nil {
 				return err
 			}
-			delete(row, key)
 		}
+		delete(row, key)
 	}
 	if d.ID == "" {
 		return fmt.Errorf("%q (or %q) is missing or empty", idKey, plainIDKey)
@@ -237,11 +237,12 @@ func (c *Corpus) place(i int) (*jsonl.File, int) {
 	return c.files[k], i - c.before[k]
 }
 
-// Close closes the files.
+// Close closes the files. Further calls do nothing.
 func (c *Corpus) Close() error {
 	var errs []error
 	for _, f := range c.files {
 		errs = append(errs, f.Close())
 	}
+	c.files = nil
 	return errors.Join(errs...)
 }

@@ -21,19 +21,20 @@ func TestCorpus(t *testing.T) {
 	a := write(t, "a.jsonl", `{"_id": "d1", "title": "Sorting", "text": "Quick sort.", "metadata": {"lang": "en", "year": 2020}}
 {"id": 7, "text": " 快速排序 ", "lang": "zh", "metadata": "plain"}
 `)
-	b := write(t, "b.jsonl", `{"_id": "d3", "id": "other", "title": null, "text": "Heap."}`)
+	b := write(t, "b.jsonl", `{"_id": "d3", "id": "other", "title": null, "text": "Heap."}`+"\n"+`{"_id": null, "id": "d4", "text": "Tree."}`)
 	c, err := Open(a, b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if c.Len() != 3 {
-		t.Fatalf("%d documents, want 3", c.Len())
+	if c.Len() != 4 {
+		t.Fatalf("%d documents, want 4", c.Len())
 	}
 	for i, want := range []struct{ id, passage, metadata string }{
 		{"d1", "Sorting Quick sort.", `{"lang":"en","year":2020}`},
 		{"7", "快速排序", `{"lang":"zh","metadata":"plain"}`},
 		{"d3", "Heap.", ``},
+		{"d4", "Tree.", ``},
 	} {
 		d, err := c.Document(i)
 		if err != nil {

@@ -418,5 +418,6 @@ func (d *Dataset) Close() error {
 	for _, f := range d.files {
 		errs = append(errs, f.Close())
 	}
+	d.files = nil
 	return errors.Join(errs...)
 }
