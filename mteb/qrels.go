@@ -15,9 +15,9 @@ import (
 
 // judgment is a row of qrels: how relevant a document is to a query.
 type judgment struct {
-	Query    rowID   `json:"query-id"`
-	Document rowID   `json:"corpus-id"`
-	Score    float64 `json:"score"`
+	Query    rowID    `json:"query-id"`
+	Document rowID    `json:"corpus-id"`
+	Score    *float64 `json:"score"`
 }
 
 // rowID is an id, which some data sets write as a number.
@@ -52,8 +52,11 @@ func eachJudgment(files []string, f func(origin string, r judgment) error) error
 			if r.Query == "" || r.Document == "" {
 				return errors.New(`"query-id" or "corpus-id" is missing or empty`)
 			}
-			if r.Score != math.Trunc(r.Score) || math.Abs(r.Score) > math.MaxInt32 {
-				return fmt.Errorf(`"score" is %g, want a whole number`, r.Score)
+			if r.Score == nil {
+				return errors.New(`"score" is missing`)
+			}
+			if x := *r.Score; x != math.Trunc(x) || math.Abs(x) > math.MaxInt32 {
+				return fmt.Errorf(`"score" is %g, want a whole number`, x)
 			}
 			return f(origin, r)
 		})
@@ -104,5 +107,5 @@ func judgmentOf(cells []string) (judgment, error) {
 	if err != nil || math.IsNaN(score) {
 		return judgment{}, fmt.Errorf("the score is %.40q, want a whole number (the header is %q)", cells[2], tsvHeader)
 	}
-	return judgment{rowID(cells[0]), rowID(cells[1]), score}, nil
+	return judgment{rowID(cells[0]), rowID(cells[1]), &score}, nil
 }

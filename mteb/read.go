@@ -219,7 +219,7 @@ func readParts(t *Task, dir string, parts map[string][]string) error {
 		if relevant[query] == nil {
 			relevant[query] = map[string]bool{}
 		}
-		relevant[query][document] = r.Score > 0
+		relevant[query][document] = *r.Score > 0
 		return nil
 	}); err != nil {
 		return err

@@ -94,7 +94,7 @@ func (t *RetrievalTask) readQueries(files []string) (map[string]int, error) {
 func (t *RetrievalTask) readQrels(files []string, numbers map[string]int, allowUnknown bool) error {
 	absent := map[[2]string]int{} // relevance by query and document
 	err := eachJudgment(files, func(origin string, r judgment) error {
-		query, relevance := string(r.Query), int(r.Score)
+		query, relevance := string(r.Query), int(*r.Score)
 		n, known := numbers[query]
 		if !known {
 			return t.unknown(&t.Unknown.Queries, allowUnknown, origin, fmt.Sprintf("the query %q is not among the queries", query))

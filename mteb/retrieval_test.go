@@ -223,6 +223,24 @@ func TestRunFileRefuses(t *testing.T) {
 	}
 }
 
+// Only ASCII's spaces part columns, as in trec_eval: ids may have others.
+func TestRunFileOfWideSpaces(t *testing.T) {
+	files := tiny()
+	files["corpus.jsonl"] += "\n" + `{"_id":"d\u3000\u00a04","text":"four"}`
+	task, err := ReadRetrieval(put(t, files), RetrievalOptions{}, asItIs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer task.Close()
+	path, want := filepath.Join(t.TempDir(), "run"), Run{{{3, 1}}, nil}
+	if err := WriteRun(path, task, want, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadRun(path, task); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // An id with a space cannot be in a run file, and no file is left behind.
 func TestRunFileOfSpacedIDs(t *testing.T) {
 	files := tiny()
@@ -338,6 +356,7 @@ func TestReadRetrievalRefuses(t *testing.T) {
 		"unknown document":  {"qrels.jsonl", qrels + "\n" + `{"query-id":"q1","corpus-id":"d9","score":1}`, `qrels.jsonl:4: the document "d9" is not in the corpus`},
 		"nothing judged":    {"qrels.jsonl", `{"query-id":"q9","corpus-id":"d9","score":1}`, `qrels.jsonl:1: the query "q9" is not among the queries`},
 		"fraction":          {"qrels.jsonl", `{"query-id":"q1","corpus-id":"d1","score":0.5}`, `qrels.jsonl:1: "score" is 0.5, want a whole number`},
+		"no score":          {"qrels.jsonl", `{"query-id":"q1","corpus-id":"d1"}`, `qrels.jsonl:1: "score" is missing`},
 		"another score":     {"qrels.jsonl", qrels + "\n" + `{"query-id":"q1","corpus-id":"d1","score":1}`, `qrels.jsonl:4: the query "q1" and the document "d1" have the score 1, and 0 in a row before`},
 		"qrels without ids": {"qrels.jsonl", `{"query":"q1","corpus":"d1","score":1}`, `qrels.jsonl:1: "query-id" or "corpus-id" is missing or empty`},
 		"an id is a list":   {"qrels.jsonl", `{"query-id":["q1"],"corpus-id":"d1","score":1}`, `qrels.jsonl:1: an id is ["q1"], want a text or a whole number`},

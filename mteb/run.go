@@ -47,9 +47,12 @@ func WriteRun(path string, t RetrievalTask, run Run, system string) error {
 	})
 }
 
+// isColumnSpace says whether a character ends a column, as for C's isspace: a wide space does not.
+func isColumnSpace(r rune) bool { return strings.ContainsRune(" \t\r\n\v\f", r) }
+
 // checkRunID refuses an id that a run file cannot hold.
 func checkRunID(what, id string) error {
-	if strings.ContainsFunc(id, func(r rune) bool { return strings.ContainsRune(" \t\r\n\v\f", r) }) {
+	if strings.ContainsFunc(id, isColumnSpace) {
 		return fmt.Errorf("the %s %q cannot be in a run file: its id has a space", what, id)
 	}
 	return nil
@@ -81,7 +84,7 @@ func ReadRun(path string, t RetrievalTask) (Run, error) {
 				}
 			}
 			if seen[hit.Document] {
-				err = fmt.Errorf("a second line of the query %q and the document %q", t.Queries[n].ID, bytes.Fields(b)[2])
+				err = fmt.Errorf("a second line of the query %q and the document %q", t.Queries[n].ID, bytes.FieldsFunc(b, isColumnSpace)[2])
 			}
 			seen[hit.Document] = true
 			run[n] = append(run[n], hit)
@@ -103,7 +106,7 @@ type runReader struct {
 
 // parse reads a line. The query's number is -1 if the query has no qrels.
 func (r runReader) parse(line []byte) (query int, h Hit, err error) {
-	fields := strings.Fields(string(line))
+	fields := strings.FieldsFunc(string(line), isColumnSpace)
 	if len(fields) != 6 {
 		return 0, h, fmt.Errorf("%d columns, want 6: query, Q0, document, rank, score and system", len(fields))
 	}
