@@ -97,7 +97,7 @@ func makeIndex(c *cli.Context, j job) (err error) {
 		return explainOther(asUsage(err))
 	}
 	bars.done()
-	note(fmt.Sprintf("%s: an index of %d documents", x.Dir, documents.Len()))
+	fmt.Fprintf(os.Stderr, "%s: an index of %d documents\n", x.Dir, documents.Len())
 	return nil
 }
 
@@ -126,7 +126,7 @@ func (j job) storeIndex(c *cli.Context, documents *corpus.Corpus, e retriever.Em
 	})
 	if err == nil {
 		m, _ := s.Manifest()
-		note(fmt.Sprintf("the collection %q: an index of %d documents", m.Collection, m.Documents))
+		fmt.Fprintf(os.Stderr, "the collection %q: an index of %d documents\n", m.Collection, m.Documents)
 	}
 	return err
 }

@@ -122,7 +122,9 @@ func TestIndexOfSomethingElse(t *testing.T) {
 func TestRanksIndex(t *testing.T) {
 	docs, one, two := documents(t, 70), filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "two")
 	mpirun(t, 1, "index", "--model", tiny, "--corpus", docs, "--output", one, "--threads", "1").ok(t)
-	mpirun(t, 2, "index", "--model", tiny, "--corpus", docs, "--output", two, "--threads", "1").ok(t)
+	if o := mpirun(t, 2, "index", "--model", tiny, "--corpus", docs, "--output", two, "--threads", "1").ok(t); strings.Count(o.stderr, "an index of") != 1 {
+		t.Errorf("what is told once: %s", o.stderr)
+	}
 	files, err := filepath.Glob(filepath.Join(one, "*"))
 	if err != nil || len(files) != 7 {
 		t.Fatal(files, err)

@@ -96,6 +96,9 @@ func (s Searcher) candidates(ctx context.Context, queries []string, k int) ([][]
 	if err != nil || s.By == ByWords {
 		return byWords, err
 	}
+	if s.Reranker == nil {
+		depth = k // no other document is read
+	}
 	out := make([][]Hit, len(queries))
 	for i := range queries {
 		out[i] = Fuse(depth, byVectors[i], byWords[i])

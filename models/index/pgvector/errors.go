@@ -22,7 +22,8 @@ var errLost = errors.New("the connection was lost")
 // explain makes one line of an error of the database or the network: what the matter is, and what to do. Errors of the context and
 // errors that are explained already stay as they are.
 func (a address) explain(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var connect *pgconn.ConnectError // a server that does not answer in connect_timeout ends a context of pgx's own
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &connect) {
 		return err
 	}
 	var known *Error
@@ -63,6 +64,9 @@ func message(err error) string {
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return "it cannot be reached: no answer within connect_timeout"
+		}
 		return clean("it cannot be reached: " + innermost(connect.Unwrap()))
 	}
 	if lost(err) {

@@ -36,6 +36,12 @@ func TestCannotConnect(t *testing.T) {
 	_, err = Open(t.Context(), fmt.Sprintf("postgres://me:geheim@127.0.0.1:%d/rag", port))
 	oneLine(t, "nothing listens", err, fmt.Sprintf("the store 127.0.0.1:%d/rag: it cannot be reached: ", port), "connection refused")
 
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
+	check(t, err)
+	t.Cleanup(func() { silent.Close() })
+	_, err = Open(t.Context(), fmt.Sprintf("postgres://me:geheim@%s/rag?sslmode=disable&connect_timeout=1", silent.Addr()))
+	oneLine(t, "no answer", err, fmt.Sprintf("the store %s/rag: it cannot be reached: no answer within connect_timeout", silent.Addr()))
+
 	url := pgtest.URL(t)
 	pgtest.Exec(t, url, "CREATE ROLE reader LOGIN PASSWORD 'geheim'")
 	pgtest.RequirePasswords(t, url, "reader")
