@@ -78,8 +78,8 @@ func (j Job) batch(ctx context.Context, from, to int, o Options, r *Report, want
 	if err := j.Ranks.Agree(err); err != nil {
 		return nil, err
 	}
-	window := min(o.RangeMax, j.Set.Len()) + j.Set.mostRows
-	found, err := j.Searcher.Search(ctx, queries, window+1) // one more: the document that equals the query is left out
+	window := min(o.RangeMax, math.MaxInt32) + j.Set.mostRows // searchers know how many documents there are
+	found, err := j.Searcher.Search(ctx, queries, window+1)   // one more: the document that equals the query is left out
 	if err != nil {
 		return nil, err
 	}
