@@ -128,7 +128,8 @@ func openStore(c *cli.Context, s *index.Searcher) (use index.Use, close func() e
 	return use, func() error { db.Close(); return nil }, nil
 }
 
-// openQueryModel opens the model of the index as the index was made with it. A model that has changed is an error.
+// openQueryModel opens the model of the index with the lengths and prompts of the index. Whether it computes in 8-bit integers is for
+// the search to choose: the queries' vectors are close. A model that has changed is an error.
 func openQueryModel(c *cli.Context, use index.Use, s *index.Searcher) (m *retriever.Model, err error) {
 	if s.By == index.ByWords {
 		return nil, nil

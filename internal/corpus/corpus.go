@@ -99,7 +99,7 @@ func idOf(key string, raw json.RawMessage) (string, error) {
 	return "", fmt.Errorf("%q is %.40s, want a text or a whole number", key, raw)
 }
 
-// metadataOf joins the fields of "metadata" and the row's other fields, over which they win.
+// metadataOf joins the row's other fields and those of "metadata", which win where both have a name.
 func metadataOf(row map[string]json.RawMessage) (json.RawMessage, error) {
 	if raw, ok := row[metadataKey]; ok {
 		var inner map[string]json.RawMessage

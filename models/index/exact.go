@@ -28,13 +28,18 @@ func compareHits(a, b Hit) int {
 }
 
 // How a search is cut into runs: a run scores queriesPerRun queries with documentsPerRun documents, 16 MB of scores, so that they
-// stay in the processor's cache. Ranks share the work by pieces of queriesPerPiece queries, each of which reads all vectors once.
+// stay in the processor's cache. Ranks share the work by pieces of up to queriesPerPiece queries, each of which reads all vectors once.
 // The sizes do not depend on the number of ranks or threads, so that scores do not either.
 const (
 	queriesPerRun   = 256
 	documentsPerRun = 16384
 	queriesPerPiece = 2048
+	// candidatesPerPiece bounds the candidates in memory, 2k for each query of a piece, where k is large.
+	candidatesPerPiece = 1 << 24
 )
+
+// pieceLen is how many queries of a search for k documents are a piece.
+func pieceLen(k int) int { return max(1, min(queriesPerPiece, candidatesPerPiece/(2*k))) }
 
 // Exact finds the documents with the highest inner products by comparing each query with every vector: a matrix product in ONNX
 // Runtime, block by block. On CUDA, TopK follows in the graph, so that only the best scores of a block leave the GPU. On the CPU,
@@ -144,7 +149,7 @@ func (e *Exact) Search(ctx context.Context, queries [][]float32, k int, o Search
 
 func (e *Exact) searchPieces(ctx context.Context, queries [][]float32, k int, o SearchOptions) ([][]Hit, error) {
 	out := make([][]Hit, 0, len(queries))
-	for piece := range slices.Chunk(queries, queriesPerPiece) {
+	for piece := range slices.Chunk(queries, pieceLen(k)) {
 		before := len(out)
 		hits, err := e.search(ctx, piece, k, o.Documents, func(done int) {
 			if o.Progress != nil {
@@ -161,7 +166,7 @@ func (e *Exact) searchPieces(ctx context.Context, queries [][]float32, k int, o 
 
 // searchShared is searchPieces where ranks share the pieces.
 func (e *Exact) searchShared(ctx context.Context, queries [][]float32, k int, o SearchOptions) ([][]Hit, error) {
-	pieces := slices.Collect(slices.Chunk(queries, queriesPerPiece))
+	pieces := slices.Collect(slices.Chunk(queries, pieceLen(k)))
 	costs := make([]float64, len(pieces))
 	for i, p := range pieces {
 		costs[i] = float64(len(p))

@@ -85,8 +85,8 @@ func equalValues(a, b json.RawMessage) bool {
 	m, isNumber := x.(json.Number)
 	n, bothNumbers := y.(json.Number)
 	if isNumber && bothNumbers {
-		p, ok := new(big.Float).SetString(m.String())
-		q, both := new(big.Float).SetString(n.String())
+		p, ok := new(big.Float).SetPrec(256).SetString(m.String()) // 77 digits; 1e999999999 costs no memory
+		q, both := new(big.Float).SetPrec(256).SetString(n.String())
 		return ok && both && p.Cmp(q) == 0
 	}
 	switch x := x.(type) {

@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/bm25"
@@ -215,6 +217,11 @@ type Folder struct {
 	words     *bm25.Stored
 	documents *os.File
 	starts    []byte // mapped
+	filtered  struct {
+		sync.Mutex
+		by        Filter // the last filter
+		documents []int  // that meet it
+	}
 }
 
 // OpenFolder opens an index that WriteFolder has made. The options say what computes.
@@ -335,11 +342,27 @@ func (x *Folder) BM25(ctx context.Context, queries []string, k int, filter Filte
 	return out, nil
 }
 
-// matching lists the documents that meet a filter, in ascending order; nil without a filter. It reads all documents.
+// matching lists the documents that meet a filter, in ascending order; nil without a filter. It remembers the last filter's: a
+// search by vectors and words, and the next query, ask again.
 func (x *Folder) matching(ctx context.Context, filter Filter) ([]int, error) {
 	if len(filter) == 0 {
 		return nil, nil
 	}
+	x.filtered.Lock()
+	defer x.filtered.Unlock()
+	if slices.Equal(filter, x.filtered.by) {
+		return x.filtered.documents, nil
+	}
+	documents, err := x.scan(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	x.filtered.by, x.filtered.documents = slices.Clone(filter), documents
+	return documents, nil
+}
+
+// scan reads the metadata of all documents.
+func (x *Folder) scan(ctx context.Context, filter Filter) ([]int, error) {
 	out, i := []int{}, 0
 	rows := io.NewSectionReader(x.documents, 0, x.start(x.Len))
 	err := jsonl.Scan(rows, filepath.Join(x.dir, documentsFile), func(_ int64, line int, b []byte) error {
