@@ -243,7 +243,10 @@ func TestOtherCollection(t *testing.T) {
 		t.Errorf("%s\nwant %s", got, before)
 	}
 	b.Embedder.(*hashed).before = nil
+	reader := open(t, url)
 	check(t, s.Build(t.Context(), b))
+	_, err := reader.Search(t.Context(), [][]float32{make([]float32, 8)}, 1, nil)
+	oneLine(t, "replaced", err, "the collection was made anew or removed since it was opened; run this again")
 	if m, _ := s.Manifest(); m.Dimension != 16 || m.ANN != HNSW || !m.Complete {
 		t.Errorf("%+v", m)
 	}

@@ -53,6 +53,7 @@ const (
 	codeNoDatabase        = "3D000"
 	codeNoPermission      = "42501"
 	codeDiskFull          = "53100"
+	codeNoTable           = "42P01"
 	codeConnectionClass   = "08"
 	codeInterventionClass = "57P" // the server stops, crashes or starts
 )
@@ -84,6 +85,8 @@ func serverMessage(pg *pgconn.PgError) string {
 		return text + ": make it with CREATE DATABASE, or name another in the URL"
 	case pg.Code == codeNoPermission:
 		return text + ": the user needs the right to create in the database for writing, and to read the schema " + schema + " for searching"
+	case pg.Code == codeNoTable:
+		return text + ": the collection was made anew or removed since it was opened; run this again"
 	case pg.Code == codeDiskFull:
 		return "the server's disk is full: " + text
 	case strings.HasPrefix(pg.Code, codeConnectionClass), strings.HasPrefix(pg.Code, codeInterventionClass):

@@ -127,7 +127,7 @@ func setHNSW(ctx context.Context, tx pgx.Tx, c collection, k int) error {
 	const least, most, tuples = 40, 1000, 20000 // pgvector's default, limit, and default of max_scan_tuples
 	_, err := tx.Exec(ctx, `SELECT set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'strict_order', true),
 		set_config('hnsw.max_scan_tuples', $2, true)`,
-		fmt.Sprint(min(max(k, least), most)), fmt.Sprint(max(c.Documents, tuples)))
+		fmt.Sprint(min(max(c.near(k), least), most)), fmt.Sprint(max(c.Documents, tuples)))
 	return err
 }
 
@@ -146,16 +146,28 @@ func (s *Store) searchBatch(ctx context.Context, tx pgx.Tx, queries [][]float32,
 	return sendBatch(ctx, tx, b)
 }
 
-// searchSQL is the statement of a search. $1: the query. k is a part of it, because the plan depends on it.
-func (c collection) searchSQL(where string, k int, approximate bool) string {
-	if !approximate || c.Dimension <= maxHNSW {
-		return fmt.Sprintf(`SELECT document, -(embedding <#> $1) FROM rag_retrieval.%s %s ORDER BY embedding <#> $1, document LIMIT %d`,
-			c.documentsTable(), where, k)
+// near is how many documents the graph gives for the k best: some more, among which equal scores are put in order. An index whose
+// numbers have 16 bits needs more of them.
+func (c collection) near(k int) int {
+	if c.Dimension > maxHNSW {
+		return k + k/2 + 10
 	}
-	// The index has numbers of 16 bits: more candidates than wanted are ordered by their whole vectors.
-	return fmt.Sprintf(`SELECT document, -(embedding <#> $1) FROM (
-		SELECT document, embedding FROM rag_retrieval.%[1]s %[2]s ORDER BY embedding::halfvec(%[3]d) <#> $1::vector::halfvec(%[3]d) LIMIT %[4]d) AS near
-		ORDER BY embedding <#> $1, document LIMIT %[5]d`, c.documentsTable(), where, c.Dimension, k+k/2+10, k)
+	return k + 10
+}
+
+// searchSQL is the statement of a search. $1: the query. k is a part of it, because the plan depends on it. PostgreSQL before 17
+// uses an index of distances only where nothing else is ordered by.
+func (c collection) searchSQL(where string, k int, approximate bool) string {
+	table := "rag_retrieval." + c.documentsTable()
+	if approximate {
+		distance := "embedding <#> $1"
+		if c.Dimension > maxHNSW {
+			distance = fmt.Sprintf("embedding::halfvec(%[1]d) <#> $1::vector::halfvec(%[1]d)", c.Dimension)
+		}
+		table = fmt.Sprintf("(SELECT document, embedding FROM %s %s ORDER BY %s LIMIT %d) AS near", table, where, distance, c.near(k))
+		where = ""
+	}
+	return fmt.Sprintf(`SELECT document, -(embedding <#> $1) FROM %s %s ORDER BY embedding <#> $1, document LIMIT %d`, table, where, k)
 }
 
 // sendBatch sends statements together. Each gives the numbers and scores of documents.
