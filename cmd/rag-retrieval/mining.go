@@ -162,6 +162,7 @@ func (m *mining) progress(step string) func(done, total int) {
 	return func(done, total int) {
 		if bar == nil {
 			bar = progress.New(os.Stderr, step, total, 0)
+			bar.Start(done) // an earlier call may have done most of it: it says nothing of the pace
 		}
 		if bar.Set(done, ""); done == total {
 			bar.Done()
