@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"rag-retrieval-go/internal/jsonl"
 )
 
 // judgment is a row of qrels: how relevant a document is to a query.
@@ -72,31 +69,17 @@ const tsvHeader = "query-id\tcorpus-id\tscore"
 
 // eachTSVRow calls f for each row of tab-separated files, with the row's file and line. The first line is a header.
 func eachTSVRow(files []string, f func(origin string, r judgment) error) error {
-	for _, path := range files {
-		in, err := os.Open(path)
+	return eachLine(files, func(origin string, line int, b []byte) error {
+		text := strings.TrimRight(string(b), "\r\n")
+		if line == 1 && text == tsvHeader {
+			return nil
+		}
+		r, err := judgmentOf(strings.Split(text, "\t"))
 		if err != nil {
 			return err
 		}
-		err = jsonl.Scan(in, path, func(_ int64, line int, b []byte) error {
-			origin := fmt.Sprintf("%s:%d", path, line)
-			cells := strings.Split(strings.TrimRight(string(b), "\r\n"), "\t")
-			if line == 1 && strings.TrimRight(string(b), "\r\n") == tsvHeader {
-				return nil
-			}
-			r, err := judgmentOf(cells)
-			if err == nil {
-				err = f(origin, r)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", origin, err)
-			}
-			return nil
-		})
-		if err := errors.Join(err, in.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
+		return f(origin, r)
+	})
 }
 
 func judgmentOf(cells []string) (judgment, error) {

@@ -277,19 +277,26 @@ func (t *Task) addRanked(q document, relevant map[string]bool, candidates []stri
 
 // eachRow calls f for each row of the files, with the row's file and line.
 func eachRow[T any](files []string, f func(origin string, row T) error) error {
+	return eachLine(files, func(origin string, _ int, b []byte) error {
+		var row T
+		if err := jsonl.Decode(b, &row); err != nil {
+			return err
+		}
+		return f(origin, row)
+	})
+}
+
+// eachLine calls f for each line of the files that is not blank, with its file and line, and the number of the line. Errors of f
+// get the file and the line.
+func eachLine(files []string, f func(origin string, line int, b []byte) error) error {
 	for _, path := range files {
 		in, err := os.Open(path)
 		if err != nil {
 			return err
 		}
 		err = jsonl.Scan(in, path, func(_ int64, line int, b []byte) error {
-			var row T
 			origin := fmt.Sprintf("%s:%d", path, line)
-			err := jsonl.Decode(b, &row)
-			if err == nil {
-				err = f(origin, row)
-			}
-			if err != nil {
+			if err := f(origin, line, b); err != nil {
 				return fmt.Errorf("%s: %w", origin, err)
 			}
 			return nil

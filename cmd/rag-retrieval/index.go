@@ -14,7 +14,6 @@ import (
 	"rag-retrieval-go/models/index"
 	"rag-retrieval-go/models/index/pgvector"
 	"rag-retrieval-go/models/modelcard"
-	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/dist"
 )
@@ -146,7 +145,7 @@ func (j job) openCorpus(ctx context.Context, paths []string) (documents *corpus.
 		return j.inTurn(func() error {
 			local = nil
 			for _, path := range paths {
-				file, err := dataFile(ctx, path)
+				file, err := resolver().Data(ctx, path)
 				if err != nil {
 					return err
 				}
@@ -169,18 +168,6 @@ func (j job) openCorpus(ctx context.Context, paths []string) (documents *corpus.
 		err = j.agree(j.compare("its documents are other ones", map[string]string{strings.Join(paths, ", "): documents.Hash()}))
 	}
 	return documents, err
-}
-
-// dataFile is the local file of JSON lines that a path names: fetched from the hub and unpacked where it has to be.
-func dataFile(ctx context.Context, path string) (string, error) {
-	if resolve.Remote(path) {
-		local, err := resolver().Data(ctx, path)
-		if err != nil {
-			return "", err
-		}
-		path = local
-	}
-	return resolver().Unpacked(ctx, path)
 }
 
 // useOf tells how a model was opened, for the search of an index.

@@ -85,7 +85,7 @@ func (m *mining) openSet() error {
 		var files [2][]string
 		for i, flag := range []string{"train-dataset", "corpus"} {
 			for _, path := range m.c.StringSlice(flag) {
-				file, err := dataFile(m.c.Context, path)
+				file, err := resolver().Data(m.c.Context, path)
 				if err != nil {
 					return err
 				}
