@@ -33,6 +33,7 @@ var languages = []string{"sh", "go", "json", "yaml", "text", "mermaid"}
 //   - .rag-retrieval/models/all-MiniLM-L6-v2 is the real model cut to its first layer and its first 4,000 tokens;
 //   - scripts/godocpairs reads only the packages below net, and writes 16 training rows and 6 test queries;
 //   - scripts/demo.sh is the demo without its set-up, on as few rows;
+//   - scripts/postgres.sh keeps its database in the tests' folder;
 //   - scripts/setup.sh, which has run, and scripts/test.sh, inside which this test runs, do nothing;
 //   - "go run PACKAGE" builds the package in the checkout and runs it in the folder; other go commands run in the checkout.
 const (
@@ -137,6 +138,7 @@ var shared *workshop // made by the first test that needs it, removed by TestMai
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if shared != nil {
+		_ = shared.postgres("stop").Run() // a block that failed may have left it running
 		os.RemoveAll(shared.dir)
 	}
 	os.Exit(code)
@@ -185,6 +187,8 @@ fi
 cd '`+checkout+`' && exec '`+realGo+`' "$@"
 `)
 	w.program(t, "scripts/demo.sh", `exec go run ./scripts/demo --out demo "$@" `+fewRows)
+	w.program(t, "scripts/postgres.sh", fmt.Sprintf(`exec "%s"`, strings.Join(w.postgres("$1").Args, `" "`)))
+	check(t, os.Chmod(w.dir, 0o711)) // for root, the server runs as another user
 	w.program(t, "scripts/setup.sh", "exit 0")
 	w.program(t, "scripts/test.sh", "exit 0")
 	check(t, os.MkdirAll(filepath.Join(w.dir, "built"), 0o755))
@@ -195,6 +199,11 @@ cd '`+checkout+`' && exec '`+realGo+`' "$@"
 	}
 	w.env = append(os.Environ(), "PATH="+filepath.Join(w.dir, "path")+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"RAG_RETRIEVAL_HOME="+filepath.Join(w.dir, "home")) // nothing of the tests stays in the user's cache
+}
+
+// postgres is a command of scripts/postgres.sh for the workshop's own database.
+func (w *workshop) postgres(action string) *exec.Cmd {
+	return exec.Command(filepath.Join(w.checkout, "scripts", "postgres.sh"), action, filepath.Join(w.dir, "database"))
 }
 
 // program writes a shell script below the workshop's folder.
@@ -225,7 +234,7 @@ func (w *workshop) folder(t *testing.T) string {
 	for _, name := range []string{"bin", "scripts", ".rag-retrieval/models"} {
 		check(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
 	}
-	linkAll(t, filepath.Join(w.checkout, "scripts"), filepath.Join(dir, "scripts"), "demo.sh", "setup.sh", "test.sh")
+	linkAll(t, filepath.Join(w.checkout, "scripts"), filepath.Join(dir, "scripts"), "demo.sh", "postgres.sh", "setup.sh", "test.sh")
 	linkAll(t, filepath.Join(w.dir, "scripts"), filepath.Join(dir, "scripts"))
 	linkAll(t, filepath.Join(w.dir, "models"), filepath.Join(dir, ".rag-retrieval", "models"))
 	linkAll(t, filepath.Join(w.dir, "bin"), filepath.Join(dir, "bin"))
