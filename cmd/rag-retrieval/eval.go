@@ -63,7 +63,7 @@ Examples:
 			&cli.StringFlag{Name: "json", Usage: "write the results to this file"},
 			&cli.StringFlag{Name: "mteb-dir", Usage: "write a result file of MTEB's form for each task into this folder; tasks that are there are not measured again"},
 			&cli.StringFlag{Name: "save-scores", Usage: "write every candidate's score to this file, one row per query"},
-			&cli.BoolFlag{Name: "fresh", Usage: "do not go on where an earlier evaluation was stopped"},
+			&cli.BoolFlag{Name: "fresh", Usage: "measure from the beginning: neither go on where an earlier evaluation was stopped, nor take results from --mteb-dir"},
 			&cli.IntFlag{Name: "int8-check", Usage: "with --int8: score this many queries of each task in fp32 too, and say what MAP loses", Value: 100},
 			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv, json or html", Value: "table"},
 		}, retrievalFlags(), scoringFlags()),
@@ -418,6 +418,9 @@ func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error
 
 // finished adds the result of a task that was measured before, and reports whether there is one.
 func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.DataSource, queries int) (bool, error) {
+	if e.c.Bool("fresh") {
+		return false, nil
+	}
 	r, err := fromFirst(e.job, func() (*mteb.Result, error) {
 		r, ok, err := folder.Finished(task, place)
 		if !ok {
@@ -427,7 +430,7 @@ func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.
 	})
 	if r != nil {
 		r.Queries = queries
-		fmt.Fprintf(os.Stderr, "%s was measured before: its result is in %s\n", task, folder.Dir)
+		fmt.Fprintf(os.Stderr, "%s was measured before: its result is in %s (--fresh measures again, which a model that has changed needs)\n", task, folder.Dir)
 		e.report.Results = append(e.report.Results, *r)
 	}
 	return r != nil, err

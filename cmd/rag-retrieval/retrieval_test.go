@@ -133,6 +133,9 @@ func TestRerankARun(t *testing.T) {
 	if second, err := os.ReadFile(run); err != nil || strings.Count(string(second), "\n") != 1 || bytes.Equal(first, second) {
 		t.Errorf("%s%v", second, err)
 	}
+	if o := call(t, "", append(args, "--fresh")...).ok(t); strings.Contains(o.stderr, "set was measured before") {
+		t.Errorf("--fresh takes a result of before: %s", o.stderr)
+	}
 	if found, _ := filepath.Glob(filepath.Join(dir, "first.trec+tiny@2", "*", "set.json")); len(found) != 1 {
 		t.Errorf("result files: %v", found)
 	}
