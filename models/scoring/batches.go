@@ -41,6 +41,7 @@ func ByLength(rows []encoder.Row, batchTokens int) [][]int {
 type batching[V any] struct {
 	tokens  int // of a batch; 0: DefaultBatchTokens
 	forward func(rows []encoder.Row) ([]V, error)
+	queue   *Queue[V]    // that joins batches of concurrent calls; nil: each call runs its own
 	ranks   *dist.Dealer // that share the batches; nil: this process runs all
 	carrier Carrier[V]
 }
@@ -61,7 +62,7 @@ func (x batching[V]) run(ctx context.Context, rows []encoder.Row, wanted func(ro
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		values, err := x.forward(encoder.Pick(rows, batch))
+		values, err := x.compute(ctx, encoder.Pick(rows, batch))
 		if err != nil {
 			return nil, err
 		}
@@ -71,4 +72,12 @@ func (x batching[V]) run(ctx context.Context, rows []encoder.Row, wanted func(ro
 		done(batch)
 	}
 	return out, nil
+}
+
+// compute runs one batch.
+func (x batching[V]) compute(ctx context.Context, rows []encoder.Row) ([]V, error) {
+	if x.queue != nil {
+		return x.queue.Run(ctx, rows)
+	}
+	return x.forward(rows)
 }

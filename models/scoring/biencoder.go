@@ -35,10 +35,12 @@ type BiEncoder[V any] struct {
 	// this process does all. Carrier takes encodings from rank to rank.
 	Ranks   *dist.Dealer
 	Carrier Carrier[V]
+	// Queue joins the batches of concurrent calls. Nil: each call runs its own.
+	Queue *Queue[V]
 }
 
 func (b BiEncoder[V]) batching() batching[V] {
-	return batching[V]{tokens: b.BatchTokens, forward: b.Forward, ranks: b.Ranks, carrier: b.Carrier}
+	return batching[V]{tokens: b.BatchTokens, forward: b.Forward, queue: b.Queue, ranks: b.Ranks, carrier: b.Carrier}
 }
 
 // Encode gives each text's encoding and the number of tokens that the model read of it. Equal texts are encoded once, and long

@@ -19,6 +19,8 @@ type CrossEncoder struct {
 	// Ranks share the work if they are several: every rank makes the same calls, and all get every score. Nil: this process does
 	// all.
 	Ranks *dist.Dealer
+	// Queue joins the batches of concurrent calls. Nil: each call runs its own.
+	Queue *Queue[float32]
 }
 
 // pairBlock is how many pairs are scored together: enough to find pairs of like length, few enough to lose little to a
@@ -121,7 +123,7 @@ func (c CrossEncoder) Pairs(ctx context.Context, pairs []Pair, progress func(don
 		rows, left[i] = append(rows, windows...), len(windows)
 	}
 	done := 0
-	x := batching[float32]{tokens: c.BatchTokens, forward: c.Forward, ranks: c.Ranks, carrier: single}
+	x := batching[float32]{tokens: c.BatchTokens, forward: c.Forward, queue: c.Queue, ranks: c.Ranks, carrier: single}
 	scores, err := x.run(ctx, rows, nil, func(batch []int) {
 		for _, row := range batch {
 			if left[pairOf[row]]--; left[pairOf[row]] == 0 {
