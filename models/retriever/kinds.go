@@ -37,8 +37,26 @@ func (m *Model) openEmbedding(engine scoring.Options) error {
 // useVectors makes the model one of a vector for each text.
 func (m *Model) useVectors(b scoring.BiEncoder[[]float32], err error) error {
 	m.info.Similarity = "cosine"
+	b.Queue = queueOf(m, b.Forward)
 	m.ranker, m.embedder = b, &singleVector{b, m.info}
 	return err
+}
+
+// useScores makes the model one that scores pairs.
+func (m *Model) useScores(c scoring.CrossEncoder, err error) error {
+	c.Queue = queueOf(m, c.Forward)
+	m.ranker = c
+	return err
+}
+
+// queueOf is the queue of the options for a forward pass, or nil.
+func queueOf[V any](m *Model, forward func(rows []encoder.Row) ([]V, error)) *scoring.Queue[V] {
+	if m.options.Queue == nil {
+		return nil
+	}
+	q := scoring.NewQueue(forward, *m.options.Queue)
+	m.opens(func() error { q.Wait(); return nil })
+	return q
 }
 
 func (m *Model) openColBERT(engine scoring.Options) error {
@@ -60,6 +78,7 @@ func (m *Model) openColBERT(engine scoring.Options) error {
 	m.opens(s.Close)
 	s.PaddingCompetes = m.options.PaddingCompetes
 	b, err := s.BiEncoder(m.info.QueryMaxLen, m.info.PassageMaxLen)
+	b.Queue = queueOf(m, b.Forward)
 	m.ranker, m.embedder = b, &multiVector{b, s, m.info}
 	return err
 }
@@ -77,8 +96,7 @@ func (m *Model) openReranker(engine scoring.Options) error {
 		return err
 	}
 	m.opens(s.Close)
-	m.ranker, err = s.CrossEncoder(m.info.MaxLen)
-	return err
+	return m.useScores(s.CrossEncoder(m.info.MaxLen))
 }
 
 // openFile opens an ONNX file.
@@ -97,8 +115,7 @@ func (m *Model) openFile(engine scoring.Options) error {
 	m.describeFormats(x.Config.Formats)
 	if x.Kind == modelcard.Reranker {
 		m.info.MaxLen = orElse(o.MaxLen, x.MaxLen)
-		m.ranker, err = x.CrossEncoder(m.info.MaxLen)
-		return err
+		return m.useScores(x.CrossEncoder(m.info.MaxLen))
 	}
 	m.info.Dimension, m.info.Pooling = x.Dimension, string(x.Config.Pooling)
 	if err := m.setLengths(x.QueryMaxLen); err != nil {

@@ -46,6 +46,9 @@ type Options struct {
 	// BatchTokens bounds a batch's padded tokens; 0: scoring.DefaultBatchTokens.
 	BatchTokens int
 
+	// Queue joins the batches of concurrent calls, for servers. Nil: each call runs its own.
+	Queue *scoring.QueueOptions
+
 	// Ranks share the work of every call if they are several: every rank opens the same model and makes the same calls, and all
 	// get every result. Nil: this process does all.
 	Ranks *dist.Dealer
