@@ -1,0 +1,54 @@
+package serve
+
+import (
+	"context"
+	"errors"
+
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/prompt"
+	"rag-retrieval-go/models/retriever"
+	"rag-retrieval-go/models/scoring"
+)
+
+// Model is a model that is served under a name.
+type Model struct {
+	Name string
+	m    *retriever.Model
+}
+
+// OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens.
+func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Model, error) {
+	if o.Queue == nil {
+		o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens}
+	}
+	m, err := retriever.Open(ctx, ref, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Model{Name: name, m: m}, nil
+}
+
+// Close frees the model.
+func (m *Model) Close() error { return m.m.Close() }
+
+// Kind is the model's kind.
+func (m *Model) Kind() modelcard.Kind { return m.m.Info().Kind }
+
+// embed makes the vectors of texts.
+func (m *Model) embed(ctx context.Context, texts []prompt.Text, dimension int) ([]retriever.Embedding, error) {
+	e, err := m.m.Embedder()
+	if err != nil {
+		return nil, err
+	}
+	return e.Encode(ctx, texts, retriever.EncodeOptions{Dimension: dimension})
+}
+
+// scores scores documents for a query.
+func (m *Model) scores(ctx context.Context, query string, documents []string) ([]float32, error) {
+	scores, err := m.m.Scores(ctx, query, documents...)
+	var wrong *retriever.TextError
+	if errors.As(err, &wrong) {
+		return nil, wrong.Err
+	}
+	return scores, err
+}
