@@ -85,7 +85,7 @@ func oneProcess(c *cli.Context) error {
 func app() *cli.App {
 	a := newApp()
 	for _, c := range a.Commands {
-		if slices.Contains([]string{"gate", "compare", "artifacts", "search"}, c.Name) {
+		if slices.Contains([]string{"gate", "compare", "artifacts", "search", "serve"}, c.Name) {
 			c.Before = oneProcess
 		}
 	}

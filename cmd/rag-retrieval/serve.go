@@ -11,19 +11,35 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/serve"
 )
 
 func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Usage: "answer the requests of applications with models: embeddings, rerank",
-		Description: `Examples:
+		Description: `Routes, as the clients of each API call them:
+  OpenAI             POST /v1/embeddings, GET /v1/models
+  Cohere, Jina       POST /v2/rerank, /v1/rerank, /rerank
+  TEI                POST /embed, /rerank with "texts", /similarity; GET /health
+  vLLM               POST /pooling: a ColBERT model's vectors
+
+A request without a model's name gets the first model of the kind. /rerank with an embedding or ColBERT model ranks by its own score; a
+reranker's relevance_score is the sigmoid unless raw_scores is true. Texts that are too long are cut. Requests share batches. On
+SIGTERM the server finishes what it has begun.
+
+Examples:
   rag-retrieval serve --model embed=out/model
   rag-retrieval serve --model embed=out/model --model rerank=out-reranker/model --listen 127.0.0.1:8080
   curl http://127.0.0.1:8080/v1/embeddings -d '{"model": "embed", "input": "reverse a slice"}'`,
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "model", Usage: "NAME=MODEL: a folder, a hub id or an .onnx file; may be given several times", Required: true},
-			&cli.StringFlag{Name: "listen", Usage: "address and port", Value: "127.0.0.1:8080"},
+			&cli.StringFlag{Name: "listen", Usage: "address and port; 0.0.0.0:8080 for all addresses of the machine", Value: "127.0.0.1:8080"},
+			&cli.IntFlag{Name: "max-batch-tokens", Usage: "padded tokens of a batch that requests share", Value: scoring.DefaultBatchTokens},
+			&cli.IntFlag{Name: "max-concurrent-requests", Usage: "requests in work or waiting; further ones get 429", Value: 512},
+			&cli.IntFlag{Name: "max-texts", Usage: "texts or documents of a request", Value: 1000},
+			&cli.Int64Flag{Name: "max-body-bytes", Usage: "of a request", Value: 2_000_000},
+			&cli.DurationFlag{Name: "drain-timeout", Usage: "after SIGTERM, how long requests may take to finish", Value: 30 * time.Second},
 		}, engineFlags()...),
 		OnUsageError: onUsageError,
 		Action:       serveModels,
@@ -33,6 +49,14 @@ func serveCommand() *cli.Command {
 func serveModels(c *cli.Context) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
+	}
+	for _, flag := range []string{"max-batch-tokens", "max-concurrent-requests", "max-texts"} {
+		if n := c.Int(flag); n < 1 {
+			return usagef("--%s is %d, want at least 1", flag, n)
+		}
+	}
+	if n := c.Int64("max-body-bytes"); n < 1 {
+		return usagef("--max-body-bytes is %d, want at least 1", n)
 	}
 	var models []*serve.Model
 	defer func() {
@@ -45,15 +69,19 @@ func serveModels(c *cli.Context) (err error) {
 		if !ok || name == "" || ref == "" {
 			return usagef("--model is %q, want NAME=MODEL", flag)
 		}
-		m, err := serve.OpenModel(c.Context, name, ref, engineOptions(c))
+		o := engineOptions(c)
+		o.BatchTokens = c.Int("max-batch-tokens")
+		m, err := serve.OpenModel(c.Context, name, ref, o)
 		if err != nil {
 			return asUsage(err)
 		}
 		models = append(models, m)
 	}
-	s, err := serve.New(models, serve.Options{})
+	s, err := serve.New(models, serve.Options{
+		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"),
+	})
 	if err != nil {
-		return err
+		return usagef("--model: %v", err)
 	}
 	l, err := net.Listen("tcp", c.String("listen"))
 	if err != nil {
@@ -68,7 +96,10 @@ func serveModels(c *cli.Context) (err error) {
 		return err
 	case <-c.Context.Done():
 	}
-	drain, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	drain, cancel := context.WithTimeout(context.Background(), c.Duration("drain-timeout"))
 	defer cancel()
-	return server.Shutdown(drain)
+	if err := server.Shutdown(drain); err != nil {
+		return fmt.Errorf("requests were not finished within --drain-timeout: %w", errors.Join(err, server.Close()))
+	}
+	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 )
 
-// rerankBody is the body of a rerank request: the union of Cohere's, Jina's and Infinity's.
+// rerankBody is the body of a rerank request: the union of Cohere's, Jina's, Infinity's and TEI's.
 type rerankBody struct {
 	Model           string      `json:"model"`
 	Query           string      `json:"query"`
@@ -18,6 +18,9 @@ type rerankBody struct {
 	TopN            *int        `json:"top_n"`
 	ReturnDocuments bool        `json:"return_documents"`
 	RawScores       bool        `json:"raw_scores"`
+	// Texts and ReturnText are TEI's documents and return_documents.
+	Texts      []string `json:"texts"`
+	ReturnText bool     `json:"return_text"`
 }
 
 // rerankDoc is a document: a text, or an object with the field text.
@@ -58,15 +61,18 @@ func (s *Server) rank(r *http.Request, body *rerankBody) (*Model, []ranked, erro
 	if body.Query == "" {
 		return nil, nil, invalid("query is missing or empty")
 	}
-	if err := s.countTexts("documents", len(body.Documents)); err != nil {
+	documents := body.Texts
+	for _, d := range body.Documents {
+		documents = append(documents, string(d))
+	}
+	if body.Texts != nil && body.Documents != nil {
+		return nil, nil, invalid("the body has texts and documents, want one of them")
+	}
+	if err := s.countTexts("documents", len(documents)); err != nil {
 		return nil, nil, err
 	}
 	if body.TopN != nil && *body.TopN < 1 {
 		return nil, nil, invalid("top_n is %d, want at least 1", *body.TopN)
-	}
-	documents := make([]string, len(body.Documents))
-	for i, d := range body.Documents {
-		documents[i] = string(d)
 	}
 	scores, err := m.scores(r.Context(), body.Query, documents)
 	if err != nil {
@@ -109,13 +115,17 @@ func (s *Server) jinaRerank(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var results []map[string]any
-	for _, x := range order {
-		row := map[string]any{"index": x.index, "relevance_score": x.score}
+	return objectOf(m, order, &body), nil
+}
+
+// objectOf is the body of Jina's and Infinity's responses.
+func objectOf(m *Model, order []ranked, body *rerankBody) any {
+	results := make([]map[string]any, len(order))
+	for i, x := range order {
+		results[i] = map[string]any{"index": x.index, "relevance_score": x.score}
 		if body.ReturnDocuments {
-			row["document"] = map[string]string{"text": string(body.Documents[x.index])}
+			results[i]["document"] = map[string]string{"text": string(body.Documents[x.index])}
 		}
-		results = append(results, row)
 	}
-	return map[string]any{"object": "rerank", "model": m.Name, "results": results}, nil
+	return map[string]any{"object": "rerank", "model": m.Name, "results": results}
 }

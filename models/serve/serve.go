@@ -72,6 +72,7 @@ func (s *Server) Handler() http.Handler {
 	for route, h := range map[string]func(*http.Request) (any, error){
 		"POST /v1/embeddings": s.openAIEmbeddings,
 		"GET /v1/models":      s.openAIModels,
+		"POST /pooling":       s.pooling,
 	} {
 		mux.Handle(route, s.answer(openAI, h))
 	}
@@ -80,6 +81,13 @@ func (s *Server) Handler() http.Handler {
 		"POST /v2/rerank": s.cohereRerank,
 	} {
 		mux.Handle(route, s.answer(cohere, h))
+	}
+	for route, h := range map[string]func(*http.Request) (any, error){
+		"POST /embed":      s.teiEmbed,
+		"POST /rerank":     s.rerank,
+		"POST /similarity": s.teiSimilarity,
+	} {
+		mux.Handle(route, s.answer(tei, h))
 	}
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	return mux
@@ -129,10 +137,10 @@ func read(r *http.Request, to any) error {
 	return nil
 }
 
-// model finds a model by its name, or where the name is empty the first of the kinds.
+// model finds a model by its name, or where the name is empty the first one of the first of the kinds that is served.
 func (s *Server) model(name string, kinds ...modelcard.Kind) (*Model, error) {
-	for _, m := range s.models {
-		for _, k := range kinds {
+	for _, k := range kinds {
+		for _, m := range s.models {
 			if m.Kind() == k && (name == "" || m.Name == name) {
 				return m, nil
 			}
