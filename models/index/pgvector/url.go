@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func IsURL(text string) bool {
 	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
 }
 
-// connectTimeout ends an attempt to connect if the URL has no connect_timeout.
+// connectTimeout ends an attempt to connect if neither the URL has connect_timeout nor the environment PGCONNECT_TIMEOUT.
 const connectTimeout = 10 * time.Second
 
 // errURL quotes nothing of the URL: where it is wrong, any part of it may be a piece of the password.
@@ -65,7 +66,7 @@ func parseURL(text string) (address, *pgxpool.Config, error) {
 		return address{}, nil, errURL
 	}
 	c := config.ConnConfig
-	if !query.Has("connect_timeout") {
+	if !query.Has("connect_timeout") && os.Getenv("PGCONNECT_TIMEOUT") == "" {
 		c.ConnectTimeout = connectTimeout
 	}
 	a.place = fmt.Sprintf("%s:%d/%s", c.Host, c.Port, c.Database)
