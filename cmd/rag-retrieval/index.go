@@ -30,7 +30,7 @@ Vectors lie in vectors.npy, which NumPy reads: numpy.load("DIR/vectors.npy", mma
 Examples:
   rag-retrieval index --model out/model --corpus docs.jsonl --output index
   rag-retrieval index --model out/model --corpus a.parquet --corpus b.jsonl.gz --output index --int8
-  rag-retrieval index --model out/model --corpus docs.jsonl --store postgres://me@localhost/rag?collection=news
+  rag-retrieval index --model out/model --corpus docs.jsonl --store 'postgres://me@localhost/rag?collection=news'
   mpirun -n 4 rag-retrieval index --model out/model --corpus docs.jsonl --output index     # the ranks share the encoding
   rag-retrieval search --index index "how do I reverse a slice"`,
 		Flags: append([]cli.Flag{

@@ -168,7 +168,11 @@ func TestBadIndexCalls(t *testing.T) {
 	}
 	index := filepath.Join(t.TempDir(), "index")
 	call(t, "", "index", "--model", tiny, "--corpus", docs, "--output", index).ok(t)
-	call(t, `{"query": "a"}`+"\n"+`{"text": "a"}`, "search", "--index", index).fails(t, 1, `stdin:2: "query" is missing`)
+	wrong := call(t, `{"query": "a"}`+"\n"+`{"text": "a"}`, "search", "--index", index)
+	if wrong.fails(t, 1, `stdin:2: "query" is missing`); len(answers(t, wrong.stdout)) != 1 {
+		t.Errorf("the row before a wrong one has no answer: %s", wrong.stdout)
+	}
+	call(t, "", "search", "--index", filepath.Join(dir, "absent"), "x").fails(t, 1, "absent", "no such")
 	call(t, "", "search", "--index", index).fails(t, 1, "stdin", "no rows")
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
 		t.Errorf("a wrong call left %v", left)

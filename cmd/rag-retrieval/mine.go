@@ -34,7 +34,7 @@ Examples:
   rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --corpus docs.jsonl --vectors vectors --range-min 10 --output mined.jsonl
   rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --cross-encoder RERANKER --max-score 0.6 --output-scores --output mined.jsonl
   rag-retrieval mine --kind bm25 --train-dataset pairs.jsonl --output mined.jsonl              # by words, without a model
-  rag-retrieval mine --store postgres://me@localhost/rag?collection=news --train-dataset pairs.jsonl --output mined.jsonl
+  rag-retrieval mine --store 'postgres://me@localhost/rag?collection=news' --train-dataset pairs.jsonl --output mined.jsonl
   mpirun -n 4 rag-retrieval mine --model MODEL --train-dataset pairs.jsonl --output mined.jsonl   # the ranks share the work`,
 		Flags:        append(mineFlags(), engineFlags()...),
 		OnUsageError: onUsageError,

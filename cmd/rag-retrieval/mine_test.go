@@ -43,7 +43,7 @@ func TestMineAndTrain(t *testing.T) {
 	data, out := pairs(t, 60), filepath.Join(t.TempDir(), "mined.jsonl")
 	report := filepath.Join(t.TempDir(), "report.json")
 	o := call(t, "", "mine", "--model", tiny, "--train-dataset", data, "--output", out, "--output-scores", "--relative-margin", "0.001", "--json", report).ok(t)
-	for _, want := range []string{"queries kept, with enough negatives", "candidates dropped by relative_margin", "rows for " + out} {
+	for _, want := range []string{"queries with enough negatives", "candidates dropped by relative_margin", "rows for " + out} {
 		if !strings.Contains(o.stderr, want) {
 			t.Errorf("%q is not in %s", want, o.stderr)
 		}
@@ -268,6 +268,7 @@ func TestMineRefuses(t *testing.T) {
 		{1, `docs.jsonl:1: "_id" (or "id") is missing`, []string{"--model", tiny, "--corpus", write(t, "docs.jsonl", `{"text":"a"}`)}},
 		{1, "open none.jsonl: no such file", []string{"--model", tiny, "--corpus", "none.jsonl"}},
 		{1, "no query has negatives", []string{"--model", tiny, "--max-score", "-2"}},
+		{1, "no query has the 100000 negatives that n-tuple needs", []string{"--model", tiny, "--output-format", "n-tuple", "--num-negatives", "100000"}},
 		{1, "--json: ", []string{"--model", tiny, "--json", filepath.Join(t.TempDir(), "none", "report.json")}},
 		{1, "is a folder, want a file", []string{"--model", tiny, "--output", t.TempDir()}},
 		{1, "no such file", []string{"--model", tiny, "--output", filepath.Join(t.TempDir(), "none", "mined.jsonl")}},
@@ -280,9 +281,25 @@ func TestMineRefuses(t *testing.T) {
 		if _, err := os.Stat(out); err == nil {
 			t.Errorf("%v wrote a file", x.args)
 		}
-		if strings.HasPrefix(x.want, "no query") && !strings.Contains(o.stderr, "candidates dropped by max_score") {
+		if x.want == "no query has negatives" && !strings.Contains(o.stderr, "candidates dropped by max_score") {
 			t.Errorf("which limit dropped them is not told: %s", o.stderr)
 		}
+	}
+}
+
+// A file that is read is not replaced.
+func TestMineOutputIsNoInput(t *testing.T) {
+	data := pairs(t, 20)
+	before, err := os.ReadFile(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"--output", "--json"} {
+		args := []string{"mine", "--kind", "bm25", "--train-dataset", data, "--output", filepath.Join(t.TempDir(), "out.jsonl"), flag, data}
+		call(t, "", args...).fails(t, exitUsage, flag+" would replace", "which is read")
+	}
+	if after, err := os.ReadFile(data); err != nil || string(after) != string(before) {
+		t.Errorf("the training rows were replaced: %v", err)
 	}
 }
 

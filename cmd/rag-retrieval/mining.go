@@ -47,6 +47,9 @@ func mineNegatives(c *cli.Context, j job) (err error) {
 		}
 		m.job = job{dist.Alone{}}
 	}
+	if err := m.outputIsNoInput(); err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, m.closeAll()) }()
 	if err := m.job.inStep(m.openSet); err != nil {
 		return err
@@ -59,6 +62,22 @@ func mineNegatives(c *cli.Context, j job) (err error) {
 	}
 	m.done = true
 	return m.report()
+}
+
+// outputIsNoInput returns an error if a file that is read would be replaced.
+func (m *mining) outputIsNoInput() error {
+	for _, flag := range []string{"output", "json"} {
+		to, err := os.Stat(m.c.String(flag))
+		if err != nil {
+			continue // a new file, or what writing it will tell
+		}
+		for _, input := range append(m.c.StringSlice("train-dataset"), m.c.StringSlice("corpus")...) {
+			if from, err := os.Stat(input); err == nil && os.SameFile(from, to) {
+				return usagef("--%s would replace %s, which is read", flag, input)
+			}
+		}
+	}
+	return nil
 }
 
 func (m *mining) bm25() bool { return m.c.String("kind") == kindBM25 }
@@ -178,6 +197,9 @@ func (m *mining) writer(to io.Writer) (emit func(mine.Mined) error, flush func()
 	b := bufio.NewWriterSize(to, 1<<20)
 	w := mine.NewWriter(b, m.format, m.c.Bool("output-scores"), m.options.NumNegatives)
 	return w.Write, func() error {
+		if w.Rows == 0 && m.format == mine.NTuple {
+			return fmt.Errorf("no query has the %d negatives that %s needs: nothing is written to %s", m.options.NumNegatives, m.format, m.c.String("output"))
+		}
 		if w.Rows == 0 {
 			return fmt.Errorf("no query has negatives: nothing is written to %s", m.c.String("output"))
 		}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -30,7 +32,7 @@ Examples:
   rag-retrieval search --index index "how do I reverse a slice"
   rag-retrieval search --index index --by hybrid --top-k 5 --format table "reverse a slice" "read a file"
   rag-retrieval search --index index --filter lang=en --filter year=2024 "reverse a slice"
-  rag-retrieval search --store postgres://me@localhost/rag?collection=news --rerank out-reranker/model "reverse a slice"
+  rag-retrieval search --store 'postgres://me@localhost/rag?collection=news' --rerank out-reranker/model "reverse a slice"
   echo '{"query": "reverse a slice"}' | rag-retrieval search --index index`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "index", Usage: "folder that rag-retrieval index has made"},
@@ -224,32 +226,58 @@ func answerTables(queries []string, all [][]index.Found) error {
 	return nil
 }
 
-// searchChunk is how many rows of stdin are read before they are searched together.
+// searchChunk is how many rows of stdin are searched together at most.
 const searchChunk = 256
 
-// answerRows answers the rows of stdin.
+// answerRows answers the rows of stdin. Rows that have come are answered before it waits for more, so that a program may ask one
+// query at a time; and before a row that is wrong.
 func answerRows(c *cli.Context, s index.Searcher) error {
+	in := bufio.NewReader(os.Stdin)
 	var queries []string
-	err := jsonl.Scan(bufio.NewReader(os.Stdin), "stdin", func(_ int64, line int, b []byte) error {
-		var row struct {
-			Query *string `json:"query"`
-		}
-		err := jsonl.Decode(b, &row)
-		if err == nil && row.Query == nil {
-			err = errors.New(`"query" is missing`)
-		}
-		if err != nil {
-			return fmt.Errorf("stdin:%d: %w", line, err)
-		}
-		if queries = append(queries, *row.Query); len(queries) < searchChunk {
+	flush := func() error {
+		if len(queries) == 0 {
 			return nil
 		}
-		err = answer(c, s, queries)
+		err := answer(c, s, queries)
 		queries = queries[:0]
 		return err
-	})
-	if err != nil || len(queries) == 0 {
-		return err
 	}
-	return answer(c, s, queries)
+	rows := 0
+	for line, end := 1, error(nil); end == nil; line++ {
+		var b []byte
+		if b, end = in.ReadBytes('\n'); end != nil && !errors.Is(end, io.EOF) {
+			return errors.Join(flush(), fmt.Errorf("stdin: %w", end))
+		}
+		if len(bytes.TrimSpace(b)) == 0 {
+			continue
+		}
+		query, err := searchRow(b)
+		if err != nil {
+			return errors.Join(flush(), fmt.Errorf("stdin:%d: %w", line, err))
+		}
+		queries = append(queries, query)
+		rows++
+		if len(queries) == searchChunk || in.Buffered() == 0 {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if rows == 0 {
+		return errors.New(`stdin has no rows {"query": "…"}; or give queries as arguments`)
+	}
+	return flush()
+}
+
+func searchRow(b []byte) (string, error) {
+	var row struct {
+		Query *string `json:"query"`
+	}
+	if err := jsonl.Decode(b, &row); err != nil {
+		return "", err
+	}
+	if row.Query == nil {
+		return "", errors.New(`"query" is missing`)
+	}
+	return *row.Query, nil
 }

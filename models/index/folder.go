@@ -232,6 +232,9 @@ func OpenFolder(dir string, o runtime.Options) (x *Folder, err error) {
 			err = errors.Join(err, x.Close())
 		}
 	}()
+	if _, err := os.Stat(dir); err != nil {
+		return x, err
+	}
 	if x.FolderManifest, err = readFolderManifest(dir); errors.Is(err, fs.ErrNotExist) {
 		return x, fmt.Errorf("%s has no whole index (no %s): make it with rag-retrieval index, which goes on where it was interrupted", dir, folderFile)
 	} else if err != nil {

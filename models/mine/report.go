@@ -71,7 +71,7 @@ func (r Report) Table() (header []string, rows [][]string) {
 		rows = append(rows, []string{what, strconv.Itoa(n), share})
 	}
 	row("queries", r.Queries, 0)
-	row("queries kept, with enough negatives", r.Kept, r.Queries)
+	row("queries with enough negatives", r.Kept, r.Queries)
 	row("queries with too few negatives", r.TooFew, r.Queries)
 	row("queries whose candidates were all filtered", r.AllFiltered, r.Queries)
 	row("queries without candidates", r.NoCandidates, r.Queries)
