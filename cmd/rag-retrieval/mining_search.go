@@ -26,8 +26,7 @@ func (m *mining) openSearcher(j *mine.Job) error {
 		if use, err = m.openIndex(&s); err != nil {
 			return err
 		}
-		o.Kind, o.QueryPrompt, o.PassagePrompt = modelcard.Embedding, use.QueryPrompt, use.PassagePrompt
-		o.QueryMaxLen, o.PassageMaxLen = use.QueryMaxLen, use.PassageMaxLen
+		asIndexed(&o, use)
 		ref = orText(ref, use.Model)
 	}
 	m.model = ref
@@ -39,7 +38,11 @@ func (m *mining) openSearcher(j *mine.Job) error {
 		return fmt.Errorf("%s is a model of kind %s: mining needs an embedding model, with one vector for each text", ref, k)
 	}
 	if m.indexed() {
-		if err := m.checkContent(ref, model, use); err != nil {
+		content, err := fromFirst(m.job, func() (string, error) { return contentOf(m.c.Context, model) })
+		if err == nil {
+			err = checkContent(ref, content, use)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -69,15 +72,6 @@ func (m *mining) openIndex(s *index.Searcher) (index.Use, error) {
 		m.close = append(m.close, close)
 	}
 	return use, m.job.agree(err)
-}
-
-// checkContent returns an error if a model is not that of the index.
-func (m *mining) checkContent(ref string, model *retriever.Model, use index.Use) error {
-	content, err := fromFirst(m.job, func() (string, error) { return contentOf(m.c.Context, model) })
-	if err == nil && content != use.Content {
-		return fmt.Errorf("%s is not the model that the index was made with, or has changed since: make the index again, or say where that model is (--model)", ref)
-	}
-	return err
 }
 
 // openVectors encodes the documents of the set, or opens their vectors where an earlier call has encoded them.

@@ -137,8 +137,7 @@ func openQueryModel(c *cli.Context, use index.Use, s *index.Searcher) (m *retrie
 		return nil, nil
 	}
 	o := engineOptions(c)
-	o.Kind, o.QueryPrompt, o.PassagePrompt = modelcard.Embedding, use.QueryPrompt, use.PassagePrompt
-	o.QueryMaxLen, o.PassageMaxLen = use.QueryMaxLen, use.PassageMaxLen
+	asIndexed(&o, use)
 	ref := orText(c.String("model"), use.Model)
 	if m, err = openWith(c, ref, o); err != nil {
 		return nil, fmt.Errorf("the model of the index: %w", err)
@@ -149,14 +148,28 @@ func openQueryModel(c *cli.Context, use index.Use, s *index.Searcher) (m *retrie
 		}
 	}()
 	content, err := contentOf(c.Context, m)
+	if err == nil {
+		err = checkContent(ref, content, use)
+	}
 	if err != nil {
 		return m, err
 	}
-	if content != use.Content {
-		return m, fmt.Errorf("%s is not the model that the index was made with, or has changed since: make the index again, or say where that model is (--model)", ref)
-	}
 	s.Embedder, err = m.Embedder()
 	return m, err
+}
+
+// asIndexed sets a model's options to those that an index was made with.
+func asIndexed(o *retriever.Options, use index.Use) {
+	o.Kind, o.QueryPrompt, o.PassagePrompt = modelcard.Embedding, use.QueryPrompt, use.PassagePrompt
+	o.QueryMaxLen, o.PassageMaxLen = use.QueryMaxLen, use.PassageMaxLen
+}
+
+// checkContent returns an error if a model's files are not those of the index. content is contentOf the model.
+func checkContent(ref, content string, use index.Use) error {
+	if content != use.Content {
+		return fmt.Errorf("%s is not the model that the index was made with, or has changed since: make the index again, or say where that model is (--model)", ref)
+	}
+	return nil
 }
 
 // openReranker opens the model of --rerank.

@@ -125,6 +125,19 @@ func finite(values []float32) bool {
 	return !slices.ContainsFunc(values, func(x float32) bool { return math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) })
 }
 
+// CheckQueries returns an error if a query is not a vector of so many numbers. what is what is searched, for the message.
+func CheckQueries(queries [][]float32, dimension int, what string) error {
+	for i, q := range queries {
+		if len(q) != dimension {
+			return fmt.Errorf("query %d is a vector of %d numbers, the %s has vectors of %d", i+1, len(q), what, dimension)
+		}
+		if !finite(q) {
+			return fmt.Errorf("query %d is a vector with a value that is no number", i+1)
+		}
+	}
+	return nil
+}
+
 // Search gives for each query the k documents with the highest scores, best first; of equal scores, the document with the lower
 // number comes first. A query is a vector of the vectors' dimension. There are fewer hits if there are fewer documents. It ends
 // with the context.
@@ -132,13 +145,8 @@ func (e *Exact) Search(ctx context.Context, queries [][]float32, k int, o Search
 	if k < 1 {
 		return nil, fmt.Errorf("a search for %d documents, want at least 1", k)
 	}
-	for i, q := range queries {
-		if len(q) != e.vectors.Dimension() {
-			return nil, fmt.Errorf("query %d is a vector of %d numbers, the index has vectors of %d", i+1, len(q), e.vectors.Dimension())
-		}
-		if !finite(q) {
-			return nil, fmt.Errorf("query %d is a vector with a value that is no number", i+1)
-		}
+	if err := CheckQueries(queries, e.vectors.Dimension(), "index"); err != nil {
+		return nil, err
 	}
 	k = min(k, max(1, e.vectors.Len())) // a list holds 2k candidates
 	if !o.Ranks.Shares() {

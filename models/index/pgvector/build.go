@@ -12,16 +12,9 @@ import (
 	"rag-retrieval-go/ortrain/dist"
 )
 
-// Source is a list of documents that need not be in memory. A *corpus.Corpus is one.
-type Source interface {
-	index.Source
-	// Document reads document i, from 0.
-	Document(i int) (corpus.Document, error)
-}
-
 // Build says what a collection is made of.
 type Build struct {
-	Source   Source
+	Source   index.Documents
 	Embedder retriever.Embedder
 	// Model is where the model lies, as the collection keeps it. Empty: as the embedder was opened.
 	Model string

@@ -3,8 +3,6 @@ package pgvector
 import (
 	"context"
 	"fmt"
-	"math"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgvector/pgvector-go"
@@ -20,11 +18,6 @@ func Numbers(hits []index.Hit) []int {
 		out[i] = h.Document
 	}
 	return out
-}
-
-// finite says whether all values are numbers.
-func finite(values []float32) bool {
-	return !slices.ContainsFunc(values, func(x float32) bool { return math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) })
 }
 
 // searchable returns an error if there is nothing to search for k documents.
@@ -48,13 +41,8 @@ func (s *Store) Search(ctx context.Context, queries [][]float32, k int, filter i
 		return nil, err
 	}
 	c := s.collection
-	for i, q := range queries {
-		if len(q) != c.Dimension {
-			return nil, fmt.Errorf("query %d is a vector of %d numbers, the collection has vectors of %d", i+1, len(q), c.Dimension)
-		}
-		if !finite(q) {
-			return nil, fmt.Errorf("query %d is a vector with a value that is no number", i+1)
-		}
+	if err := index.CheckQueries(queries, c.Dimension, "collection"); err != nil {
+		return nil, err
 	}
 	k = min(k, c.Documents)
 	hits := make([][]index.Hit, 0, len(queries))
