@@ -83,6 +83,8 @@ func serveModels(c *cli.Context) (err error) {
 	if err != nil {
 		return usagef("--model: %v", err)
 	}
+	models = nil
+	defer func() { err = errors.Join(err, s.Close()) }()
 	l, err := net.Listen("tcp", c.String("listen"))
 	if err != nil {
 		return err

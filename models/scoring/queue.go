@@ -3,6 +3,7 @@ package scoring
 import (
 	"context"
 	"sync"
+	"time"
 
 	"rag-retrieval-go/models/encoder"
 )
@@ -36,6 +37,7 @@ type QueueOptions struct {
 type QueueRun struct {
 	Calls, Rows          int
 	Tokens, PaddedTokens int // PaddedTokens are what the run would have with all rows as long as the longest
+	Seconds              float64
 	Err                  error
 }
 
@@ -44,6 +46,8 @@ type queued[V any] struct {
 	ctx     context.Context
 	rows    []encoder.Row
 	longest int
+	tokens  int
+	came    time.Time
 	values  []V
 	err     error
 	done    chan struct{} // closed when values or err is set
@@ -60,9 +64,10 @@ func NewQueue[V any](forward func(rows []encoder.Row) ([]V, error), o QueueOptio
 
 // Run computes the values of a batch. If the context ends while it waits, it is dropped.
 func (q *Queue[V]) Run(ctx context.Context, rows []encoder.Row) ([]V, error) {
-	x := &queued[V]{ctx: ctx, rows: rows, done: make(chan struct{})}
+	x := &queued[V]{ctx: ctx, rows: rows, came: time.Now(), done: make(chan struct{})}
 	for _, r := range rows {
 		x.longest = max(x.longest, len(r.IDs))
+		x.tokens += len(r.IDs)
 	}
 	q.mu.Lock()
 	q.waiting = append(q.waiting, x)
@@ -124,12 +129,12 @@ func (q *Queue[V]) run(batch []*queued[V]) {
 	longest := 0
 	for _, x := range batch {
 		rows, longest = append(rows, x.rows...), max(longest, x.longest)
-	}
-	for _, r := range rows {
-		run.Tokens += len(r.IDs)
+		run.Tokens += x.tokens
 	}
 	run.Rows, run.PaddedTokens = len(rows), longest*len(rows)
+	start := time.Now()
 	values, err := q.forward(rows)
+	run.Seconds = time.Since(start).Seconds()
 	if run.Err = err; q.o.Observe != nil {
 		q.o.Observe(run)
 	}
@@ -143,6 +148,7 @@ func (q *Queue[V]) run(batch []*queued[V]) {
 		if x.err = err; err == nil {
 			x.values, values = values[:len(x.rows):len(x.rows)], values[len(x.rows):]
 		}
+		addTrace(x.ctx, TraceTotals{Waited: start.Sub(x.came), Ran: time.Since(start), Rows: len(x.rows), Tokens: x.tokens})
 		close(x.done)
 	}
 }

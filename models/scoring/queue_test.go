@@ -67,8 +67,33 @@ func TestQueueJoinsCalls(t *testing.T) {
 		if took := time.Since(begun); took != 4*time.Second {
 			t.Errorf("%v, want 4 s", took)
 		}
-		if want := (QueueRun{Calls: 3, Rows: 4, Tokens: 21, PaddedTokens: 40}); len(seen) != 4 || seen[1] != want {
+		if want := (QueueRun{Calls: 3, Rows: 4, Tokens: 21, PaddedTokens: 40, Seconds: 1}); len(seen) != 4 || seen[1] != want {
 			t.Errorf("%+v, want the second to be %+v", seen, want)
+		}
+	})
+}
+
+// A call's trace adds up what its batches waited, ran and held; another call's rows in the same run are not in it.
+func TestQueueTraces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs []int
+		q := NewQueue(slowForward(&runs), QueueOptions{BatchTokens: 40})
+		var first, second Trace
+		var calls sync.WaitGroup
+		calls.Go(func() { q.Run(WithTrace(context.Background(), &first), rowsOfLengths(5)) })
+		calls.Go(func() { time.Sleep(time.Millisecond); q.Run(context.Background(), rowsOfLengths(4)) })
+		calls.Go(func() {
+			time.Sleep(250 * time.Millisecond)
+			ctx := WithTrace(context.Background(), &second)
+			q.Run(ctx, rowsOfLengths(3, 7))
+			q.Run(ctx, rowsOfLengths(2))
+		})
+		calls.Wait()
+		if got, want := first.Totals(), (TraceTotals{Ran: time.Second, Rows: 1, Tokens: 5}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if got, want := second.Totals(), (TraceTotals{Waited: 750 * time.Millisecond, Ran: 2 * time.Second, Rows: 3, Tokens: 12}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
 		}
 	})
 }

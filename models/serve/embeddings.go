@@ -13,7 +13,7 @@ import (
 )
 
 // openAIEmbeddings answers POST /v1/embeddings.
-func (s *Server) openAIEmbeddings(r *http.Request) (any, error) {
+func (s *Server) openAIEmbeddings(c *call) (any, error) {
 	var body struct {
 		Model          string `json:"model"`
 		Input          inputs `json:"input"`
@@ -22,20 +22,20 @@ func (s *Server) openAIEmbeddings(r *http.Request) (any, error) {
 		// InputType is Cohere's and others': a query has the model's prompt for queries.
 		InputType string `json:"input_type"`
 	}
-	if err := read(r, &body); err != nil {
+	if err := c.read(&body); err != nil {
 		return nil, err
 	}
 	if f := body.EncodingFormat; f != "" && f != "float" && f != "base64" {
 		return nil, invalid("encoding_format is %q, want float or base64", f)
 	}
-	m, err := s.model(body.Model, modelcard.Embedding)
+	m, err := c.use(body.Model, modelcard.Embedding)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.countTexts("input", len(body.Input)); err != nil {
 		return nil, err
 	}
-	embeddings, err := m.embed(r.Context(), body.Input.texts(body.InputType == "query" || body.InputType == "search_query"), body.Dimensions)
+	embeddings, err := m.embed(c.context(), body.Input.texts(body.InputType == "query" || body.InputType == "search_query"), body.Dimensions)
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +103,9 @@ func (s *Server) countTexts(field string, n int) error {
 }
 
 // openAIModels answers GET /v1/models.
-func (s *Server) openAIModels(*http.Request) (any, error) {
+func (s *Server) openAIModels(*call) (any, error) {
 	var data []map[string]any
-	for _, m := range s.models {
+	for _, m := range s.Models() {
 		info := m.m.Info()
 		data = append(data, map[string]any{
 			"id": m.Name, "object": "model", "created": 0, "owned_by": "rag-retrieval", "kind": info.Kind, "max_model_len": max(info.PassageMaxLen, info.MaxLen),

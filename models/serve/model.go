@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
@@ -12,8 +13,9 @@ import (
 
 // Model is a model that is served under a name.
 type Model struct {
-	Name string
-	m    *retriever.Model
+	Name  string
+	m     *retriever.Model
+	users sync.WaitGroup // the requests that use it
 }
 
 // OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"math"
-	"net/http"
 	"slices"
 
 	"rag-retrieval-go/models/modelcard"
@@ -50,11 +49,11 @@ type ranked struct {
 }
 
 // rank scores the documents of a body, best first, of which the best top_n stay.
-func (s *Server) rank(r *http.Request, body *rerankBody) (*Model, []ranked, error) {
-	if err := read(r, body); err != nil {
+func (s *Server) rank(c *call, body *rerankBody) (*Model, []ranked, error) {
+	if err := c.read(body); err != nil {
 		return nil, nil, err
 	}
-	m, err := s.model(body.Model, modelcard.Reranker, modelcard.ColBERT, modelcard.Embedding)
+	m, err := c.use(body.Model, modelcard.Reranker, modelcard.ColBERT, modelcard.Embedding)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,7 +73,7 @@ func (s *Server) rank(r *http.Request, body *rerankBody) (*Model, []ranked, erro
 	if body.TopN != nil && *body.TopN < 1 {
 		return nil, nil, invalid("top_n is %d, want at least 1", *body.TopN)
 	}
-	scores, err := m.scores(r.Context(), body.Query, documents)
+	scores, err := m.scores(c.context(), body.Query, documents)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -95,9 +94,9 @@ func (s *Server) rank(r *http.Request, body *rerankBody) (*Model, []ranked, erro
 func sigmoid(x float32) float32 { return float32(1 / (1 + math.Exp(-float64(x)))) }
 
 // cohereRerank answers POST /v2/rerank.
-func (s *Server) cohereRerank(r *http.Request) (any, error) {
+func (s *Server) cohereRerank(c *call) (any, error) {
 	var body rerankBody
-	_, order, err := s.rank(r, &body)
+	_, order, err := s.rank(c, &body)
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +108,9 @@ func (s *Server) cohereRerank(r *http.Request) (any, error) {
 }
 
 // jinaRerank answers POST /v1/rerank.
-func (s *Server) jinaRerank(r *http.Request) (any, error) {
+func (s *Server) jinaRerank(c *call) (any, error) {
 	var body rerankBody
-	m, order, err := s.rank(r, &body)
+	m, order, err := s.rank(c, &body)
 	if err != nil {
 		return nil, err
 	}

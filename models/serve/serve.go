@@ -13,11 +13,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
-
-	"rag-retrieval-go/models/modelcard"
+	"sync"
 )
 
 // Options are a server's limits. The zero value has TEI's.
@@ -45,12 +42,14 @@ func (o Options) withDefaults() Options {
 
 // Server answers requests with its models.
 type Server struct {
-	models []*Model
-	o      Options
-	slots  chan struct{} // one for each request that may be in work
+	o     Options
+	slots chan struct{} // one for each request that may be in work
+
+	mu     sync.RWMutex
+	models []*Model // Replace writes it, and copies it first
 }
 
-// New returns a server of some models. Their names must differ.
+// New returns a server of some models. Their names must differ. The server closes them.
 func New(models []*Model, o Options) (*Server, error) {
 	names := map[string]bool{}
 	for _, m := range models {
@@ -66,48 +65,55 @@ func New(models []*Model, o Options) (*Server, error) {
 	return &Server{models: models, o: o, slots: make(chan struct{}, o.MaxConcurrent)}, nil
 }
 
+// A route is a method and path of one of the APIs.
+type route struct {
+	method, path string
+	api          api // how errors are written
+	// handle returns the body of the response.
+	handle func(*call) (any, error)
+}
+
+// routes are the routes of all APIs.
+func (s *Server) routes() []route {
+	return []route{
+		{"POST", "/v1/embeddings", openAI, s.openAIEmbeddings},
+		{"GET", "/v1/models", openAI, s.openAIModels},
+		{"POST", "/pooling", openAI, s.pooling},
+		{"POST", "/v1/rerank", cohere, s.jinaRerank},
+		{"POST", "/v2/rerank", cohere, s.cohereRerank},
+		{"POST", "/embed", tei, s.teiEmbed},
+		{"POST", "/rerank", tei, s.rerank},
+		{"POST", "/similarity", tei, s.teiSimilarity},
+	}
+}
+
 // Handler answers all routes.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for route, h := range map[string]func(*http.Request) (any, error){
-		"POST /v1/embeddings": s.openAIEmbeddings,
-		"GET /v1/models":      s.openAIModels,
-		"POST /pooling":       s.pooling,
-	} {
-		mux.Handle(route, s.answer(openAI, h))
-	}
-	for route, h := range map[string]func(*http.Request) (any, error){
-		"POST /v1/rerank": s.jinaRerank,
-		"POST /v2/rerank": s.cohereRerank,
-	} {
-		mux.Handle(route, s.answer(cohere, h))
-	}
-	for route, h := range map[string]func(*http.Request) (any, error){
-		"POST /embed":      s.teiEmbed,
-		"POST /rerank":     s.rerank,
-		"POST /similarity": s.teiSimilarity,
-	} {
-		mux.Handle(route, s.answer(tei, h))
+	for _, r := range s.routes() {
+		mux.Handle(r.method+" "+r.path, s.answer(r))
 	}
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	return mux
 }
 
-// answer makes a handler of a function that returns a response's body.
-func (s *Server) answer(api api, f func(*http.Request) (any, error)) http.Handler {
+// answer answers a route's requests.
+func (s *Server) answer(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
 		default:
 			w.Header().Set("Retry-After", "1")
-			api.fail(w, &Error{Status: http.StatusTooManyRequests, Kind: overloaded, Message: "the server has as many requests as it takes; try again"})
+			route.api.fail(w, &Error{Status: http.StatusTooManyRequests, Kind: overloaded, Message: "the server has as many requests as it takes; try again"})
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, s.o.MaxBodyBytes)
-		body, err := f(r)
+		c := newCall(s, r)
+		defer c.release()
+		body, err := route.handle(c)
 		if err != nil {
-			api.fail(w, explain(r, err))
+			route.api.fail(w, explain(r, err))
 			return
 		}
 		writeJSON(w, http.StatusOK, body)
@@ -120,51 +126,4 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	_ = e.Encode(body) // fails where the client has gone
-}
-
-// read reads a request's JSON body.
-func read(r *http.Request, to any) error {
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		return err
-	}
-	if len(strings.TrimSpace(string(b))) == 0 {
-		return invalid("the body is empty, want a JSON object")
-	}
-	if err := json.Unmarshal(b, to); err != nil {
-		return invalid("the body is not as it should be: %v", err)
-	}
-	return nil
-}
-
-// model finds a model by its name, or where the name is empty the first one of the first of the kinds that is served.
-func (s *Server) model(name string, kinds ...modelcard.Kind) (*Model, error) {
-	for _, k := range kinds {
-		for _, m := range s.models {
-			if m.Kind() == k && (name == "" || m.Name == name) {
-				return m, nil
-			}
-		}
-	}
-	if name == "" {
-		return nil, &Error{Status: http.StatusNotFound, Kind: notFound, Message: fmt.Sprintf("no model of kind %s is served", list(kinds))}
-	}
-	for _, m := range s.models {
-		if m.Name == name {
-			return nil, &Error{Status: http.StatusBadRequest, Kind: validation, Message: fmt.Sprintf("the model %q is of kind %s, want %s", name, m.Kind(), list(kinds))}
-		}
-	}
-	var names []string
-	for _, m := range s.models {
-		names = append(names, m.Name)
-	}
-	return nil, &Error{Status: http.StatusNotFound, Kind: notFound, Message: fmt.Sprintf("the model %q is not served, want one of %s", name, strings.Join(names, ", "))}
-}
-
-func list(kinds []modelcard.Kind) string {
-	var names []string
-	for _, k := range kinds {
-		names = append(names, string(k))
-	}
-	return strings.Join(names, " or ")
 }

@@ -28,13 +28,19 @@ var folders = map[string]string{
 // serving starts a server of some of the models.
 func serving(t *testing.T, o Options, names ...string) (url string) {
 	t.Helper()
+	_, url = started(t, o, names...)
+	return url
+}
+
+// started starts a server of some of the models.
+func started(t *testing.T, o Options, names ...string) (*Server, string) {
+	t.Helper()
 	var models []*Model
 	for _, name := range names {
 		m, err := OpenModel(t.Context(), name, folders[name], retriever.Options{Threads: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { m.Close() })
 		models = append(models, m)
 	}
 	s, err := New(models, o)
@@ -42,8 +48,13 @@ func serving(t *testing.T, o Options, names ...string) (url string) {
 		t.Fatal(err)
 	}
 	h := httptest.NewServer(s.Handler())
-	t.Cleanup(h.Close)
-	return h.URL
+	t.Cleanup(func() {
+		h.Close()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, h.URL
 }
 
 // post posts a body, and returns the status and the response's body.
@@ -346,5 +357,51 @@ func TestModels(t *testing.T) {
 	m := &Model{Name: "a"}
 	if _, err := New([]*Model{m, m}, Options{}); err == nil || !strings.Contains(err.Error(), `two models have the name "a"`) {
 		t.Errorf("two models of one name: %v", err)
+	}
+}
+
+// While a model is replaced again and again, no request fails, and each replaced model is closed.
+func TestReplace(t *testing.T) {
+	s, url := started(t, Options{}, "embed")
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 3 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				r, err := http.Post(url+"/v1/embeddings", "application/json", strings.NewReader(`{"model": "embed", "input": "a"}`))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				b, _ := io.ReadAll(r.Body)
+				r.Body.Close()
+				if r.StatusCode != http.StatusOK {
+					t.Errorf("%d %s", r.StatusCode, b)
+				}
+			}
+		})
+	}
+	for range 3 {
+		old := s.Models()[0]
+		m, err := OpenModel(t.Context(), "embed", folders["embed"], retriever.Options{Threads: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Replace(m); err != nil {
+			t.Fatal(err)
+		}
+		if s.Models()[0] == old {
+			t.Error("the model was not replaced")
+		}
+	}
+	close(stop)
+	clients.Wait()
+	if err := s.Replace(&Model{Name: "other"}); err == nil || err.Error() != `no model "other" is served` {
+		t.Error(err)
 	}
 }

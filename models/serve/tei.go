@@ -1,24 +1,22 @@
 package serve
 
 import (
-	"net/http"
-
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 )
 
 // teiEmbed answers POST /embed: an array of vectors.
-func (s *Server) teiEmbed(r *http.Request) (any, error) {
+func (s *Server) teiEmbed(c *call) (any, error) {
 	var body struct {
 		Inputs     inputs `json:"inputs"`
 		Normalize  *bool  `json:"normalize"`
 		PromptName string `json:"prompt_name"`
 		Dimensions int    `json:"dimensions"`
 	}
-	if err := read(r, &body); err != nil {
+	if err := c.read(&body); err != nil {
 		return nil, err
 	}
-	m, err := s.model("", modelcard.Embedding)
+	m, err := c.use("", modelcard.Embedding)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +29,7 @@ func (s *Server) teiEmbed(r *http.Request) (any, error) {
 	if err := s.countTexts("inputs", len(body.Inputs)); err != nil {
 		return nil, err
 	}
-	embeddings, err := m.embed(r.Context(), body.Inputs.texts(body.PromptName == "query"), body.Dimensions)
+	embeddings, err := m.embed(c.context(), body.Inputs.texts(body.PromptName == "query"), body.Dimensions)
 	if err != nil {
 		return nil, err
 	}
@@ -43,9 +41,9 @@ func (s *Server) teiEmbed(r *http.Request) (any, error) {
 }
 
 // rerank answers POST /rerank: TEI's bare array for a body with texts, Infinity's and Jina's object for one with documents.
-func (s *Server) rerank(r *http.Request) (any, error) {
+func (s *Server) rerank(c *call) (any, error) {
 	var body rerankBody
-	m, order, err := s.rank(r, &body)
+	m, order, err := s.rank(c, &body)
 	if err != nil {
 		return nil, err
 	}
@@ -63,17 +61,17 @@ func (s *Server) rerank(r *http.Request) (any, error) {
 }
 
 // teiSimilarity answers POST /similarity: an array of cosines.
-func (s *Server) teiSimilarity(r *http.Request) (any, error) {
+func (s *Server) teiSimilarity(c *call) (any, error) {
 	var body struct {
 		Inputs struct {
 			Source    string   `json:"source_sentence"`
 			Sentences []string `json:"sentences"`
 		} `json:"inputs"`
 	}
-	if err := read(r, &body); err != nil {
+	if err := c.read(&body); err != nil {
 		return nil, err
 	}
-	m, err := s.model("", modelcard.Embedding)
+	m, err := c.use("", modelcard.Embedding)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +85,7 @@ func (s *Server) teiSimilarity(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	embeddings, err := m.embed(r.Context(), prompt.Texts(false, append([]string{body.Inputs.Source}, body.Inputs.Sentences...)...), 0)
+	embeddings, err := m.embed(c.context(), prompt.Texts(false, append([]string{body.Inputs.Source}, body.Inputs.Sentences...)...), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -95,24 +93,24 @@ func (s *Server) teiSimilarity(r *http.Request) (any, error) {
 }
 
 // pooling answers POST /pooling, vLLM's route that mteb uses for ColBERT models: the vectors of each text's tokens.
-func (s *Server) pooling(r *http.Request) (any, error) {
+func (s *Server) pooling(c *call) (any, error) {
 	var body struct {
 		Model string `json:"model"`
 		Input inputs `json:"input"`
 		// InputType is "query" for queries, which a ColBERT model expands.
 		InputType string `json:"input_type"`
 	}
-	if err := read(r, &body); err != nil {
+	if err := c.read(&body); err != nil {
 		return nil, err
 	}
-	m, err := s.model(body.Model, modelcard.ColBERT)
+	m, err := c.use(body.Model, modelcard.ColBERT)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.countTexts("input", len(body.Input)); err != nil {
 		return nil, err
 	}
-	embeddings, err := m.embed(r.Context(), body.Input.texts(body.InputType == "query"), 0)
+	embeddings, err := m.embed(c.context(), body.Input.texts(body.InputType == "query"), 0)
 	if err != nil {
 		return nil, err
 	}

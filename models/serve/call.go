@@ -1,0 +1,59 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+
+	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/scoring"
+)
+
+// call is one request: its body, the model that answers it, and what the response's headers, the log and the metrics say of it.
+type call struct {
+	*http.Request
+	server *Server
+	trace  *scoring.Trace // what the request's batches waited, ran and held
+	model  *Model         // the model that answers; nil before use
+}
+
+func newCall(s *Server, r *http.Request) *call {
+	c := &call{server: s, trace: &scoring.Trace{}}
+	c.Request = r.WithContext(scoring.WithTrace(r.Context(), c.trace))
+	return c
+}
+
+// context is the context of the work that the call asks for. It ends when the client has gone.
+func (c *call) context() context.Context { return c.Request.Context() }
+
+// read reads the JSON body.
+func (c *call) read(to any) error {
+	b, err := io.ReadAll(c.Body)
+	if err != nil {
+		return err
+	}
+	if len(strings.TrimSpace(string(b))) == 0 {
+		return invalid("the body is empty, want a JSON object")
+	}
+	if err := json.Unmarshal(b, to); err != nil {
+		return invalid("the body is not as it should be: %v", err)
+	}
+	return nil
+}
+
+// use finds the model that answers, see Server.find. It stays open until release.
+func (c *call) use(name string, kinds ...modelcard.Kind) (m *Model, err error) {
+	c.release()
+	c.model, err = c.server.acquire(name, kinds...)
+	return c.model, err
+}
+
+// release lets go of the model.
+func (c *call) release() {
+	if c.model != nil {
+		c.model.users.Done()
+		c.model = nil
+	}
+}
