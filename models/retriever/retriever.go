@@ -47,7 +47,8 @@ type Model struct {
 	embedder Embedder // nil for a reranker
 	info     Info
 	options  Options
-	close    []func() error // in this order
+	load     func() scoring.QueueLoad // nil without a queue
+	close    []func() error           // in this order
 }
 
 // Open opens the model that ref names: a folder, a model's id on the hub, or an .onnx file with its tokenizer beside it. A wrong
@@ -97,6 +98,14 @@ func (m *Model) checkPrompts() error {
 		return nil
 	}
 	return &OptionError{Format: fmt.Sprintf("prompts are for embedding models; %s is a model of kind %s", strings.ReplaceAll(m.info.Ref, "%", "%%"), m.info.Kind)}
+}
+
+// QueueLoad tells what waits and runs in the model's queue now; nothing where it has none.
+func (m *Model) QueueLoad() scoring.QueueLoad {
+	if m.load == nil {
+		return scoring.QueueLoad{}
+	}
+	return m.load()
 }
 
 // Close frees the model.

@@ -41,6 +41,24 @@ type QueueRun struct {
 	Err                  error
 }
 
+// QueueLoad is what a queue holds at one moment.
+type QueueLoad struct {
+	Calls, Rows, Tokens int // that wait; the calls whose clients have gone are still counted until the next run
+	Runs                int // that go on
+}
+
+// Load tells what waits and runs now.
+func (q *Queue[V]) Load() QueueLoad {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := QueueLoad{Calls: len(q.waiting), Runs: q.running}
+	for _, x := range q.waiting {
+		l.Rows += len(x.rows)
+		l.Tokens += x.tokens
+	}
+	return l
+}
+
 // queued is the batch of a call.
 type queued[V any] struct {
 	ctx     context.Context

@@ -189,3 +189,23 @@ func TestQueueRunsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestQueueLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs []int
+		q := NewQueue(slowForward(&runs), QueueOptions{BatchTokens: 4})
+		var calls sync.WaitGroup
+		for _, lengths := range [][]int{{3}, {4}, {2, 2}} {
+			calls.Go(func() { q.Run(context.Background(), rowsOfLengths(lengths...)) })
+			synctest.Wait()
+		}
+		if got, want := q.Load(), (QueueLoad{Calls: 2, Rows: 3, Tokens: 8, Runs: 1}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		calls.Wait()
+		q.Wait()
+		if got := q.Load(); got != (QueueLoad{}) {
+			t.Errorf("%+v at the end", got)
+		}
+	})
+}

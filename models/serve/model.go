@@ -33,6 +33,9 @@ func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Mod
 // Close frees the model.
 func (m *Model) Close() error { return m.m.Close() }
 
+// Load tells what waits for the model and runs in it now.
+func (m *Model) Load() scoring.QueueLoad { return m.m.QueueLoad() }
+
 // Kind is the model's kind.
 func (m *Model) Kind() modelcard.Kind { return m.m.Info().Kind }
 
