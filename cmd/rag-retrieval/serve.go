@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -40,6 +42,8 @@ Examples:
 			&cli.IntFlag{Name: "max-texts", Usage: "texts or documents of a request", Value: 1000},
 			&cli.Int64Flag{Name: "max-body-bytes", Usage: "of a request", Value: 2_000_000},
 			&cli.DurationFlag{Name: "drain-timeout", Usage: "after SIGTERM, how long requests may take to finish", Value: 30 * time.Second},
+			&cli.StringFlag{Name: "log-format", Usage: "of the lines on stderr: json or text", Value: "json"},
+			&cli.StringFlag{Name: "log-level", Usage: "the least level that is written: debug (probes too), info, warn or error", Value: "info"},
 		}, engineFlags()...),
 		OnUsageError: onUsageError,
 		Action:       serveModels,
@@ -58,6 +62,10 @@ func serveModels(c *cli.Context) (err error) {
 	if n := c.Int64("max-body-bytes"); n < 1 {
 		return usagef("--max-body-bytes is %d, want at least 1", n)
 	}
+	log, err := serverLog(c)
+	if err != nil {
+		return err
+	}
 	var models []*serve.Model
 	defer func() {
 		for _, m := range models {
@@ -70,7 +78,7 @@ func serveModels(c *cli.Context) (err error) {
 			return usagef("--model is %q, want NAME=MODEL", flag)
 		}
 		o := engineOptions(c)
-		o.BatchTokens = c.Int("max-batch-tokens")
+		o.BatchTokens, o.Note = c.Int("max-batch-tokens"), func(line string) { log.Info(line) }
 		m, err := serve.OpenModel(c.Context, name, ref, o)
 		if err != nil {
 			return asUsage(err)
@@ -78,7 +86,7 @@ func serveModels(c *cli.Context) (err error) {
 		models = append(models, m)
 	}
 	s, err := serve.New(models, serve.Options{
-		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"),
+		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"), Log: log,
 	})
 	if err != nil {
 		return usagef("--model: %v", err)
@@ -89,8 +97,8 @@ func serveModels(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
-	note(fmt.Sprintf("serving on http://%s", l.Addr()))
+	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	log.Info(fmt.Sprintf("serving on http://%s", l.Addr()))
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {
@@ -104,4 +112,22 @@ func serveModels(c *cli.Context) (err error) {
 		return fmt.Errorf("requests were not finished within --drain-timeout: %w", errors.Join(err, server.Close()))
 	}
 	return nil
+}
+
+// serverLog is the log that the flags ask for.
+func serverLog(c *cli.Context) (*slog.Logger, error) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[c.String("log-level")]
+	if !ok {
+		return nil, usagef("--log-level is %q, want debug, info, warn or error", c.String("log-level"))
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch f := c.String("log-format"); f {
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+	default:
+		return nil, usagef("--log-format is %q, want json or text", f)
+	}
 }

@@ -2,16 +2,27 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 )
 
-// A server answers while it runs, and SIGTERM ends it with success.
-func TestServe(t *testing.T) {
-	p := program(nil, "serve", "--model", "embed="+tiny, "--model", "rerank="+oneOf["reranker"], "--listen", "127.0.0.1:0", "--threads", "1")
+// serving is the program as a server.
+type serving struct {
+	url    string
+	cmd    *exec.Cmd
+	stderr *bufio.Reader
+}
+
+// startServing starts a server with a free port, and waits until it serves.
+func startServing(t *testing.T, env []string, args ...string) *serving {
+	t.Helper()
+	p := program(env, append([]string{"serve", "--listen", "127.0.0.1:0", "--threads", "1"}, args...)...)
 	stderr, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -19,14 +30,44 @@ func TestServe(t *testing.T) {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer p.Process.Kill()
-	lines := bufio.NewReader(stderr)
-	line, err := lines.ReadString('\n')
-	url, found := strings.CutPrefix(strings.TrimSpace(line), "serving on ")
-	if err != nil || !found {
-		t.Fatalf("%q, %v", line, err)
+	t.Cleanup(func() { _ = p.Process.Kill() })
+	s := &serving{cmd: p, stderr: bufio.NewReader(stderr)}
+	s.url, _ = strings.CutPrefix(s.line(t, "serving on ")["msg"].(string), "serving on ")
+	return s
+}
+
+// line reads the log up to a line whose message begins with some words.
+func (s *serving) line(t *testing.T, words string) map[string]any {
+	t.Helper()
+	for {
+		line, err := s.stderr.ReadString('\n')
+		if err != nil {
+			t.Fatalf("no line %q, but %q, %v", words, line, err)
+		}
+		var x map[string]any
+		if err := json.Unmarshal([]byte(line), &x); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if msg, _ := x["msg"].(string); strings.HasPrefix(msg, words) {
+			return x
+		}
 	}
-	r, err := http.Post(url+"/v1/embeddings", "application/json", strings.NewReader(`{"input": "the a"}`))
+}
+
+// end sends a signal, and returns what the server still wrote and how it ended.
+func (s *serving) end(t *testing.T, signal os.Signal) (string, error) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	rest, _ := io.ReadAll(s.stderr)
+	return string(rest), s.cmd.Wait()
+}
+
+// A server answers while it runs, and SIGTERM ends it with success.
+func TestServe(t *testing.T) {
+	s := startServing(t, nil, "--model", "embed="+tiny, "--model", "rerank="+oneOf["reranker"])
+	r, err := http.Post(s.url+"/v1/embeddings", "application/json", strings.NewReader(`{"input": "the a"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,11 +76,10 @@ func TestServe(t *testing.T) {
 	if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(b), `"embedding":[`) {
 		t.Errorf("%d %s %v", r.StatusCode, b, err)
 	}
-	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	if line := s.line(t, "request"); line["id"] != r.Header.Get("X-Request-Id") || line["status"] != 200.0 {
+		t.Errorf("%v", line)
 	}
-	rest, _ := io.ReadAll(lines)
-	if err := p.Wait(); err != nil || len(rest) > 0 {
+	if rest, err := s.end(t, syscall.SIGTERM); err != nil || strings.Contains(rest, "rag-retrieval:") {
 		t.Errorf("%v: %s", err, rest)
 	}
 }
@@ -49,6 +89,8 @@ func TestBadServeCalls(t *testing.T) {
 		`--model is "out/model", want NAME=MODEL`: {"--model", "out/model"},
 		"two models have the name":                {"--model", "a=" + tiny, "--model", "a=" + tiny},
 		"--max-texts is 0":                        {"--model", "a=" + tiny, "--max-texts", "0"},
+		`--log-format is "xml"`:                   {"--model", "a=" + tiny, "--log-format", "xml"},
+		`--log-level is "loud"`:                   {"--model", "a=" + tiny, "--log-level", "loud"},
 		"--max-body-bytes is -1":                  {"--model", "a=" + tiny, "--max-body-bytes", "-1"},
 	} {
 		call(t, "", append([]string{"serve"}, args...)...).fails(t, exitUsage, words)

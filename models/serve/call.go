@@ -15,12 +15,14 @@ import (
 type call struct {
 	*http.Request
 	server *Server
-	trace  *scoring.Trace // what the request's batches waited, ran and held
-	model  *Model         // the model that answers; nil before use
+	record *record // of the log and the metrics
+	trace  *scoring.Trace
+	model  *Model // the model that answers; nil before use
 }
 
 func newCall(s *Server, r *http.Request) *call {
-	c := &call{server: s, trace: &scoring.Trace{}}
+	c := &call{server: s, record: recordOf(r.Context())}
+	c.trace = &c.record.trace
 	c.Request = r.WithContext(scoring.WithTrace(r.Context(), c.trace))
 	return c
 }
@@ -46,7 +48,9 @@ func (c *call) read(to any) error {
 // use finds the model that answers, see Server.find. It stays open until release.
 func (c *call) use(name string, kinds ...modelcard.Kind) (m *Model, err error) {
 	c.release()
-	c.model, err = c.server.acquire(name, kinds...)
+	if c.model, err = c.server.acquire(name, kinds...); err == nil {
+		c.record.model = c.model.Name
+	}
 	return c.model, err
 }
 

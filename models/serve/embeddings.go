@@ -94,10 +94,10 @@ func (x inputs) texts(queries bool) []prompt.Text { return prompt.Texts(queries,
 // countTexts returns an error if a request has no or too many texts.
 func (s *Server) countTexts(field string, n int) error {
 	if n == 0 {
-		return invalid("%s is missing or empty", field)
+		return invalid("%s is missing or empty", name(field))
 	}
 	if n > s.o.MaxTexts {
-		return &Error{http.StatusRequestEntityTooLarge, validation, "too many texts in " + field}
+		return &Error{Status: http.StatusRequestEntityTooLarge, Kind: validation, Message: "too many texts in " + field}
 	}
 	return nil
 }

@@ -1,10 +1,13 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/runtime"
@@ -28,14 +31,37 @@ type Error struct {
 	Status  int
 	Kind    kind
 	Message string
+	// Logged is what the log says where the message quotes the request; empty: the message.
+	Logged string
 }
 
 func (e *Error) Error() string { return e.Message }
 
+func (e *Error) logged() string { return cmp.Or(e.Logged, e.Message) }
+
 // invalid is the error of a body that is not as it should be.
 func invalid(format string, args ...any) error {
-	return &Error{Status: http.StatusBadRequest, Kind: validation, Message: fmt.Sprintf(format, args...)}
+	return errorf(http.StatusBadRequest, validation, format, args...)
 }
+
+// errorf is an error whose arguments may quote the request: the log has an ellipsis in place of texts.
+func errorf(status int, k kind, format string, args ...any) error {
+	e := &Error{Status: status, Kind: k, Message: fmt.Sprintf(format, args...)}
+	hidden := slices.Clone(args)
+	for i, a := range args {
+		switch a := a.(type) {
+		case *Error:
+			hidden[i] = a.logged()
+		case string, []byte, error, fmt.Stringer:
+			hidden[i] = "…"
+		}
+	}
+	e.Logged = fmt.Sprintf(format, hidden...)
+	return e
+}
+
+// name is an argument of errorf that is never the client's, the name of a field for example: the log shows it.
+type name string
 
 // statusGone is nginx's status for a client that has gone. Nobody reads it.
 const statusGone = 499
@@ -50,24 +76,26 @@ func explain(r *http.Request, err error) *Error {
 	case errors.As(err, &e):
 		return e
 	case errors.As(err, &long):
-		return &Error{http.StatusRequestEntityTooLarge, validation, fmt.Sprintf("the body is longer than %d bytes", long.Limit)}
+		return &Error{Status: http.StatusRequestEntityTooLarge, Kind: validation, Message: fmt.Sprintf("the body is longer than %d bytes", long.Limit)}
 	case errors.As(err, &text):
-		return &Error{http.StatusUnprocessableEntity, tokenizing, err.Error()}
+		return &Error{Status: http.StatusUnprocessableEntity, Kind: tokenizing, Message: err.Error(), Logged: "a text cannot be read"}
 	case errors.As(err, &option):
-		return &Error{http.StatusBadRequest, validation, option.Named(func(name string) string {
+		return &Error{Status: http.StatusBadRequest, Kind: validation, Message: option.Named(func(name string) string {
 			if name == "dimension" {
 				return "dimensions"
 			}
 			return name
 		})}
+	case tooSlow(err):
+		return &Error{Status: http.StatusRequestTimeout, Kind: timeout, Message: "the body did not come in time"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{http.StatusGatewayTimeout, timeout, "the request took too long"}
-	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		return &Error{statusGone, timeout, "the client has gone"}
+		return &Error{Status: http.StatusGatewayTimeout, Kind: timeout, Message: "the request took too long"}
+	case r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF): // the body ended before its length
+		return &Error{Status: statusGone, Kind: timeout, Message: "the client has gone"}
 	case errors.Is(err, runtime.ErrOutOfMemory):
-		return &Error{http.StatusInsufficientStorage, backend, err.Error()}
+		return &Error{Status: http.StatusInsufficientStorage, Kind: backend, Message: err.Error()}
 	}
-	return &Error{http.StatusInternalServerError, backend, err.Error()}
+	return &Error{Status: http.StatusInternalServerError, Kind: backend, Message: err.Error()}
 }
 
 // api is how a family of routes writes errors.
@@ -76,7 +104,7 @@ type api struct {
 	body func(e *Error) any
 }
 
-func (a api) fail(w http.ResponseWriter, e *Error) { writeJSON(w, e.Status, a.body(e)) }
+func (a api) fail(w http.ResponseWriter, e *Error) { _ = writeJSON(w, e.Status, a.body(e)) }
 
 // openAI writes errors as OpenAI's API does.
 var openAI = api{func(e *Error) any {

@@ -70,11 +70,11 @@ func find(models []*Model, name string, kinds ...modelcard.Kind) (*Model, error)
 	var names []string
 	for _, m := range models {
 		if m.Name == name {
-			return nil, &Error{Status: http.StatusBadRequest, Kind: validation, Message: fmt.Sprintf("the model %q is of kind %s, want %s", name, m.Kind(), list(kinds))}
+			return nil, errorf(http.StatusBadRequest, validation, "the model %q is of kind %s, want %s", name, m.Kind(), list(kinds))
 		}
 		names = append(names, m.Name)
 	}
-	return nil, &Error{Status: http.StatusNotFound, Kind: notFound, Message: fmt.Sprintf("the model %q is not served, want one of %s", name, strings.Join(names, ", "))}
+	return nil, errorf(http.StatusNotFound, notFound, "the model %q is not served, want one of %s", name, strings.Join(names, ", "))
 }
 
 func list(kinds []modelcard.Kind) string {

@@ -10,9 +10,9 @@
 package serve
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 )
@@ -25,6 +25,8 @@ type Options struct {
 	MaxTexts int
 	// MaxConcurrent is how many requests may be in work or wait; 0: 512. Further ones get 429.
 	MaxConcurrent int
+	// Log gets a line for each request, with its id, and for what goes wrong; nil: none. It never gets texts or keys.
+	Log *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
@@ -36,6 +38,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxConcurrent == 0 {
 		o.MaxConcurrent = 512
+	}
+	if o.Log == nil {
+		o.Log = discard
 	}
 	return o
 }
@@ -89,41 +94,46 @@ func (s *Server) routes() []route {
 
 // Handler answers all routes.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	for _, r := range s.routes() {
+	mux, routes := http.NewServeMux(), s.routes()
+	for _, r := range routes {
 		mux.Handle(r.method+" "+r.path, s.answer(r))
 	}
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	return mux
+	mux.Handle("GET /health", named("/health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	mux.Handle("/", s.unknown(routes))
+	return s.observed(mux)
+}
+
+// named is a handler whose requests the log and the metrics count under a route's name.
+func named(route string, h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		recordOf(r.Context()).route = route
+		h(w, r)
+	})
 }
 
 // answer answers a route's requests.
 func (s *Server) answer(route route) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return named(route.path, func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
 		default:
 			w.Header().Set("Retry-After", "1")
-			route.api.fail(w, &Error{Status: http.StatusTooManyRequests, Kind: overloaded, Message: "the server has as many requests as it takes; try again"})
+			s.fail(w, r, route.api, &Error{Status: http.StatusTooManyRequests, Kind: overloaded, Message: "the server has as many requests as it takes; try again"})
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, s.o.MaxBodyBytes)
+		if err := s.readBody(w, r); err != nil {
+			s.fail(w, r, route.api, err)
+			return
+		}
 		c := newCall(s, r)
 		defer c.release()
 		body, err := route.handle(c)
-		if err != nil {
-			route.api.fail(w, explain(r, err))
-			return
+		if err == nil {
+			err = writeJSON(w, http.StatusOK, body)
 		}
-		writeJSON(w, http.StatusOK, body)
+		if err != nil {
+			s.fail(w, r, route.api, err)
+		}
 	})
-}
-
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(body) // fails where the client has gone
 }

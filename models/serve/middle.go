@@ -1,0 +1,140 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+)
+
+// observed gives every request an id and a record, which is logged when it has been answered. A panic becomes a 500 with a line that
+// has its stack.
+func (s *Server) observed(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		x, w := newRecord(r), &response{ResponseWriter: rw}
+		w.Header().Set(headerRequestID, x.id)
+		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, x))
+		r.Body = countedBody{r.Body, x}
+		defer s.finish(w, r, x)
+		h.ServeHTTP(w, r)
+	})
+}
+
+// finish ends a request, also one whose handler panicked.
+func (s *Server) finish(w *response, r *http.Request, x *record) {
+	cut := false
+	if p := recover(); p != nil {
+		if cut = p == http.ErrAbortHandler; !cut { // the library's way to cut a connection
+			s.o.Log.Error("panic", "id", x.id, "route", x.shownRoute(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			x.err = &Error{Status: http.StatusInternalServerError, Kind: backend, Message: "the server made a mistake; its log has more under the id " + x.id}
+			if cut = w.status != 0; !cut {
+				apiOf(r.URL.Path).fail(w, x.err)
+			}
+		}
+	}
+	if w.status == 0 { // nothing was written: the client has gone, or the library will write 200
+		if w.status = http.StatusOK; x.err != nil {
+			w.status = x.err.Status
+		}
+	}
+	x.log(s.o.Log, w)
+	if cut {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// fail answers with an error, in an API's form. A client that has gone gets no answer.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, a api, err error) {
+	e := explain(r, err)
+	recordOf(r.Context()).err = e
+	if e.Status != statusGone {
+		a.fail(w, e)
+	}
+}
+
+// apiOf is the API whose form an error has where no route fits.
+func apiOf(path string) api {
+	switch {
+	case strings.HasPrefix(path, "/v1/rerank"), strings.HasPrefix(path, "/v2/"):
+		return cohere
+	case strings.HasPrefix(path, "/v1/"), path == "/pooling":
+		return openAI
+	}
+	return tei
+}
+
+// unknown answers requests for paths that are none of the server's, and for others with the wrong method.
+func (s *Server) unknown(routes []route) http.Handler {
+	methods := map[string][]string{}
+	for _, r := range routes {
+		methods[r.path] = append(methods[r.path], r.method)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := &Error{Status: http.StatusNotFound, Kind: notFound, Message: "there is no such path here; GET / and rag-retrieval serve --help tell those that are"}
+		if allowed := methods[r.URL.Path]; allowed != nil {
+			recordOf(r.Context()).route = r.URL.Path
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			e = &Error{Status: http.StatusMethodNotAllowed, Kind: validation, Message: "the method is not that of this path, want " + strings.Join(allowed, " or ")}
+		}
+		s.fail(w, r, apiOf(r.URL.Path), e)
+	})
+}
+
+// readBody reads a request's body, and sets it anew for the handler.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) error {
+	if err := checkForm(r.Header); err != nil {
+		return err
+	}
+	if r.ContentLength > s.o.MaxBodyBytes { // told before it is sent: clients that ask with Expect: 100-continue send nothing
+		return &http.MaxBytesError{Limit: s.o.MaxBodyBytes}
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.o.MaxBodyBytes))
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return err
+}
+
+// checkForm refuses bodies that are surely not JSON. The type that curl -d and some clients send without being told is taken for JSON.
+func checkForm(h http.Header) error {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return errorf(http.StatusUnsupportedMediaType, validation, "the body has the Content-Encoding %q, want none", encoding)
+	}
+	sent := h.Get("Content-Type")
+	if sent == "" {
+		return nil
+	}
+	t, _, err := mime.ParseMediaType(sent)
+	if err == nil && (slices.Contains([]string{"application/json", "text/json", "text/plain", "application/x-www-form-urlencoded"}, t) || strings.HasSuffix(t, "+json")) {
+		return nil
+	}
+	return errorf(http.StatusUnsupportedMediaType, validation, "the body has the Content-Type %q, want application/json", sent)
+}
+
+// writeJSON writes a response. A value that JSON does not have, such as a score that is no number, is an error before anything is written.
+func writeJSON(w http.ResponseWriter, status int, body any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(body); err != nil {
+		var unsupported *json.UnsupportedValueError
+		if errors.As(err, &unsupported) {
+			return fmt.Errorf("the model's result has a number that is not finite (%s)", unsupported.Str)
+		}
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", fmt.Sprint(b.Len()))
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // fails where the client has gone
+	return nil
+}
+
+// discard is the log of a server that has none.
+var discard = slog.New(slog.DiscardHandler)
