@@ -15,6 +15,8 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+
+	"rag-retrieval-go/models/serve/page"
 )
 
 // Options are a server's limits. The zero value has TEI's.
@@ -98,6 +100,9 @@ func (s *Server) Handler() http.Handler {
 	for _, r := range routes {
 		mux.Handle(r.method+" "+r.path, s.answer(r))
 	}
+	files := page.Handler().ServeHTTP
+	mux.Handle("GET /{$}", named("/", files))
+	mux.Handle("GET /page/", named("/page/", files))
 	mux.Handle("GET /health", named("/health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
 	mux.Handle("/", s.unknown(routes))
 	return s.observed(mux)

@@ -1,0 +1,7 @@
+export class Matches {
+  constructor(dialog) {
+    this.dialog = dialog;
+  }
+
+  open() {}
+}
