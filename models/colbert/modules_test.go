@@ -57,7 +57,7 @@ func encodings(t *testing.T, s *Scorer, queries, passages []string, queryMaxLen,
 	t.Helper()
 	b, err := s.BiEncoder(queryMaxLen, passageMaxLen)
 	check(t, err)
-	x, _, err := b.Encode(context.Background(), append(prompt.Texts(true, queries...), prompt.Texts(false, passages...)...), nil)
+	x, _, err := b.Encode(context.Background(), append(prompt.Texts(true, queries...), prompt.Texts(false, passages...)...), scoring.CutEnd, nil)
 	check(t, err)
 	for i, e := range x {
 		if i < len(queries) {

@@ -246,7 +246,7 @@ func (m *Model) tokenID(text string) (int64, error) {
 
 // rows tokenizes a text, see scoring.Rows, and adds the marker and the expansion. Training and scoring both use it. It fails for a
 // text of which no token counts in MaxSim.
-func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, error) {
+func (m *Model) rows(x prompt.Text, maxLen int, long scoring.LongText) ([]encoder.Row, error) {
 	marker, room, at := m.Rules.PassageMarker, maxLen, 0
 	if _, _, ok := m.Tokenizer.First(); ok {
 		at = 1
@@ -257,7 +257,7 @@ func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, er
 	if marker > 0 {
 		room--
 	}
-	rows, err := scoring.Rows(m.Tokenizer, m.Formats, x, room, windows)
+	rows, err := scoring.Rows(m.Tokenizer, m.Formats, x, room, long)
 	for i := range rows {
 		if marker > 0 {
 			rows[i].IDs = slices.Insert(rows[i].IDs, at, marker)
@@ -274,7 +274,7 @@ func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, er
 
 // row tokenizes a text without windows.
 func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
-	rows, err := m.rows(x, maxLen, false)
+	rows, err := m.rows(x, maxLen, scoring.CutEnd)
 	if err != nil {
 		return encoder.Row{}, err
 	}

@@ -79,11 +79,11 @@ func (s *Scorer) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[En
 		err = s.m.checkLengths("the maximal length of passages", passageMaxLen)
 	}
 	return scoring.BiEncoder[Encoding]{
-		Rows: func(x prompt.Text, windows bool) ([]encoder.Row, error) {
+		Rows: func(x prompt.Text, long scoring.LongText) ([]encoder.Row, error) {
 			if x.Query {
-				return s.m.rows(x, queryMaxLen, windows)
+				return s.m.rows(x, queryMaxLen, long)
 			}
-			return s.m.rows(x, passageMaxLen, windows)
+			return s.m.rows(x, passageMaxLen, long)
 		},
 		Forward: s.forward, Windows: s.o.MaxWindow, Block: scoring.TokenVectorBlock, BatchTokens: s.o.BatchTokens,
 		Ranks: s.o.Ranks, Carrier: scoring.Carrier[Encoding]{

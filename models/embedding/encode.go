@@ -49,7 +49,7 @@ func (e *Encoder) Encode(ctx context.Context, texts []string, queries bool, maxL
 	if err := e.m.checkLengths("the maximal length", maxLength); err != nil {
 		return nil, err
 	}
-	vectors, _, err := e.biEncoder(maxLength, maxLength).Encode(ctx, prompt.Texts(queries, texts...), progress)
+	vectors, _, err := e.biEncoder(maxLength, maxLength).Encode(ctx, prompt.Texts(queries, texts...), scoring.CutEnd, progress)
 	return vectors, err
 }
 
@@ -64,11 +64,11 @@ func (e *Encoder) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[[
 
 func (e *Encoder) biEncoder(queryMaxLen, passageMaxLen int) scoring.BiEncoder[[]float32] {
 	return scoring.BiEncoder[[]float32]{
-		Rows: func(x prompt.Text, windows bool) ([]encoder.Row, error) {
+		Rows: func(x prompt.Text, long scoring.LongText) ([]encoder.Row, error) {
 			if x.Query {
-				return e.m.rows(x, queryMaxLen, windows)
+				return e.m.rows(x, queryMaxLen, long)
 			}
-			return e.m.rows(x, passageMaxLen, windows)
+			return e.m.rows(x, passageMaxLen, long)
 		},
 		Forward: e.forward, Similarity: Cosines, Windows: e.o.MaxWindow, Block: scoring.VectorBlock, BatchTokens: e.o.BatchTokens,
 		Ranks: e.o.Ranks, Carrier: scoring.Vectors,

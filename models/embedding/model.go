@@ -95,13 +95,13 @@ func (m *Model) Fill(to hf.Target) error {
 }
 
 // rows tokenizes a text, see scoring.Rows. Training, scoring and encoding all use it.
-func (m *Model) rows(x prompt.Text, maxLen int, windows bool) ([]encoder.Row, error) {
-	return scoring.Rows(m.Tokenizer, m.Config.Formats, x, maxLen, windows)
+func (m *Model) rows(x prompt.Text, maxLen int, long scoring.LongText) ([]encoder.Row, error) {
+	return scoring.Rows(m.Tokenizer, m.Config.Formats, x, maxLen, long)
 }
 
 // row tokenizes a text without windows.
 func (m *Model) row(x prompt.Text, maxLen int) (encoder.Row, error) {
-	rows, err := m.rows(x, maxLen, false)
+	rows, err := m.rows(x, maxLen, scoring.CutEnd)
 	if err != nil {
 		return encoder.Row{}, err
 	}

@@ -217,6 +217,9 @@ func (m *Model) configure(path, dir string) error {
 	return err
 }
 
+// Tokenizer is the tokenizer beside the file.
+func (m *Model) Tokenizer() *tokenizer.Tokenizer { return m.t }
+
 // Close frees the session and the tokenizer.
 func (m *Model) Close() error { return errors.Join(m.f.Close(), m.t.Close()) }
 
@@ -229,11 +232,11 @@ func (m *Model) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[[]f
 		err = checkLength("the maximal length of passages", passageMaxLen, low)
 	}
 	return scoring.BiEncoder[[]float32]{
-		Rows: func(x prompt.Text, windows bool) ([]encoder.Row, error) {
+		Rows: func(x prompt.Text, long scoring.LongText) ([]encoder.Row, error) {
 			if x.Query {
-				return scoring.Rows(m.t, m.Config.Formats, x, queryMaxLen, windows)
+				return scoring.Rows(m.t, m.Config.Formats, x, queryMaxLen, long)
 			}
-			return scoring.Rows(m.t, m.Config.Formats, x, passageMaxLen, windows)
+			return scoring.Rows(m.t, m.Config.Formats, x, passageMaxLen, long)
 		},
 		Forward: m.vectors, Similarity: embedding.Cosines, Windows: m.o.MaxWindow, Block: scoring.VectorBlock, BatchTokens: m.o.BatchTokens,
 		Ranks: m.o.Ranks, Carrier: scoring.Vectors,
@@ -243,10 +246,10 @@ func (m *Model) BiEncoder(queryMaxLen, passageMaxLen int) (scoring.BiEncoder[[]f
 // CrossEncoder scores pairs of at most maxLen tokens, as models/reranker lays them out.
 func (m *Model) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
 	return scoring.CrossEncoder{
-		Rows: func(p scoring.Pair) ([]encoder.Row, error) {
-			return scoring.PairRows(m.t, m.Config.Formats, p, maxLen, 1, m.o.MaxWindow)
+		Rows: func(p scoring.Pair, long scoring.LongText) ([]encoder.Row, error) {
+			return scoring.PairRows(m.t, m.Config.Formats, p, maxLen, 1, long)
 		},
-		Forward: m.logits, BatchTokens: m.o.BatchTokens, Ranks: m.o.Ranks,
+		Windows: m.o.MaxWindow, Forward: m.logits, BatchTokens: m.o.BatchTokens, Ranks: m.o.Ranks,
 	}, checkLength("the maximal length", maxLen, m.t.PairSpecialTokens()+2)
 }
 

@@ -123,7 +123,7 @@ func TestDecoderFoldersAndLongTexts(t *testing.T) {
 	if len(row.IDs) != 40 || !slices.Equal(row.IDs[40-len(end):], end) {
 		t.Errorf("a pair with a long query reads %v", row.IDs)
 	}
-	rows, err := m.rows(scoring.Pair{Query: "reset", Passage: strings.Repeat("the page ", 40)}, 60, 5, true)
+	rows, err := m.rows(scoring.Pair{Query: "reset", Passage: strings.Repeat("the page ", 40)}, 60, 5, scoring.Windows)
 	check(t, err)
 	if len(rows) < 3 {
 		t.Errorf("a long passage has %d windows", len(rows))

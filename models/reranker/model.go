@@ -145,18 +145,18 @@ const minWindow = 101
 // rows makes a pair's tokens, see scoring.PairRows: every path to the model goes through it. A head that reads the last
 // token needs what stands after the passage: of a passage that is too long, its first window then is read, which has it.
 // Joined pairs end with their special token anyway.
-func (m *Model) rows(p scoring.Pair, maxLen, minWindow int, windows bool) ([]encoder.Row, error) {
+func (m *Model) rows(p scoring.Pair, maxLen, minWindow int, long scoring.LongText) ([]encoder.Row, error) {
 	p.Prompt = m.ownPrompt(p.Prompt)
-	if !windows && m.head.pool == lastToken && !m.Formats.Joined() {
-		rows, err := scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, 1, true)
+	if long == scoring.CutEnd && m.head.pool == lastToken && !m.Formats.Joined() {
+		rows, err := scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, 1, scoring.Windows)
 		return rows[:min(1, len(rows))], err
 	}
-	return scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, minWindow, windows)
+	return scoring.PairRows(m.Tokenizer, m.Formats, p, maxLen, minWindow, long)
 }
 
 // Pair tokenizes a pair without windows.
 func (m *Model) Pair(p scoring.Pair, maxLen int) (encoder.Row, error) {
-	rows, err := m.rows(p, maxLen, minWindow, false)
+	rows, err := m.rows(p, maxLen, minWindow, scoring.CutEnd)
 	if err != nil {
 		return encoder.Row{}, err
 	}

@@ -44,7 +44,10 @@ func (s *Scorer) Close() error { return s.session.Close() }
 // CrossEncoder scores pairs of at most maxLen tokens by their logits.
 func (s *Scorer) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
 	return scoring.CrossEncoder{
-		Rows: func(p scoring.Pair) ([]encoder.Row, error) { return s.m.rows(p, maxLen, s.minWindow, s.o.MaxWindow) },
+		Rows: func(p scoring.Pair, long scoring.LongText) ([]encoder.Row, error) {
+			return s.m.rows(p, maxLen, s.minWindow, long)
+		},
+		Windows: s.o.MaxWindow,
 		Forward: func(rows []encoder.Row) ([]float32, error) {
 			return s.session.Run(s.m.pack(rows, scoring.Groups), int64(len(rows)))
 		},

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 
 	"rag-retrieval-go/models/colbert"
+	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/scoring"
 )
@@ -36,13 +38,15 @@ type EncodeOptions struct {
 	// Dimension keeps so many numbers at the beginning of each vector, and makes it one of length one again: for models that were
 	// trained with use_mrl. 0: all.
 	Dimension int
+	// Long says what is read of a text that is too long for the model: CutEnd, CutStart or Refuse.
+	Long LongText
 	// Progress hears how many texts are done. It may be nil.
 	Progress func(done int)
 }
 
 // Embedder makes vectors of texts. Several goroutines may use it at once.
 type Embedder interface {
-	// Encode gives the embedding of each text, in order. Long texts are cut; equal ones are encoded once. It ends with the context.
+	// Encode gives the embedding of each text, in order. Long texts are cut unless o.Long says otherwise; equal ones are encoded once. It ends with the context.
 	// An error about a text is a *TextError with its number.
 	Encode(ctx context.Context, texts []prompt.Text, o EncodeOptions) ([]Embedding, error)
 	// Similarity gives a query's score with each passage: a Model's Rank gives the same for passages that are not too long.
@@ -113,26 +117,50 @@ func (e *singleVector) Info() Info { return e.info }
 
 // Encode implements Embedder.
 func (e *singleVector) Encode(ctx context.Context, texts []prompt.Text, o EncodeOptions) ([]Embedding, error) {
-	width := int(e.info.Dimension) // 0: an ONNX file that does not tell
-	if o.Dimension < 0 || width > 0 && o.Dimension > width {
-		return nil, optionError("dimension", "is %d, want 1 to %d", o.Dimension, width)
+	if err := e.checkDimension(o.Dimension); err != nil {
+		return nil, err
 	}
-	vectors, tokens, err := e.b.Encode(ctx, texts, o.Progress)
+	vectors, tokens, err := e.b.Encode(ctx, texts, o.Long, o.Progress)
 	if err != nil {
 		return nil, err
 	}
+	return embeddings(vectors, tokens, o.Dimension)
+}
+
+func (e *singleVector) encodeRows(ctx context.Context, rows []encoder.Row, o EncodeOptions) ([]Embedding, error) {
+	if err := e.checkDimension(o.Dimension); err != nil {
+		return nil, err
+	}
+	vectors, err := e.b.EncodeRows(ctx, rows, ones(len(rows)), o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	return embeddings(vectors, encoder.Lengths(rows), o.Dimension)
+}
+
+func (e *singleVector) checkDimension(n int) error {
+	if width := int(e.info.Dimension); n < 0 || width > 0 && n > width { // the width 0 is of an ONNX file that does not tell
+		return optionError("dimension", "is %d, want 1 to %d", n, width)
+	}
+	return nil
+}
+
+// embeddings makes embeddings of vectors, of which the first dimension numbers are kept, or all where that is 0.
+func embeddings(vectors [][]float32, tokens []int, dimension int) ([]Embedding, error) {
 	out := make([]Embedding, len(vectors))
 	for i, v := range vectors {
-		if o.Dimension > len(v) {
-			return nil, optionError("dimension", "is %d, want 1 to %d", o.Dimension, len(v))
+		if dimension > len(v) {
+			return nil, optionError("dimension", "is %d, want 1 to %d", dimension, len(v))
 		}
-		if o.Dimension > 0 {
-			v = cut(v, o.Dimension)
+		if dimension > 0 {
+			v = cut(v, dimension)
 		}
 		out[i] = Embedding{Values: v, Tokens: tokens[i]}
 	}
 	return out, nil
 }
+
+func ones(n int) []int { return slices.Repeat([]int{1}, n) }
 
 // cut gives the first n numbers of a vector, as a vector of length one.
 func cut(v []float32, n int) []float32 {
@@ -173,16 +201,32 @@ func (e *multiVector) Encode(ctx context.Context, texts []prompt.Text, o EncodeO
 	if o.Dimension != 0 {
 		return nil, &OptionError{Format: "%s is for embedding models: a ColBERT model's vectors are not cut", Options: []string{"dimension"}}
 	}
-	encodings, tokens, err := e.b.Encode(ctx, texts, o.Progress)
+	encodings, tokens, err := e.b.Encode(ctx, texts, o.Long, o.Progress)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Embedding, len(encodings))
 	for i, x := range encodings {
-		v := e.scorer.Counted(x, texts[i].Query, 0)
-		out[i] = Embedding{Values: v.Values, TokenIDs: v.IDs, Tokens: tokens[i]}
+		out[i] = e.embedding(x, texts[i].Query, tokens[i])
 	}
 	return out, nil
+}
+
+func (e *multiVector) encodeRows(ctx context.Context, rows []encoder.Row, o EncodeOptions) ([]Embedding, error) {
+	encodings, err := e.b.EncodeRows(ctx, rows, ones(len(rows)), o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Embedding, len(encodings))
+	for i, x := range encodings {
+		out[i] = e.embedding(x, false, len(rows[i].IDs))
+	}
+	return out, nil
+}
+
+func (e *multiVector) embedding(x colbert.Encoding, query bool, tokens int) Embedding {
+	v := e.scorer.Counted(x, query, 0)
+	return Embedding{Values: v.Values, TokenIDs: v.IDs, Tokens: tokens}
 }
 
 // Similarity implements Embedder.

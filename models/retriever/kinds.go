@@ -20,6 +20,7 @@ func (m *Model) openEmbedding(engine scoring.Options) error {
 		return err
 	}
 	m.opens(x.Close)
+	m.texts = x.Tokenizer
 	x.Config.SetPrompts(m.options.QueryPrompt, m.options.PassagePrompt)
 	m.describe(x.Encoder, x.Config.Formats)
 	m.info.Dimension, m.info.Pooling = x.Width(), string(x.Config.Pooling)
@@ -66,6 +67,7 @@ func (m *Model) openColBERT(engine scoring.Options) error {
 		return err
 	}
 	m.opens(x.Close)
+	m.texts = x.Tokenizer
 	m.describe(x.Encoder, x.Formats)
 	m.info.Dimension, m.info.Similarity = x.Dim, "maxsim"
 	if x.Rules.Mean {
@@ -90,6 +92,7 @@ func (m *Model) openReranker(engine scoring.Options) error {
 		return err
 	}
 	m.opens(x.Close)
+	m.texts = x.Tokenizer
 	m.describe(x.Encoder, x.Formats)
 	m.info.MaxLen = orElse(m.options.MaxLen, x.MaxLen)
 	s, err := reranker.NewScorer(x, engine)
@@ -108,6 +111,7 @@ func (m *Model) openFile(engine scoring.Options) error {
 		return err
 	}
 	m.opens(x.Close)
+	m.texts = x.Tokenizer()
 	m.info.Kind, m.info.Dir, m.info.Architecture = x.Kind, x.Dir, "onnx"
 	if err := m.checkPrompts(); err != nil {
 		return err

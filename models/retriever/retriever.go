@@ -23,6 +23,7 @@ import (
 	"rag-retrieval-go/models/onnxfile"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/scoring"
+	"rag-retrieval-go/models/tokenizer"
 )
 
 // Query is a query with the documents that are to be scored for it.
@@ -37,6 +38,18 @@ type Ranker = scoring.Ranker
 // TextError is about one of the texts or queries that a call was given.
 type TextError = scoring.TextError
 
+// LongText says what is read of a text that is too long for the model.
+type LongText = scoring.LongText
+
+const (
+	CutEnd   = scoring.CutEnd
+	CutStart = scoring.CutStart
+	Refuse   = scoring.Refuse
+)
+
+// LengthError is about a text that is too long for the model where it was not to be cut.
+type LengthError = scoring.LengthError
+
 // SampleScorer makes a Ranker an mteb.Scorer.
 type SampleScorer = scoring.SampleScorer
 
@@ -45,6 +58,7 @@ type SampleScorer = scoring.SampleScorer
 type Model struct {
 	ranker   Ranker
 	embedder Embedder // nil for a reranker
+	texts    *tokenizer.Tokenizer
 	info     Info
 	options  Options
 	load     func() scoring.QueueLoad // nil without a queue

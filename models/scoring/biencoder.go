@@ -19,8 +19,8 @@ const (
 // BiEncoder encodes each text by itself, and ranks by comparing encodings. V is a text's encoding: a vector, or a vector of
 // each token.
 type BiEncoder[V any] struct {
-	// Rows makes a text's tokens: one row, or with windows one row for each window of a long text.
-	Rows func(x prompt.Text, windows bool) ([]encoder.Row, error)
+	// Rows makes a text's tokens: one row, or with Windows one row for each window of a long text.
+	Rows func(x prompt.Text, long LongText) ([]encoder.Row, error)
 	// Forward encodes one batch.
 	Forward func(rows []encoder.Row) ([]V, error)
 	// Similarity gives a query's score with each passage.
@@ -43,27 +43,20 @@ func (b BiEncoder[V]) batching() batching[V] {
 	return batching[V]{tokens: b.BatchTokens, forward: b.Forward, queue: b.Queue, ranks: b.Ranks, carrier: b.Carrier}
 }
 
-// Encode gives each text's encoding and the number of tokens that the model read of it. Equal texts are encoded once, and long
-// ones are cut. progress hears how many texts are done; it may be nil. An error about a text is a *TextError with its number.
-func (b BiEncoder[V]) Encode(ctx context.Context, texts []prompt.Text, progress func(done int)) (encodings []V, tokens []int, err error) {
+// Encode gives each text's encoding and the number of tokens that the model read of it. Equal texts are encoded once. long says
+// what is read of a long one; it is not Windows. progress hears how many texts are done; it may be nil. An error about a text is a
+// *TextError with its number.
+func (b BiEncoder[V]) Encode(ctx context.Context, texts []prompt.Text, long LongText, progress func(done int)) (encodings []V, tokens []int, err error) {
 	distinct, place, copies := distinctTexts(texts)
 	rows := make([]encoder.Row, len(distinct))
 	for i, t := range distinct {
-		one, err := b.Rows(t, false)
+		one, err := b.Rows(t, long)
 		if err != nil {
 			return nil, nil, &TextError{Index: slices.Index(texts, t), Err: err}
 		}
 		rows[i] = one[0]
 	}
-	done := 0
-	values, err := b.batching().run(ctx, rows, nil, func(batch []int) {
-		for _, i := range batch {
-			done += copies[i]
-		}
-		if progress != nil {
-			progress(done)
-		}
-	})
+	values, err := b.EncodeRows(ctx, rows, copies, progress)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -72,6 +65,21 @@ func (b BiEncoder[V]) Encode(ctx context.Context, texts []prompt.Text, progress 
 		encodings[i], tokens[i] = values[j], len(rows[j].IDs)
 	}
 	return encodings, tokens, nil
+}
+
+// EncodeRows gives the encoding of each row of tokens. progress hears how many texts are done, of which row i stands for copies[i]; it
+// may be nil.
+func (b BiEncoder[V]) EncodeRows(ctx context.Context, rows []encoder.Row, copies []int, progress func(done int)) ([]V, error) {
+	done := 0
+	return b.batching().run(ctx, rows, nil, func(batch []int) {
+		if progress == nil {
+			return
+		}
+		for _, i := range batch {
+			done += copies[i]
+		}
+		progress(done)
+	})
 }
 
 // distinctTexts gives the distinct texts, the place of each text among them, and how often each one occurs.
@@ -101,7 +109,7 @@ type sharedText[V any] struct {
 
 // Rank implements Ranker: each distinct text is encoded once. Progress counts texts.
 func (b BiEncoder[V]) Rank(ctx context.Context, queries []Query, o RankOptions, emit func(scores []float32) error) error {
-	r := ranking[V]{b: b, queries: queries, start: o.Start, texts: map[prompt.Text]*sharedText[V]{}}
+	r := ranking[V]{b: b, queries: queries, start: o.Start, refuse: o.RefuseLong, texts: map[prompt.Text]*sharedText[V]{}}
 	for i, q := range queries {
 		for t := range q.each {
 			if r.texts[t] == nil {
@@ -173,7 +181,8 @@ func (q Query) each(yield func(prompt.Text) bool) {
 type ranking[V any] struct {
 	b       BiEncoder[V]
 	queries []Query
-	start   int // the first query that is scored
+	start   int  // the first query that is scored
+	refuse  bool // a text that is too long
 	texts   map[prompt.Text]*sharedText[V]
 }
 
@@ -199,7 +208,7 @@ func (r ranking[V]) encode(ctx context.Context, start, end int, progress func(n 
 	var textOf []*sharedText[V]      // each row's text
 	left := map[*sharedText[V]]int{} // how many of its rows are not encoded yet
 	for i, t := range fresh {
-		windows, err := r.b.Rows(t, r.b.Windows && !t.Query)
+		windows, err := r.b.Rows(t, r.long(t))
 		if err != nil {
 			return &TextError{queryOf[i], r.queries[queryOf[i]].Origin, err}
 		}
@@ -228,6 +237,17 @@ func (r ranking[V]) encode(ctx context.Context, start, end int, progress func(n 
 		}
 	}
 	return nil
+}
+
+// long says what is read of a text that is too long.
+func (r ranking[V]) long(t prompt.Text) LongText {
+	switch {
+	case r.refuse:
+		return Refuse
+	case r.b.Windows && !t.Query:
+		return Windows
+	}
+	return CutEnd
 }
 
 // scores gives a query's scores: of its wordings the best one counts, and of a document's windows.

@@ -11,7 +11,9 @@ import (
 // CrossEncoder ranks by scores of pairs: query and document are read together.
 type CrossEncoder struct {
 	// Rows makes a pair's tokens. Several rows are the windows of a long passage, of which the best one counts.
-	Rows func(p Pair) ([]encoder.Row, error)
+	Rows func(p Pair, long LongText) ([]encoder.Row, error)
+	// Windows ranks a passage that is too long by the best of its windows instead of by its beginning.
+	Windows bool
 	// Forward gives the scores of one batch, one for each row.
 	Forward func(rows []encoder.Row) ([]float32, error)
 	// BatchTokens bounds a batch's padded tokens; 0: DefaultBatchTokens.
@@ -45,7 +47,7 @@ func (c CrossEncoder) Rank(ctx context.Context, queries []Query, o RankOptions, 
 	for _, end := range ends {
 		block := queries[start:end]
 		if end > o.Start {
-			scores, err := c.rankBlock(ctx, block, func(n int) { o.report(done+n, total) })
+			scores, err := c.rankBlock(ctx, block, c.long(o), func(n int) { o.report(done+n, total) })
 			if wrong := (*TextError)(nil); errors.As(err, &wrong) {
 				wrong.Index += start
 			}
@@ -64,6 +66,17 @@ func (c CrossEncoder) Rank(ctx context.Context, queries []Query, o RankOptions, 
 	return nil
 }
 
+// long says what is read of a pair that is too long.
+func (c CrossEncoder) long(o RankOptions) LongText {
+	switch {
+	case o.RefuseLong:
+		return Refuse
+	case c.Windows:
+		return Windows
+	}
+	return CutEnd
+}
+
 func emitAll(scores [][]float32, emit func(scores []float32) error) error {
 	for _, x := range scores {
 		if err := emit(x); err != nil {
@@ -74,7 +87,7 @@ func emitAll(scores [][]float32, emit func(scores []float32) error) error {
 }
 
 // rankBlock scores the documents of a block of queries.
-func (c CrossEncoder) rankBlock(ctx context.Context, queries []Query, progress func(done int)) ([][]float32, error) {
+func (c CrossEncoder) rankBlock(ctx context.Context, queries []Query, long LongText, progress func(done int)) ([][]float32, error) {
 	var pairs []Pair
 	var queryOf []int // the number of each pair's query
 	for i, q := range queries {
@@ -84,7 +97,7 @@ func (c CrossEncoder) rankBlock(ctx context.Context, queries []Query, progress f
 			}
 		}
 	}
-	scores, err := c.Pairs(ctx, pairs, progress)
+	scores, err := c.pairs(ctx, pairs, long, progress)
 	if wrong := (*TextError)(nil); errors.As(err, &wrong) {
 		i := queryOf[wrong.Index]
 		return nil, &TextError{i, queries[i].Origin, wrong.Err}
@@ -109,11 +122,15 @@ func (c CrossEncoder) rankBlock(ctx context.Context, queries []Query, progress f
 // Pairs gives each pair's score. progress hears how many pairs are done; it may be nil. An error about a pair is a *TextError
 // with the pair's number.
 func (c CrossEncoder) Pairs(ctx context.Context, pairs []Pair, progress func(done int)) ([]float32, error) {
+	return c.pairs(ctx, pairs, c.long(RankOptions{}), progress)
+}
+
+func (c CrossEncoder) pairs(ctx context.Context, pairs []Pair, long LongText, progress func(done int)) ([]float32, error) {
 	var rows []encoder.Row
 	var pairOf []int                // the number of each row's pair
 	left := make([]int, len(pairs)) // how many rows of each pair are not scored yet
 	for i, p := range pairs {
-		windows, err := c.Rows(p)
+		windows, err := c.Rows(p, long)
 		if err != nil {
 			return nil, &TextError{Index: i, Err: err}
 		}

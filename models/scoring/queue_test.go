@@ -104,7 +104,7 @@ func TestQueueIsFair(t *testing.T) {
 		var runs []int
 		q := NewQueue(slowForward(&runs), QueueOptions{BatchTokens: 16})
 		c := CrossEncoder{
-			Rows:        func(p Pair) ([]encoder.Row, error) { return rowsOfLengths(len(p.Passage)), nil },
+			Rows:        func(p Pair, _ LongText) ([]encoder.Row, error) { return rowsOfLengths(len(p.Passage)), nil },
 			BatchTokens: 16, Queue: q,
 		}
 		long := Query{Texts: []string{"q"}}

@@ -21,6 +21,8 @@ type RankOptions struct {
 	// Start is the number of the first query that is scored. Queries before it only shape the batches, so that a ranking
 	// that was stopped goes on with the scores that it would have had.
 	Start int
+	// RefuseLong ends the ranking with a *LengthError in a *TextError if a text or pair is too long for the model, instead of cutting it.
+	RefuseLong bool
 	// Progress hears how many texts or pairs are done, out of how many. It may be nil.
 	Progress func(done, total int)
 }

@@ -33,8 +33,8 @@ func task(n int) []mteb.Sample {
 func rowOf(text string) encoder.Row { return encoder.Row{IDs: make([]int64, len(text))} }
 
 // rowsOf are a query's row, or a passage's windows.
-func rowsOf(x prompt.Text, windows bool) ([]encoder.Row, error) {
-	if !windows {
+func rowsOf(x prompt.Text, long LongText) ([]encoder.Row, error) {
+	if long != Windows {
 		return []encoder.Row{rowOf(x.Text)}, nil
 	}
 	return windowsOf(x.Text), nil
@@ -78,7 +78,7 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 		},
 	}
 	cross := CrossEncoder{
-		Rows: func(p Pair) ([]encoder.Row, error) { return windowsOf(p.Query + p.Passage), nil }, Forward: bi.Forward,
+		Rows: func(p Pair, _ LongText) ([]encoder.Row, error) { return windowsOf(p.Query + p.Passage), nil }, Forward: bi.Forward,
 	}
 	samples := task(60)
 	for name, ranker := range map[string]Ranker{"bi-encoder": bi, "cross-encoder": cross} {
@@ -120,7 +120,7 @@ func TestScoresDoNotDependOnTheStart(t *testing.T) {
 func TestEachTextOnce(t *testing.T) {
 	seen := map[string]int{}
 	bi := BiEncoder[string]{
-		Rows: func(x prompt.Text, _ bool) ([]encoder.Row, error) {
+		Rows: func(x prompt.Text, _ LongText) ([]encoder.Row, error) {
 			seen[fmt.Sprint(x.Query, x.Text)]++
 			return []encoder.Row{rowOf(x.Text)}, nil
 		},
@@ -141,11 +141,11 @@ func TestEachTextOnce(t *testing.T) {
 // Every kind of ranker emits a score for each document, also of a query without a wording: the lowest.
 func TestQueryWithoutWording(t *testing.T) {
 	bi := BiEncoder[string]{
-		Rows:    func(x prompt.Text, _ bool) ([]encoder.Row, error) { return []encoder.Row{rowOf(x.Text)}, nil },
+		Rows:    func(x prompt.Text, _ LongText) ([]encoder.Row, error) { return []encoder.Row{rowOf(x.Text)}, nil },
 		Forward: func(rows []encoder.Row) ([]string, error) { return make([]string, len(rows)), nil },
 	}
 	cross := CrossEncoder{
-		Rows:    func(p Pair) ([]encoder.Row, error) { return []encoder.Row{rowOf(p.Passage)}, nil },
+		Rows:    func(p Pair, _ LongText) ([]encoder.Row, error) { return []encoder.Row{rowOf(p.Passage)}, nil },
 		Forward: func(rows []encoder.Row) ([]float32, error) { return make([]float32, len(rows)), nil },
 	}
 	for _, r := range []Ranker{bi, cross} {

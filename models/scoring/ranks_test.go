@@ -38,7 +38,7 @@ func rankers(ranks *dist.Dealer, before func(rows int) error) map[string]Ranker 
 		},
 	}
 	cross := CrossEncoder{
-		Rows: func(p Pair) ([]encoder.Row, error) { return windowsOf(p.Query + p.Passage), nil }, BatchTokens: 24, Ranks: ranks,
+		Rows: func(p Pair, _ LongText) ([]encoder.Row, error) { return windowsOf(p.Query + p.Passage), nil }, BatchTokens: 24, Ranks: ranks,
 		Forward: func(batch []encoder.Row) ([]float32, error) {
 			out := make([]float32, len(batch))
 			for i := range batch {
@@ -94,7 +94,7 @@ func TestRanksEncodeAsOne(t *testing.T) {
 	}
 	encode := func(ranks *dist.Dealer) (string, error) {
 		b := rankers(ranks, func(int) error { return nil })["bi-encoder"].(BiEncoder[[]float32])
-		vectors, tokens, err := b.Encode(context.Background(), texts, nil)
+		vectors, tokens, err := b.Encode(context.Background(), texts, CutEnd, nil)
 		return fmt.Sprint(vectors, tokens), err
 	}
 	want, err := encode(nil)

@@ -48,11 +48,11 @@ func TestRowsAtTheLimits(t *testing.T) {
 			for _, p := range [][2]int{{0, 0}, {1, 0}, {0, 1}, {room - 1, 0}, {room, 0}, {room + 7, 0}, {1, room}, {2, 2}} {
 				f := prompt.Formats{Document: prompted(p[0], p[1])}
 				all := n + p[0] + p[1]
-				cut := rowsOfText(t, tok, f, n, limit, false)
+				cut := rowsOfText(t, tok, f, n, limit, CutEnd)
 				if got, want := len(cut[0].IDs), min(all, room)+tok.SpecialTokens(); len(cut) != 1 || got != want {
 					t.Errorf("room %d, %d tokens, prompt %v: %d rows, the first of %d tokens, want %d", room, n, p, len(cut), got, want)
 				}
-				windows := rowsOfText(t, tok, f, n, limit, true)
+				windows := rowsOfText(t, tok, f, n, limit, Windows)
 				free := room - p[0] - p[1]
 				if (all <= room || free < 1) && !slices.Equal(windows[0].IDs, cut[0].IDs) {
 					t.Errorf("room %d, %d tokens, prompt %v: the window %v, cut %v", room, n, p, windows[0].IDs, cut[0].IDs)
@@ -70,9 +70,9 @@ func TestRowsAtTheLimits(t *testing.T) {
 	}
 }
 
-func rowsOfText(t *testing.T, tok *tokenizer.Tokenizer, f prompt.Formats, n, limit int, windows bool) []encoder.Row {
+func rowsOfText(t *testing.T, tok *tokenizer.Tokenizer, f prompt.Formats, n, limit int, long LongText) []encoder.Row {
 	t.Helper()
-	rows, err := Rows(tok, f, prompt.Text{Text: letters('a', n)}, limit, windows)
+	rows, err := Rows(tok, f, prompt.Text{Text: letters('a', n)}, limit, long)
 	if err != nil || len(rows) == 0 {
 		t.Fatal(rows, err)
 	}
@@ -117,7 +117,7 @@ func TestPairsAtTheLimits(t *testing.T) {
 					f := prompt.Formats{Query: prompted(p[0], 0), Document: prompted(0, p[1])}
 					pair := Pair{Query: letters('a', q), Passage: letters('i', d)}
 					what := fmt.Sprint(room, q, d, p)
-					cut, err := PairRows(tok, f, pair, limit, 1, false)
+					cut, err := PairRows(tok, f, pair, limit, 1, CutEnd)
 					if err != nil {
 						t.Fatal(what, err)
 					}
@@ -125,7 +125,7 @@ func TestPairsAtTheLimits(t *testing.T) {
 					if want := min(q+d+p[0]+p[1], room) + tok.PairSpecialTokens(); len(cut) != 1 || len(cut[0].IDs) != want {
 						t.Errorf("%s: %d tokens, want %d", what, len(cut[0].IDs), want)
 					}
-					windows, err := PairRows(tok, f, pair, limit, 1, true)
+					windows, err := PairRows(tok, f, pair, limit, 1, Windows)
 					if err != nil {
 						t.Fatal(what, err)
 					}

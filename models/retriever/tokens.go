@@ -1,0 +1,71 @@
+package retriever
+
+import (
+	"context"
+	"fmt"
+
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/tokenizer"
+)
+
+// Tokenize gives the tokens of a text as the model's tokenizer makes them, without the model's prompt and uncut. special adds the
+// special tokens around it.
+func (m *Model) Tokenize(text string, special bool) []tokenizer.Token {
+	return m.texts.Tokenize(text, special)
+}
+
+// CutTexts cuts each text to its first n tokens, special tokens not counted. Where the model reads no more in any case, texts stay
+// as they are.
+func (m *Model) CutTexts(texts []string, n int) []string {
+	if n >= max(m.info.PassageMaxLen, m.info.MaxLen) {
+		return texts
+	}
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = m.texts.Cut(t, n)
+	}
+	return out
+}
+
+// EncodeIDs gives the embedding of each sequence of tokens, by their numbers in the model's vocabulary: finished sequences, to which
+// no prompt and no special token is added. Long ones are cut unless o.Long says otherwise. An error about a sequence is a
+// *TextError with its number. A reranker makes no vectors: that is an error.
+func (m *Model) EncodeIDs(ctx context.Context, sequences [][]int64, o EncodeOptions) ([]Embedding, error) {
+	if _, err := m.Embedder(); err != nil {
+		return nil, err
+	}
+	rows := make([]encoder.Row, len(sequences))
+	for i, ids := range sequences {
+		ids, err := m.checkIDs(ids, o.Long)
+		if err != nil {
+			return nil, &TextError{Index: i, Err: err}
+		}
+		rows[i].IDs = ids
+	}
+	return m.embedder.(interface {
+		encodeRows(ctx context.Context, rows []encoder.Row, o EncodeOptions) ([]Embedding, error)
+	}).encodeRows(ctx, rows, o)
+}
+
+// checkIDs gives the tokens that the model reads of a sequence.
+func (m *Model) checkIDs(ids []int64, long LongText) ([]int64, error) {
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("it has no token")
+	}
+	for _, id := range ids {
+		if largest := m.texts.LargestID(); id < 0 || id > largest {
+			return nil, fmt.Errorf("the token id %d is not in the model's vocabulary, want 0 to %d", id, largest)
+		}
+	}
+	limit := m.info.PassageMaxLen
+	switch over := len(ids) - limit; {
+	case over <= 0:
+	case long == Refuse:
+		return nil, &LengthError{Tokens: len(ids), Limit: limit}
+	case long == CutStart:
+		ids = ids[over:]
+	default:
+		ids = ids[:limit]
+	}
+	return ids, nil
+}
