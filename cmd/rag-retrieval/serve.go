@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -23,17 +21,28 @@ func serveCommand() *cli.Command {
 		Description: `Routes, as the clients of each API call them:
   OpenAI             POST /v1/embeddings, GET /v1/models
   Cohere, Jina       POST /v2/rerank, /v1/rerank, /rerank
-  TEI                POST /embed, /rerank with "texts", /similarity; GET /health
+  TEI                POST /embed, /rerank with "texts", /similarity; GET /health, /ready
   vLLM               POST /pooling: a ColBERT model's vectors
 
 A request without a model's name gets the first model of the kind. /rerank with an embedding or ColBERT model ranks by its own score; a
-reranker's relevance_score is the sigmoid unless raw_scores is true. Texts that are too long are cut. Requests share batches. On
-SIGTERM the server finishes what it has begun.
+reranker's relevance_score is the sigmoid unless raw_scores is true. Texts that are too long are cut. Requests share batches.
+
+API keys: with --api-key-file or ` + keysVariable + `, requests must have the header "Authorization: Bearer KEY". /health, /ready,
+/metrics and the page at / need none.
+
+Signals: on SIGTERM or Ctrl-C the server finishes what it has begun, refuses the rest with 503, and exits with 0; a second one ends it at
+once. On SIGHUP it reads the API keys, the certificate, and every model whose files have changed again, and no request fails: the old
+and the new model are in memory until the new one answers. What cannot be read stays as it was, and the log says why.
+
+The log is on stderr: a line for each request with its id (X-Request-Id), model, texts, tokens and times, and never its texts or key.
 
 Examples:
   rag-retrieval serve --model embed=out/model
   rag-retrieval serve --model embed=out/model --model rerank=out-reranker/model --listen 127.0.0.1:8080
-  curl http://127.0.0.1:8080/v1/embeddings -d '{"model": "embed", "input": "reverse a slice"}'`,
+  rag-retrieval serve --model embed=out/model --listen 0.0.0.0:8443 --api-key-file keys.txt --tls-cert cert.pem --tls-key key.pem
+  curl http://127.0.0.1:8080/v1/embeddings -d '{"model": "embed", "input": "reverse a slice"}'
+  curl http://127.0.0.1:8080/v1/models -H "Authorization: Bearer $KEY"
+  kill -HUP PID`,
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "model", Usage: "NAME=MODEL: a folder, a hub id or an .onnx file; may be given several times", Required: true},
 			&cli.StringFlag{Name: "listen", Usage: "address and port; 0.0.0.0:8080 for all addresses of the machine", Value: "127.0.0.1:8080"},
@@ -41,7 +50,12 @@ Examples:
 			&cli.IntFlag{Name: "max-concurrent-requests", Usage: "requests in work or waiting; further ones get 429", Value: 512},
 			&cli.IntFlag{Name: "max-texts", Usage: "texts or documents of a request", Value: 1000},
 			&cli.Int64Flag{Name: "max-body-bytes", Usage: "of a request", Value: 2_000_000},
-			&cli.DurationFlag{Name: "drain-timeout", Usage: "after SIGTERM, how long requests may take to finish", Value: 30 * time.Second},
+			&cli.DurationFlag{Name: "request-timeout", Usage: "how long a request may wait and be computed; then it gets 504", Value: 2 * time.Minute},
+			&cli.StringFlag{Name: "api-key-file", Usage: "requests must have one of this file's keys, one a line; also from " + keysVariable + ", with commas"},
+			&cli.StringFlag{Name: "tls-cert", Usage: "PEM file of the certificate with its chain: serve HTTPS"},
+			&cli.StringFlag{Name: "tls-key", Usage: "PEM file of the certificate's private key", DefaultText: "in the file of --tls-cert"},
+			&cli.DurationFlag{Name: "shutdown-delay", Usage: "after SIGTERM, how long requests are still taken while /ready says 503, so that load balancers learn of it"},
+			&cli.DurationFlag{Name: "drain-timeout", Usage: "after that, how long the requests in work may take to finish", Value: 30 * time.Second},
 			&cli.StringFlag{Name: "log-format", Usage: "of the lines on stderr: json or text", Value: "json"},
 			&cli.StringFlag{Name: "log-level", Usage: "the least level that is written: debug (probes too), info, warn or error", Value: "info"},
 		}, engineFlags()...),
@@ -50,68 +64,100 @@ Examples:
 	}
 }
 
-func serveModels(c *cli.Context) (err error) {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	for _, flag := range []string{"max-batch-tokens", "max-concurrent-requests", "max-texts"} {
-		if n := c.Int(flag); n < 1 {
-			return usagef("--%s is %d, want at least 1", flag, n)
-		}
-	}
-	if n := c.Int64("max-body-bytes"); n < 1 {
-		return usagef("--max-body-bytes is %d, want at least 1", n)
-	}
-	log, err := serverLog(c)
+func serveModels(c *cli.Context) error {
+	d, o, err := serveFlags(c)
 	if err != nil {
 		return err
 	}
 	var models []*serve.Model
-	defer func() {
-		for _, m := range models {
-			err = errors.Join(err, m.Close())
-		}
-	}()
-	for _, flag := range c.StringSlice("model") {
-		name, ref, ok := strings.Cut(flag, "=")
-		if !ok || name == "" || ref == "" {
-			return usagef("--model is %q, want NAME=MODEL", flag)
-		}
-		o := engineOptions(c)
-		o.BatchTokens, o.Note = c.Int("max-batch-tokens"), func(line string) { log.Info(line) }
-		m, err := serve.OpenModel(c.Context, name, ref, o)
+	for _, f := range d.models {
+		m, err := f.open(c.Context, c, d.log)
 		if err != nil {
-			return asUsage(err)
+			return errors.Join(err, closeModels(models))
 		}
 		models = append(models, m)
 	}
-	s, err := serve.New(models, serve.Options{
-		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"), Log: log,
-	})
-	if err != nil {
-		return usagef("--model: %v", err)
+	if d.server, err = serve.New(models, o); err != nil {
+		return errors.Join(usagef("--model: %v", err), closeModels(models))
 	}
-	models = nil
-	defer func() { err = errors.Join(err, s.Close()) }()
 	l, err := net.Listen("tcp", c.String("listen"))
 	if err != nil {
-		return err
+		return errors.Join(err, d.server.Close())
 	}
-	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	log.Info(fmt.Sprintf("serving on http://%s", l.Addr()))
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-c.Context.Done():
+	if err := d.run(c.Context, l); err != nil {
+		return err // requests may still be in work: their models end with the process
 	}
-	drain, cancel := context.WithTimeout(context.Background(), c.Duration("drain-timeout"))
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		return fmt.Errorf("requests were not finished within --drain-timeout: %w", errors.Join(err, server.Close()))
+	return d.server.Close()
+}
+
+func closeModels(models []*serve.Model) error {
+	var errs []error
+	for _, m := range models {
+		errs = append(errs, m.Close())
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// serveFlags reads and checks the flags.
+func serveFlags(c *cli.Context) (d *served, o serve.Options, err error) {
+	if err := noArguments(c); err != nil {
+		return nil, o, err
+	}
+	for _, flag := range []string{"max-batch-tokens", "max-concurrent-requests", "max-texts"} {
+		if n := c.Int(flag); n < 1 {
+			return nil, o, usagef("--%s is %d, want at least 1", flag, n)
+		}
+	}
+	if n := c.Int64("max-body-bytes"); n < 1 {
+		return nil, o, usagef("--max-body-bytes is %d, want at least 1", n)
+	}
+	if t := c.Duration("request-timeout"); t <= 0 {
+		return nil, o, usagef("--request-timeout is %v, want more than 0s", t)
+	}
+	for _, flag := range []string{"drain-timeout", "shutdown-delay"} {
+		if t := c.Duration(flag); t < 0 {
+			return nil, o, usagef("--%s is %v, want at least 0s", flag, t)
+		}
+	}
+	d = &served{c: c}
+	if d.log, err = serverLog(c); err != nil {
+		return nil, o, err
+	}
+	if d.models, err = modelFlags(c.StringSlice("model")); err != nil {
+		return nil, o, err
+	}
+	if d.keys, err = apiKeys(c); err != nil {
+		return nil, o, err
+	}
+	if d.cert, err = tlsCertificate(c); err != nil {
+		return nil, o, err
+	}
+	return d, serve.Options{
+		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"),
+		RequestTimeout: c.Duration("request-timeout"), Keys: d.keys, Log: d.log,
+	}, nil
+}
+
+// modelFlag is a --model: a name and what it stands for.
+type modelFlag struct{ name, ref string }
+
+func modelFlags(values []string) (flags []modelFlag, err error) {
+	for _, v := range values {
+		name, ref, ok := strings.Cut(v, "=")
+		if !ok || name == "" || ref == "" {
+			return nil, usagef("--model is %q, want NAME=MODEL", v)
+		}
+		flags = append(flags, modelFlag{name, ref})
+	}
+	return flags, nil
+}
+
+// open opens the model.
+func (f modelFlag) open(ctx context.Context, c *cli.Context, log *slog.Logger) (*serve.Model, error) {
+	o := engineOptions(c)
+	o.BatchTokens, o.Note = c.Int("max-batch-tokens"), func(line string) { log.Info(line) }
+	m, err := serve.OpenModel(ctx, f.name, f.ref, o)
+	return m, asUsage(err)
 }
 
 // serverLog is the log that the flags ask for.

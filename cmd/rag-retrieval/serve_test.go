@@ -91,6 +91,14 @@ func TestBadServeCalls(t *testing.T) {
 		"--max-texts is 0":                        {"--model", "a=" + tiny, "--max-texts", "0"},
 		`--log-format is "xml"`:                   {"--model", "a=" + tiny, "--log-format", "xml"},
 		`--log-level is "loud"`:                   {"--model", "a=" + tiny, "--log-level", "loud"},
+		"--request-timeout is 0s":                 {"--model", "a=" + tiny, "--request-timeout", "0s"},
+		"--drain-timeout is -1s":                  {"--model", "a=" + tiny, "--drain-timeout", "-1s"},
+		"--shutdown-delay is -1s":                 {"--model", "a=" + tiny, "--shutdown-delay", "-1s"},
+		"--tls-key is set, and --tls-cert is not": {"--model", "a=" + tiny, "--tls-key", "x"},
+		"--tls-cert: open nowhere":                {"--model", "a=" + tiny, "--tls-cert", "nowhere"},
+		"--api-key-file: open nowhere":            {"--model", "a=" + tiny, "--api-key-file", "nowhere"},
+		"empty has no key":                        {"--model", "a=" + tiny, "--api-key-file", write(t, "empty", "\n\n")},
+		"keys:2: the API key has a character":     {"--model", "a=" + tiny, "--api-key-file", write(t, "keys", "good\nnot good\n")},
 		"--max-body-bytes is -1":                  {"--model", "a=" + tiny, "--max-body-bytes", "-1"},
 	} {
 		call(t, "", append([]string{"serve"}, args...)...).fails(t, exitUsage, words)

@@ -2,10 +2,8 @@ package serve
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 
@@ -24,6 +22,9 @@ const (
 	overloaded kind = "Overloaded"
 	backend    kind = "Backend"
 	timeout    kind = "Timeout"
+	unhealthy  kind = "Unhealthy"
+
+	unauthorized kind = "Unauthorized"
 )
 
 // Error is an error with the status of the response.
@@ -88,9 +89,7 @@ func explain(r *http.Request, err error) *Error {
 		})}
 	case tooSlow(err):
 		return &Error{Status: http.StatusRequestTimeout, Kind: timeout, Message: "the body did not come in time"}
-	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{Status: http.StatusGatewayTimeout, Kind: timeout, Message: "the request took too long"}
-	case r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF): // the body ended before its length
+	case r.Context().Err() != nil:
 		return &Error{Status: statusGone, Kind: timeout, Message: "the client has gone"}
 	case errors.Is(err, runtime.ErrOutOfMemory):
 		return &Error{Status: http.StatusInsufficientStorage, Kind: backend, Message: err.Error()}

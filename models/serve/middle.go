@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"mime"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -21,6 +22,9 @@ func (s *Server) observed(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		x, w := newRecord(r), &response{ResponseWriter: rw}
 		w.Header().Set(headerRequestID, x.id)
+		if s.leaving.Load() {
+			w.Header().Set("Connection", "close") // the client's next request goes to another server
+		}
 		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, x))
 		r.Body = countedBody{r.Body, x}
 		defer s.finish(w, r, x)
@@ -30,6 +34,9 @@ func (s *Server) observed(h http.Handler) http.Handler {
 
 // finish ends a request, also one whose handler panicked.
 func (s *Server) finish(w *response, r *http.Request, x *record) {
+	if _, path, _ := strings.Cut(r.Pattern, " "); path != "" { // the mux says which route it took
+		x.route = strings.TrimSuffix(path, "{$}")
+	}
 	cut := false
 	if p := recover(); p != nil {
 		if cut = p == http.ErrAbortHandler; !cut { // the library's way to cut a connection
@@ -98,7 +105,15 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) error {
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.o.MaxBodyBytes))
 	r.Body = io.NopCloser(bytes.NewReader(b))
-	return err
+	var long *http.MaxBytesError
+	var broken net.Error
+	switch {
+	case err == nil, errors.As(err, &long), tooSlow(err):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &broken):
+		return &Error{Status: statusGone, Kind: timeout, Message: "the client went before its body had come"}
+	}
+	return invalid("the body cannot be read: %v", err)
 }
 
 // checkForm refuses bodies that are surely not JSON. The type that curl -d and some clients send without being told is taken for JSON.

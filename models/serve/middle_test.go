@@ -145,7 +145,7 @@ func TestRequestID(t *testing.T) {
 // A panic is a 500 in the API's form and a line with the stack; the server goes on.
 func TestPanic(t *testing.T) {
 	s, _, l := local(t, Options{}, "embed")
-	h := s.observed(named("/v1/embeddings", func(http.ResponseWriter, *http.Request) { panic("oops") }))
+	h := s.observed(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oops") }))
 	w := ask(h, "POST", "/v1/embeddings", "{}", "X-Request-Id", "x1")
 	var out struct {
 		Error struct{ Message, Type string }

@@ -16,6 +16,8 @@ type Model struct {
 	Name  string
 	m     *retriever.Model
 	users sync.WaitGroup // the requests that use it
+
+	fingerprint string // of its files and options when it was opened
 }
 
 // OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens.
@@ -27,7 +29,17 @@ func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Mod
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Name: name, m: m}, nil
+	fingerprint, err := m.Fingerprint("")
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return &Model{Name: name, m: m, fingerprint: fingerprint}, nil
+}
+
+// Changed tells whether the model's files are others than when it was opened, or cannot be read any more.
+func (m *Model) Changed() bool {
+	now, err := m.m.Fingerprint("")
+	return err != nil || now != m.fingerprint
 }
 
 // Close frees the model.

@@ -10,11 +10,14 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"rag-retrieval-go/models/serve/page"
 )
@@ -27,6 +30,10 @@ type Options struct {
 	MaxTexts int
 	// MaxConcurrent is how many requests may be in work or wait; 0: 512. Further ones get 429.
 	MaxConcurrent int
+	// RequestTimeout is how long a request may wait and be computed before it gets 504; 0: 2 minutes.
+	RequestTimeout time.Duration
+	// Keys are the API keys of which a request must have one; nil: requests need none.
+	Keys *Keys
 	// Log gets a line for each request, with its id, and for what goes wrong; nil: none. It never gets texts or keys.
 	Log *slog.Logger
 }
@@ -41,6 +48,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxConcurrent == 0 {
 		o.MaxConcurrent = 512
 	}
+	if o.RequestTimeout == 0 {
+		o.RequestTimeout = 2 * time.Minute
+	}
 	if o.Log == nil {
 		o.Log = discard
 	}
@@ -51,6 +61,10 @@ func (o Options) withDefaults() Options {
 type Server struct {
 	o     Options
 	slots chan struct{} // one for each request that may be in work
+	pace  pace          // at which they end
+
+	leaving, draining atomic.Bool // see Leave, Drain
+	inWork            atomic.Int64
 
 	mu     sync.RWMutex
 	models []*Model // Replace writes it, and copies it first
@@ -100,45 +114,52 @@ func (s *Server) Handler() http.Handler {
 	for _, r := range routes {
 		mux.Handle(r.method+" "+r.path, s.answer(r))
 	}
-	files := page.Handler().ServeHTTP
-	mux.Handle("GET /{$}", named("/", files))
-	mux.Handle("GET /page/", named("/page/", files))
-	mux.Handle("GET /health", named("/health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	mux.Handle("GET /{$}", page.Handler())
+	mux.Handle("GET /page/", page.Handler())
+	mux.HandleFunc("GET /health", s.health)
+	mux.HandleFunc("GET /ready", s.ready)
 	mux.Handle("/", s.unknown(routes))
-	return s.observed(mux)
+	return s.observed(s.guarded(mux))
 }
 
-// named is a handler whose requests the log and the metrics count under a route's name.
-func named(route string, h http.HandlerFunc) http.Handler {
+// answer answers a route's requests. A body is read before the request takes a slot: slow clients keep others from nothing.
+func (s *Server) answer(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		recordOf(r.Context()).route = route
-		h(w, r)
+		if err := s.respond(w, r, route); err != nil {
+			s.fail(w, r, route.api, err)
+		}
 	})
 }
 
-// answer answers a route's requests.
-func (s *Server) answer(route route) http.Handler {
-	return named(route.path, func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case s.slots <- struct{}{}:
-			defer func() { <-s.slots }()
-		default:
-			w.Header().Set("Retry-After", "1")
-			s.fail(w, r, route.api, &Error{Status: http.StatusTooManyRequests, Kind: overloaded, Message: "the server has as many requests as it takes; try again"})
-			return
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, route route) error {
+	if route.method == http.MethodPost {
+		if len(s.slots) == cap(s.slots) {
+			return s.full(w)
 		}
 		if err := s.readBody(w, r); err != nil {
-			s.fail(w, r, route.api, err)
-			return
+			return err
 		}
-		c := newCall(s, r)
-		defer c.release()
-		body, err := route.handle(c)
-		if err == nil {
-			err = writeJSON(w, http.StatusOK, body)
-		}
+		done, err := s.admit(w)
 		if err != nil {
-			s.fail(w, r, route.api, err)
+			return err
 		}
-	})
+		defer done()
+	}
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.o.RequestTimeout, errTooLong(s.o.RequestTimeout))
+	defer cancel()
+	c := newCall(s, r.WithContext(ctx))
+	defer c.release()
+	body, err := route.handle(c)
+	if err != nil {
+		if ctx.Err() != nil && r.Context().Err() == nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return writeJSON(w, http.StatusOK, body)
+}
+
+// errTooLong is the error of a request that took too long.
+func errTooLong(limit time.Duration) error {
+	return &Error{Status: http.StatusGatewayTimeout, Kind: timeout, Message: fmt.Sprintf("the request took longer than %v", limit)}
 }

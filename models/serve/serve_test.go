@@ -323,17 +323,17 @@ func TestOverload(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := s.Handler()
-	ask := func() *httptest.ResponseRecorder {
+	embed := func() *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("POST", "/v1/embeddings", strings.NewReader(`{"input": "a"}`)))
 		return w
 	}
 	s.slots <- struct{}{}
-	if w := ask(); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "rate_limit_exceeded") {
+	if w := embed(); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "rate_limit_exceeded") {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 	<-s.slots
-	if w := ask(); w.Code != http.StatusOK {
+	if w := embed(); w.Code != http.StatusOK {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

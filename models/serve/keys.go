@@ -1,0 +1,78 @@
+package serve
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"strings"
+	"sync/atomic"
+)
+
+// Keys are the API keys that requests must have one of: "Authorization: Bearer KEY". Only their hashes are kept. Set may be called while
+// requests are checked.
+type Keys struct {
+	hashes atomic.Pointer[[][sha256.Size]byte]
+}
+
+// NewKeys returns some keys.
+func NewKeys(keys ...string) *Keys {
+	k := &Keys{}
+	k.Set(keys)
+	return k
+}
+
+// Set replaces the keys.
+func (k *Keys) Set(keys []string) {
+	var hashes [][sha256.Size]byte
+	for _, key := range keys {
+		hashes = append(hashes, sha256.Sum256([]byte(key)))
+	}
+	k.hashes.Store(&hashes)
+}
+
+// allow tells whether a request has one of the keys. Its time depends on the number of keys only: hashes have one length, and all are
+// compared.
+func (k *Keys) allow(h http.Header) bool {
+	scheme, key, _ := strings.Cut(h.Get("Authorization"), " ")
+	sum, found := sha256.Sum256([]byte(strings.TrimSpace(key))), 0
+	for _, hash := range *k.hashes.Load() {
+		found |= subtle.ConstantTimeCompare(hash[:], sum[:])
+	}
+	return found == 1 && strings.EqualFold(scheme, "Bearer")
+}
+
+// open tells whether a request needs no key: those of load balancers, of Prometheus, and for the files of the page, which has a field
+// for the key.
+func open(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/health", "/ready", "/metrics", "/":
+		return true
+	}
+	return strings.HasPrefix(r.URL.Path, "/page/")
+}
+
+// guarded refuses requests without a key, and after Drain all that need one.
+func (s *Server) guarded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case open(r):
+			h.ServeHTTP(w, r)
+		case s.o.Keys != nil && !s.o.Keys.allow(r.Header):
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			s.refuse(w, r, http.StatusUnauthorized, unauthorized, "the API key is missing or wrong, want the header Authorization: Bearer KEY")
+		case s.draining.Load():
+			w.Header().Set("Retry-After", "1") // another server, or this one's successor
+			s.refuse(w, r, http.StatusServiceUnavailable, unhealthy, "the server is ending; try again")
+		default:
+			s.inWork.Add(1)
+			defer s.inWork.Add(-1)
+			h.ServeHTTP(w, r)
+		}
+	})
+}
+
+// refuse answers a request whose body was not read. The connection ends with it: nobody reads the body.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, k kind, message string) {
+	w.Header().Set("Connection", "close")
+	s.fail(w, r, apiOf(r.URL.Path), &Error{Status: status, Kind: k, Message: message})
+}

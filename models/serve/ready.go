@@ -1,0 +1,39 @@
+package serve
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// A server ends in two steps. Leave comes first: load balancers that ask /ready learn that they shall send requests elsewhere, while
+// those that still come are answered. After Drain new requests are refused, and those in work go on.
+
+// Leave makes GET /ready answer 503.
+func (s *Server) Leave() { s.leaving.Store(true) }
+
+// Drain refuses new requests with 503 and Retry-After, and waits until none is in work or the context ends.
+func (s *Server) Drain(ctx context.Context) error {
+	s.Leave()
+	s.draining.Store(true)
+	for s.inWork.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// ready answers GET /ready: whether requests should be sent here.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.leaving.Load() {
+		s.fail(w, r, tei, &Error{Status: http.StatusServiceUnavailable, Kind: unhealthy, Message: "the server is ending"})
+		return
+	}
+	_ = writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// health answers GET /health: the process is alive.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
