@@ -247,20 +247,11 @@ func (m *Model) tokenID(text string) (int64, error) {
 // rows tokenizes a text, see scoring.Rows, and adds the marker and the expansion. Training and scoring both use it. It fails for a
 // text of which no token counts in MaxSim.
 func (m *Model) rows(x prompt.Text, maxLen int, long scoring.LongText) ([]encoder.Row, error) {
-	marker, room, at := m.Rules.PassageMarker, maxLen, 0
-	if _, _, ok := m.Tokenizer.First(); ok {
-		at = 1
-	}
-	if x.Query {
-		marker = m.Rules.QueryMarker
-	}
-	if marker > 0 {
-		room--
-	}
+	marker, room := m.marker(x.Query, maxLen)
 	rows, err := scoring.Rows(m.Tokenizer, m.Formats, x, room, long)
 	for i := range rows {
 		if marker > 0 {
-			rows[i].IDs = slices.Insert(rows[i].IDs, at, marker)
+			rows[i].IDs = slices.Insert(rows[i].IDs, m.markerPlace(), marker)
 		}
 		if x.Query {
 			m.expand(&rows[i], maxLen)
@@ -270,6 +261,26 @@ func (m *Model) rows(x prompt.Text, maxLen int, long scoring.LongText) ([]encode
 		}
 	}
 	return rows, err
+}
+
+// marker gives the marker of queries or of passages, 0 or less where there is none, and the tokens that it leaves for the text.
+func (m *Model) marker(query bool, maxLen int) (marker int64, room int) {
+	marker = m.Rules.PassageMarker
+	if query {
+		marker = m.Rules.QueryMarker
+	}
+	if marker > 0 {
+		maxLen--
+	}
+	return marker, maxLen
+}
+
+// markerPlace is the place of a marker among the tokens: after [CLS], where the tokenizer has one.
+func (m *Model) markerPlace() int {
+	if _, _, ok := m.Tokenizer.First(); ok {
+		return 1
+	}
+	return 0
 }
 
 // row tokenizes a text without windows.

@@ -61,6 +61,8 @@ type MultiVector interface {
 	// Similarities gives each query's score with each passage, [queries][passages]. It costs less than a call of Similarity for each
 	// query.
 	Similarities(queries, passages []Embedding) ([][]float32, error)
+	// Matches compares each token of a query with each token of a passage.
+	Matches(ctx context.Context, query, passage string) (Matches, error)
 }
 
 // StreamChunk is how many texts Stream reads before it encodes them together: enough to find texts of like length.

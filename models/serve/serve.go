@@ -105,6 +105,7 @@ func (s *Server) routes() []route {
 		{"POST", "/embed", tei, s.teiEmbed},
 		{"POST", "/rerank", tei, s.rerank},
 		{"POST", "/similarity", tei, s.teiSimilarity},
+		{"POST", "/page/matches", tei, s.pageMatches},
 	}
 }
 

@@ -17,12 +17,17 @@ const bytesPerToken = 12
 // prefix returns at least the first room tokens of a text, or all if it has fewer. Only the beginning of a long text is
 // tokenized.
 func (t *Tokenizer) prefix(text string, room int) []uint32 {
+	return t.prefixWith(text, room).IDs
+}
+
+// prefixWith is prefix with what options ask for: nothing but offsets.
+func (t *Tokenizer) prefixWith(text string, room int, options ...tokenizers.EncodeOption) tokenizers.Encoding {
 	for n := bytesPerToken * (room + 1); n > 0 && n < len(text); n *= 4 {
-		if ids := t.encodeBeginning(text, n); len(ids) >= room {
-			return ids
+		if e := t.encodeBeginning(text, n); len(e.IDs) >= room {
+			return e
 		}
 	}
-	return t.t.EncodeWithOptions(text, false).IDs
+	return t.t.EncodeWithOptions(text, false, options...)
 }
 
 // encodeBeginning tokenizes the first n bytes of a text. It returns only tokens that do not depend on the bytes after them,
@@ -35,14 +40,16 @@ func (t *Tokenizer) prefix(text string, room int) []uint32 {
 //
 //	Is it "new"?  No.  It is ol|d.
 //	                     ^ here
-func (t *Tokenizer) encodeBeginning(text string, n int) []uint32 {
+//
+// The encoding has offsets.
+func (t *Tokenizer) encodeBeginning(text string, n int) tokenizers.Encoding {
 	for n > 0 && n < len(text) && !utf8.RuneStart(text[n]) {
 		n--
 	}
 	end := n
 	for range 2 {
 		if end = t.lastWordStart(text[:end]); end < n/2 { // most tokens would be thrown away
-			return nil
+			return tokenizers.Encoding{}
 		}
 	}
 	e := t.t.EncodeWithOptions(text[:n], false, tokenizers.WithReturnOffsets())
@@ -50,7 +57,7 @@ func (t *Tokenizer) encodeBeginning(text string, n int) []uint32 {
 	for count < len(e.IDs) && e.Offsets[count][1] <= uint(end) {
 		count++
 	}
-	return e.IDs[:count]
+	return tokenizers.Encoding{IDs: e.IDs[:count], Offsets: e.Offsets[:count]}
 }
 
 // lastWordStart returns where the white space before the last word of a text begins, or 0 if there is none.

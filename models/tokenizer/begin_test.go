@@ -73,7 +73,7 @@ func TestBeginningsAreThoseOfTheWholeText(t *testing.T) {
 			text := randomText(r, 12)
 			whole := tok.t.EncodeWithOptions(text, false).IDs
 			for n := range len(text) {
-				got := tok.encodeBeginning(text, n)
+				got := tok.encodeBeginning(text, n).IDs
 				decided += len(got)
 				if len(got) > len(whole) || !slices.Equal(got, whole[:len(got)]) {
 					t.Fatalf("%s: %q up to %d: %v, the whole text has %v", name, text, n, got, whole)

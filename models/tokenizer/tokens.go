@@ -17,16 +17,17 @@ type Token struct {
 // Tokenize gives the tokens of a whole text, with the special tokens that stand around it or without them. It is for people to
 // look at: models read Encode's.
 func (t *Tokenizer) Tokenize(text string, special bool) []Token {
-	text = sanitize(text)
-	e := t.t.EncodeWithOptions(text, special, tokenizers.WithReturnAllAttributes())
+	e := t.t.EncodeWithOptions(sanitize(text), special, tokenizers.WithReturnAllAttributes())
+	place := places(text)
 	out := make([]Token, len(e.IDs))
 	for i, id := range e.IDs {
 		x := Token{ID: int64(id), Special: e.SpecialTokensMask[i] == 1}
 		if x.Special {
 			x.Text = e.Tokens[i]
 		} else {
-			x.Start, x.End = min(int(e.Offsets[i][0]), len(text)), min(int(e.Offsets[i][1]), len(text))
-			x.Text = text[x.Start:max(x.Start, x.End)]
+			x.Start = place(e.Offsets[i][0])
+			x.End = max(x.Start, place(e.Offsets[i][1]))
+			x.Text = text[x.Start:x.End]
 		}
 		out[i] = x
 	}
