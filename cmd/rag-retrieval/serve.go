@@ -19,10 +19,9 @@ func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "serve", Usage: "answer the requests of applications with models: embeddings, rerank",
 		Description: `Routes, as the clients of each API call them:
-  OpenAI             POST /v1/embeddings, GET /v1/models
+  OpenAI, vLLM       POST /v1/embeddings, /pooling (a ColBERT model's vectors); GET /v1/models, /v1/models/NAME
   Cohere, Jina       POST /v2/rerank, /v1/rerank, /rerank
-  TEI                POST /embed, /rerank with "texts", /similarity; GET /health, /ready
-  vLLM               POST /pooling: a ColBERT model's vectors
+  TEI                POST /embed, /rerank with "texts", /similarity, /tokenize, /; GET /info, /health, /ready
 
 A request without a model's name gets the first model of the kind. /rerank with an embedding or ColBERT model ranks by its own score; a
 reranker's relevance_score is the sigmoid unless raw_scores is true. Texts that are too long are cut. Requests share batches.
@@ -48,7 +47,7 @@ Examples:
 			&cli.StringFlag{Name: "listen", Usage: "address and port; 0.0.0.0:8080 for all addresses of the machine", Value: "127.0.0.1:8080"},
 			&cli.IntFlag{Name: "max-batch-tokens", Usage: "padded tokens of a batch that requests share", Value: scoring.DefaultBatchTokens},
 			&cli.IntFlag{Name: "max-concurrent-requests", Usage: "requests in work or waiting; further ones get 429", Value: 512},
-			&cli.IntFlag{Name: "max-texts", Usage: "texts or documents of a request", Value: 1000},
+			&cli.IntFlag{Name: "max-texts", Usage: "texts or documents of a request", Value: 10_000},
 			&cli.Int64Flag{Name: "max-body-bytes", Usage: "of a request", Value: 2_000_000},
 			&cli.DurationFlag{Name: "request-timeout", Usage: "how long a request may wait and be computed; then it gets 504", Value: 2 * time.Minute},
 			&cli.StringFlag{Name: "api-key-file", Usage: "requests must have one of this file's keys, one a line; also from " + keysVariable + ", with commas"},
@@ -133,7 +132,7 @@ func serveFlags(c *cli.Context) (d *served, o serve.Options, err error) {
 		return nil, o, err
 	}
 	return d, serve.Options{
-		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"),
+		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"), Version: version,
 		RequestTimeout: c.Duration("request-timeout"), Keys: d.keys, Log: d.log,
 	}, nil
 }

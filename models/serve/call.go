@@ -1,8 +1,8 @@
 package serve
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -18,6 +18,9 @@ type call struct {
 	record *record // of the log and the metrics
 	trace  *scoring.Trace
 	model  *Model // the model that answers; nil before use
+
+	header     http.Header // of the response
+	characters int         // of the request's texts
 }
 
 func newCall(s *Server, r *http.Request) *call {
@@ -39,10 +42,8 @@ func (c *call) read(to any) error {
 	if len(strings.TrimSpace(string(b))) == 0 {
 		return invalid("the body is empty, want a JSON object")
 	}
-	if err := json.Unmarshal(b, to); err != nil {
-		return invalid("the body is not as it should be: %v", err)
-	}
-	return nil
+	c.Body = io.NopCloser(bytes.NewReader(b)) // POST / reads it twice
+	return decode(b, to)
 }
 
 // use finds the model that answers, see Server.find. It stays open until release.

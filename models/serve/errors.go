@@ -17,6 +17,7 @@ type kind string
 // TEI's names of kinds.
 const (
 	validation kind = "Validation"
+	empty      kind = "Empty"
 	notFound   kind = "NotFound"
 	tokenizing kind = "Tokenizer"
 	overloaded kind = "Overloaded"
@@ -32,6 +33,8 @@ type Error struct {
 	Status  int
 	Kind    kind
 	Message string
+	Param   string // the field of the body that it is about, if it is one
+	Code    string // OpenAI's name of it; empty: it has none
 	// Logged is what the log says where the message quotes the request; empty: the message.
 	Logged string
 }
@@ -61,6 +64,23 @@ func errorf(status int, k kind, format string, args ...any) error {
 	return e
 }
 
+// Codes of errors.
+const (
+	invalidJSON  = "invalid_json"
+	tooMany      = "array_above_max_length"
+	unknownModel = "model_not_found"
+	tooLong      = "context_length_exceeded"
+)
+
+// about says which field of the body an error is about.
+func about(field string, err error) error {
+	var e *Error
+	if errors.As(err, &e) && e.Param == "" {
+		e.Param = field
+	}
+	return err
+}
+
 // name is an argument of errorf that is never the client's, the name of a field for example: the log shows it.
 type name string
 
@@ -72,16 +92,23 @@ func explain(r *http.Request, err error) *Error {
 	var e *Error
 	var long *http.MaxBytesError
 	var text *retriever.TextError
+	var length *retriever.LengthError
 	var option *retriever.OptionError
 	switch {
 	case errors.As(err, &e):
 		return e
 	case errors.As(err, &long):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Kind: validation, Message: fmt.Sprintf("the body is longer than %d bytes", long.Limit)}
+	case errors.As(err, &length):
+		message := "a text is too long: " + length.Error()
+		if errors.As(err, &text) {
+			message = fmt.Sprintf("text %d is too long: %v", text.Index+1, length)
+		}
+		return &Error{Status: http.StatusUnprocessableEntity, Kind: validation, Code: tooLong, Message: message}
 	case errors.As(err, &text):
 		return &Error{Status: http.StatusUnprocessableEntity, Kind: tokenizing, Message: err.Error(), Logged: "a text cannot be read"}
 	case errors.As(err, &option):
-		return &Error{Status: http.StatusBadRequest, Kind: validation, Message: option.Named(func(name string) string {
+		return &Error{Status: http.StatusBadRequest, Kind: validation, Param: "dimensions", Message: option.Named(func(name string) string {
 			if name == "dimension" {
 				return "dimensions"
 			}
@@ -101,12 +128,33 @@ func explain(r *http.Request, err error) *Error {
 type api struct {
 	// body is the body of an error's response.
 	body func(e *Error) any
+	// status is the API's own status of an error.
+	status func(e *Error) int
 }
 
-func (a api) fail(w http.ResponseWriter, e *Error) { _ = writeJSON(w, e.Status, a.body(e)) }
+func (a api) fail(w http.ResponseWriter, e *Error) { _ = writeJSON(w, a.status(e), a.body(e)) }
+
+// badRequest is the status in APIs that tell each mistake in a body by 400.
+func badRequest(e *Error) int {
+	if e.Code == tooMany || e.Status == http.StatusUnprocessableEntity {
+		return http.StatusBadRequest
+	}
+	return e.Status
+}
+
+// teiStatus tells fields that are wrong by 422, and what the model made wrong by 424.
+func teiStatus(e *Error) int {
+	switch {
+	case e.Status == http.StatusBadRequest && e.Kind == validation && e.Code != invalidJSON:
+		return http.StatusUnprocessableEntity
+	case e.Status == http.StatusInternalServerError && e.Kind == backend:
+		return http.StatusFailedDependency
+	}
+	return e.Status
+}
 
 // openAI writes errors as OpenAI's API does.
-var openAI = api{func(e *Error) any {
+var openAI = api{status: badRequest, body: func(e *Error) any {
 	types := map[int]string{http.StatusTooManyRequests: "rate_limit_exceeded", http.StatusUnauthorized: "invalid_api_key"}
 	t, ok := types[e.Status]
 	if !ok {
@@ -114,11 +162,18 @@ var openAI = api{func(e *Error) any {
 			t = "server_error"
 		}
 	}
-	return map[string]any{"error": map[string]any{"message": e.Message, "type": t, "param": nil, "code": nil}}
+	return map[string]any{"error": map[string]any{"message": e.Message, "type": t, "param": orNull(e.Param), "code": orNull(e.Code)}}
 }}
 
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
 // cohere writes errors as Cohere's API does; Jina's clients read the field detail.
-var cohere = api{func(e *Error) any { return map[string]any{"message": e.Message, "detail": e.Message} }}
+var cohere = api{status: badRequest, body: func(e *Error) any { return map[string]any{"message": e.Message, "detail": e.Message} }}
 
 // tei writes errors as TEI does.
-var tei = api{func(e *Error) any { return map[string]any{"error": e.Message, "error_type": e.Kind} }}
+var tei = api{status: teiStatus, body: func(e *Error) any { return map[string]any{"error": e.Message, "error_type": e.Kind} }}

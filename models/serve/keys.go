@@ -44,6 +44,9 @@ func (k *Keys) allow(h http.Header) bool {
 // open tells whether a request needs no key: those of load balancers, of Prometheus, and for the files of the page, which has a field
 // for the key.
 func open(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead { // POST / and POST /page/matches ask a model
+		return false
+	}
 	switch r.URL.Path {
 	case "/health", "/ready", "/metrics", "/":
 		return true

@@ -72,7 +72,7 @@ func apiOf(path string) api {
 	switch {
 	case strings.HasPrefix(path, "/v1/rerank"), strings.HasPrefix(path, "/v2/"):
 		return cohere
-	case strings.HasPrefix(path, "/v1/"), path == "/pooling":
+	case strings.HasPrefix(path, "/v1/"), path == "/pooling", path == "/embeddings":
 		return openAI
 	}
 	return tei

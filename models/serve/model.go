@@ -1,21 +1,22 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
 
 	"rag-retrieval-go/models/modelcard"
-	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/models/scoring"
 )
 
 // Model is a model that is served under a name.
 type Model struct {
-	Name  string
-	m     *retriever.Model
-	users sync.WaitGroup // the requests that use it
+	Name        string
+	m           *retriever.Model
+	batchTokens int            // of a batch that requests share
+	users       sync.WaitGroup // the requests that use it
 
 	fingerprint string // of its files and options when it was opened
 }
@@ -33,7 +34,7 @@ func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Mod
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	return &Model{Name: name, m: m, fingerprint: fingerprint}, nil
+	return &Model{Name: name, m: m, batchTokens: cmp.Or(o.BatchTokens, scoring.DefaultBatchTokens), fingerprint: fingerprint}, nil
 }
 
 // Changed tells whether the model's files are others than when it was opened, or cannot be read any more.
@@ -51,18 +52,13 @@ func (m *Model) Load() scoring.QueueLoad { return m.m.QueueLoad() }
 // Kind is the model's kind.
 func (m *Model) Kind() modelcard.Kind { return m.m.Info().Kind }
 
-// embed makes the vectors of texts.
-func (m *Model) embed(ctx context.Context, texts []prompt.Text, dimension int) ([]retriever.Embedding, error) {
-	e, err := m.m.Embedder()
-	if err != nil {
-		return nil, err
-	}
-	return e.Encode(ctx, texts, retriever.EncodeOptions{Dimension: dimension})
-}
-
-// scores scores documents for a query.
-func (m *Model) scores(ctx context.Context, query string, documents []string) ([]float32, error) {
-	scores, err := m.m.Scores(ctx, query, documents...)
+// scores scores documents for a query. refuseLong refuses pairs that are too long, instead of cutting them.
+func (m *Model) scores(ctx context.Context, query string, documents []string, refuseLong bool) (scores []float32, err error) {
+	queries := []retriever.Query{{Texts: []string{query}, Documents: documents}}
+	err = m.m.Rank(ctx, queries, retriever.RankOptions{RefuseLong: refuseLong}, func(x []float32) error {
+		scores = x
+		return nil
+	})
 	var wrong *retriever.TextError
 	if errors.As(err, &wrong) {
 		return nil, wrong.Err

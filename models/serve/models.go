@@ -65,16 +65,18 @@ func find(models []*Model, name string, kinds ...modelcard.Kind) (*Model, error)
 		}
 	}
 	if name == "" {
-		return nil, &Error{Status: http.StatusNotFound, Kind: notFound, Message: fmt.Sprintf("no model of kind %s is served", list(kinds))}
+		return nil, &Error{Status: http.StatusNotFound, Kind: notFound, Code: unknownModel, Message: fmt.Sprintf("no model of kind %s is served", list(kinds))}
 	}
 	var names []string
 	for _, m := range models {
 		if m.Name == name {
-			return nil, errorf(http.StatusBadRequest, validation, "the model %q is of kind %s, want %s", name, m.Kind(), list(kinds))
+			return nil, about("model", errorf(http.StatusBadRequest, validation, "the model %q is of kind %s, want %s", name, m.Kind(), list(kinds)))
 		}
 		names = append(names, m.Name)
 	}
-	return nil, errorf(http.StatusNotFound, notFound, "the model %q is not served, want one of %s", name, strings.Join(names, ", "))
+	err := about("model", errorf(http.StatusNotFound, notFound, "the model %q is not served, want one of %s", name, strings.Join(names, ", ")))
+	err.(*Error).Code = unknownModel
+	return nil, err
 }
 
 func list(kinds []modelcard.Kind) string {

@@ -65,10 +65,12 @@ func (x *record) log(l *slog.Logger, w *response) {
 		attrs = append(attrs, slog.String("model", x.model), slog.Int("texts", totals.Rows), slog.Int("tokens", totals.Tokens),
 			slog.Float64("queue_ms", ms(totals.Waited)), slog.Float64("inference_ms", ms(totals.Ran)))
 	}
+	failed := 0 // TEI's API tells failures of the model by 424
 	if x.err != nil {
+		failed = x.err.Status
 		attrs = append(attrs, slog.String("error", x.err.logged()))
 	}
-	l.LogAttrs(context.Background(), x.level(w.status), "request", attrs...)
+	l.LogAttrs(context.Background(), x.level(max(w.status, failed)), "request", attrs...)
 }
 
 // shownRoute is the route, or where none fits the path as far as a line of a log should show it.

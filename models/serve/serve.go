@@ -26,8 +26,10 @@ import (
 type Options struct {
 	// MaxBodyBytes is the longest body of a request; 0: 2 MB.
 	MaxBodyBytes int64
-	// MaxTexts is how many texts or documents a request may have; 0: 1,000 (Cohere's and Jina's clients send as many).
+	// MaxTexts is how many texts or documents a request may have; 0: 10,000, as many as Cohere's API takes.
 	MaxTexts int
+	// Version is the program's, for GET /info.
+	Version string
 	// MaxConcurrent is how many requests may be in work or wait; 0: 512. Further ones get 429.
 	MaxConcurrent int
 	// RequestTimeout is how long a request may wait and be computed before it gets 504; 0: 2 minutes.
@@ -43,7 +45,7 @@ func (o Options) withDefaults() Options {
 		o.MaxBodyBytes = 2_000_000
 	}
 	if o.MaxTexts == 0 {
-		o.MaxTexts = 1000
+		o.MaxTexts = 10_000
 	}
 	if o.MaxConcurrent == 0 {
 		o.MaxConcurrent = 512
@@ -98,7 +100,9 @@ type route struct {
 func (s *Server) routes() []route {
 	return []route{
 		{"POST", "/v1/embeddings", openAI, s.openAIEmbeddings},
+		{"POST", "/embeddings", openAI, s.openAIEmbeddings}, // Infinity's and TEI's
 		{"GET", "/v1/models", openAI, s.openAIModels},
+		{"GET", "/v1/models/{id...}", openAI, s.openAIOneModel},
 		{"POST", "/pooling", openAI, s.pooling},
 		{"POST", "/v1/rerank", cohere, s.jinaRerank},
 		{"POST", "/v2/rerank", cohere, s.cohereRerank},
@@ -106,6 +110,9 @@ func (s *Server) routes() []route {
 		{"POST", "/rerank", tei, s.rerank},
 		{"POST", "/similarity", tei, s.teiSimilarity},
 		{"POST", "/page/matches", tei, s.pageMatches},
+		{"POST", "/tokenize", tei, s.teiTokenize},
+		{"GET", "/info", tei, s.teiInfo},
+		{"POST", "/{$}", tei, s.teiAny},
 	}
 }
 
@@ -149,6 +156,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, route route) er
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.o.RequestTimeout, errTooLong(s.o.RequestTimeout))
 	defer cancel()
 	c := newCall(s, r.WithContext(ctx))
+	c.header = w.Header()
 	defer c.release()
 	body, err := route.handle(c)
 	if err != nil {

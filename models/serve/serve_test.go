@@ -248,13 +248,6 @@ func TestTEI(t *testing.T) {
 	if rows := out["data"].([]any); status != http.StatusOK || len(rows) != 1 || len(rows[0].(map[string]any)["data"].([]any)) < 2 {
 		t.Errorf("%d: %v", status, out)
 	}
-	for route, body := range map[string]string{
-		"/embed": `{"inputs": "a", "normalize": false}`, "/similarity": `{"inputs": {"sentences": ["a"]}}`, "/rerank": `{"query": "a", "texts": ["a"], "documents": ["a"]}`,
-	} {
-		if status, out := post(t, url+route, body); status != http.StatusBadRequest || out["error"] == "" || out["error_type"] != "Validation" {
-			t.Errorf("%s: %d: %v", route, status, out)
-		}
-	}
 }
 
 // postArray posts a body and decodes the array that comes back.
@@ -279,15 +272,15 @@ func TestErrors(t *testing.T) {
 		words       string
 	}{
 		{"/v1/embeddings", ``, 400, "the body is empty"},
-		{"/v1/embeddings", `{"input":`, 400, "not as it should be"},
-		{"/v1/embeddings", `{"input": 5}`, 400, "want a text or a list of texts"},
+		{"/v1/embeddings", `{"input":`, 400, "not JSON: unexpected end of JSON input at byte 9"},
+		{"/v1/embeddings", `{"input": 5}`, 400, "want a text, a list of texts, or token ids"},
 		{"/v1/embeddings", `{"input": []}`, 400, "input is missing or empty"},
 		{"/v1/embeddings", `{"input": null}`, 400, "input"},
 		{"/v1/embeddings", `{"input": "a", "encoding_format": "hex"}`, 400, "want float or base64"},
 		{"/v1/embeddings", `{"input": "a", "dimensions": 999}`, 400, "dimensions is 999"},
 		{"/v1/embeddings", `{"input": "a", "model": "absent"}`, 404, `"absent" is not served, want one of embed, rerank`},
 		{"/v1/embeddings", `{"input": "a", "model": "rerank"}`, 400, "of kind reranker, want embedding"},
-		{"/v1/embeddings", `{"input": ["a", "b", "c", "d"]}`, 413, "too many texts"},
+		{"/v1/embeddings", `{"input": ["a", "b", "c", "d"]}`, 400, "input has 4 texts, want at most 3"},
 		{"/v1/embeddings", `{"input": "` + strings.Repeat("a", 3000) + `"}`, 413, "longer than 2000 bytes"},
 		{"/v1/rerank", `{"documents": ["a"]}`, 400, "query is missing"},
 		{"/v1/rerank", `{"query": "a"}`, 400, "documents is missing"},
