@@ -318,3 +318,19 @@ func TestPooling(t *testing.T) {
 		t.Errorf("%v, want %v", out, want)
 	}
 }
+
+// The page is open to all, and what it asks of models is not: also POST / and POST /page/matches need a key.
+func TestKeysOfThePage(t *testing.T) {
+	_, h, _ := local(t, Options{Keys: NewKeys("a-key-of-16-chars")}, "embed", "colbert")
+	for path, body := range map[string]string{"/": `{"inputs": "a"}`, "/page/matches": `{"query": "a", "document": "a"}`} {
+		if w := ask(h, "POST", path, body); w.Code != http.StatusUnauthorized {
+			t.Errorf("POST %s without a key: %d", path, w.Code)
+		}
+		if w := ask(h, "POST", path, body, "Authorization", "Bearer a-key-of-16-chars"); w.Code != http.StatusOK {
+			t.Errorf("POST %s with a key: %d %s", path, w.Code, w.Body)
+		}
+	}
+	if w := ask(h, "GET", "/", ""); w.Code != http.StatusOK {
+		t.Errorf("GET / without a key: %d", w.Code)
+	}
+}

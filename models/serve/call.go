@@ -40,7 +40,7 @@ func (c *call) read(to any) error {
 		return err
 	}
 	if len(strings.TrimSpace(string(b))) == 0 {
-		return invalid("the body is empty, want a JSON object")
+		return &Error{Status: http.StatusBadRequest, Kind: empty, Message: "the body is empty, want a JSON object"}
 	}
 	c.Body = io.NopCloser(bytes.NewReader(b)) // POST / reads it twice
 	return decode(b, to)

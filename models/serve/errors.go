@@ -175,5 +175,8 @@ func orNull(s string) any {
 // cohere writes errors as Cohere's API does; Jina's clients read the field detail.
 var cohere = api{status: badRequest, body: func(e *Error) any { return map[string]any{"message": e.Message, "detail": e.Message} }}
 
+// own writes the errors of the page's own routes.
+var own = api{status: badRequest, body: tei.body}
+
 // tei writes errors as TEI does.
 var tei = api{status: teiStatus, body: func(e *Error) any { return map[string]any{"error": e.Message, "error_type": e.Kind} }}

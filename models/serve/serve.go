@@ -109,7 +109,7 @@ func (s *Server) routes() []route {
 		{"POST", "/embed", tei, s.teiEmbed},
 		{"POST", "/rerank", tei, s.rerank},
 		{"POST", "/similarity", tei, s.teiSimilarity},
-		{"POST", "/page/matches", tei, s.pageMatches},
+		{"POST", "/page/matches", own, s.pageMatches},
 		{"POST", "/tokenize", tei, s.teiTokenize},
 		{"GET", "/info", tei, s.teiInfo},
 		{"POST", "/{$}", tei, s.teiAny},
