@@ -141,17 +141,20 @@ func (d *served) reload(ctx context.Context) {
 		d.reloaded("certificate", d.cert.load())
 	}
 	for _, m := range d.models {
-		d.reloaded("model "+m.name, d.reloadModel(ctx, m))
+		d.reloaded(m.name, d.reloadModel(ctx, m))
 	}
 }
 
 func (d *served) reloaded(what string, err error) {
 	switch {
 	case errors.Is(err, errUnchanged):
+		d.server.CountReload(what, "unchanged")
 		d.log.Info(what + " has not changed")
 	case err != nil:
+		d.server.CountReload(what, "failure")
 		d.log.Error(what+" was not reloaded, and stays as it was", "error", oneLine(err.Error()))
 	default:
+		d.server.CountReload(what, "success")
 		d.log.Info(what + " was reloaded")
 	}
 }

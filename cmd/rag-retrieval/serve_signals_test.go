@@ -86,19 +86,19 @@ func TestServeReload(t *testing.T) {
 		}
 		s.line(t, "reloading")
 		s.line(t, "keys")
-		if line := s.line(t, "model embed"); line["msg"] != want {
+		if line := s.line(t, "embed"); line["msg"] != want {
 			t.Errorf("%v, want %q", line, want)
 		}
-		s.line(t, "model rerank has not changed")
+		s.line(t, "rerank has not changed")
 	}
-	reload("model embed has not changed")
+	reload("embed has not changed")
 	if err := os.WriteFile(keys, []byte("six\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(model, model+".old"); err != nil {
 		t.Fatal(err)
 	}
-	reload("model embed was not reloaded, and stays as it was")
+	reload("embed was not reloaded, and stays as it was")
 	if one, _, _ := s.embed(http.DefaultClient, "one"); one != 401 {
 		t.Errorf("a key that was taken out of the file: %d", one)
 	}
@@ -106,11 +106,11 @@ func TestServeReload(t *testing.T) {
 		t.Errorf("a new key: %d", six)
 	}
 	copyFolder(t, tiny, model)
-	reload("model embed was reloaded")
+	reload("embed was reloaded")
 	if err := os.WriteFile(filepath.Join(model, "config.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	reload("model embed was not reloaded, and stays as it was")
+	reload("embed was not reloaded, and stays as it was")
 	close(stop)
 	clients.Wait()
 	if rest, err := s.end(t, syscall.SIGTERM); err != nil {

@@ -41,8 +41,8 @@ func (k *Keys) allow(h http.Header) bool {
 	return found == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
-// open tells whether a request needs no key: those of load balancers, of Prometheus, and for the files of the page, which has a field
-// for the key.
+// open tells whether a request needs no key: those of load balancers, of Prometheus, whose discovery in Kubernetes has none, and for the
+// files of the page, which has a field for the key.
 func open(r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead { // POST / and POST /page/matches ask a model
 		return false

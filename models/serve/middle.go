@@ -52,6 +52,7 @@ func (s *Server) finish(w *response, r *http.Request, x *record) {
 			w.status = x.err.Status
 		}
 	}
+	s.metrics.request(x, w.status)
 	x.log(s.o.Log, w)
 	if cut {
 		panic(http.ErrAbortHandler)

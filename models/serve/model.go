@@ -17,14 +17,16 @@ type Model struct {
 	m           *retriever.Model
 	batchTokens int            // of a batch that requests share
 	users       sync.WaitGroup // the requests that use it
+	runs        observer
 
 	fingerprint string // of its files and options when it was opened
 }
 
 // OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens.
 func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Model, error) {
+	served := &Model{Name: name}
 	if o.Queue == nil {
-		o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens}
+		o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens, Observe: served.runs.observe}
 	}
 	m, err := retriever.Open(ctx, ref, o)
 	if err != nil {
@@ -34,7 +36,8 @@ func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Mod
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	return &Model{Name: name, m: m, batchTokens: cmp.Or(o.BatchTokens, scoring.DefaultBatchTokens), fingerprint: fingerprint}, nil
+	served.m, served.fingerprint, served.batchTokens = m, fingerprint, cmp.Or(o.BatchTokens, scoring.DefaultBatchTokens)
+	return served, nil
 }
 
 // Changed tells whether the model's files are others than when it was opened, or cannot be read any more.

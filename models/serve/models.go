@@ -26,6 +26,7 @@ func (s *Server) Replace(m *Model) error {
 		s.mu.Unlock()
 		return fmt.Errorf("no model %q is served", m.Name)
 	}
+	s.observe(m)
 	old := s.models[i]
 	s.models = slices.Clone(s.models)
 	s.models[i] = m

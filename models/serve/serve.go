@@ -67,6 +67,7 @@ type Server struct {
 
 	leaving, draining atomic.Bool // see Leave, Drain
 	inWork            atomic.Int64
+	metrics           *metrics
 
 	mu     sync.RWMutex
 	models []*Model // Replace writes it, and copies it first
@@ -85,7 +86,12 @@ func New(models []*Model, o Options) (*Server, error) {
 		return nil, errors.New("there is no model to serve")
 	}
 	o = o.withDefaults()
-	return &Server{models: models, o: o, slots: make(chan struct{}, o.MaxConcurrent)}, nil
+	s := &Server{models: models, o: o, slots: make(chan struct{}, o.MaxConcurrent)}
+	s.metrics = newMetrics(s)
+	for _, m := range models {
+		s.observe(m)
+	}
+	return s, nil
 }
 
 // A route is a method and path of one of the APIs.
@@ -126,6 +132,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("GET /page/", page.Handler())
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /ready", s.ready)
+	mux.Handle("GET /metrics", s.metrics.handler())
 	mux.Handle("/", s.unknown(routes))
 	return s.observed(s.guarded(mux))
 }
