@@ -202,6 +202,9 @@ func Constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights 
 
 // Run computes the output of one batch. dims is the output's shape.
 func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
+	if err := forEach(s.weights, (*weightFile).checkUnchanged); err != nil { // each run would lose more pages
+		return nil, err
+	}
 	binding, err := s.binding()
 	if err != nil {
 		return nil, err

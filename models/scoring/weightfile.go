@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"rag-retrieval-go/internal/shrunk"
 )
 
 // weightFile is a file that ONNX Runtime maps while a session is open. If another program writes into the file, the session's
-// weights change, which checkUnchanged finds. Renaming or removing the file does no harm: the mapped bytes stay.
+// weights change, which checkUnchanged finds; if it makes the file shorter, package shrunk keeps the process alive until then. Renaming
+// or removing the file does no harm: the mapped bytes stay.
 type weightFile struct {
 	path   string
+	stop   func()      // to watch it
 	file   *os.File    // kept open to ask for the state of these bytes, even if the path now names another file
 	opened os.FileInfo // the state when the file was opened
 }
@@ -24,7 +28,7 @@ func openWeightFile(path string) (*weightFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &weightFile{path, f, st}, nil
+	return &weightFile{path, shrunk.Watch(f), f, st}, nil
 }
 
 // checkLoaded fails if the path names another file than the one that was opened: ONNX Runtime has then read the other file.
@@ -45,7 +49,10 @@ func (w *weightFile) checkUnchanged() error {
 	return err
 }
 
-func (w *weightFile) close() error { return w.file.Close() }
+func (w *weightFile) close() error {
+	w.stop()
+	return w.file.Close()
+}
 
 // forEach calls f for all files and joins the errors.
 func forEach(files []*weightFile, f func(*weightFile) error) error {

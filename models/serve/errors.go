@@ -121,7 +121,10 @@ func explain(r *http.Request, err error) *Error {
 	case errors.Is(err, runtime.ErrOutOfMemory):
 		return &Error{Status: http.StatusInsufficientStorage, Kind: backend, Message: err.Error()}
 	}
-	return &Error{Status: http.StatusInternalServerError, Kind: backend, Message: err.Error()}
+	return &Error{ // the reason may have paths of the server
+		Status: http.StatusInternalServerError, Kind: backend, Logged: err.Error(),
+		Message: "the model did not answer; the server's log has the reason under the id " + recordOf(r.Context()).id,
+	}
 }
 
 // api is how a family of routes writes errors.

@@ -141,7 +141,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) error {
 	if err := e.Encode(body); err != nil {
 		var unsupported *json.UnsupportedValueError
 		if errors.As(err, &unsupported) {
-			return fmt.Errorf("the model's result has a number that is not finite (%s)", unsupported.Str)
+			return &Error{Status: http.StatusInternalServerError, Kind: backend, Message: fmt.Sprintf("the model's result has a number that is not finite (%s)", unsupported.Str)}
 		}
 		return err
 	}
