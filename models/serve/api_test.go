@@ -334,3 +334,13 @@ func TestKeysOfThePage(t *testing.T) {
 		t.Errorf("GET / without a key: %d", w.Code)
 	}
 }
+
+// Each path tells the methods that it has.
+func TestWrongMethod(t *testing.T) {
+	_, h, _ := local(t, Options{}, "embed")
+	for path, want := range map[string]string{"/": "POST, GET", "/v1/models/embed": "GET", "/embed": "POST", "/health": "GET", "/page/main.js": "GET"} {
+		if w := ask(h, "DELETE", path, ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != want {
+			t.Errorf("DELETE %s: %d %v", path, w.Code, w.Header())
+		}
+	}
+}

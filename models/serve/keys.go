@@ -48,7 +48,7 @@ func open(r *http.Request) bool {
 		return false
 	}
 	switch r.URL.Path {
-	case "/health", "/ready", "/metrics", "/":
+	case "/health", "/ready", "/metrics", "/openapi.json", "/":
 		return true
 	}
 	return strings.HasPrefix(r.URL.Path, "/page/")

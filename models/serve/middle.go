@@ -79,20 +79,21 @@ func apiOf(path string) api {
 	return tei
 }
 
-// unknown answers requests for paths that are none of the server's, and for others with the wrong method.
-func (s *Server) unknown(routes []route) http.Handler {
-	methods := map[string][]string{}
-	for _, r := range routes {
-		methods[r.path] = append(methods[r.path], r.method)
-	}
+// unknown answers requests for paths that are none of the server's.
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	s.fail(w, r, apiOf(r.URL.Path), &Error{
+		Status: http.StatusNotFound, Kind: notFound, Message: "there is no such path here; GET /openapi.json and rag-retrieval serve --help tell those that are",
+	})
+}
+
+// wrongMethod answers requests for a path with none of its methods.
+func (s *Server) wrongMethod(path string, allowed []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e := &Error{Status: http.StatusNotFound, Kind: notFound, Message: "there is no such path here; GET / and rag-retrieval serve --help tell those that are"}
-		if allowed := methods[r.URL.Path]; allowed != nil {
-			recordOf(r.Context()).route = r.URL.Path
-			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			e = &Error{Status: http.StatusMethodNotAllowed, Kind: validation, Message: "the method is not that of this path, want " + strings.Join(allowed, " or ")}
-		}
-		s.fail(w, r, apiOf(r.URL.Path), e)
+		recordOf(r.Context()).route = path
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		s.fail(w, r, apiOf(r.URL.Path), &Error{
+			Status: http.StatusMethodNotAllowed, Kind: validation, Message: "the method is not that of this path, want " + strings.Join(allowed, " or "),
+		})
 	})
 }
 

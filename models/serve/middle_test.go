@@ -70,7 +70,7 @@ func local(t *testing.T, o Options, names ...string) (*Server, http.Handler, *lo
 			t.Error(err)
 		}
 	})
-	return s, s.Handler(), &l
+	return s, checked(t, s.Handler()), &l
 }
 
 // ask sends a request, whose headers are pairs of a name and a value.

@@ -124,16 +124,24 @@ func (s *Server) routes() []route {
 
 // Handler answers all routes.
 func (s *Server) Handler() http.Handler {
-	mux, routes := http.NewServeMux(), s.routes()
-	for _, r := range routes {
-		mux.Handle(r.method+" "+r.path, s.answer(r))
+	mux, methods := http.NewServeMux(), map[string][]string{}
+	handle := func(method, path string, h http.Handler) {
+		mux.Handle(method+" "+path, h)
+		methods[path] = append(methods[path], method)
 	}
-	mux.Handle("GET /{$}", page.Handler())
-	mux.Handle("GET /page/", page.Handler())
-	mux.HandleFunc("GET /health", s.health)
-	mux.HandleFunc("GET /ready", s.ready)
-	mux.Handle("GET /metrics", s.metrics.handler())
-	mux.Handle("/", s.unknown(routes))
+	for _, r := range s.routes() {
+		handle(r.method, r.path, s.answer(r))
+	}
+	handle("GET", "/{$}", page.Handler())
+	handle("GET", "/page/", page.Handler())
+	handle("GET", "/openapi.json", http.HandlerFunc(s.openAPI))
+	handle("GET", "/health", http.HandlerFunc(s.health))
+	handle("GET", "/ready", http.HandlerFunc(s.ready))
+	handle("GET", "/metrics", s.metrics.handler())
+	for path, allowed := range methods {
+		mux.Handle(path, s.wrongMethod(path, allowed))
+	}
+	mux.HandleFunc("/", s.unknown)
 	return s.observed(s.guarded(mux))
 }
 

@@ -47,7 +47,7 @@ func started(t *testing.T, o Options, names ...string) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(s.Handler())
+	h := httptest.NewServer(checked(t, s.Handler()))
 	t.Cleanup(func() {
 		h.Close()
 		if err := s.Close(); err != nil {
