@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,7 +140,9 @@ func (s *Server) Handler() http.Handler {
 	handle("GET", "/ready", http.HandlerFunc(s.ready))
 	handle("GET", "/metrics", s.metrics.handler())
 	for path, allowed := range methods {
-		mux.Handle(path, s.wrongMethod(path, allowed))
+		if !strings.HasPrefix(path, "/page/") || path == "/page/" { // within it, any path may be a file's
+			mux.Handle(path, s.wrongMethod(path, allowed))
+		}
 	}
 	mux.HandleFunc("/", s.unknown)
 	return s.observed(s.guarded(mux))
