@@ -30,6 +30,9 @@ func newEncoder(m *Model, t *ortrain.Trainer, o scoring.Options) (*Encoder, erro
 	s, err := scoring.New(scoring.Graph{
 		Name: "embedding scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill, Trainer: t,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
+			if m.Config.Pooling == Mean {
+				return m.Config.finish(g, w, encoder.TextMeans(g, textRows, m.Encoder.Build(g, w, l, encoder.Training{}, nil)))
+			}
 			pooling := m.Config.pooling(g)
 			return m.Config.pool(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, m.Config.wanted(pooling)), pooling)
 		},
@@ -79,7 +82,11 @@ func (e *Encoder) biEncoder(queryMaxLen, passageMaxLen int) scoring.BiEncoder[[]
 func (e *Encoder) forward(rows []encoder.Row) ([][]float32, error) {
 	b := ortrain.NewBatch()
 	starts := e.m.Encoder.Pack(b, rows, scoring.Groups)
-	e.m.Config.bindPooling(b, starts, encoder.Lengths(rows))
+	if lengths := encoder.Lengths(rows); e.m.Config.Pooling == Mean {
+		encoder.BindTextMeans(b, starts, lengths)
+	} else {
+		e.m.Config.bindPooling(b, starts, lengths)
+	}
 	width := e.m.Width()
 	flat, err := e.session.Run(b, int64(len(rows)), width)
 	if err != nil {

@@ -100,7 +100,7 @@ func TestClassifiersEqualTransformers(t *testing.T) {
 			}
 			s, err := NewScorer(m, scoring.Options{Options: runtime.Options{Threads: 1}})
 			check(t, err)
-			got, err := s.session.Run(m.pack(rows.rows(), scoring.Groups), int64(len(rows.Rows)))
+			got, err := s.session.Run(m.packToScore(rows.rows()), int64(len(rows.Rows)))
 			check(t, err)
 			rows.compare(t, name+", packed"+what, got)
 			check(t, s.Close())
@@ -248,7 +248,7 @@ func TestClassifiersAreSavedAndReadBack(t *testing.T) {
 		}
 		trained, err := newScorer(m, tr, scoring.Options{Options: runtime.Options{Threads: 1}})
 		check(t, err)
-		before, err := trained.session.Run(m.pack(want.rows(), scoring.Groups), int64(len(want.Rows)))
+		before, err := trained.session.Run(m.packToScore(want.rows()), int64(len(want.Rows)))
 		check(t, err)
 		check(t, trained.Close())
 		if math.Abs(float64(before[2])-want.Logits[2][0]) < 1e-3 {
@@ -258,7 +258,7 @@ func TestClassifiersAreSavedAndReadBack(t *testing.T) {
 		check(t, err)
 		s, err := NewScorer(again, scoring.Options{Options: runtime.Options{Threads: 1}})
 		check(t, err)
-		after, err := s.session.Run(again.pack(want.rows(), scoring.Groups), int64(len(want.Rows)))
+		after, err := s.session.Run(again.packToScore(want.rows()), int64(len(want.Rows)))
 		check(t, err)
 		check(t, s.Close())
 		model, err := os.ReadFile(filepath.Join(dir, "model.onnx"))

@@ -2,6 +2,7 @@ package reranker
 
 import (
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
 )
@@ -93,6 +94,16 @@ func (h head) padded(g *onnx.Graph, batch *encoder.Padded, c encoder.Config, sta
 		return encoder.PaddedLast(g, states, mask)
 	}
 	return g.Gather(batch.Unpack(states, c.HiddenSize), g.IntScalar(0), 1)
+}
+
+// packToScore returns a packed batch of pairs for the graph that only scores.
+func (m *Model) packToScore(rows []encoder.Row) *ortrain.Batch {
+	if m.head.pool != meanToken {
+		return m.pack(rows, scoring.Groups)
+	}
+	b := ortrain.NewBatch()
+	encoder.BindTextMeans(b, m.Encoder.Pack(b, rows, scoring.Groups), encoder.Lengths(rows))
+	return b
 }
 
 // pack returns a packed batch of pairs.

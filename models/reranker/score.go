@@ -28,6 +28,10 @@ func newScorer(m *Model, t *ortrain.Trainer, o scoring.Options) (*Scorer, error)
 	s, err := scoring.New(scoring.Graph{
 		Name: "reranker scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill, Trainer: t,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
+			if m.head.pool == meanToken {
+				x := encoder.TextMeans(g, pairRows, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
+				return g.Squeeze(m.head.apply(g, w, m.Encoder, x, nil), 1)
+			}
 			places := m.head.pool.input(g)
 			return m.logits(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, m.head.pool.wanted(places)), places, nil)
 		},
@@ -49,7 +53,7 @@ func (s *Scorer) CrossEncoder(maxLen int) (scoring.CrossEncoder, error) {
 		},
 		Windows: s.o.MaxWindow,
 		Forward: func(rows []encoder.Row) ([]float32, error) {
-			return s.session.Run(s.m.pack(rows, scoring.Groups), int64(len(rows)))
+			return s.session.Run(s.m.packToScore(rows), int64(len(rows)))
 		},
 		BatchTokens: s.o.BatchTokens, Ranks: s.o.Ranks,
 	}, s.m.checkLength("the maximal length", maxLen)

@@ -55,7 +55,7 @@ func TestMaxWindow(t *testing.T) {
 		if len(ids[i]) > maxLen {
 			t.Errorf("window %d has %d tokens", i, len(ids[i]))
 		}
-		logits, err := s.session.Run(m.pack([]encoder.Row{{IDs: ids[i], Types: types[i]}}, scoring.Groups), 1)
+		logits, err := s.session.Run(m.packToScore([]encoder.Row{{IDs: ids[i], Types: types[i]}}), 1)
 		check(t, err)
 		if i == 0 && math.Abs(float64(logits[0]-plain[1])) > 1e-5 {
 			t.Errorf("the first window scores %g, the cut passage %g", logits[0], plain[1])

@@ -55,7 +55,7 @@ func TestUntiedHeads(t *testing.T) {
 		s, err := newScorer(m, tr, scoring.Options{Options: runtime.Options{Threads: 1}})
 		check(t, err)
 		defer s.Close()
-		got, err := s.session.Run(m.pack(want.rows(), scoring.Groups), int64(len(want.Rows)))
+		got, err := s.session.Run(m.packToScore(want.rows()), int64(len(want.Rows)))
 		check(t, err)
 		return got
 	}
