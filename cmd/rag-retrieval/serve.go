@@ -68,6 +68,7 @@ func serveModels(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	defer d.lines.flush()
 	var models []*serve.Model
 	for _, f := range d.models {
 		m, err := f.open(c.Context, c, d.log)
@@ -118,8 +119,8 @@ func serveFlags(c *cli.Context) (d *served, o serve.Options, err error) {
 			return nil, o, usagef("--%s is %v, want at least 0s", flag, t)
 		}
 	}
-	d = &served{c: c}
-	if d.log, err = serverLog(c); err != nil {
+	d = &served{c: c, lines: newLogLines(os.Stderr)}
+	if d.log, err = serverLog(c, d.lines); err != nil {
 		return nil, o, err
 	}
 	if d.models, err = modelFlags(c.StringSlice("model")); err != nil {
@@ -157,22 +158,4 @@ func (f modelFlag) open(ctx context.Context, c *cli.Context, log *slog.Logger) (
 	o.BatchTokens, o.Note = c.Int("max-batch-tokens"), func(line string) { log.Info(line) }
 	m, err := serve.OpenModel(ctx, f.name, f.ref, o)
 	return m, asUsage(err)
-}
-
-// serverLog is the log that the flags ask for.
-func serverLog(c *cli.Context) (*slog.Logger, error) {
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	level, ok := levels[c.String("log-level")]
-	if !ok {
-		return nil, usagef("--log-level is %q, want debug, info, warn or error", c.String("log-level"))
-	}
-	o := &slog.HandlerOptions{Level: level}
-	switch f := c.String("log-format"); f {
-	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
-	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
-	default:
-		return nil, usagef("--log-format is %q, want json or text", f)
-	}
 }

@@ -33,6 +33,7 @@ const (
 type served struct {
 	c      *cli.Context
 	log    *slog.Logger
+	lines  *logLines // of the log
 	server *serve.Server
 	models []modelFlag
 	keys   *serve.Keys
@@ -84,8 +85,9 @@ func (d *served) listen(h *http.Server, l net.Listener) error {
 	return h.Serve(l)
 }
 
-// end finishes the requests in work. A second signal ends the process at once, see main.
+// end finishes the requests in work. A second signal ends the process at once.
 func (d *served) end(h *http.Server, l net.Listener) error {
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // as main does, but before the log says that the server ends
 	d.tell(daemon.SdNotifyStopping)
 	d.server.Leave()
 	d.log.Info("ending", "shutdown_delay", d.c.Duration("shutdown-delay").String(), "drain_timeout", d.c.Duration("drain-timeout").String())
