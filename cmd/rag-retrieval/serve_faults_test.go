@@ -159,7 +159,7 @@ func cut(t *testing.T, url, send string, read int) {
 	defer c.Close()
 	_ = c.(*net.TCPConn).SetLinger(0)
 	_, _ = io.WriteString(c, send)
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Second))
 	_, _ = io.ReadFull(c, make([]byte, read))
 }
 
