@@ -138,11 +138,11 @@ func (x *tab) press(keys string, modifiers ...chromedp.Modifier) {
 	x.do(chromedp.KeyEvent(keys, chromedp.KeyModifiers(modifiers...)))
 }
 
-// write puts a text into a field as if it were pasted.
+// write puts a text into a field in place of what is there.
 func (x *tab) write(selector, text string) {
 	x.Helper()
 	quoted, _ := json.Marshal(text)
-	eval[bool](x, `(() => { const e = document.querySelector(%q); e.focus(); e.select(); return document.execCommand("insertText", false, %s) })()`, selector, quoted)
+	eval[bool](x, `(() => { const e = document.querySelector(%q); e.focus(); e.value = %s; return e.dispatchEvent(new InputEvent("input", { bubbles: true })) })()`, selector, quoted)
 }
 
 // rank writes a query and passages, ranks by Ctrl+Enter, and waits for all columns.
@@ -155,10 +155,10 @@ func (x *tab) rank(query string, passages ...string) {
 	x.ranked()
 }
 
-// ranked waits until all columns have an answer or an error.
+// ranked waits until the page shows all answers, or an error.
 func (x *tab) ranked() {
 	x.Helper()
-	x.until(`document.querySelector(".column") && !document.querySelector('.column[aria-busy="true"]')`)
+	x.until(`document.querySelector(".column, #message .note") && !document.querySelector("#rank[aria-busy]")`)
 }
 
 // texts are the passages of a column, best first.

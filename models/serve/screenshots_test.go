@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
+	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/retriever"
 )
 
@@ -42,7 +43,45 @@ func TestScreenshots(t *testing.T) {
 	h := httptest.NewServer(s.Handler())
 	t.Cleanup(func() { h.Close(); s.Close() })
 	b := browser(t)
-	dark := media("prefers-color-scheme", "dark")
+	dark := []chromedp.Action[chromedp.Void]{media("prefers-color-scheme", "dark")}
+	choose := func(x *tab, a, b string) {
+		x.click("#sample")
+		x.ranked()
+		eval[bool](x, `(() => { const set = (id, v) => { const e = document.getElementById(id); e.value = v; e.dispatchEvent(new Event("input", { bubbles: true })); }; set("model-a", %q); set("model-b", %q); return true })()`, a, b)
+		x.click("#rank")
+		x.ranked()
+	}
+	names := []string{"", "", ""} // an embedding model, another one, a ColBERT model
+	for _, m := range models {
+		switch {
+		case m.Kind() == modelcard.ColBERT:
+			names[2] = m.Name
+		case names[0] == "":
+			names[0] = m.Name
+		default:
+			names[1] = m.Name
+		}
+	}
+	two := func(x *tab) { choose(x, names[0], names[1]) }
+	heat := func(x *tab) {
+		choose(x, names[2], "")
+		x.click(".row .tags button:last-child")
+		x.until(`document.querySelector(".chip")`)
+	}
+	matrix := func(x *tab) {
+		heat(x)
+		x.click(".choice button:last-child")
+	}
+	word := func(x *tab) {
+		heat(x)
+		x.click(".chip:nth-child(6)")
+	}
+	failed := func(x *tab) {
+		two(x)
+		x.write("#query", strings.Repeat("long ", 500_000))
+		x.click("#rank")
+		x.ranked()
+	}
 	for _, p := range []struct {
 		name          string
 		width, height int64
@@ -50,10 +89,19 @@ func TestScreenshots(t *testing.T) {
 		show          func(x *tab)
 	}{
 		{"empty", 1280, 800, nil, func(x *tab) {}},
-		{"two-light", 1440, 900, nil, func(x *tab) { x.click("#sample"); x.ranked() }},
-		{"two-dark", 1440, 900, []chromedp.Action[chromedp.Void]{dark}, func(x *tab) { x.click("#sample"); x.ranked() }},
-		{"phone", 390, 844, nil, func(x *tab) { x.click("#sample"); x.ranked() }},
-		{"phone-dark", 390, 844, []chromedp.Action[chromedp.Void]{dark}, func(x *tab) { x.click("#sample"); x.ranked() }},
+		{"empty-dark", 1280, 800, dark, func(x *tab) {}},
+		{"two", 1440, 900, nil, two},
+		{"two-dark", 1440, 900, dark, two},
+		{"phone", 390, 844, nil, two},
+		{"phone-dark", 390, 844, dark, two},
+		{"heat", 1280, 800, nil, heat},
+		{"heat-dark", 1280, 800, dark, heat},
+		{"heat-word", 1280, 800, nil, word},
+		{"heat-phone", 390, 844, nil, heat},
+		{"matrix", 1280, 800, nil, matrix},
+		{"matrix-dark", 1280, 800, dark, matrix},
+		{"matrix-phone", 390, 844, nil, matrix},
+		{"error", 1280, 800, nil, failed},
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			x := openTab(t, b, p.width, p.height, h.URL, p.before...)

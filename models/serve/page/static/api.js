@@ -1,5 +1,7 @@
 // The server's routes, and its errors in words.
 
+import { plural } from "./dom.js";
+
 const keyName = "rag-retrieval-key";
 
 export const key = {
@@ -9,10 +11,9 @@ export const key = {
 
 // ServerError is an answer that is no success, or none at all (status 0).
 export class ServerError extends Error {
-  constructor(status, message, retryAfter) {
+  constructor(status, message) {
     super(message);
     this.status = status;
-    this.retryAfter = retryAfter;
   }
 }
 
@@ -67,7 +68,8 @@ async function explain(response) {
   const retryAfter = Number(response.headers.get("Retry-After")) || undefined;
   let text = known ?? `The server answered with status ${response.status}.`;
   if (message && (!known || response.status !== 401)) text += ` It says: ${message}`;
-  return new ServerError(response.status, text, retryAfter);
+  if (retryAfter) text += ` Try again in ${plural(retryAfter, "second")}.`;
+  return new ServerError(response.status, text);
 }
 
 // models lists what is served: [{id, kind, max_model_len}].

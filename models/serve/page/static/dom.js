@@ -39,7 +39,7 @@ export function number(n) {
   return grouped.format(n);
 }
 
-// milliseconds is a duration as people read it.
+// duration is a number of milliseconds as people read it.
 export function duration(ms) {
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;

@@ -14,7 +14,12 @@ let served = []; // the server's models
 let running; // ends the requests of the run that is on the screen
 
 const matches = new Matches($("matches"));
-const results = new Results($("columns"), { onMatches: (model, index) => matches.open(model, results.run.query, results.run.passages[index]) });
+const results = new Results($("columns"), { onMatches: showMatches });
+
+function showMatches(model, index) {
+  const { query, passages, columns } = results.run;
+  matches.open(model, columns.filter((c) => c.model.kind === "colbert"), query, passages[index]);
+}
 
 // The form and the state.
 
@@ -62,9 +67,10 @@ async function findModels() {
     return false;
   }
   $("server").textContent = `${plural(served.length, "model")} served at ${location.host}`;
-  const option = (m) => el("option", { value: m.id }, m.kind ? `${m.id} (${m.kind})` : m.id);
-  $("model-a").replaceChildren(...served.map(option));
-  $("model-b").replaceChildren(el("option", { value: "" }, "none"), ...served.map(option));
+  const kinds = [...new Set(served.map((m) => m.kind ?? "model"))];
+  const options = () => kinds.map((kind) => el("optgroup", { label: kind }, served.filter((m) => (m.kind ?? "model") === kind).map((m) => el("option", { value: m.id }, m.id))));
+  $("model-a").replaceChildren(...options());
+  $("model-b").replaceChildren(el("option", { value: "" }, "none"), ...options());
   const is = (id) => served.some((m) => m.id === id);
   const first = is(state.a) ? state.a : served[0]?.id;
   $("model-a").value = first;
@@ -99,20 +105,24 @@ async function rank() {
   const run = { query, passages, positives: new Set(state.positives), columns };
   results.show(run);
   $("rank").setAttribute("aria-busy", "true");
-  const errors = [];
   for (const c of columns) { // one after the other: each latency is its own
     try {
       c.result = await api.rank(c.model, query, passages, state.raw, signal);
     } catch (err) {
       if (signal.aborted) return;
-      c.error = err.message;
-      errors.push(err);
+      c.error = err;
     }
     if (signal.aborted) return;
     results.draw();
   }
   $("rank").removeAttribute("aria-busy");
-  if (errors.length) showError(errors[0], rank);
+  const errors = columns.filter((c) => c.error).map((c) => c.error);
+  if (errors.length === columns.length && new Set(errors.map((x) => x.message)).size === 1) {
+    results.clear(); // the message says it once
+    showError(errors[0], rank);
+  } else if (errors.some((x) => x.status === 401)) {
+    showError(errors.find((x) => x.status === 401), rank);
+  }
   $("live").textContent = columns.filter((c) => c.result).map((c) => `${c.model.id} ranked ${plural(passages.length, "passage")}. First: ${passages[c.result.order[0].index].slice(0, 100)}.`).join(" ");
 }
 
@@ -248,5 +258,5 @@ async function start() {
 }
 
 showState();
-startLoad($("tiles"));
+startLoad($("load"), $("tiles"));
 start();

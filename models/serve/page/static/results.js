@@ -40,8 +40,16 @@ export class Results {
     this.draw();
   }
 
+  clear() {
+    this.resize.disconnect();
+    this.run = undefined;
+    this.container.replaceChildren();
+  }
+
   draw() {
     const { run } = this;
+    if (!run) return;
+    this.resize.disconnect();
     const columns = run.columns.map((c) => this.column(c));
     const two = columns.length === 2;
     this.container.className = `columns${two ? " two" : ""} show-${this.shown}`;
@@ -67,7 +75,7 @@ export class Results {
     const head = el("header", {},
       el("h2", { id }, el("span", { class: `swatch ${c.which}` }), c.model.id, el("span", { class: "kind" }, c.model.kind ?? "")),
       el("p", { class: "facts" }, this.facts(c)));
-    const body = c.result ? this.rows(c) : c.error ? el("p", { class: "note error" }, c.error) : el("p", { class: "note waiting" }, "ranking …");
+    const body = c.result ? this.rows(c) : c.error ? el("p", { class: "note error", role: "alert" }, c.error.message) : el("p", { class: "note waiting" }, "ranking …");
     return el("article", { class: `column ${c.which}`, "aria-labelledby": id, "aria-busy": String(!c.result && !c.error) }, head, body);
   }
 
