@@ -45,7 +45,7 @@ Examples:
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "model", Usage: "NAME=MODEL: a folder, a hub id or an .onnx file; may be given several times", Required: true},
 			&cli.StringFlag{Name: "listen", Usage: "address and port; 0.0.0.0:8080 for all addresses of the machine", Value: "127.0.0.1:8080"},
-			&cli.IntFlag{Name: "max-batch-tokens", Usage: "padded tokens of a batch that requests share", Value: scoring.DefaultBatchTokens},
+			&cli.IntFlag{Name: "max-batch-tokens", Usage: "tokens of a batch that requests share, without padding", Value: scoring.DefaultBatchTokens},
 			&cli.IntFlag{Name: "max-concurrent-requests", Usage: "requests in work or waiting; further ones get 429", Value: 512},
 			&cli.IntFlag{Name: "max-texts", Usage: "texts or documents of a request", Value: 10_000},
 			&cli.Int64Flag{Name: "max-body-bytes", Usage: "of a request", Value: 2_000_000},

@@ -58,11 +58,12 @@ func (x batching[V]) run(ctx context.Context, rows []encoder.Row, wanted func(ro
 		return x.runShared(ctx, rows, batches, done)
 	}
 	out := make([]V, len(rows))
+	var call Call
 	for _, batch := range batches {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		values, err := x.compute(ctx, encoder.Pick(rows, batch))
+		values, err := x.compute(ctx, &call, encoder.Pick(rows, batch))
 		if err != nil {
 			return nil, err
 		}
@@ -75,9 +76,26 @@ func (x batching[V]) run(ctx context.Context, rows []encoder.Row, wanted func(ro
 }
 
 // compute runs one batch.
-func (x batching[V]) compute(ctx context.Context, rows []encoder.Row) ([]V, error) {
+func (x batching[V]) compute(ctx context.Context, call *Call, rows []encoder.Row) ([]V, error) {
 	if x.queue != nil {
-		return x.queue.Run(ctx, rows)
+		return x.queue.Run(ctx, call, rows)
 	}
 	return x.forward(rows)
+}
+
+// tokenizeEach calls f with 0, 1, … n-1. It stops at an error, and when the context ends. Calls that a queue joins share the cores
+// for it; f makes the rows of one text.
+func tokenizeEach[V any](ctx context.Context, q *Queue[V], n int, f func(i int) error) error {
+	for i := range n {
+		err := ctx.Err()
+		if q != nil {
+			err = q.o.Gate.tokenize(ctx, func() error { return f(i) })
+		} else if err == nil {
+			err = f(i)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

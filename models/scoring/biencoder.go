@@ -49,12 +49,16 @@ func (b BiEncoder[V]) batching() batching[V] {
 func (b BiEncoder[V]) Encode(ctx context.Context, texts []prompt.Text, long LongText, progress func(done int)) (encodings []V, tokens []int, err error) {
 	distinct, place, copies := distinctTexts(texts)
 	rows := make([]encoder.Row, len(distinct))
-	for i, t := range distinct {
-		one, err := b.Rows(t, long)
+	err = tokenizeEach(ctx, b.Queue, len(distinct), func(i int) error {
+		one, err := b.Rows(distinct[i], long)
 		if err != nil {
-			return nil, nil, &TextError{Index: slices.Index(texts, t), Err: err}
+			return &TextError{Index: slices.Index(texts, distinct[i]), Err: err}
 		}
 		rows[i] = one[0]
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
 	}
 	values, err := b.EncodeRows(ctx, rows, copies, progress)
 	if err != nil {
@@ -207,7 +211,8 @@ func (r ranking[V]) encode(ctx context.Context, start, end int, progress func(n 
 	var rows []encoder.Row
 	var textOf []*sharedText[V]      // each row's text
 	left := map[*sharedText[V]]int{} // how many of its rows are not encoded yet
-	for i, t := range fresh {
+	err := tokenizeEach(ctx, r.b.Queue, len(fresh), func(i int) error {
+		t := fresh[i]
 		windows, err := r.b.Rows(t, r.long(t))
 		if err != nil {
 			return &TextError{queryOf[i], r.queries[queryOf[i]].Origin, err}
@@ -217,6 +222,10 @@ func (r ranking[V]) encode(ctx context.Context, start, end int, progress func(n 
 		}
 		left[r.texts[t]] = len(windows)
 		rows = append(rows, windows...)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	wanted := func(row int) bool { return textOf[row].lastQuery >= r.start }
 	values, err := r.b.batching().run(ctx, rows, wanted, func(batch []int) {

@@ -129,15 +129,19 @@ func (c CrossEncoder) pairs(ctx context.Context, pairs []Pair, long LongText, pr
 	var rows []encoder.Row
 	var pairOf []int                // the number of each row's pair
 	left := make([]int, len(pairs)) // how many rows of each pair are not scored yet
-	for i, p := range pairs {
-		windows, err := c.Rows(p, long)
+	err := tokenizeEach(ctx, c.Queue, len(pairs), func(i int) error {
+		windows, err := c.Rows(pairs[i], long)
 		if err != nil {
-			return nil, &TextError{Index: i, Err: err}
+			return &TextError{Index: i, Err: err}
 		}
 		for range windows {
 			pairOf = append(pairOf, i)
 		}
 		rows, left[i] = append(rows, windows...), len(windows)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	done := 0
 	x := batching[float32]{tokens: c.BatchTokens, forward: c.Forward, queue: c.Queue, ranks: c.Ranks, carrier: single}

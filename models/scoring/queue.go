@@ -2,6 +2,7 @@ package scoring
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,24 +12,29 @@ import (
 // Queue joins the batches of concurrent calls into larger ones: a server's requests, of which each has a few texts. A call that
 // finds nothing to do runs at once; calls that come while the model is busy wait together, and share its next run.
 //
-// Fairness comes from how rankers call it: each call of a BiEncoder or CrossEncoder has one batch here at a time. A long request
-// gets its turn once for every turn of a short one.
+// A call hands over one batch at a time, and fill.go says whose turn it is: a long call gets as much of the model as each other call,
+// and a short one does not wait for all of it. Gate shares the cores with the queues of other models.
 type Queue[V any] struct {
 	forward func(rows []encoder.Row) ([]V, error)
 	o       QueueOptions
+	party   party
 
 	mu      sync.Mutex
 	waiting []*queued[V] // in the order in which they came
-	running int          // runs at the moment
+	clock   float64      // the turn up to which calls have been served, see fill.go
+	active  int          // goroutines that run batches or wait at the gate
+	running int          // runs that go on
 	workers sync.WaitGroup
 }
 
 // QueueOptions say how a Queue makes batches.
 type QueueOptions struct {
-	// BatchTokens bounds the padded tokens of a run that several calls share. A call's own batch is never cut.
+	// BatchTokens bounds the tokens of a run that several calls share, without padding. A call's own batch is never cut.
 	BatchTokens int
-	// Runs is how many runs go on at once.
+	// Runs is how many runs of this model go on at once.
 	Runs int
+	// Gate shares the cores with other queues. Nil: the queue is alone.
+	Gate *Gate
 	// Observe hears of every run. It may be nil. Several goroutines call it.
 	Observe func(QueueRun)
 }
@@ -65,6 +71,7 @@ type queued[V any] struct {
 	rows    []encoder.Row
 	longest int
 	tokens  int
+	turn    float64
 	came    time.Time
 	values  []V
 	err     error
@@ -77,20 +84,26 @@ func NewQueue[V any](forward func(rows []encoder.Row) ([]V, error), o QueueOptio
 		o.BatchTokens = DefaultBatchTokens
 	}
 	o.Runs = max(1, o.Runs)
+	if o.Gate == nil {
+		o.Gate = NewGate(o.Runs)
+	}
 	return &Queue[V]{forward: forward, o: o}
 }
 
-// Run computes the values of a batch. If the context ends while it waits, it is dropped.
-func (q *Queue[V]) Run(ctx context.Context, rows []encoder.Row) ([]V, error) {
+// Run computes the values of a batch. c is the call that it belongs to, whose batches come one after the other. If the context ends
+// while the batch waits, it is dropped.
+func (q *Queue[V]) Run(ctx context.Context, c *Call, rows []encoder.Row) ([]V, error) {
 	x := &queued[V]{ctx: ctx, rows: rows, came: time.Now(), done: make(chan struct{})}
 	for _, r := range rows {
 		x.longest = max(x.longest, len(r.IDs))
 		x.tokens += len(r.IDs)
 	}
 	q.mu.Lock()
+	c.turn = max(q.clock, c.turn) + float64(q.shares(x))
+	x.turn = c.turn
 	q.waiting = append(q.waiting, x)
-	if q.running < q.o.Runs {
-		q.running++
+	if q.active < q.o.Runs {
+		q.active++
 		q.workers.Go(q.work)
 	}
 	q.mu.Unlock()
@@ -105,39 +118,41 @@ func (q *Queue[V]) Run(ctx context.Context, rows []encoder.Row) ([]V, error) {
 // Wait returns when no run is going on. No call may be made after it.
 func (q *Queue[V]) Wait() { q.workers.Wait() }
 
-// work runs batches until none waits.
+// work runs batches until none waits. A batch is made when the gate lets it run, so that calls which come until then are in it.
 func (q *Queue[V]) work() {
-	for {
-		batch := q.take()
-		if batch == nil {
-			return
+	for e := q.o.Gate.enter(&q.party); e != nil; {
+		<-e.open
+		begun := time.Now()
+		if batch := q.take(); batch != nil {
+			q.run(batch)
 		}
-		q.run(batch)
+		took := time.Since(begun)
+		e = q.o.Gate.leave(&q.party, took, q.goesOn())
 	}
 }
 
-// take takes the call that has waited longest, and those after it that fit into its run. It returns nil, and counts the worker out,
-// if none waits.
+// take takes the calls of the next run. It returns nil if none waits.
 func (q *Queue[V]) take() []*queued[V] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var batch, rest []*queued[V]
-	rows, longest := 0, 0
-	for _, x := range q.waiting {
-		if x.ctx.Err() != nil {
-			continue // Run has returned
-		}
-		if n := rows + len(x.rows); batch == nil || n <= batchRows && n*max(longest, x.longest) <= q.o.BatchTokens {
-			batch, rows, longest = append(batch, x), n, max(longest, x.longest)
-		} else {
-			rest = append(rest, x)
-		}
+	q.running++
+	q.waiting = slices.DeleteFunc(q.waiting, func(x *queued[V]) bool { return x.ctx.Err() != nil }) // Run has returned
+	if len(q.waiting) == 0 {
+		return nil
 	}
-	q.waiting = rest
-	if batch == nil {
-		q.running--
+	return q.fill()
+}
+
+// goesOn ends a run, and reports whether more calls wait. If none does, it counts the worker out.
+func (q *Queue[V]) goesOn() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.running--
+	if len(q.waiting) == 0 {
+		q.active--
+		return false
 	}
-	return batch
+	return true
 }
 
 // run computes the rows of several calls. If that fails, each call runs by itself, so that one's mistake is not another's.

@@ -48,7 +48,7 @@ func TestQueueJoinsCalls(t *testing.T) {
 		for i, lengths := range [][]int{{5}, {7, 3}, {10}, {11, 11}, {40, 40}, {1}} {
 			calls.Go(func() {
 				time.Sleep(time.Duration(i) * time.Millisecond) // they come in this order
-				values, err := q.Run(context.Background(), rowsOfLengths(lengths...))
+				values, err := q.Run(context.Background(), new(Call), rowsOfLengths(lengths...))
 				var want []float32
 				for _, n := range lengths {
 					want = append(want, float32(n))
@@ -80,13 +80,13 @@ func TestQueueTraces(t *testing.T) {
 		q := NewQueue(slowForward(&runs), QueueOptions{BatchTokens: 40})
 		var first, second Trace
 		var calls sync.WaitGroup
-		calls.Go(func() { q.Run(WithTrace(context.Background(), &first), rowsOfLengths(5)) })
-		calls.Go(func() { time.Sleep(time.Millisecond); q.Run(context.Background(), rowsOfLengths(4)) })
+		calls.Go(func() { q.Run(WithTrace(context.Background(), &first), new(Call), rowsOfLengths(5)) })
+		calls.Go(func() { time.Sleep(time.Millisecond); q.Run(context.Background(), new(Call), rowsOfLengths(4)) })
 		calls.Go(func() {
 			time.Sleep(250 * time.Millisecond)
 			ctx := WithTrace(context.Background(), &second)
-			q.Run(ctx, rowsOfLengths(3, 7))
-			q.Run(ctx, rowsOfLengths(2))
+			q.Run(ctx, new(Call), rowsOfLengths(3, 7))
+			q.Run(ctx, new(Call), rowsOfLengths(2))
 		})
 		calls.Wait()
 		if got, want := first.Totals(), (TraceTotals{Ran: time.Second, Rows: 1, Tokens: 5}); got != want {
@@ -149,7 +149,7 @@ func TestQueueDropsAndSeparates(t *testing.T) {
 		var calls sync.WaitGroup
 		ask := func(ctx context.Context, length int, wantErr string) {
 			calls.Go(func() {
-				_, err := q.Run(ctx, rowsOfLengths(length))
+				_, err := q.Run(ctx, new(Call), rowsOfLengths(length))
 				if fmt.Sprint(err) != wantErr {
 					t.Errorf("%d tokens: %v, want %s", length, err, wantErr)
 				}
@@ -177,7 +177,7 @@ func TestQueueRunsAtOnce(t *testing.T) {
 		var calls sync.WaitGroup
 		for range 6 {
 			calls.Go(func() {
-				if _, err := q.Run(context.Background(), rowsOfLengths(9)); err != nil {
+				if _, err := q.Run(context.Background(), new(Call), rowsOfLengths(9)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -196,7 +196,7 @@ func TestQueueLoad(t *testing.T) {
 		q := NewQueue(slowForward(&runs), QueueOptions{BatchTokens: 4})
 		var calls sync.WaitGroup
 		for _, lengths := range [][]int{{3}, {4}, {2, 2}} {
-			calls.Go(func() { q.Run(context.Background(), rowsOfLengths(lengths...)) })
+			calls.Go(func() { q.Run(context.Background(), new(Call), rowsOfLengths(lengths...)) })
 			synctest.Wait()
 		}
 		if got, want := q.Load(), (QueueLoad{Calls: 2, Rows: 3, Tokens: 8, Runs: 1}); got != want {

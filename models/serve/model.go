@@ -22,11 +22,14 @@ type Model struct {
 	fingerprint string // of its files and options when it was opened
 }
 
+// cores is the gate of all models of the process, since they share its cores.
+var cores = scoring.NewGate(1)
+
 // OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens.
 func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Model, error) {
 	served := &Model{Name: name}
 	if o.Queue == nil {
-		o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens, Observe: served.runs.observe}
+		o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens, Gate: cores, Observe: served.runs.observe}
 	}
 	m, err := retriever.Open(ctx, ref, o)
 	if err != nil {
