@@ -11,6 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/serve"
 )
@@ -34,6 +36,8 @@ once. On SIGHUP it reads the API keys, the certificate, and every model whose fi
 and the new model are in memory until the new one answers. What cannot be read stays as it was, and the log says why.
 
 The log is on stderr: a line for each request with its id (X-Request-Id), model, texts, tokens and times, and never its texts or key.
+/metrics is for Prometheus. Traces go to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names, such as
+http://127.0.0.1:4318; without it, lines of the log still have the trace_id of the client's header traceparent.
 
 Examples:
   rag-retrieval serve --model embed=out/model
@@ -69,6 +73,7 @@ func serveModels(c *cli.Context) error {
 		return err
 	}
 	defer d.lines.flush()
+	defer d.stopTraces()
 	var models []*serve.Model
 	for _, f := range d.models {
 		m, err := f.open(c.Context, c, d.log)
@@ -132,9 +137,13 @@ func serveFlags(c *cli.Context) (d *served, o serve.Options, err error) {
 	if d.cert, err = tlsCertificate(c); err != nil {
 		return nil, o, err
 	}
+	var tracer trace.Tracer
+	if tracer, d.stopTraces, err = traces(d.log); err != nil {
+		return nil, o, err
+	}
 	return d, serve.Options{
 		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"), Version: version,
-		RequestTimeout: c.Duration("request-timeout"), Keys: d.keys, Log: d.log,
+		RequestTimeout: c.Duration("request-timeout"), Keys: d.keys, Log: d.log, Tracer: tracer,
 	}, nil
 }
 

@@ -38,6 +38,8 @@ type served struct {
 	models []modelFlag
 	keys   *serve.Keys
 	cert   *certificate // nil without TLS
+
+	stopTraces func()
 }
 
 // run answers requests until the context ends.

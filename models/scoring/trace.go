@@ -8,6 +8,10 @@ import (
 
 // Trace sums up what a queue did for one caller, a server's request for example. The caller puts it into its context by WithTrace.
 type Trace struct {
+	// Each hears of each run with the caller's rows just after it has ended. Nil: nobody does. Several goroutines may call it, also
+	// after the caller has gone.
+	Each func(TraceTotals)
+
 	mu    sync.Mutex
 	total TraceTotals
 }
@@ -39,6 +43,9 @@ func addTrace(ctx context.Context, x TraceTotals) {
 	t, ok := ctx.Value(traceKey{}).(*Trace)
 	if !ok {
 		return
+	}
+	if t.Each != nil {
+		t.Each(x)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

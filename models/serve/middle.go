@@ -25,7 +25,7 @@ func (s *Server) observed(h http.Handler) http.Handler {
 		if s.leaving.Load() {
 			w.Header().Set("Connection", "close") // the client's next request goes to another server
 		}
-		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, x))
+		r = r.WithContext(context.WithValue(s.startSpan(r, x), recordKey{}, x))
 		r.Body = countedBody{r.Body, x}
 		defer s.finish(w, r, x)
 		h.ServeHTTP(w, r)
@@ -52,6 +52,7 @@ func (s *Server) finish(w *response, r *http.Request, x *record) {
 			w.status = x.err.Status
 		}
 	}
+	x.endSpan(w.status)
 	s.metrics.request(x, w.status)
 	x.log(s.o.Log, w)
 	if cut {

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"rag-retrieval-go/models/scoring"
 )
 
@@ -25,7 +28,8 @@ type record struct {
 	model  string        // the name of the model that answers; empty before one was found
 	trace  scoring.Trace // what the request's batches waited, ran and held
 	start  time.Time
-	read   int64  // bytes of the body
+	read   int64 // bytes of the body
+	span   trace.Span
 	err    *Error // what was answered in place of a result
 }
 
@@ -36,7 +40,7 @@ func recordOf(ctx context.Context) *record {
 	if x, ok := ctx.Value(recordKey{}).(*record); ok {
 		return x
 	}
-	return &record{start: time.Now()}
+	return &record{start: time.Now(), span: noop.Span{}}
 }
 
 func newRecord(r *http.Request) *record {
@@ -60,6 +64,9 @@ func (x *record) log(l *slog.Logger, w *response) {
 	attrs := []slog.Attr{
 		slog.String("id", x.id), slog.String("remote", x.remote), slog.String("method", x.method), slog.String("route", x.shownRoute()),
 		slog.Int("status", w.status), slog.Float64("total_ms", ms(time.Since(x.start))), slog.Int64("bytes_in", x.read), slog.Int64("bytes_out", w.written),
+	}
+	if c := x.span.SpanContext(); c.IsValid() {
+		attrs = append(attrs, slog.String("trace_id", c.TraceID().String()), slog.String("span_id", c.SpanID().String()))
 	}
 	if x.model != "" {
 		attrs = append(attrs, slog.String("model", x.model), slog.Int("texts", totals.Rows), slog.Int("tokens", totals.Tokens),

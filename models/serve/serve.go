@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"rag-retrieval-go/models/serve/page"
 )
 
@@ -39,6 +41,8 @@ type Options struct {
 	Keys *Keys
 	// Log gets a line for each request, with its id, and for what goes wrong; nil: none. It never gets texts or keys.
 	Log *slog.Logger
+	// Tracer makes a span for each request, and below it one for each wait in the queue and each run of the model; nil: none.
+	Tracer trace.Tracer
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +57,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RequestTimeout == 0 {
 		o.RequestTimeout = 2 * time.Minute
+	}
+	if o.Tracer == nil {
+		o.Tracer = noSpans
 	}
 	if o.Log == nil {
 		o.Log = discard
