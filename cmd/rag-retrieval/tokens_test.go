@@ -37,7 +37,7 @@ func TestIDsBeyondTheTable(t *testing.T) {
 		},
 		"the tokenizer has the token id 70000, but vocab_size in config.json is 61": func(file map[string]any) {
 			file["added_tokens"] = []any{map[string]any{
-				"id": 70000, "content": "[NEW]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+				"id": 70000, "content": "[NEW]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": false,
 			}}
 		},
 		"the tokenizer's post_processor has the token id 500, but vocab_size": func(file map[string]any) { special(file, 500) },

@@ -129,7 +129,7 @@ func (m *Model) Fill(to hf.Target) error {
 		return err
 	}
 	defer w.Close()
-	prefix, err := m.Encoder.Prefix(w)
+	naming, err := m.Encoder.Naming(w)
 	if err != nil {
 		return err
 	}
@@ -142,10 +142,9 @@ func (m *Model) Fill(to hf.Target) error {
 			}
 		}
 	}
-	names := m.Encoder.Names(prefix)
-	return w.Fill(to, params, names, func(p flat.Param, values []float32) error {
+	return w.Fill(to, params, naming.Tensors, func(p flat.Param, values []float32) error {
 		if !strings.HasPrefix(p.Name, linear+".") {
-			return fmt.Errorf("%s: no tensor %q", w.Path, names(p.Name)[0])
+			return fmt.Errorf("%s: no tensor %q", w.Path, naming.Tensors(p.Name)[0])
 		}
 		hf.InitUniform(values, m.seed, p.Name, m.Encoder.HiddenSize)
 		return nil

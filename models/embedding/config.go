@@ -24,9 +24,9 @@ const (
 // Config holds the settings that make an encoder an embedding model.
 type Config struct {
 	Pooling      Pooling
-	Normalize    bool // vectors are divided by their length
-	MaxSeqLength int  // in tokens; the folder's limit for inference
-	Dense        *Dense
+	Normalize    bool           // vectors are divided by their length
+	MaxSeqLength int            // in tokens; the folder's limit for inference
+	Dense        []*Dense       // one after the other, behind the pooling
 	Formats      prompt.Formats // the prompts around texts
 	cosine       bool           // the folder has a module Normalize
 }

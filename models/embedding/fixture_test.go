@@ -163,7 +163,7 @@ func compareGradients(t *testing.T, c encoder.Config, l *flat.Layout, grads []fl
 	t.Helper()
 	seen := 0
 	check(t, l.Each(grads, func(p flat.Param, got []float32) error {
-		for i, name := range c.Names("")(p.Name) {
+		for i, name := range c.NewNaming().Tensors(p.Name) {
 			w, err := want.Float32(prefix + name)
 			if err != nil {
 				return err

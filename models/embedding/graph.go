@@ -37,8 +37,8 @@ func (c Config) pool(g *onnx.Graph, w encoder.Weights, states, pooling *onnx.Val
 
 // finish applies the layers after the pooling.
 func (c Config) finish(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Value {
-	if c.Dense != nil {
-		x = c.Dense.apply(g, w, x)
+	for _, d := range c.Dense {
+		x = d.apply(g, w, x)
 	}
 	if !c.Normalize {
 		return x

@@ -55,18 +55,16 @@ func (m *Model) Close() error { return m.Tokenizer.Close() }
 
 // Width is the length of the model's vectors.
 func (m *Model) Width() int64 {
-	if d := m.Config.Dense; d != nil {
-		return d.Out
+	if d := m.Config.Dense; len(d) > 0 {
+		return d[len(d)-1].Out
 	}
 	return m.Encoder.HiddenSize
 }
 
-const denseLayer = "dense.linear"
-
 // Params lists the trainable tensors.
 func (m *Model) Params() []flat.Param {
 	params := m.Encoder.Params()
-	if d := m.Config.Dense; d != nil {
+	for _, d := range m.Config.Dense {
 		params = append(params, d.params()...)
 	}
 	return params
@@ -80,18 +78,19 @@ func (m *Model) Fill(to hf.Target) error {
 		return err
 	}
 	defer w.Close()
-	prefix, err := m.Encoder.Prefix(w)
+	naming, err := m.Encoder.Naming(w)
 	if err != nil {
 		return err
 	}
-	params, d := m.Params(), m.Config.Dense
-	if d != nil && d.Path != "" {
-		params = m.Encoder.Params()
-		if err := d.fill(filepath.Join(m.Dir, d.Path), to); err != nil {
+	params := m.Encoder.Params()
+	for _, d := range m.Config.Dense {
+		if d.Path == "" {
+			params = append(params, d.params()...)
+		} else if err := d.fill(filepath.Join(m.Dir, d.Path), to); err != nil {
 			return err
 		}
 	}
-	return w.Fill(to, params, m.Encoder.Names(prefix), m.startDense(w, prefix))
+	return w.Fill(to, params, naming.Tensors, m.startDense(w, naming))
 }
 
 // rows tokenizes a text, see scoring.Rows. Training, scoring and encoding all use it.

@@ -32,8 +32,8 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 	const types = "sentence_transformers.models."
 	folders := []string{"", "1_Pooling"}
 	names := []string{"Transformer", "Pooling"}
-	if m.Config.Dense != nil {
-		folders, names = append(folders, "2_Dense"), append(names, "Dense")
+	for range m.Config.Dense {
+		folders, names = append(folders, fmt.Sprintf("%d_Dense", len(names))), append(names, "Dense")
 	}
 	folders, names = append(folders, fmt.Sprintf("%d_Normalize", len(names))), append(names, "Normalize")
 	var modules []map[string]any
@@ -43,8 +43,8 @@ func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) e
 			return err
 		}
 	}
-	if d := m.Config.Dense; d != nil {
-		if err := d.write(filepath.Join(dir, "2_Dense"), l, parameters); err != nil {
+	for i, d := range m.Config.Dense {
+		if err := d.write(filepath.Join(dir, folders[2+i]), l, parameters); err != nil {
 			return err
 		}
 	}

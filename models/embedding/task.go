@@ -84,7 +84,7 @@ func (t *Task) open() (err error) {
 		if t.m.Config.Dense != nil {
 			return fmt.Errorf("%s already has a dense layer of width %d, not %d", t.m.Dir, t.m.Width(), want)
 		}
-		t.m.Config.Dense = &Dense{In: t.m.Encoder.HiddenSize, Out: want, Bias: true, Activation: "Identity", Seed: t.c.Seed}
+		t.m.Config.Dense = []*Dense{{In: t.m.Encoder.HiddenSize, Out: want, Bias: true, Activation: "Identity", Seed: t.c.Seed}}
 	}
 	return nil
 }

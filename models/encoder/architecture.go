@@ -13,20 +13,27 @@ type architecture struct {
 	// ignores has the keys of the family's config.json that change nothing here, each with the reason. Those of all families
 	// are in keys.go.
 	ignores map[string]string
-	// prefix stands before the names of the encoder's tensors in the checkpoint of a whole model.
-	prefix string
 	// offset says that positions count from the padding token's id plus one, as fairseq's do.
 	offset bool
 	// names gives the names of the parameters.
 	names func() names
-	// sources gives the tensors of a checkpoint that make up a parameter, laid end to end; nil means one of the same name.
-	sources func(param string) []string
+	// prefix stands before the names of the encoder's tensors in the checkpoint of a whole model.
+	prefix string
+	// spellings are the ways in which checkpoints name the tensors, the first for those that are written anew. None means that each
+	// parameter is one tensor of the same name.
+	spellings []spelling
 }
+
+// spelling gives the tensors of a checkpoint, without prefix, whose rows laid end to end are a parameter.
+type spelling func(param string) []string
+
+func sameName(param string) []string { return []string{param} }
 
 // architectures has the families by model_type.
 var architectures = map[string]architecture{
 	"bert": bert, "roberta": roberta, "xlm-roberta": roberta, "camembert": roberta, "electra": electra,
-	"distilbert": distilbert, "modernbert": modernbert, "qwen3": qwen3,
+	"distilbert": distilbert, "modernbert": modernbert, "gte": gte, "new": gteNew, "nomic_bert": nomicbert,
+	"qwen2": qwen2, "qwen3": qwen3, "llama": llama, "mistral": mistral, "eurobert": eurobert, "gemma3_text": gemma3,
 }
 
 // Architectures are the model types that this package reads.
@@ -46,5 +53,6 @@ type names struct {
 type layerNames struct {
 	queryKeyValue, query, keyValue, queryNorm, keyNorm string
 	attentionOutput, attentionNorm                     string
-	up, down, feedForwardNorm                          string // a gated block has the gate in the first half of up
+	up, down, feedForwardNorm                          string
+	attentionOutputNorm, feedForwardOutputNorm         string // see Blocks.BranchNorm
 }

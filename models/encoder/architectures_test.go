@@ -143,10 +143,10 @@ func compare(t *testing.T, c encoder.Config, dir string, l *flat.Layout, grads [
 	want, err := hf.OpenFile(filepath.Join(dir, "gradients.safetensors"))
 	check(t, err)
 	defer want.Close()
-	prefix, err := c.Prefix(want)
+	naming, err := c.Naming(want)
 	check(t, err)
 	buffer := make([]float32, l.Total)
-	check(t, want.Fill(hf.Buffer{Layout: l, Data: buffer}, c.Params(), c.Names(prefix), nil))
+	check(t, want.Fill(hf.Buffer{Layout: l, Data: buffer}, c.Params(), naming.Tensors, nil))
 	largest := 0.0
 	for _, x := range buffer {
 		largest = max(largest, math.Abs(float64(x)))
@@ -219,6 +219,9 @@ func TestHiddenStates(t *testing.T) {
 			n := int64(len(rows))
 			padded.Int("input_ids", ids, n, longest)
 			padded.Int("attention_mask", mask, n, longest)
+			if c.HasTypes() {
+				padded.Int("token_type_ids", make([]int64, len(ids)), n, longest)
+			}
 			got = states(t, func(g *onnx.Graph, w encoder.Weights) *onnx.Value {
 				batch := encoder.NewPadded(g, c)
 				return batch.Unpack(c.Build(g, w, batch, encoder.Training{}, nil), c.HiddenSize)

@@ -19,7 +19,7 @@ func (b builder) attention(i int, x *onnx.Value) *onnx.Value {
 		query, key, value := b.project(i, x)
 		return b.attend(i, groups, groups.queries(query), groups.keys(key), groups.keys(value))
 	}
-	qkv := b.linear(b.c.layer(i).queryKeyValue, x, b.c.Blocks.AttentionBias)
+	qkv := b.linear(b.c.layer(i).queryKeyValue, x, b.c.Blocks.QueryKeyValueBias)
 	before := len(g.Nodes)
 	q, k, v := groups.all(qkv)
 	out := b.attend(i, groups, q, k, v)
@@ -35,7 +35,7 @@ func (b builder) attention(i int, x *onnx.Value) *onnx.Value {
 // project gives queries [tokens, heads·size], and keys and values [tokens, key-value heads·size], as matrix products read
 // them: queries and keys normalized and rotated.
 func (b builder) project(i int, x *onnx.Value) (query, key, value *onnx.Value) {
-	g, n, bias := b.g, b.c.layer(i), b.c.Blocks.AttentionBias
+	g, n, bias := b.g, b.c.layer(i), b.c.Blocks.QueryKeyValueBias
 	queries, keys := b.c.NumAttentionHeads*b.c.HeadSize(), b.c.keyValueHeads()*b.c.HeadSize()
 	if n.queryKeyValue != "" {
 		parts := g.Split(b.linear(n.queryKeyValue, x, bias), 1, queries, keys, keys)
@@ -69,7 +69,7 @@ func (b builder) place(i int, x *onnx.Value, norm string) *onnx.Value {
 // [rows, key-value heads, shared·length, size]: one product compares them all, and no key is copied.
 func (b builder) attend(i int, in attentionGroups, q, k, v []*onnx.Value) *onnx.Value {
 	g, name := b.g, b.layerScope(i)
-	masks, scale := b.masks[b.c.windowOf(i)], float32(1/math.Sqrt(float64(b.c.HeadSize())))
+	masks, scale := b.masks[b.c.windowOf(i)], float32(1/math.Sqrt(b.c.scoreWidth()))
 	out := make([]*onnx.Value, len(q))
 	for group := range q {
 		where := fmt.Sprintf("%s/attention/group%d", name, group)

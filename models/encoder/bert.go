@@ -8,9 +8,9 @@ import (
 // BERT and the models that share its blocks: post-norm, learned positions, GELU, biases everywhere.
 // Source: Devlin et al. 2018; RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA as transformers computes them.
 var (
-	bert    = architecture{read: readBert, prefix: "bert.", names: bertNames, sources: bertSources, ignores: bertIgnores}
-	roberta = architecture{read: readRoberta, prefix: "roberta.", offset: true, names: bertNames, sources: bertSources, ignores: bertIgnores}
-	electra = architecture{read: readElectra, prefix: "electra.", names: bertNames, sources: bertSources, ignores: map[string]string{
+	bert    = architecture{read: readBert, names: bertNames, prefix: "bert.", spellings: []spelling{bertSources}, ignores: bertIgnores}
+	roberta = architecture{read: readRoberta, offset: true, names: bertNames, prefix: "roberta.", spellings: []spelling{bertSources}, ignores: bertIgnores}
+	electra = architecture{read: readElectra, names: bertNames, prefix: "electra.", spellings: []spelling{bertSources}, ignores: map[string]string{
 		"summary_activation": "for transformers' summaries only", "summary_last_dropout": "for transformers' summaries only", "summary_type": "for transformers' summaries only",
 		"summary_use_proj": "for transformers' summaries only",
 	}}
@@ -73,14 +73,19 @@ func readBert(k *Keys, c *Config) error {
 	if x.IsDecoder {
 		return fmt.Errorf("is_decoder is true: want false, since causal attention is not computed for this architecture")
 	}
-	*c = Config{
+	*c = x.config(bertBlocks())
+	return nil
+}
+
+// config has what the keys say.
+func (x bertConfig) config(blocks Blocks) Config {
+	return Config{
 		VocabSize: x.VocabSize, EmbeddingSize: x.HiddenSize, HiddenSize: x.HiddenSize, NumHiddenLayers: x.NumHiddenLayers,
 		NumAttentionHeads: x.NumAttentionHeads, IntermediateSize: x.IntermediateSize, HiddenAct: x.HiddenAct, HiddenDropout: x.HiddenDropout,
 		AttentionDropout: x.AttentionDropout, MaxPositionEmbeddings: x.MaxPositionEmbeddings, TypeVocabSize: x.TypeVocabSize,
 		LayerNormEps: x.LayerNormEps, PadTokenID: x.PadTokenID, PositionEmbeddingType: x.PositionEmbeddingType,
-		ClassifierDropout: x.ClassifierDropout, InitializerRange: x.InitializerRange, Blocks: bertBlocks(),
+		ClassifierDropout: x.ClassifierDropout, InitializerRange: x.InitializerRange, Blocks: blocks,
 	}
-	return nil
 }
 
 // bertIgnores are keys of BERT's first code, which wrote Chinese models.
@@ -92,7 +97,8 @@ var bertIgnores = map[string]string{
 
 func bertBlocks() Blocks {
 	return Blocks{
-		EmbeddingNorm: true, NormBias: true, AttentionBias: true, FeedForwardBias: true, AttentionOutputDropout: true, OutputDropout: true,
+		EmbeddingNorm: true, NormBias: true, QueryKeyValueBias: true, AttentionOutputBias: true, UpBias: true, DownBias: true,
+		AttentionOutputDropout: true, OutputDropout: true,
 	}
 }
 

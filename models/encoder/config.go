@@ -1,6 +1,7 @@
 package encoder
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 // Config is what the encoder takes from a Hugging Face config.json: each architecture's file says from which keys.
 type Config struct {
 	ModelType             string
+	Prefix                string // stands before the names of the encoder's tensors in the checkpoint of a whole model
 	VocabSize             int64
 	EmbeddingSize         int64 // ELECTRA: width of the tables; otherwise hidden_size
 	HiddenSize            int64
@@ -44,19 +46,27 @@ type Blocks struct {
 	// PreNorm puts norms before attention and feed-forward, and one behind the last layer. Otherwise norms follow the residual
 	// sums (post-norm).
 	PreNorm bool
+	// BranchNorm puts a norm behind attention and behind the feed-forward, before they are added to the residual stream.
+	BranchNorm bool
 	// NoFirstNorm leaves out the norm before the first layer's attention, where the embeddings have a norm of their own.
 	NoFirstNorm   bool
 	EmbeddingNorm bool // a norm and dropout behind the embeddings
 	RMSNorm       bool // norms are RMSNorm instead of LayerNorm
+	NormPlusOne   bool // RMSNorm multiplies by 1 + weight
 	NormBias      bool // of LayerNorm
 	// KeyValueHeads is the number of key-value heads, fewer than the query heads where several of these share keys and values
 	// (grouped-query attention); 0 means as many.
 	KeyValueHeads int64
 	// HeadWidth is the width of a head; 0 means the hidden size divided by the number of heads.
 	HeadWidth int64
+	// ScoreWidth is n in attention's scores q·k/√n; 0 means the width of a head.
+	ScoreWidth float64
+	// EmbeddingScale multiplies the word embeddings; 0 means 1.
+	EmbeddingScale float64
 	// QueryKeyNorm normalizes each head's queries and keys before they are rotated.
-	QueryKeyNorm  bool
-	AttentionBias bool
+	QueryKeyNorm bool
+	// QueryKeyValueBias and AttentionOutputBias say which of attention's linear layers have a bias.
+	QueryKeyValueBias, AttentionOutputBias bool
 	// Rotary has each layer's rotary position embedding; nil: positions are learned.
 	Rotary []Rotation
 	// Windows says for each layer how many tokens to either side a token attends to; NoWindow means all of its text. Nil means
@@ -64,9 +74,11 @@ type Blocks struct {
 	Windows []int64
 	// Causal lets a token attend to itself and to the tokens before it only.
 	Causal bool
-	// Gated makes the feed-forward block gated (GeGLU, SwiGLU): see feedForward.
-	Gated           bool
-	FeedForwardBias bool
+	// Gated makes the feed-forward block gated (GeGLU, SwiGLU): see feedForward. The gate is the first half of the layer up, or
+	// the second half if GateLast is set.
+	Gated, GateLast bool
+	// UpBias and DownBias say which of the feed-forward's linear layers have a bias.
+	UpBias, DownBias bool
 	// Where dropout is applied besides the attention probabilities: to attention's output, to the activation, and to the layer's
 	// output.
 	AttentionOutputDropout, ActivationDropout, OutputDropout bool
@@ -107,7 +119,7 @@ func parseConfig(b []byte) (Config, error) {
 	if err := a.read(keys, &c); err != nil {
 		return c, err
 	}
-	c.ModelType, c.Keys = kind.ModelType, keys
+	c.ModelType, c.Keys, c.Prefix = kind.ModelType, keys, cmp.Or(c.Prefix, a.prefix)
 	return c, c.Validate()
 }
 
@@ -162,6 +174,14 @@ func (c Config) HeadSize() int64 {
 		return c.Blocks.HeadWidth
 	}
 	return c.HiddenSize / c.NumAttentionHeads
+}
+
+// scoreWidth is n in attention's scores q·k/√n.
+func (c Config) scoreWidth() float64 {
+	if c.Blocks.ScoreWidth > 0 {
+		return c.Blocks.ScoreWidth
+	}
+	return float64(c.HeadSize())
 }
 
 func (c Config) keyValueHeads() int64 {

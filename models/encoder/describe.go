@@ -62,8 +62,8 @@ func (c Config) describePositions() string {
 	var out []string
 	for _, r := range kinds {
 		s := "base " + strconv.FormatFloat(r.Base, 'f', -1, 64)
-		if r.Factor != 1 {
-			s += fmt.Sprintf(" scaled linearly by %g", r.Factor)
+		if r.Scaling != "" {
+			s += fmt.Sprintf(" (%s scaling by %g)", r.Scaling, r.Factor)
 		}
 		if len(kinds) > 1 {
 			s += fmt.Sprintf(" in %d of %d layers", counts[r], c.NumHiddenLayers)
@@ -103,6 +103,9 @@ func (c Config) describeNorms() string {
 		place = "before"
 	}
 	out := fmt.Sprintf("%s (eps %g) %s each block", name, c.LayerNormEps, place)
+	if c.Blocks.BranchNorm {
+		out += " and behind it"
+	}
 	if c.Blocks.QueryKeyNorm {
 		out += ", and of queries and keys"
 	}

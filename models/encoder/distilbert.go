@@ -3,7 +3,7 @@ package encoder
 import "strings"
 
 // distilbert is BERT without token types, under other names. Source: Sanh et al. 2019, as transformers computes it.
-var distilbert = architecture{read: readDistilbert, prefix: "distilbert.", names: bertNames, sources: distilbertSources, ignores: map[string]string{
+var distilbert = architecture{read: readDistilbert, names: bertNames, prefix: "distilbert.", spellings: []spelling{distilbertSources}, ignores: map[string]string{
 	"qa_dropout": "for question answering only", "sinusoidal_pos_embds": "positions are read from the weights", "tie_weights_": "for a language model's head only",
 }}
 

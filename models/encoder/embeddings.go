@@ -7,6 +7,9 @@ import "rag-retrieval-go/ortrain/onnx"
 func (b builder) embed() *onnx.Value {
 	g, n := b.g, b.c.architecture().names()
 	x := b.l.embed(byID, b.w(n.words))
+	if scale := b.c.Blocks.EmbeddingScale; scale != 0 {
+		x = g.Mul(x, g.Scalar(x, scale))
+	}
 	if b.c.Blocks.Rotary == nil {
 		x = g.Add(x, b.l.embed(byPosition, b.w(n.positions)))
 	}

@@ -13,20 +13,24 @@ var Activations = []string{"gelu", "gelu_pytorch_tanh", "silu"}
 // feedForward is, [tokens, hidden] to [tokens, hidden]:
 //
 //	plain:  down(act(up(x)))
-//	gated:  down(act(a) · b),  a, b the two halves of up(x)   (GeGLU, SwiGLU: Shazeer 2020)
+//	gated:  down(act(a) · b),  a, b the two halves of up(x)   (GeGLU, SwiGLU: Shazeer 2020); with GateLast, a is the second half
 func (b builder) feedForward(n layerNames, name string, x *onnx.Value) *onnx.Value {
-	bias, f := b.c.Blocks.FeedForwardBias, b.c.IntermediateSize
-	wide := b.linear(n.up, x, bias)
-	if b.c.Blocks.Gated {
+	blocks, f := b.c.Blocks, b.c.IntermediateSize
+	wide := b.linear(n.up, x, blocks.UpBias)
+	if blocks.Gated {
 		parts := b.g.Split(wide, 1, f, f)
-		wide = b.g.Mul(b.activation(parts[0]), parts[1])
+		gate, other := parts[0], parts[1]
+		if blocks.GateLast {
+			gate, other = other, gate
+		}
+		wide = b.g.Mul(b.activation(gate), other)
 	} else {
 		wide = b.activation(wide)
 	}
-	if rate := b.c.ActivationDropout; b.c.Blocks.ActivationDropout && b.drop != nil && rate > 0 {
+	if rate := b.c.ActivationDropout; blocks.ActivationDropout && b.drop != nil && rate > 0 {
 		wide = b.drop.Apply(name+"/activation/dropout", b.full(wide), rate) // the factors are float32
 	}
-	return b.linear(n.down, wide, bias)
+	return b.linear(n.down, wide, blocks.DownBias)
 }
 
 // activation applies act in float32 to x in the type of matrix products, and returns that type. The float32 values are

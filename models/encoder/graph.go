@@ -52,23 +52,26 @@ func (c Config) layerParams(i int) []flat.Param {
 	heads, keyValues := c.NumAttentionHeads*c.HeadSize(), c.keyValueHeads()*c.HeadSize()
 	var params []flat.Param
 	if n.queryKeyValue != "" {
-		params = Linear(n.queryKeyValue, 3*heads, h, x.AttentionBias)
+		params = Linear(n.queryKeyValue, 3*heads, h, x.QueryKeyValueBias)
 	} else {
-		params = append(Linear(n.query, heads, h, x.AttentionBias), Linear(n.keyValue, 2*keyValues, h, x.AttentionBias)...)
+		params = append(Linear(n.query, heads, h, x.QueryKeyValueBias), Linear(n.keyValue, 2*keyValues, h, x.QueryKeyValueBias)...)
 	}
 	if x.QueryKeyNorm {
 		params = append(append(params, c.Norm(n.queryNorm, c.HeadSize())...), c.Norm(n.keyNorm, c.HeadSize())...)
 	}
-	params = append(params, Linear(n.attentionOutput, h, heads, x.AttentionBias)...)
+	params = append(params, Linear(n.attentionOutput, h, heads, x.AttentionOutputBias)...)
 	if !x.NoFirstNorm || i > 0 {
 		params = append(params, c.Norm(n.attentionNorm, h)...)
+	}
+	if x.BranchNorm {
+		params = append(append(params, c.Norm(n.attentionOutputNorm, h)...), c.Norm(n.feedForwardOutputNorm, h)...)
 	}
 	up := f
 	if x.Gated {
 		up = 2 * f
 	}
-	params = append(params, Linear(n.up, up, h, x.FeedForwardBias)...)
-	params = append(params, Linear(n.down, h, f, x.FeedForwardBias)...)
+	params = append(params, Linear(n.up, up, h, x.UpBias)...)
+	params = append(params, Linear(n.down, h, f, x.DownBias)...)
 	return append(params, c.Norm(n.feedForwardNorm, h)...)
 }
 
@@ -76,7 +79,8 @@ func (c Config) layerParams(i int) []flat.Param {
 func (c Config) layer(i int) layerNames {
 	n := c.architecture().names().layer
 	for _, s := range []*string{
-		&n.queryKeyValue, &n.query, &n.keyValue, &n.queryNorm, &n.keyNorm, &n.attentionOutput, &n.attentionNorm, &n.up, &n.down, &n.feedForwardNorm,
+		&n.queryKeyValue, &n.query, &n.keyValue, &n.queryNorm, &n.keyNorm, &n.attentionOutput, &n.attentionNorm, &n.attentionOutputNorm,
+		&n.up, &n.down, &n.feedForwardNorm, &n.feedForwardOutputNorm,
 	} {
 		*s = strings.Replace(*s, "%d", strconv.Itoa(i), 1)
 	}
@@ -173,6 +177,8 @@ func (b builder) prepare() {
 //
 //	post-norm:  y = norm(x + attention(x)),  out = norm(y + feedForward(y))
 //	pre-norm:   y = x + attention(norm(x)),  out = y + feedForward(norm(y))
+//
+// With BranchNorm, a norm of its own follows attention and feedForward.
 func (b builder) layer(i int, x *onnx.Value) (out *onnx.Value, sums []*onnx.Value) {
 	g, n, name := b.g, b.c.layer(i), b.layerScope(i)
 	read := x
@@ -184,7 +190,10 @@ func (b builder) layer(i int, x *onnx.Value) (out *onnx.Value, sums []*onnx.Valu
 		// In float32: the gradient of a Gather is a sum, for which float16 has no kernel.
 		attended, x = g.Gather(b.full(attended), b.wanted, 0), g.Gather(x, b.wanted, 0)
 	}
-	attended = b.full(b.linear(n.attentionOutput, attended, b.c.Blocks.AttentionBias))
+	attended = b.full(b.linear(n.attentionOutput, attended, b.c.Blocks.AttentionOutputBias))
+	if b.c.Blocks.BranchNorm {
+		attended = b.norm(n.attentionOutputNorm, attended)
+	}
 	if b.c.Blocks.AttentionOutputDropout {
 		attended = b.drop.Apply(name+"/attention/output/dropout", attended, b.c.attentionOutputRate())
 	}
@@ -198,6 +207,9 @@ func (b builder) layer(i int, x *onnx.Value) (out *onnx.Value, sums []*onnx.Valu
 		read = b.norm(n.feedForwardNorm, y)
 	}
 	out = b.full(b.feedForward(n, name, read))
+	if b.c.Blocks.BranchNorm {
+		out = b.norm(n.feedForwardOutputNorm, out)
+	}
 	if b.c.Blocks.OutputDropout {
 		out = b.drop.Apply(name+"/output/dropout", out, b.c.HiddenDropout)
 	}

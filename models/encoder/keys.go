@@ -77,9 +77,23 @@ func (k *Keys) Read(to any) error {
 	k.note("", reflect.TypeOf(to))
 	err := json.Unmarshal(k.file, to)
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
-		return fmt.Errorf("%s is of the kind %s, want %s", wrong.Field, wrong.Value, jsonKind(wrong.Type))
+		return fmt.Errorf("%s is of the kind %s, want %s", keyOf(reflect.TypeOf(to), wrong.Field), wrong.Value, jsonKind(wrong.Type))
 	}
 	return err
+}
+
+// keyOf takes the names of embedded structs out of a field's path.
+func keyOf(t reflect.Type, path string) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	first, rest, _ := strings.Cut(path, ".")
+	if t.Kind() == reflect.Struct {
+		if f, ok := t.FieldByName(first); ok && f.Anonymous {
+			return rest
+		}
+	}
+	return path
 }
 
 // jsonKind is what JSON calls the values of a type.
@@ -111,6 +125,10 @@ func (k *Keys) note(prefix string, t reflect.Type) {
 		return
 	}
 	for i := range t.NumField() {
+		if t.Field(i).Anonymous {
+			k.note(prefix, t.Field(i).Type)
+			continue
+		}
 		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" && name != "-" {
 			k.note(prefix+name+".", t.Field(i).Type)
 		}

@@ -63,7 +63,7 @@ func TestExplain(t *testing.T) {
 		{
 			dir: "testdata/qwen3-options", change: map[string]any{"rope_scaling": map[string]any{"type": "linear", "factor": 2.0, "beta": 3}, "partial_rotary_factor": 0.5},
 			want: []string{
-				"architecture: qwen3: 2 layers, hidden size 24, 4 heads of 10 over 2 key-value heads, intermediate size 36; rotary positions of base 100 scaled linearly by 2, at most 64 tokens; causal attention, in 1 of 2 layers at most 3 tokens back; RMSNorm (eps 1e-06) before each block, and of queries and keys; silu with a gate; vocabulary 302\n",
+				"architecture: qwen3: 2 layers, hidden size 24, 4 heads of 10 over 2 key-value heads, intermediate size 36; rotary positions of base 100 (linear scaling by 2), at most 64 tokens; causal attention, in 1 of 2 layers at most 3 tokens back; RMSNorm (eps 1e-06) before each block, and of queries and keys; silu with a gate; vocabulary 302\n",
 				" rope_scaling.factor=2,", "ignored: rope_scaling.beta=3: not known to this program\n", "ignored: partial_rotary_factor=0.5: not known",
 				"ignored: torch_dtype=\"float32\": weights are read",
 			},

@@ -4,7 +4,7 @@ import "fmt"
 
 // ModernBERT: pre-norm, rotary positions, GeGLU, and attention that sees everything in every third layer and a window in
 // the others. Source: Warner et al. 2024, as transformers' ModernBertModel computes it.
-var modernbert = architecture{read: readModernbert, prefix: "model.", names: modernbertNames, ignores: map[string]string{
+var modernbert = architecture{read: readModernbert, names: modernbertNames, prefix: "model.", ignores: map[string]string{
 	"classifier_activation": ofClassifier, "classifier_bias": ofClassifier, "classifier_pooling": ofClassifier, "initializer_cutoff_factor": ofClassifier,
 	"decoder_bias": "for a language model's head only", "sparse_prediction": "for a language model's head only", "sparse_pred_ignore_index": "for a language model's head only",
 	"deterministic_flash_attn": "for a CUDA kernel only", "reference_compile": "for torch only", "repad_logits_with_grad": "for torch only",
@@ -27,33 +27,30 @@ func modernbertNames() names {
 
 // modernbertConfig has the keys of config.json; today's transformers writes layer_types and rope_parameters.
 type modernbertConfig struct {
-	VocabSize             int64    `json:"vocab_size"`
-	HiddenSize            int64    `json:"hidden_size"`
-	IntermediateSize      int64    `json:"intermediate_size"`
-	NumHiddenLayers       int      `json:"num_hidden_layers"`
-	NumAttentionHeads     int64    `json:"num_attention_heads"`
-	HiddenActivation      string   `json:"hidden_activation"`
-	MaxPositionEmbeddings int64    `json:"max_position_embeddings"`
-	InitializerRange      float64  `json:"initializer_range"`
-	NormEps               float64  `json:"norm_eps"`
-	NormBias              bool     `json:"norm_bias"`
-	PadTokenID            int64    `json:"pad_token_id"`
-	AttentionBias         bool     `json:"attention_bias"`
-	AttentionDropout      float64  `json:"attention_dropout"`
-	EmbeddingDropout      float64  `json:"embedding_dropout"`
-	MLPBias               bool     `json:"mlp_bias"`
-	MLPDropout            float64  `json:"mlp_dropout"`
-	ClassifierDropout     float64  `json:"classifier_dropout"`
-	GlobalEvery           int      `json:"global_attn_every_n_layers"`
-	LocalAttention        int64    `json:"local_attention"`
-	GlobalBase            float64  `json:"global_rope_theta"`
-	LocalBase             float64  `json:"local_rope_theta"`
-	LayerTypes            []string `json:"layer_types"`
-	RopeParameters        struct {
-		Full    *ropeParameters `json:"full_attention"`
-		Sliding *ropeParameters `json:"sliding_attention"`
-	} `json:"rope_parameters"`
-	RopeScaling *struct {
+	VocabSize             int64             `json:"vocab_size"`
+	HiddenSize            int64             `json:"hidden_size"`
+	IntermediateSize      int64             `json:"intermediate_size"`
+	NumHiddenLayers       int               `json:"num_hidden_layers"`
+	NumAttentionHeads     int64             `json:"num_attention_heads"`
+	HiddenActivation      string            `json:"hidden_activation"`
+	MaxPositionEmbeddings int64             `json:"max_position_embeddings"`
+	InitializerRange      float64           `json:"initializer_range"`
+	NormEps               float64           `json:"norm_eps"`
+	NormBias              bool              `json:"norm_bias"`
+	PadTokenID            int64             `json:"pad_token_id"`
+	AttentionBias         bool              `json:"attention_bias"`
+	AttentionDropout      float64           `json:"attention_dropout"`
+	EmbeddingDropout      float64           `json:"embedding_dropout"`
+	MLPBias               bool              `json:"mlp_bias"`
+	MLPDropout            float64           `json:"mlp_dropout"`
+	ClassifierDropout     float64           `json:"classifier_dropout"`
+	GlobalEvery           int               `json:"global_attn_every_n_layers"`
+	LocalAttention        int64             `json:"local_attention"`
+	GlobalBase            float64           `json:"global_rope_theta"`
+	LocalBase             float64           `json:"local_rope_theta"`
+	LayerTypes            []string          `json:"layer_types"`
+	RopeParameters        layeredParameters `json:"rope_parameters"`
+	RopeScaling           *struct {
 		Type string `json:"rope_type"`
 	} `json:"rope_scaling"`
 }
@@ -74,8 +71,8 @@ func readModernbert(k *Keys, c *Config) error {
 		ActivationDropout: m.MLPDropout, ClassifierDropout: &m.ClassifierDropout, MaxPositionEmbeddings: m.MaxPositionEmbeddings,
 		LayerNormEps: m.NormEps, PadTokenID: m.PadTokenID, InitializerRange: m.InitializerRange,
 		Blocks: Blocks{
-			PreNorm: true, NoFirstNorm: true, EmbeddingNorm: true, NormBias: m.NormBias, AttentionBias: m.AttentionBias,
-			Gated: true, FeedForwardBias: m.MLPBias, AttentionOutputDropout: true, ActivationDropout: true,
+			PreNorm: true, NoFirstNorm: true, EmbeddingNorm: true, NormBias: m.NormBias, QueryKeyValueBias: m.AttentionBias, AttentionOutputBias: m.AttentionBias,
+			Gated: true, UpBias: m.MLPBias, DownBias: m.MLPBias, AttentionOutputDropout: true, ActivationDropout: true,
 		},
 	}
 	return m.layers(c)
@@ -86,21 +83,6 @@ func (m modernbertConfig) layers(c *Config) error {
 	if m.RopeScaling != nil && m.RopeScaling.Type != "" && m.RopeScaling.Type != "default" { // with the older key "type" it has no effect
 		return fmt.Errorf("rope_scaling: rope_type is %q, want default: ModernBERT is not scaled here", m.RopeScaling.Type)
 	}
-	var full, sliding ropeParameters
-	if m.RopeParameters.Full != nil {
-		full = *m.RopeParameters.Full
-	}
-	if m.RopeParameters.Sliding != nil {
-		sliding = *m.RopeParameters.Sliding
-	}
-	global, err := full.rotation("rope_parameters.full_attention", m.GlobalBase)
-	if err != nil {
-		return err
-	}
-	local, err := sliding.rotation("rope_parameters.sliding_attention", m.LocalBase)
-	if err != nil {
-		return err
-	}
 	types := m.LayerTypes
 	if types == nil {
 		if m.GlobalEvery <= 0 {
@@ -110,42 +92,5 @@ func (m modernbertConfig) layers(c *Config) error {
 			types = append(types, map[bool]string{true: fullAttention, false: slidingAttention}[i%m.GlobalEvery == 0])
 		}
 	}
-	windows, err := windows(types, m.NumHiddenLayers, m.LocalAttention/2)
-	if err != nil {
-		return err
-	}
-	for _, w := range windows {
-		by := local
-		if w == NoWindow {
-			by = global
-		}
-		c.Blocks.Rotary = append(c.Blocks.Rotary, by)
-	}
-	c.Blocks.Windows = windows
-	return nil
-}
-
-// The entries of layer_types.
-const (
-	fullAttention    = "full_attention"
-	slidingAttention = "sliding_attention"
-)
-
-// windows reads layer_types: window for sliding attention, NoWindow for full attention.
-func windows(types []string, layers int, window int64) ([]int64, error) {
-	if len(types) != layers {
-		return nil, fmt.Errorf("layer_types has %d entries for %d layers", len(types), layers)
-	}
-	out := make([]int64, layers)
-	for i, t := range types {
-		switch t {
-		case fullAttention:
-			out[i] = NoWindow
-		case slidingAttention:
-			out[i] = window
-		default:
-			return nil, fmt.Errorf("layer_types[%d] is %q, want %s or %s", i, t, fullAttention, slidingAttention)
-		}
-	}
-	return out, nil
+	return m.RopeParameters.set(c, types, m.LocalAttention/2, m.GlobalBase, m.LocalBase)
 }

@@ -17,13 +17,17 @@ func (c Config) Norm(name string, width int64) []flat.Param {
 // norm normalizes the last dimension of x, of width n, in float32:
 //
 //	LayerNorm (Ba et al. 2016):           y = (x - mean) / √(variance + ε) · weight + bias
-//	RMSNorm (Zhang and Sennrich 2019):    y = x / √(mean of x² + ε) · weight
+//	RMSNorm (Zhang and Sennrich 2019):    y = x / √(mean of x² + ε) · weight; with NormPlusOne, · (1 + weight)
 func (b builder) norm(name string, x *onnx.Value) *onnx.Value {
 	if !b.c.Blocks.RMSNorm {
 		return b.c.LayerNorm(b.g, b.w, name, x)
 	}
 	defer b.g.Scope(name)()
-	return b.rmsNorm(x, b.w(name+".weight"))
+	weight := b.w(name + ".weight")
+	if b.c.Blocks.NormPlusOne {
+		weight = b.g.Add(weight, b.g.Scalar(weight, 1))
+	}
+	return b.rmsNorm(x, weight)
 }
 
 // LayerNorm applies the LayerNorm of that name with the config's epsilon, and a bias where the config has one. Heads of an

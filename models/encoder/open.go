@@ -23,7 +23,7 @@ func Open(dir string) (Config, *tokenizer.Tokenizer, error) {
 	if err := checkExtras(dir, t); err != nil {
 		return c, nil, errors.Join(err, t.Close())
 	}
-	if err := t.Check(c.VocabSize, c.TypeVocabSize); err != nil {
+	if err := t.Fit(c.VocabSize, c.TypeVocabSize); err != nil {
 		return c, nil, errors.Join(fmt.Errorf("%s: %w", dir, err), t.Close())
 	}
 	return c, t, nil

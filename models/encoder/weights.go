@@ -7,42 +7,47 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// Prefix is what a checkpoint puts before the names of the encoder's tensors: nothing for an encoder, and the architecture's
-// prefix inside a whole model.
-func (c Config) Prefix(w *hf.Weights) (string, error) {
-	probe := c.sources(c.architecture().names().words)[0]
-	for _, p := range []string{"", c.architecture().prefix, "model.", "0.auto_model."} {
-		if w.Has(p + probe) {
-			return p, nil
+// Naming is how a checkpoint names the encoder's tensors.
+type Naming struct {
+	// Prefix stands before the names: nothing for an encoder, and Config.Prefix inside a whole model.
+	Prefix  string
+	sources spelling
+}
+
+// Naming finds out how a checkpoint names the encoder's tensors.
+func (c Config) Naming(w *hf.Weights) (Naming, error) {
+	words := c.architecture().names().words
+	for _, s := range c.spellings() {
+		for _, p := range []string{"", c.Prefix, "model.", "0.auto_model."} {
+			if w.Has(p+s(words)[0]) && w.Has(p+s(c.layer(0).attentionOutput + ".weight")[0]) {
+				return Naming{p, s}, nil
+			}
 		}
 	}
-	return "", fmt.Errorf("%s: no tensor %q: not the weights of a %s encoder", w.Path, probe, c.ModelType)
+	return Naming{}, fmt.Errorf("%s: no tensor %q: not the weights of a %s encoder", w.Path, c.spellings()[0](words)[0], c.ModelType)
+}
+
+// NewNaming is how the tensors of an encoder are named that are written anew.
+func (c Config) NewNaming() Naming { return Naming{sources: c.spellings()[0]} }
+
+func (c Config) spellings() []spelling {
+	if s := c.architecture().spellings; s != nil {
+		return s
+	}
+	return []spelling{sameName}
+}
+
+// Tensors gives the tensors, with prefix, that a parameter is made of.
+func (n Naming) Tensors(param string) []string {
+	var out []string
+	for _, name := range n.sources(param) {
+		out = append(out, n.Prefix+name)
+	}
+	return out
 }
 
 // WordTable is the name of the word embeddings, [vocab_size, embedding_size].
 func (c Config) WordTable() string { return c.architecture().names().words }
-
-// ModelPrefix is what a whole model of this architecture puts before the names of the encoder's tensors.
-func (c Config) ModelPrefix() string { return c.architecture().prefix }
-
-// Names gives for a parameter the tensors that it is made of in a checkpoint with that prefix.
-func (c Config) Names(prefix string) hf.TensorNames {
-	return func(param string) []string {
-		out := c.sources(param)
-		for i := range out {
-			out[i] = prefix + out[i]
-		}
-		return out
-	}
-}
-
-// sources gives for a parameter the tensors of a checkpoint, without prefix, whose rows laid end to end are the parameter.
-func (c Config) sources(param string) []string {
-	if f := c.architecture().sources; f != nil {
-		return f(param)
-	}
-	return []string{param}
-}
 
 // ReadWeights fills a flat buffer of the encoder's parameters from a Hugging Face folder.
 func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error {
@@ -51,11 +56,11 @@ func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error 
 		return err
 	}
 	defer w.Close()
-	prefix, err := c.Prefix(w)
+	naming, err := c.Naming(w)
 	if err != nil {
 		return err
 	}
-	return w.Fill(hf.Buffer{Layout: l, Data: buffer}, c.Params(), c.Names(prefix), nil)
+	return w.Fill(hf.Buffer{Layout: l, Data: buffer}, c.Params(), naming.Tensors, nil)
 }
 
 // WriteWeights writes the tensors of the folder from, with the encoder's trained parameters in their places. Tensors that were
@@ -66,11 +71,11 @@ func (c Config) WriteWeights(path, from string, l *flat.Layout, parameters []flo
 		return err
 	}
 	defer w.Close()
-	prefix, err := c.Prefix(w)
+	naming, err := c.Naming(w)
 	if err != nil {
 		return err
 	}
-	trained, err := hf.FromLayout(l, parameters, c.Params(), c.Names(prefix))
+	trained, err := hf.FromLayout(l, parameters, c.Params(), naming.Tensors)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func BenchmarkWindow(b *testing.B) {
 	}
 	c.HiddenSize, c.EmbeddingSize, c.IntermediateSize, c.NumAttentionHeads, c.NumHiddenLayers = 768, 768, 1152, 12, 6
 	c.MaxPositionEmbeddings = 8192
-	full, local := encoder.Rotation{Base: 160000, Factor: 1}, encoder.Rotation{Base: 10000, Factor: 1}
+	full, local := encoder.Rotation{Base: 160000}, encoder.Rotation{Base: 10000}
 	c.Blocks.Windows, c.Blocks.Rotary = nil, nil
 	for i := range c.NumHiddenLayers {
 		if i%3 == 0 {

@@ -52,6 +52,9 @@ var cells = []struct {
 	{"testdata/folders/qwen3-colbert", []modelcard.Kind{modelcard.ColBERT}}, {"testdata/folders/qwen3-colbert-pylate", []modelcard.Kind{modelcard.ColBERT}},
 	{"testdata/folders/qwen3-reranker", []modelcard.Kind{modelcard.Reranker}}, {"testdata/folders/qwen3-reranker-causal", []modelcard.Kind{modelcard.Reranker}},
 	{"../encoder/testdata/qwen3-options", []modelcard.Kind{modelcard.Embedding}},
+	{"../encoder/testdata/gte-reranker", []modelcard.Kind{modelcard.Embedding, modelcard.Reranker}}, {"../encoder/testdata/nomicbert-reranker", []modelcard.Kind{modelcard.ColBERT}},
+	{"../encoder/testdata/eurobert-reranker", []modelcard.Kind{modelcard.Reranker}}, {"../encoder/testdata/llama-reranker", []modelcard.Kind{modelcard.Reranker}},
+	{"../encoder/testdata/gemma3-reranker", []modelcard.Kind{modelcard.Embedding}},
 }
 
 // Every architecture works as a model of each kind, see cells.
@@ -85,7 +88,7 @@ func TestArchitectures(t *testing.T) {
 			})
 		}
 	}
-	for _, name := range []string{"bert", "xlm-roberta", "electra", "distilbert", "modernbert", "qwen3"} {
+	for _, name := range []string{"bert", "xlm-roberta", "electra", "distilbert", "modernbert", "qwen3", "new", "nomic_bert", "eurobert", "llama", "gemma3_text"} {
 		if !seen[name] {
 			t.Errorf("%s is not in the table", name)
 		}

@@ -352,8 +352,8 @@ func compareGradients(t *testing.T, f fixture, l *flat.Layout, grads []float32, 
 	seen := map[string]bool{}
 	check(t, l.Each(grads, func(p flat.Param, got []float32) error {
 		at := 0
-		for _, name := range enc.Names("")(p.Name) {
-			for _, prefix := range []string{enc.ModelPrefix(), ""} {
+		for _, name := range enc.NewNaming().Tensors(p.Name) {
+			for _, prefix := range []string{enc.Prefix, ""} {
 				if _, ok := want.Tensor(prefix + name); ok {
 					name = prefix + name
 					break

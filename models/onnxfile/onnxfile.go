@@ -186,7 +186,7 @@ func (m *Model) configure(path, dir string) error {
 		return err
 	}
 	if config.Vocabulary > 0 {
-		if err := m.t.Check(config.Vocabulary, config.Types); err != nil {
+		if err := m.t.Fit(config.Vocabulary, config.Types); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 // head computes scores [pairs, 1] from an encoder's hidden states [tokens, hidden]:
 //
 //	x = pool(states);  x = norm(activation(dense(x)));  score = out(x)
+//	late:  x = pool(activation(dense(states)));  score = out(x)
 //
 // The dense layer and the norm are optional. See heads for the architectures, and pooling for pool.
 type head struct {
@@ -24,6 +25,7 @@ type head struct {
 	out             string
 	outBias         bool
 	pooler          bool // the dense layer is the encoder's own pooler
+	late            bool // the dense layer is applied to each token's state, before pooling
 	dropsBefore     bool // there is dropout before the dense layer too
 	dropsNothing    bool // there is no dropout
 	activation      activation
@@ -87,10 +89,6 @@ func (h head) start(p flat.Param, values []float32, seed uint64) {
 
 // apply returns the scores [pairs, 1] of pooled states [pairs, hidden].
 func (h head) apply(g *onnx.Graph, w encoder.Weights, c encoder.Config, x *onnx.Value, drop *dropout.Graph) *onnx.Value {
-	linear := func(name string, x *onnx.Value, bias bool) *onnx.Value {
-		defer g.Scope(name)()
-		return encoder.ApplyLinear(g, w, name, x, bias)
-	}
 	if h.untied {
 		return h.logit(g, w(lmHeadRows), x)
 	}
@@ -100,8 +98,8 @@ func (h head) apply(g *onnx.Graph, w encoder.Weights, c encoder.Config, x *onnx.
 	if h.dropsBefore {
 		x = drop.Apply("classifier/dropout", x, c.HeadDropout())
 	}
-	if h.dense != "" {
-		x = h.activation(g, linear(h.dense, x, h.denseBias))
+	if h.dense != "" && !h.late {
+		x = h.applyDense(g, w, x)
 	}
 	if h.norm != "" {
 		x = c.LayerNorm(g, w, h.norm, x)
@@ -109,7 +107,24 @@ func (h head) apply(g *onnx.Graph, w encoder.Weights, c encoder.Config, x *onnx.
 	if !h.dropsNothing {
 		x = drop.Apply("classifier/out/dropout", x, c.HeadDropout())
 	}
-	return linear(h.out, x, h.outBias)
+	defer g.Scope(h.out)()
+	return encoder.ApplyLinear(g, w, h.out, x, h.outBias)
+}
+
+// beforePooling is what a late head makes of the tokens' states, and the states for other heads.
+func (h head) beforePooling(g *onnx.Graph, w encoder.Weights, states *onnx.Value) *onnx.Value {
+	if h.late {
+		return h.applyDense(g, w, states)
+	}
+	return states
+}
+
+// applyDense applies the dense layer and its activation to states [n, hidden].
+func (h head) applyDense(g *onnx.Graph, w encoder.Weights, x *onnx.Value) *onnx.Value {
+	end := g.Scope(h.dense)
+	x = encoder.ApplyLinear(g, w, h.dense, x, h.denseBias)
+	end()
+	return h.activation(g, x)
 }
 
 // logit returns the scores of a language model's head. Of the whole vocabulary it multiplies only rows [tokens, hidden], those of
@@ -126,6 +141,7 @@ func (h head) logit(g *onnx.Graph, rows, x *onnx.Value) *onnx.Value {
 
 // logits returns the scores [pairs] of a packed batch. states are those of all its tokens, or of the wanted ones only.
 func (m *Model) logits(g *onnx.Graph, w encoder.Weights, states, places *onnx.Value, drop *dropout.Graph) *onnx.Value {
+	states = m.head.beforePooling(g, w, states)
 	return g.Squeeze(m.head.apply(g, w, m.Encoder, m.head.pool.apply(g, states, places), drop), 1)
 }
 
@@ -134,5 +150,6 @@ func (m *Model) logits(g *onnx.Graph, w encoder.Weights, states, places *onnx.Va
 func (m *Model) exportGraph(g *onnx.Graph, w encoder.Weights) {
 	batch := encoder.NewPadded(g, m.Encoder)
 	states := m.Encoder.Build(g, w, batch, encoder.Training{}, nil)
+	states = m.head.beforePooling(g, w, states)
 	g.Output("logits", m.head.apply(g, w, m.Encoder, m.head.padded(g, batch, m.Encoder, states), nil))
 }

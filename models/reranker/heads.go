@@ -1,6 +1,7 @@
 package reranker
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,10 +21,7 @@ import (
 // heads has the head of transformers' ...ForSequenceClassification for each model_type of an encoder. A new architecture needs an
 // entry here and nothing else. The functions read what differs between models from config.json in dir.
 var heads = map[string]func(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error){
-	"bert": fixed(head{
-		class: "BertForSequenceClassification", dense: "pooler.dense", denseBias: true, pooler: true, activation: tanh,
-		out: "classifier", outBias: true,
-	}),
+	"bert":        fixed(pooledHead("BertForSequenceClassification")),
 	"roberta":     fixed(robertaHead("RobertaForSequenceClassification", tanh)),
 	"xlm-roberta": fixed(robertaHead("XLMRobertaForSequenceClassification", tanh)),
 	"camembert":   fixed(robertaHead("CamembertForSequenceClassification", tanh)),
@@ -32,8 +30,16 @@ var heads = map[string]func(dir string, c encoder.Config, t *tokenizer.Tokenizer
 		class: "DistilBertForSequenceClassification", dense: "pre_classifier", denseBias: true, activation: relu,
 		out: "classifier", outBias: true,
 	}),
-	"modernbert": modernbertHead,
-	"qwen3":      qwen3Head,
+	"modernbert":  modernbertHead,
+	"gte":         fixed(pooledHead("GteForSequenceClassification")),
+	"new":         fixed(pooledHead("NewForSequenceClassification")),
+	"nomic_bert":  fixed(pooledHead("NomicBertForSequenceClassification")),
+	"eurobert":    eurobertHead,
+	"qwen2":       decoderHead("Qwen2"),
+	"qwen3":       decoderHead("Qwen3"),
+	"llama":       decoderHead("Llama"),
+	"mistral":     decoderHead("Mistral"),
+	"gemma3_text": decoderHead("Gemma3Text"),
 }
 
 // headOf returns the head of the folder dir, whose encoder is c.
@@ -61,6 +67,11 @@ func fixed(h head) func(string, encoder.Config, *tokenizer.Tokenizer) (head, err
 		h.denseDeviation, h.outDeviation = c.InitializerRange, c.InitializerRange
 		return h, nil
 	}
+}
+
+// pooledHead reads the first token through the encoder's own pooler.
+func pooledHead(class string) head {
+	return head{class: class, dense: "pooler.dense", denseBias: true, pooler: true, activation: tanh, out: "classifier", outBias: true}
 }
 
 func robertaHead(class string, act activation) head {
@@ -102,27 +113,62 @@ func modernbertHead(dir string, c encoder.Config, _ *tokenizer.Tokenizer) (head,
 	}, nil
 }
 
-// qwen3Head returns the head of Qwen3ForSequenceClassification, a linear layer on the state of the last token (see lastToken). For a
-// folder with the module LogitScore it returns the language model's own head.
-func qwen3Head(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
-	tokens, tied, err := logitScore(dir, c)
-	if err != nil || tokens != nil {
-		return head{class: "Qwen3ForCausalLM", pool: lastToken, tokens: tokens, untied: !tied}, err
+// eurobertHead returns the head of EuroBertForSequenceClassification. It pools the first token, the mean of all tokens, or the mean of
+// what the dense layer makes of each token.
+func eurobertHead(dir string, c encoder.Config, _ *tokenizer.Tokenizer) (head, error) {
+	x := struct {
+		Pooling    string `json:"classifier_pooling"`
+		OldPooling string `json:"clf_pooling"` // of the authors' own files
+	}{}
+	path := filepath.Join(dir, "config.json")
+	if err := c.Keys.Read(&x); err != nil {
+		return head{}, fmt.Errorf("%s: %w", path, err)
 	}
 	h := head{
-		class: "Qwen3ForSequenceClassification", pool: lastToken, out: "score", dropsNothing: true, outDeviation: c.InitializerRange,
+		class: "EuroBertForSequenceClassification", dense: "dense", denseBias: true, activation: gelu, out: "classifier", outBias: true,
+		dropsNothing: true, denseDeviation: c.InitializerRange, outDeviation: c.InitializerRange,
 	}
+	switch kind := cmp.Or(x.Pooling, x.OldPooling, "late"); kind {
+	case "bos":
+	case "mean":
+		h.pool = meanToken
+	case "late":
+		h.pool, h.late = meanToken, true
+	default:
+		return h, fmt.Errorf("%s: classifier_pooling is %q, want bos, mean or late", path, kind)
+	}
+	return h, nil
+}
+
+// decoderHead returns a function for the head of a decoder's ...ForSequenceClassification, a linear layer on the state of the last token
+// (see lastToken). For a folder with the module LogitScore it gives the language model's own head.
+func decoderHead(family string) func(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
+	return func(dir string, c encoder.Config, t *tokenizer.Tokenizer) (head, error) {
+		tokens, tied, err := logitScore(dir, c)
+		if err != nil || tokens != nil {
+			return head{class: strings.TrimSuffix(family, "Text") + "ForCausalLM", pool: lastToken, tokens: tokens, untied: !tied}, err
+		}
+		h := head{
+			class: family + "ForSequenceClassification", pool: lastToken, out: "score", dropsNothing: true, outDeviation: c.InitializerRange,
+		}
+		h.pad, err = padToken(dir, c, t, h.class)
+		return h, err
+	}
+}
+
+// padToken returns the id of the padding token that lastToken skips, or nil if the config names none.
+func padToken(dir string, c encoder.Config, t *tokenizer.Tokenizer, class string) (*int64, error) {
 	var x struct {
 		Pad           *int64   `json:"pad_token_id"`
 		Architectures []string `json:"architectures"`
 	}
 	if err := c.Keys.Read(&x); err != nil {
-		return h, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
 	}
-	if h.pad = x.Pad; h.pad == nil && !slices.Contains(x.Architectures, h.class) {
-		h.pad, err = tokenOf(dir, "pad_token", t) // for a new head: without a padding token transformers scores no batches
+	if x.Pad == nil && !slices.Contains(x.Architectures, class) {
+		return tokenOf(dir, "pad_token", t) // for a new head: without a padding token transformers scores no batches
 	}
-	return h, err
+	return x.Pad, nil
 }
 
 // endOfText is the key in tokenizer_config.json of the token that ends a text.

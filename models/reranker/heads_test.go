@@ -29,8 +29,11 @@ import (
 
 const fixtures = "../encoder/testdata/"
 
-// classifiers are fixtures of scripts/fixtures/make_architectures.py: folders with logits.json and gradients.safetensors.
-var classifiers = []string{"modernbert-reranker-cls", "modernbert-reranker-mean", "qwen3-reranker", "qwen3-causal"}
+// classifiers are fixtures of scripts/fixtures/make_architectures.py and make_encoders.py: folders with logits.json and gradients.safetensors.
+var classifiers = []string{
+	"modernbert-reranker-cls", "modernbert-reranker-mean", "qwen3-reranker", "qwen3-causal",
+	"gte-reranker", "nomicbert-reranker", "eurobert-reranker", "eurobert-bos-reranker", "llama-reranker", "gemma3-reranker",
+}
 
 // scored are rows of token ids and their logits, as transformers gives them.
 type scored struct {
@@ -120,10 +123,10 @@ func exported(t *testing.T, m *Model, rows []encoder.Row) []float32 {
 	m.exportGraph(g, scoring.Constants(g, layout, buffer))
 	model, err := g.Bytes()
 	check(t, err)
-	return runPadded(t, model, m.Encoder.PadTokenID, rows)
+	return runPadded(t, model, m.Encoder, rows)
 }
 
-func runPadded(t *testing.T, model []byte, pad int64, rows []encoder.Row) []float32 {
+func runPadded(t *testing.T, model []byte, c encoder.Config, rows []encoder.Row) []float32 {
 	t.Helper()
 	s, err := runtime.NewSession(model, runtime.Options{Threads: 1})
 	check(t, err)
@@ -138,13 +141,16 @@ func runPadded(t *testing.T, model []byte, pad int64, rows []encoder.Row) []floa
 			if j < len(r.IDs) {
 				ids, mask = append(ids, r.IDs[j]), append(mask, 1)
 			} else {
-				ids, mask = append(ids, pad), append(mask, 0)
+				ids, mask = append(ids, c.PadTokenID), append(mask, 0)
 			}
 		}
 	}
 	b, n := ortrain.NewBatch(), int64(len(rows))
 	b.Int("input_ids", ids, n, int64(longest))
 	b.Int("attention_mask", mask, n, int64(longest))
+	if c.HasTypes() {
+		b.Int("token_type_ids", make([]int64, len(ids)), n, int64(longest))
+	}
 	check(t, b.Bind(binding))
 	out := make([]float32, n)
 	check(t, binding.OutputFloats("logits", out, n, 1))
@@ -204,10 +210,10 @@ func compareGradients(t *testing.T, m *Model, what, path string, l *flat.Layout,
 	file, err := hf.OpenFile(path)
 	check(t, err)
 	defer file.Close()
-	prefix, err := m.Encoder.Prefix(file)
+	naming, err := m.Encoder.Naming(file)
 	check(t, err)
 	buffer := make([]float32, l.Total)
-	check(t, file.Fill(hf.Buffer{Layout: l, Data: buffer}, m.Params(), m.names(prefix), nil))
+	check(t, file.Fill(hf.Buffer{Layout: l, Data: buffer}, m.Params(), m.names(naming), nil))
 	largest := 0.0
 	for _, x := range buffer {
 		largest = max(largest, math.Abs(float64(x)))
@@ -263,7 +269,7 @@ func TestClassifiersAreSavedAndReadBack(t *testing.T) {
 		check(t, s.Close())
 		model, err := os.ReadFile(filepath.Join(dir, "model.onnx"))
 		check(t, err)
-		export := runPadded(t, model, again.Encoder.PadTokenID, want.rows())
+		export := runPadded(t, model, again.Encoder, want.rows())
 		for i, x := range before {
 			if math.Abs(float64(after[i]-x)) > 1e-6 || math.Abs(float64(export[i]-x)) > 1e-5 {
 				t.Errorf("%s: row %d scores %g in training, %g from its folder, %g exported", name, i, x, after[i], export[i])

@@ -168,9 +168,8 @@ func (m *Model) Params() []flat.Param {
 	return append(m.Encoder.Params(), m.head.params(m.Encoder)...)
 }
 
-// names gives a checkpoint's tensors of a parameter; the prefix is that of its encoder.
-func (m *Model) names(prefix string) hf.TensorNames {
-	enc := m.Encoder.Names(prefix)
+// names gives a checkpoint's tensors of a parameter.
+func (m *Model) names(naming encoder.Naming) hf.TensorNames {
 	return func(param string) []string {
 		switch {
 		case param == lmHeadRows:
@@ -180,9 +179,9 @@ func (m *Model) names(prefix string) hf.TensorNames {
 			}
 			return rows
 		case !m.head.has(param):
-			return enc(param)
+			return naming.Tensors(param)
 		case m.head.pooler && strings.HasPrefix(param, m.head.dense+"."):
-			return []string{prefix + param} // BERT's pooler belongs to the encoder
+			return []string{naming.Prefix + param} // BERT's pooler belongs to the encoder
 		}
 		return []string{param}
 	}
@@ -215,7 +214,7 @@ func (m *Model) fill(to hf.Target, missing func(p flat.Param, values []float32) 
 		return err
 	}
 	defer w.Close()
-	prefix, err := m.Encoder.Prefix(w)
+	naming, err := m.Encoder.Naming(w)
 	if err != nil {
 		return err
 	}
@@ -227,5 +226,5 @@ func (m *Model) fill(to hf.Target, missing func(p flat.Param, values []float32) 
 	if t, ok := w.Tensor(m.head.out + ".weight"); ok && len(t.Shape) == 2 && t.Shape[0] != 1 {
 		return fmt.Errorf("%s: the classifier has %d labels, want 1", w.Path, t.Shape[0])
 	}
-	return w.Fill(to, m.Params(), m.names(prefix), missing)
+	return w.Fill(to, m.Params(), m.names(naming), missing)
 }

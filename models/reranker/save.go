@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/modelfolder"
@@ -32,7 +33,11 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 					return err
 				}
 			}
-			tensors, err := hf.FromLayout(l, parameters, m.Params(), m.names(m.Encoder.ModelPrefix()))
+			naming, err := m.naming()
+			if err != nil {
+				return err
+			}
+			tensors, err := hf.FromLayout(l, parameters, m.Params(), m.names(naming))
 			if err != nil {
 				return err
 			}
@@ -44,6 +49,19 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 			return hf.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), nil, tensors)
 		},
 	}.Save(dir)
+}
+
+// naming is how the folder that the model comes from names its tensors, since config.json is kept and says which code reads them. The
+// prefix is that of a whole model.
+func (m *Model) naming() (encoder.Naming, error) {
+	w, err := hf.OpenWeights(m.Dir)
+	if err != nil {
+		return encoder.Naming{}, err
+	}
+	defer w.Close()
+	naming, err := m.Encoder.Naming(w)
+	naming.Prefix = m.Encoder.Prefix
+	return naming, err
 }
 
 // padWithEnd makes the end of a text the padding token, as config.json has it then: see setFormats.

@@ -29,8 +29,8 @@ func newScorer(m *Model, t *ortrain.Trainer, o scoring.Options) (*Scorer, error)
 		Name: "reranker scoring", Encoder: m.Encoder, Params: m.Params(), Fill: m.Fill, Trainer: t,
 		Build: func(g *onnx.Graph, w encoder.Weights, l encoder.Layout) *onnx.Value {
 			if m.head.pool == meanToken {
-				x := encoder.TextMeans(g, pairRows, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
-				return g.Squeeze(m.head.apply(g, w, m.Encoder, x, nil), 1)
+				states := m.head.beforePooling(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, nil))
+				return g.Squeeze(m.head.apply(g, w, m.Encoder, encoder.TextMeans(g, pairRows, states), nil), 1)
 			}
 			places := m.head.pool.input(g)
 			return m.logits(g, w, m.Encoder.Build(g, w, l, encoder.Training{}, m.head.pool.wanted(places)), places, nil)

@@ -64,7 +64,7 @@ func wide(t *testing.T, fixture string) string {
 	for i := range values {
 		values[i] = float32(0.3 * r.NormFloat64())
 	}
-	tensors, err := hf.FromLayout(l, values, c.Params(), c.Names(""))
+	tensors, err := hf.FromLayout(l, values, c.Params(), c.NewNaming().Tensors)
 	check(t, err)
 	check(t, safetensors.Write(filepath.Join(dir, hf.SafetensorsFile), nil, tensors))
 	return dir

@@ -39,6 +39,7 @@ type Tokenizer struct {
 	wordBreaks    string // characters at which words are always separated; see setWordBreaks
 	path          string // of the file that was read
 	generatedFile []byte // the tokenizer.json that was made from vocab.txt, or nil
+	noTypes       bool   // transformers gives a model no token types, see withoutTypes
 }
 
 // Open reads the tokenizer of a folder from tokenizer.json or, if there is none, makes a WordPiece tokenizer from vocab.txt.
@@ -61,6 +62,9 @@ func Open(dir string) (*Tokenizer, error) {
 	t.path = path
 	if filepath.Base(path) == VocabFile {
 		t.generatedFile = b
+	}
+	if t.noTypes, err = withoutTypes(dir); err != nil {
+		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
@@ -136,11 +140,48 @@ func (t *Tokenizer) SpecialTokens() int { return t.single.specialTokens() }
 // PairSpecialTokens is the number of special tokens that EncodePair adds to a pair.
 func (t *Tokenizer) PairSpecialTokens() int { return t.pair.specialTokens() }
 
-// Check returns an error if the tokenizer can return a token id or a token type that is outside of embedding tables with
-// this number of rows. A table with fewer than two types is not used, and so not checked.
-func (t *Tokenizer) Check(ids, types int64) error {
+// withoutTypes says whether transformers gives models of a folder no token types, whatever the template says: by model_input_names in
+// tokenizer_config.json, and where that is absent by the class that transformers 5 names if a tokenizer has none of its own.
+func withoutTypes(dir string) (bool, error) {
+	var file struct {
+		Class string   `json:"tokenizer_class"`
+		Names []string `json:"model_input_names"`
+	}
+	path := filepath.Join(dir, "tokenizer_config.json")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &file)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
+	if file.Names != nil {
+		return !slices.Contains(file.Names, "token_type_ids"), nil
+	}
+	return file.Class == "TokenizersBackend", nil
+}
+
+// Fit returns an error if the tokenizer can return a token id or a token type that is outside of embedding tables with this number of
+// rows. With a table of fewer than two types, and where transformers gives the model no types, all types are 0. Special tokens outside that no text is framed with are
+// dropped: sentence-transformers' folders may name one that the model never had. Where it is written in a text, it is plain text.
+func (t *Tokenizer) Fit(ids, types int64) error {
+	if t.largestID >= ids {
+		if err := t.dropSpecialTokens(ids); err != nil {
+			return err
+		}
+	}
 	if t.largestID >= ids {
 		return fmt.Errorf("the tokenizer has the token id %d, but vocab_size in config.json is %d", t.largestID, ids)
+	}
+	if types < 2 || t.noTypes {
+		for _, x := range []template{t.single, t.pair} {
+			for i := range x {
+				x[i].typeID = 0
+			}
+		}
 	}
 	for _, p := range slices.Concat(t.single, t.pair) {
 		for _, id := range p.ids {
@@ -155,12 +196,47 @@ func (t *Tokenizer) Check(ids, types int64) error {
 	return nil
 }
 
-// IDs returns a text's token ids without special tokens.
-func (t *Tokenizer) IDs(text string) []int64 { return appendIDs(nil, t.tokens(text, math.MaxInt32)) }
+// dropSpecialTokens drops the special tokens whose ids are at least from.
+func (t *Tokenizer) dropSpecialTokens(from int64) error {
+	file, err := t.file()
+	if err != nil {
+		return err
+	}
+	all, kept := []json.RawMessage{}, []json.RawMessage{}
+	if err := json.Unmarshal(file["added_tokens"], &all); err != nil {
+		return fmt.Errorf("%s: added_tokens: %w", t.path, err)
+	}
+	for _, raw := range all {
+		var a addedToken
+		if err := json.Unmarshal(raw, &a); err != nil {
+			return fmt.Errorf("%s: added_tokens: %w", t.path, err)
+		}
+		if !a.Special || a.ID < from {
+			kept = append(kept, raw)
+		}
+	}
+	if len(kept) == len(all) {
+		return nil
+	}
+	if file["added_tokens"], err = json.Marshal(kept); err != nil {
+		return err
+	}
+	b, err := json.Marshal(file)
+	if err != nil {
+		return err
+	}
+	without, err := parse(b)
+	if err != nil {
+		return fmt.Errorf("%s, without the special tokens from the id %d on: %w", t.path, from, err)
+	}
+	without.path, without.generatedFile, without.noTypes = t.path, t.generatedFile, t.noTypes
+	err = t.t.Close()
+	*t = *without
+	return err
+}
 
-// Lookup returns the ids of words that are entries of the vocabulary. It does not tokenize them; words that are not in the
-// vocabulary are missing from the result.
-func (t *Tokenizer) Lookup(words ...string) (map[string]int64, error) {
+// file has the top-level keys of tokenizer.json.
+func (t *Tokenizer) file() (map[string]json.RawMessage, error) {
 	b := t.generatedFile
 	if b == nil {
 		var err error
@@ -169,7 +245,17 @@ func (t *Tokenizer) Lookup(words ...string) (map[string]int64, error) {
 		}
 	}
 	var file map[string]json.RawMessage
-	if err := json.Unmarshal(b, &file); err != nil {
+	return file, json.Unmarshal(b, &file)
+}
+
+// IDs returns a text's token ids without special tokens.
+func (t *Tokenizer) IDs(text string) []int64 { return appendIDs(nil, t.tokens(text, math.MaxInt32)) }
+
+// Lookup returns the ids of words that are entries of the vocabulary. It does not tokenize them; words that are not in the
+// vocabulary are missing from the result.
+func (t *Tokenizer) Lookup(words ...string) (map[string]int64, error) {
+	file, err := t.file()
+	if err != nil {
 		return nil, err
 	}
 	v, err := readVocabulary(file)

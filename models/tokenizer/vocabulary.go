@@ -76,6 +76,7 @@ type vocabulary struct {
 type addedToken struct {
 	ID      int64
 	Content string
+	Special bool
 }
 
 // readVocabulary reads the vocabulary from the top-level keys of a tokenizer.json.

@@ -86,7 +86,7 @@ func makeModel(dir, name string) error {
 	}); err != nil {
 		return err
 	}
-	tensors, err := hf.FromLayout(layout, buffer, c.Params(), c.Names(""))
+	tensors, err := hf.FromLayout(layout, buffer, c.Params(), c.NewNaming().Tensors)
 	if err != nil {
 		return err
 	}
