@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"rag-retrieval-go/internal/memory"
 	"rag-retrieval-go/models/serve"
 )
 
@@ -173,9 +174,13 @@ func (d *served) reloadModel(ctx context.Context, f modelFlag) error {
 			return errUnchanged
 		}
 	}
+	defer memory.Release() // the old model's, which would stay with the C library's allocator
 	m, err := f.open(ctx, d.c, d.log)
 	if err != nil {
 		return err
 	}
-	return d.server.Replace(m)
+	if err := d.server.Replace(m); err != nil {
+		return errors.Join(err, m.Close())
+	}
+	return nil
 }

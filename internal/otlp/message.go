@@ -71,5 +71,5 @@ func value(v attribute.Value) *common.AnyValue {
 	case attribute.STRING:
 		return &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: v.AsString()}}
 	}
-	return &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: v.Emit()}}
+	return &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: v.String()}}
 }
