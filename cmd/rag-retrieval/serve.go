@@ -28,6 +28,9 @@ func serveCommand() *cli.Command {
 A request without a model's name gets the first model of the kind. /rerank with an embedding or ColBERT model ranks by its own score; a
 reranker's relevance_score is the sigmoid unless raw_scores is true. Texts that are too long are cut. Requests share batches.
 
+The page at / ranks passages with a model, or with two side by side (before and after fine-tuning), shows which tokens a ColBERT model
+matches, and the server's load.
+
 API keys: with --api-key-file or ` + keysVariable + `, requests must have the header "Authorization: Bearer KEY". /health, /ready,
 /metrics and the page at / need none.
 
@@ -41,6 +44,7 @@ http://127.0.0.1:4318; without it, lines of the log still have the trace_id of t
 
 Examples:
   rag-retrieval serve --model embed=out/model
+  rag-retrieval serve --model before=MODEL --model after=out/model   # and open http://127.0.0.1:8080 in a browser
   rag-retrieval serve --model embed=out/model --model rerank=out-reranker/model --listen 127.0.0.1:8080
   rag-retrieval serve --model embed=out/model --listen 0.0.0.0:8443 --api-key-file keys.txt --tls-cert cert.pem --tls-key key.pem
   curl http://127.0.0.1:8080/v1/embeddings -d '{"model": "embed", "input": "reverse a slice"}'

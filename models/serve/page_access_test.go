@@ -36,6 +36,7 @@ func pageWorksWithKeys(t *testing.T, b context.Context, url string) {
 	x.do(chromedp.Focus(chromedp.CSS(".column.a .tags button:last-child")))
 	x.press(kb.Enter)
 	x.until(`document.querySelector(".chip")`)
+	equal(x, true, `document.querySelector("dialog").contains(document.activeElement)`)
 	x.do(chromedp.Focus(chromedp.CSS(".chip")))
 	x.press(kb.ArrowRight + kb.ArrowRight)
 	equal(x, 2, `[...document.querySelectorAll(".chip")].indexOf(document.activeElement)`)

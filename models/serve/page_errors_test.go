@@ -202,7 +202,7 @@ func pageShowsLoad(t *testing.T, b context.Context, url string) {
 	x.until(`document.querySelectorAll(".tile").length === 7`)
 	equal(x, false, `document.querySelector("#load").hidden`)
 	tiles := eval[map[string]string](x, `Object.fromEntries([...document.querySelectorAll(".tile")].map((e) => [e.querySelector(".name").textContent, e.querySelector("b").textContent]))`)
-	for name, unit := range map[string]string{"Latency p50, p95": "s", "Memory": "MiB", "Padding saved": "%", "Tokens a batch": "", "Requests a second": ".", "In work": "", "Texts waiting": ""} {
+	for name, unit := range map[string]string{"Latency p50, p95": "s", "Memory": "MiB", "Padding saved": "%", "Tokens a batch": "", "Requests/s": ".", "In work": "", "Texts waiting": ""} {
 		if !strings.Contains(tiles[name], unit) || tiles[name] == "" || tiles[name] == "–" {
 			t.Errorf("%s is %q", name, tiles[name])
 		}

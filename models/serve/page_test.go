@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -55,6 +56,7 @@ func (x *tab) choose(a, b string) {
 
 func pageRanks(t *testing.T, b context.Context, url string) {
 	x := openTab(t, b, 1280, 800, url)
+	x.until(`document.querySelectorAll(".intro tbody tr").length === 3`)
 	passages := []string{"the a", "er b c d", "a the er", "the"}
 	for _, model := range []string{"colbert", "embed", "rerank"} {
 		x.choose(model, "")
@@ -80,6 +82,11 @@ func pageRanks(t *testing.T, b context.Context, url string) {
 	x.click("#sample")
 	x.until(`document.querySelectorAll(".row").length === 10`)
 	equal(x, 3, `document.querySelectorAll(".row .positive").length`)
+	equal(x, 0, `[...document.querySelectorAll(".whole")].filter((e) => e.offsetWidth).length`)
+	x.rank("the", strings.Repeat("er ", 400), "a")
+	equal(x, 1, `[...document.querySelectorAll(".whole")].filter((e) => e.offsetWidth).length`)
+	x.click(".row .whole:not([hidden])")
+	x.until(`document.querySelector(".row.open .text").offsetHeight > 100`)
 }
 
 func pageShowsTwoModels(t *testing.T, b context.Context, url string) {
@@ -124,7 +131,7 @@ func pageShowsMatches(t *testing.T, b context.Context, url string) {
 	x.choose("colbert", "embed")
 	passage := "the 密码 is er, 👩‍💻 e\u0301 A!"
 	x.rank("the 密 er", passage)
-	x.click(".column.a .tags button")
+	x.click(".column.a .tags button:last-child")
 	x.until(`document.querySelector(".chip")`)
 	text := eval[string](x, `[...document.querySelector(".passage p").childNodes].filter((e) => !e.classList?.contains("special")).map((e) => e.textContent).join("")`)
 	if text != passage {
@@ -158,7 +165,7 @@ func pageShowsMatrix(t *testing.T, b context.Context, url string) {
 	x := openTab(t, b, 1280, 800, url)
 	x.choose("colbert", "")
 	x.rank("the er", "a the, er")
-	x.click(".tags button")
+	x.click(".tags button:last-child")
 	x.until(`document.querySelector(".chip")`)
 	x.click(`.choice button:last-child`)
 	m := matchesOf(t, url, "the er", "a the, er")

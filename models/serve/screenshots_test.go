@@ -1,8 +1,10 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"flag"
+	"image/png"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -20,7 +22,15 @@ import (
 var (
 	screenshots      = flag.String("screenshots", "", "write pictures of the page into this folder")
 	screenshotModels = flag.String("screenshot-models", "", "the models in the pictures: NAME=MODEL,NAME=MODEL")
+	screenshotRows   = flag.String("screenshot-rows", "", "JSONL file of rows with a query, for further pictures")
 )
+
+type picture struct {
+	name          string
+	width, height int64
+	before        []chromedp.Action[chromedp.Void]
+	show          func(x *tab)
+}
 
 // TestScreenshots takes pictures of the page, to look at. scripts/serve/screenshots.sh calls it.
 func TestScreenshots(t *testing.T) {
@@ -45,10 +55,8 @@ func TestScreenshots(t *testing.T) {
 	b := browser(t)
 	dark := []chromedp.Action[chromedp.Void]{media("prefers-color-scheme", "dark")}
 	choose := func(x *tab, a, b string) {
+		x.choose(a, b)
 		x.click("#sample")
-		x.ranked()
-		eval[bool](x, `(() => { const set = (id, v) => { const e = document.getElementById(id); e.value = v; e.dispatchEvent(new Event("input", { bubbles: true })); }; set("model-a", %q); set("model-b", %q); return true })()`, a, b)
-		x.click("#rank")
 		x.ranked()
 	}
 	names := []string{"", "", ""} // an embedding model, another one, a ColBERT model
@@ -82,16 +90,19 @@ func TestScreenshots(t *testing.T) {
 		x.click("#rank")
 		x.ranked()
 	}
-	for _, p := range []struct {
-		name          string
-		width, height int64
-		before        []chromedp.Action[chromedp.Void]
-		show          func(x *tab)
-	}{
+	rows := func(a, b string) func(x *tab) {
+		return func(x *tab) {
+			x.choose(a, b)
+			x.do(chromedp.SetUploadFiles(chromedp.CSS("#file"), []string{*screenshotRows}))
+			x.until(`document.querySelector(".row")`)
+			x.ranked()
+		}
+	}
+	pictures := []picture{
 		{"empty", 1280, 800, nil, func(x *tab) {}},
 		{"empty-dark", 1280, 800, dark, func(x *tab) {}},
-		{"two", 1440, 900, nil, two},
-		{"two-dark", 1440, 900, dark, two},
+		{"two", 1280, 800, nil, two},
+		{"two-dark", 1280, 800, dark, two},
 		{"phone", 390, 844, nil, two},
 		{"phone-dark", 390, 844, dark, two},
 		{"heat", 1280, 800, nil, heat},
@@ -102,7 +113,17 @@ func TestScreenshots(t *testing.T) {
 		{"matrix-dark", 1280, 800, dark, matrix},
 		{"matrix-phone", 390, 844, nil, matrix},
 		{"error", 1280, 800, nil, failed},
-	} {
+		{"tablet", 900, 1000, nil, two},
+		{"notebook", 1100, 700, nil, two},
+	}
+	if *screenshotRows != "" {
+		pictures = append(pictures, picture{"rows", 1440, 900, nil, rows(names[0], names[1])}, picture{"heat-rows", 1440, 900, nil, func(x *tab) {
+			rows(names[2], "")(x)
+			x.click(".row .tags button:last-child")
+			x.until(`document.querySelector(".chip")`)
+		}})
+	}
+	for _, p := range pictures {
 		t.Run(p.name, func(t *testing.T) {
 			x := openTab(t, b, p.width, p.height, h.URL, p.before...)
 			x.until(`document.querySelector("#model-a").value`)
@@ -132,7 +153,16 @@ func (x *tab) picture(name string, whole bool) {
 	if err != nil {
 		x.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), result, 0o644); err != nil {
+	f, err := os.Create(filepath.Join(*screenshots, name+".png"))
+	if err != nil {
+		x.Fatal(err)
+	}
+	defer f.Close()
+	full, err := png.Decode(bytes.NewReader(result))
+	if err != nil {
+		x.Fatal(err)
+	}
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(f, full); err != nil {
 		x.Fatal(err)
 	}
 }

@@ -5,8 +5,8 @@ import * as api from "./api.js";
 
 const every = 2000, retryAfter = 10000, kept = 31; // milliseconds, and samples: a minute
 
-// Requests that are no work: those for the page, for these numbers and for load balancers.
-const quiet = new Set(["/", "/page/", "/health", "/ready", "/metrics"]);
+// Requests that are no work: those for the page, for these numbers, for lists of models and for load balancers.
+const quiet = new Set(["/", "/page/", "/health", "/ready", "/metrics", "/v1/models", "/v1/models/{id...}", "/info", "/openapi.json"]);
 
 // parse reads Prometheus' text: [{name, labels, value}].
 export function parse(text) {
@@ -91,7 +91,7 @@ class Load {
     const tokens = since("batchTokens"), padding = since("padding");
     const trouble = [[since("failed"), "failed"], [since("refused"), "refused"]].filter(([n]) => n > 0).map(([n, word]) => `${number(n)} ${word}`).join(", ");
     this.panel.replaceChildren(
-      this.tile("Requests a second", rate < 10 ? rate.toFixed(1) : number(rate), trouble || `${number(now.requests)} since the start`, rate, trouble !== ""),
+      this.tile("Requests/s", rate < 10 ? rate.toFixed(1) : number(rate), trouble || `${number(now.requests)} since the start`, rate, trouble !== ""),
       now.inWork !== undefined && this.tile("In work", number(now.inWork), now.limit !== undefined && `of ${number(now.limit)}`, now.inWork),
       now.waiting !== undefined && this.tile("Texts waiting", number(now.waiting), "for a model", now.waiting),
       this.tile("Latency p50, p95", p50 === undefined ? "–" : `${duration(p50 * 1000)}, ${duration(p95 * 1000)}`, note),

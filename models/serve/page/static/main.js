@@ -1,6 +1,6 @@
 // The page: what is asked, and who shows the answers.
 
-import { $, el, copy, plural } from "./dom.js";
+import { $, el, copy, plural, number } from "./dom.js";
 import * as api from "./api.js";
 import { split, join, readRows } from "./input.js";
 import { Results } from "./results.js";
@@ -77,7 +77,21 @@ async function findModels() {
   const like = served.find((m) => m.id !== first && m.kind === modelOf(first).kind);
   $("model-b").value = is(state.a) ? (is(state.b) ? state.b : "") : (like?.id ?? "");
   showRaw();
+  showServed();
   return true;
+}
+
+// showServed says what there is, as long as nothing has been ranked.
+function showServed() {
+  if (results.run) return;
+  const cell = (text, n) => el("td", { class: n ? "n" : null }, text);
+  $("columns").className = "columns";
+  $("columns").replaceChildren(el("div", { class: "note intro" },
+    el("h2", {}, "Nothing is ranked yet"),
+    el("p", {}, "Write a query and passages, drop a JSONL file, or load the sample to see something at once."),
+    el("table", {},
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Model"), el("th", { scope: "col" }, "Kind"), el("th", { scope: "col", class: "n" }, "Most tokens"))),
+      el("tbody", {}, served.map((m) => el("tr", {}, cell(m.id), cell(m.kind ?? ""), cell(m.max_model_len ? number(m.max_model_len) : "", true)))))));
 }
 
 const modelOf = (id) => served.find((m) => m.id === id);

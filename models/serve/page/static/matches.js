@@ -45,8 +45,8 @@ export class Matches {
   // open asks for the matches of one model; models are those that can be chosen in the dialog.
   async open(model, models, query, passage) {
     Object.assign(this, { model, models, query, passage, data: undefined });
-    this.draw(el("p", { class: "note waiting" }, "comparing …"));
     if (!this.dialog.open) this.dialog.showModal();
+    this.draw(el("p", { class: "note waiting" }, "comparing …"));
     this.running?.abort();
     this.running = new AbortController();
     const { signal } = this.running;
@@ -60,14 +60,14 @@ export class Matches {
 
   // draw draws the dialog's head, and something below it.
   draw(...body) {
-    const choose = (label, of, is, click) => el("button", { type: "button", "aria-pressed": String(is), on: { click } }, ...of, label);
+    const focused = this.dialog.contains(document.activeElement) && document.activeElement.dataset.choice;
+    const choose = (label, of, is, click) => el("button", { type: "button", "aria-pressed": String(is), dataset: { choice: label }, on: { click } }, ...of, label);
     const models = this.models.length > 1 && el("div", { class: "choice", role: "group", "aria-label": "Model" }, this.models.map((m) =>
       choose(m.model.id, [el("span", { class: `swatch ${m.which}` })], m.model.id === this.model.id, () => this.open(m.model, this.models, this.query, this.passage))));
-    const views = this.data && el("div", { class: "choice", role: "group", "aria-label": "View" }, [["text", "Text"], ["matrix", "Matrix"]].map(([view, label]) =>
+    const views = el("div", { class: "choice", role: "group", "aria-label": "View" }, [["text", "Text"], ["matrix", "Matrix"]].map(([view, label]) =>
       choose(label, [], view === this.view, () => {
         this.view = view;
-        this.drawData();
-        [...this.dialog.querySelectorAll(".choice button")].find((b) => b.textContent === label)?.focus();
+        if (this.data) this.drawData();
       })));
     this.dialog.replaceChildren(
       el("header", {},
@@ -75,6 +75,8 @@ export class Matches {
         models, views,
         el("button", { type: "button", class: "close", "aria-label": "Close", on: { click: () => this.dialog.close() } }, "✕")),
       ...body);
+    const choices = [...this.dialog.querySelectorAll("[data-choice]")];
+    if (this.dialog.open) (choices.find((b) => b.dataset.choice === focused) ?? this.dialog.querySelector(".close")).focus();
   }
 
   sum() {

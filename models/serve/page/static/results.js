@@ -27,7 +27,7 @@ export class Results {
   constructor(container, { onMatches }) {
     this.container = container;
     this.onMatches = onMatches;
-    this.resize = new ResizeObserver(() => this.drawSlopes());
+    this.resize = new ResizeObserver(() => this.fit());
     this.shown = "b"; // of two columns, the one that a narrow screen shows
   }
 
@@ -55,7 +55,7 @@ export class Results {
     this.container.className = `columns${two ? " two" : ""} show-${this.shown}`;
     this.slopes = two ? svg("svg", { class: "slopes", "aria-hidden": "true" }) : undefined;
     this.container.replaceChildren(...(two ? [this.switch(), columns[0], this.slopes, columns[1]] : columns));
-    if (two) columns.forEach((c) => this.resize.observe(c));
+    columns.forEach((c) => this.resize.observe(c));
   }
 
   // switch chooses the column that a narrow screen shows.
@@ -86,7 +86,7 @@ export class Results {
     const q = quality(result.order, this.isPositive);
     if (q.ranks.length) {
       const shown = q.ranks.slice(0, 6).join(", ") + (q.ranks.length > 6 ? " …" : "");
-      out.push(el("span", { title: "average precision of the ranking" }, `AP ${q.ap.toFixed(3)}`), el("span", {}, `positives at ${shown}`));
+      out.push(el("span", { title: "average precision of the ranking" }, `AP ${q.ap.toFixed(3)}`), el("span", {}, `positive${q.ranks.length === 1 ? "" : "s"} at ${shown}`));
     }
     return out;
   }
@@ -124,7 +124,7 @@ export class Results {
       passage,
       el("div", { class: "tags" },
         this.isPositive(index) && el("span", { class: "positive" }, "positive"),
-        isLong(text) && el("button", { type: "button", class: "link", "aria-expanded": "false", on: { click: (event) => {
+        el("button", { type: "button", class: "link whole", hidden: true, "aria-expanded": "false", on: { click: (event) => {
           const open = li.classList.toggle("open");
           event.target.textContent = open ? "less" : "whole text";
           event.target.setAttribute("aria-expanded", String(open));
@@ -151,6 +151,17 @@ export class Results {
     for (const e of this.container.querySelectorAll(`[data-index="${index}"]`)) e.classList.toggle("marked", on);
   }
 
+  // fit does what depends on the sizes of things: which texts do not fit their lines, and where the slopes run.
+  fit() {
+    const rows = [...this.container.querySelectorAll(".row:not(.open)")].filter((r) => r.offsetWidth);
+    const long = rows.map((r) => {
+      const text = r.querySelector(".text");
+      return text.scrollHeight > text.clientHeight + 1;
+    });
+    rows.forEach((r, i) => (r.querySelector(".whole").hidden = !long[i]));
+    this.drawSlopes();
+  }
+
   drawSlopes() {
     const [left, right] = ["a", "b"].map((which) => this.container.querySelector(`.column.${which}`));
     if (!this.slopes?.clientWidth || !left || !right) return;
@@ -170,11 +181,6 @@ export class Results {
     }
     this.slopes.replaceChildren(...lines);
   }
-}
-
-// isLong says that a text does not fit the lines that a row shows.
-function isLong(text) {
-  return text.length > 180 || text.split("\n").length > 3;
 }
 
 function movement(before, now) {
