@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"rag-retrieval-go/internal/safetensors"
@@ -16,11 +17,12 @@ import (
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/retriever"
+	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// A text has the same vectors and scores whatever texts it shares a batch with: to 1e-6, and with int8 to the last bit. Int8 has no
-// tolerance, because the smallest difference may round an activation the other way, in every layer again.
+// A text has the same vectors and scores whatever texts it shares a batch with, and however many threads compute: to 1e-6, and with int8
+// to the last bit. Int8 has no tolerance, because the smallest difference may round an activation the other way, in every layer again.
 func TestScoresDoNotDependOnCompany(t *testing.T) {
 	configs, err := filepath.Glob(fixtures + "*/config.json")
 	check(t, err)
@@ -71,6 +73,7 @@ func wide(t *testing.T, fixture string) string {
 }
 
 func checkCompany(t *testing.T, dir string, o retriever.Options, tolerance float64) {
+	one := open(t, dir, o) // with one thread
 	o.Threads = 2
 	m, err := retriever.Open(t.Context(), dir, o)
 	check(t, err)
@@ -84,7 +87,7 @@ func checkCompany(t *testing.T, dir string, o retriever.Options, tolerance float
 	}
 	alone := make([][]float32, len(texts))
 	for i, x := range texts {
-		alone[i] = valuesOf(t, m, x)[0]
+		alone[i] = valuesOf(t, one, x)[0]
 	}
 	for range 8 {
 		company := r.Perm(len(texts))[:2+r.IntN(len(texts)-2)]
@@ -119,4 +122,31 @@ func valuesOf(t *testing.T, m *retriever.Model, texts ...string) (out [][]float3
 		out = append(out, x.Values)
 	}
 	return out
+}
+
+// Calls that a queue runs at once, with all threads or half of them, get what each would get alone.
+func TestConcurrentRuns(t *testing.T) {
+	texts := []string{"a", "a b c d", "如何 重置 a b", strings.Repeat("e f ", 9), "苹果 1 2", "密码"}
+	for _, name := range []string{"bert", "modernbert", "bert-reranker"} {
+		plain := open(t, fixtures+name, retriever.Options{})
+		m, err := retriever.Open(t.Context(), fixtures+name, retriever.Options{Threads: 2, Queue: &scoring.QueueOptions{Runs: 2, BatchTokens: 16}})
+		check(t, err)
+		var calls sync.WaitGroup
+		for i := range 24 {
+			calls.Go(func() {
+				some := texts[i%len(texts):]
+				want, got := valuesOf(t, plain, some...), valuesOf(t, m, some...)
+				for k := range want {
+					for j, x := range want[k] {
+						if math.Abs(float64(x)-float64(got[k][j])) > 1e-6 {
+							t.Errorf("%s: text %q, value %d: %g among others and %g alone", name, some[k], j, got[k][j], x)
+							return
+						}
+					}
+				}
+			})
+		}
+		calls.Wait()
+		check(t, m.Close())
+	}
 }

@@ -143,6 +143,6 @@ func (o Options) engine() (scoring.Options, error) {
 	}
 	return scoring.Options{
 		Options: runtime.Options{Provider: provider, DeviceID: o.DeviceID, Threads: o.Threads}, Int8: o.Int8, MaxWindow: o.LongDocs == MaxWindow, BatchTokens: o.BatchTokens,
-		Ranks: o.Ranks,
+		Ranks: o.Ranks, Concurrent: o.Queue != nil && o.Queue.Runs > 1,
 	}, nil
 }

@@ -8,9 +8,12 @@
 package scoring
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	goruntime "runtime"
 	"sync"
+	"sync/atomic"
 
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/encoder"
@@ -39,6 +42,18 @@ type Options struct {
 	BatchTokens int
 	// Ranks share the work of every call if they are several, see BiEncoder and CrossEncoder.
 	Ranks *dist.Dealer
+	// Concurrent is for servers, on the CPU. A run that begins while others go on has half the threads: two such runs at once do more
+	// than one after the other with all threads, because nothing in them waits for another thread. It takes a second session, with its
+	// own copy of the packed layers.
+	Concurrent bool
+}
+
+// halfThreads are the options of the session for runs beside others, and whether there is one.
+func (o Options) halfThreads() (runtime.Options, bool) {
+	half := o.Options
+	threads := cmp.Or(o.Threads, goruntime.NumCPU())
+	half.Threads = (threads + 1) / 2
+	return half, o.Concurrent && threads > 1 && half.Provider != runtime.CUDA
 }
 
 // Graph is a forward pass to run.
@@ -57,6 +72,7 @@ type Graph struct {
 // Session is a graph with its weights, loaded. Several goroutines may run it at once.
 type Session struct {
 	session *runtime.Session
+	half    *Session                     // computes the same with half the threads, see Options.Concurrent; or nil
 	weights []*weightFile                // the files that ONNX Runtime maps while the session is open
 	prepare func(*runtime.Binding) error // binds a trainer's parameters; nil where weights are constants
 
@@ -82,6 +98,11 @@ func New(x Graph, o Options) (s *Session, err error) {
 	}
 	if s, err = open(g, o.Options); err != nil {
 		return nil, err
+	}
+	if half, ok := o.halfThreads(); ok {
+		if s.half, err = open(g, half); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 	}
 	s.weights, c.opened = c.opened, nil
 	if err := forEach(s.weights, (*weightFile).checkLoaded); err != nil {
@@ -200,16 +221,24 @@ func Constants(g *onnx.Graph, l *flat.Layout, buffer []float32) encoder.Weights 
 	}
 }
 
+// goingOn counts the runs of all sessions: they share the cores of the process.
+var goingOn atomic.Int32
+
 // Run computes the output of one batch. dims is the output's shape.
 func (s *Session) Run(b *ortrain.Batch, dims ...int64) ([]float32, error) {
 	if err := forEach(s.weights, (*weightFile).checkUnchanged); err != nil { // each run would lose more pages
 		return nil, err
 	}
-	binding, err := s.binding()
+	on := s
+	if others := goingOn.Add(1) - 1; others > 0 && s.half != nil {
+		on = s.half
+	}
+	defer goingOn.Add(-1)
+	binding, err := on.binding()
 	if err != nil {
 		return nil, err
 	}
-	defer s.release(binding)
+	defer on.release(binding)
 	if err := b.Bind(binding); err != nil {
 		return nil, err
 	}
@@ -236,7 +265,7 @@ func (s *Session) Close() error {
 	if s == nil {
 		return nil
 	}
-	var errs []error
+	errs := []error{s.half.Close()}
 	for _, b := range s.idle {
 		errs = append(errs, b.Close())
 	}

@@ -22,14 +22,17 @@ type Model struct {
 	fingerprint string // of its files and options when it was opened
 }
 
+// runsAtOnce is how many runs of all models go on at once. A run has all threads, and half of them if it begins beside another.
+const runsAtOnce = 2
+
 // cores is the gate of all models of the process, since they share its cores.
-var cores = scoring.NewGate(1)
+var cores = scoring.NewGate(runsAtOnce)
 
 // OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens.
 func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Model, error) {
 	served := &Model{Name: name}
 	if o.Queue == nil {
-		o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens, Gate: cores, Observe: served.runs.observe}
+		o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens, Runs: runsAtOnce, Gate: cores, Observe: served.runs.observe}
 	}
 	m, err := retriever.Open(ctx, ref, o)
 	if err != nil {
