@@ -2,6 +2,8 @@ package scoring
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -166,7 +168,7 @@ func (q *Queue[V]) run(batch []*queued[V]) {
 	}
 	run.Rows, run.PaddedTokens = len(rows), longest*len(rows)
 	start := time.Now()
-	values, err := q.forward(rows)
+	values, err := q.compute(rows)
 	run.Seconds = time.Since(start).Seconds()
 	if run.Err = err; q.o.Observe != nil {
 		q.o.Observe(run)
@@ -184,4 +186,15 @@ func (q *Queue[V]) run(batch []*queued[V]) {
 		addTrace(x.ctx, TraceTotals{Waited: start.Sub(x.came), Ran: time.Since(start), Rows: len(x.rows), Tokens: x.tokens})
 		close(x.done)
 	}
+}
+
+// compute runs the model. A panic is the calls' error, with its stack: the queue's goroutine has nobody else who could tell it, and
+// other calls must go on.
+func (q *Queue[V]) compute(rows []encoder.Row) (values []V, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return q.forward(rows)
 }

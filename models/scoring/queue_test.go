@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -208,4 +209,21 @@ func TestQueueLoad(t *testing.T) {
 			t.Errorf("%+v at the end", got)
 		}
 	})
+}
+
+// A model that panics fails the calls that it had, and the queue goes on.
+func TestQueuePanic(t *testing.T) {
+	q := NewQueue(func(rows []encoder.Row) ([]int, error) {
+		if len(rows[0].IDs) == 3 {
+			panic("oops")
+		}
+		return make([]int, len(rows)), nil
+	}, QueueOptions{})
+	if _, err := q.Run(t.Context(), &Call{}, rowsOfLengths(3)); err == nil || !strings.Contains(err.Error(), "panic: oops") || !strings.Contains(err.Error(), "TestQueuePanic") {
+		t.Errorf("%v", err)
+	}
+	if values, err := q.Run(t.Context(), &Call{}, rowsOfLengths(2)); err != nil || len(values) != 1 {
+		t.Errorf("%v %v", values, err)
+	}
+	q.Wait()
 }

@@ -2,6 +2,9 @@ package serve
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,4 +68,51 @@ func TestFullBeforeBody(t *testing.T) {
 	if w := ask(h, "GET", "/v1/models", ""); w.Code != http.StatusOK {
 		t.Errorf("a question that needs no model: %d %s", w.Code, w.Body)
 	}
+}
+
+// A request that is computed for too long gets its 504 then, and not when the computation has ended.
+func TestRequestTimeoutWhileRunning(t *testing.T) {
+	_, h, _ := local(t, Options{RequestTimeout: 20 * time.Millisecond}, "rerank")
+	body := `{"query": "the a", "documents": ["` + strings.Repeat(strings.Repeat("the er b ", 300)+`","`, 700) + `a"]}`
+	w := ask(h, "POST", "/v2/rerank", body)
+	if w.Code != http.StatusGatewayTimeout || !contains(w, "longer than 20ms") {
+		t.Errorf("%d %.200s", w.Code, w.Body)
+	}
+}
+
+// deadlines is a connection that notes when each write must be done.
+type deadlines struct {
+	http.ResponseWriter
+	pieces []int
+	until  []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.until = append(d.until, t)
+	return nil
+}
+
+func (d *deadlines) Write(b []byte) (int, error) {
+	d.pieces = append(d.pieces, len(b))
+	return len(b), nil
+}
+
+// A client has some time for each piece of a response, not for all of it: long responses are no mistake, and clients that stop reading
+// are found.
+func TestSlowReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &deadlines{ResponseWriter: httptest.NewRecorder()}
+		w := &response{ResponseWriter: d}
+		if n, err := w.Write(make([]byte, 150_000)); n != 150_000 || err != nil || !slices.Equal(d.pieces, []int{writePiece, writePiece, 150_000 - 2*writePiece}) {
+			t.Errorf("%d %v %v", n, err, d.pieces)
+		}
+		for _, x := range d.until {
+			if !x.Equal(time.Now().Add(writePatience)) {
+				t.Errorf("%v", d.until)
+			}
+		}
+		if len(d.until) != 3 || w.written != 150_000 || w.status != http.StatusOK {
+			t.Errorf("%d %d %d", len(d.until), w.written, w.status)
+		}
+	})
 }
