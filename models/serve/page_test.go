@@ -71,7 +71,7 @@ func pageRanks(t *testing.T, b context.Context, url string) {
 				t.Errorf("%s: score %v, want %v", model, shown[i], scores[i])
 			}
 		}
-		widths := eval[[]float64](x, `[...document.querySelectorAll(".fill")].map((e) => e.style.getPropertyValue("--to") - e.style.getPropertyValue("--from"))`)
+		widths := eval[[]float64](x, `[...document.querySelectorAll(".fill")].map((e) => Number(e.style.getPropertyValue("--to")))`)
 		if len(widths) != 4 || !slices.IsSortedFunc(widths, func(a, b float64) int { return cmp.Compare(b, a) }) {
 			t.Errorf("%s: bars %v", model, widths)
 		}
@@ -206,6 +206,9 @@ func pageReadsFiles(t *testing.T, b context.Context, url string) {
 	equal(x, true, `document.querySelector("#next").disabled`)
 	x.upload("texts.jsonl", `{"text": "a b"}`+"\r\n"+`{"text": "er"}`)
 	x.until(`document.querySelectorAll(".column.a .row").length === 2 && document.querySelector("#query").value === "er"`) // the query stays
+	x.upload("long.jsonl", strings.Repeat(`{"query": "b", "pos": "a"}`+"\n", 1200))
+	x.until(`document.querySelector("#file-name").textContent === "long.jsonl: the first 1,000 rows"`)
+	x.ranked()
 }
 
 func pageNamesWrongRows(t *testing.T, b context.Context, url string) {

@@ -44,32 +44,47 @@ function textOf(x, line) {
   return text;
 }
 
-// readRows reads a JSONL file: [{query, passages, positives}], one for each row with a query; rows of texts make one together, whose
-// query is undefined. Rows: {"text"}, {"query", "documents"}, {"query", "pos", "neg"}; mteb's "positive" and "negative" too.
-export function readRows(name, content) {
+// What is read of a file: enough to look at. Measuring a model on a whole file is for rag-retrieval eval.
+export const mostBytes = 20_000_000;
+const mostRows = 1000;
+
+// readRows reads the beginning of a JSONL file: {examples: [{query, passages, positives}], more}, one for each row with a query; rows of
+// texts make one together, whose query is undefined. Rows: {"text"}, {"query", "documents"}, {"query", "pos", "neg"}; mteb's "positive"
+// and "negative" too. more says that the file has rows that were not read, of which partial says it for the caller.
+export function readRows(name, content, partial) {
+  const lines = content.replace(/^\uFEFF/, "").split("\n");
+  if (partial) lines.pop(); // it may end within a row
   const examples = [], texts = [];
-  content.split("\n").forEach((raw, i) => {
-    if (!raw.trim()) return;
-    const line = `${name}:${i + 1}`;
-    let row;
-    try {
-      row = JSON.parse(raw);
-    } catch (err) {
-      throw new Error(`${line}: not JSON: ${err.message}`);
+  let more = partial;
+  for (const [i, raw] of lines.entries()) {
+    if (!raw.trim()) continue;
+    if (examples.length === mostRows || texts.length === mostRows) {
+      more = true;
+      break;
     }
-    if (typeof row?.text === "string") {
-      texts.push(row.text);
-      return;
-    }
-    const query = list(row?.query)[0];
-    const positives = list(row?.pos ?? row?.positive).map((x) => textOf(x, line));
-    const others = list(row?.neg ?? row?.negative).concat(list(row?.documents)).map((x) => textOf(x, line));
-    if (typeof query !== "string" || positives.length + others.length === 0) {
-      throw new Error(`${line}: want {"text"}, {"query", "documents"} or {"query", "pos", "neg"}, found ${raw.slice(0, 60)}`);
-    }
-    examples.push({ query, passages: [...new Set([...positives, ...others])], positives });
-  });
+    const row = readRow(raw, `${name}:${i + 1}`);
+    if (row.text !== undefined) texts.push(row.text);
+    else examples.push(row);
+  }
   if (texts.length) examples.unshift({ passages: [...new Set(texts)], positives: [] });
   if (!examples.length) throw new Error(`${name} has no rows`);
-  return examples;
+  return { examples, more };
+}
+
+// readRow reads a row: {text}, or {query, passages, positives}. Errors begin with its place.
+function readRow(raw, place) {
+  let row;
+  try {
+    row = JSON.parse(raw);
+  } catch (err) {
+    throw new Error(`${place}: not JSON: ${err.message}`);
+  }
+  if (typeof row?.text === "string") return { text: row.text };
+  const query = list(row?.query)[0];
+  const positives = list(row?.pos ?? row?.positive).map((x) => textOf(x, place));
+  const others = list(row?.neg ?? row?.negative).concat(list(row?.documents)).map((x) => textOf(x, place));
+  if (typeof query !== "string" || positives.length + others.length === 0) {
+    throw new Error(`${place}: want {"text"}, {"query", "documents"} or {"query", "pos", "neg"}, found ${raw.slice(0, 60)}`);
+  }
+  return { query, passages: [...new Set([...positives, ...others])], positives };
 }

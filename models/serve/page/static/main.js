@@ -2,14 +2,14 @@
 
 import { $, el, copy, plural, number } from "./dom.js";
 import * as api from "./api.js";
-import { split, join, readRows } from "./input.js";
+import { split, join, readRows, mostBytes } from "./input.js";
 import { Results } from "./results.js";
 import { Matches } from "./matches.js";
 import { startLoad } from "./load.js";
 import { sample } from "./sample.js";
 import * as store from "./state.js";
 
-const state = { query: "", passages: "", positives: [], a: "", b: "", raw: false, file: undefined, ...store.load() };
+const state = store.load({ query: "", passages: "", positives: [], a: "", b: "", raw: false });
 let served = []; // the server's models
 let running; // ends the requests of the run that is on the screen
 
@@ -185,8 +185,8 @@ function curl(body) {
 
 async function readFile(file) {
   try {
-    const examples = readRows(file.name, await file.text());
-    state.file = { name: file.name, examples, at: 0 };
+    const { examples, more } = readRows(file.name, await file.slice(0, mostBytes).text(), file.size > mostBytes);
+    state.file = { name: file.name, examples, more, at: 0 };
     showExample(0);
   } catch (err) {
     showMessage(err.message);
@@ -205,7 +205,7 @@ function showExamples() {
   const { file } = state;
   $("examples").hidden = !file;
   if (!file) return;
-  $("file-name").textContent = `${file.name}: ${plural(file.examples.length, "row")}`;
+  $("file-name").textContent = `${file.name}: ${file.more ? "the first " : ""}${plural(file.examples.length, "row")}`;
   $("example").replaceChildren(...file.examples.map((x, i) => el("option", { value: i }, `${i + 1}. ${(x.query ?? "passages without a query").slice(0, 80)}`)));
   $("example").value = file.at;
   $("previous").disabled = file.at === 0;

@@ -10,6 +10,12 @@ const mostRows = 200; // of the matrix
 // best is the place of the largest number.
 const best = (row) => row.reduce((top, x, i) => (x > row[top] ? i : top), 0);
 
+// characters are what people see as characters. Older browsers cannot tell: they get code points.
+function characters(text) {
+  if (!Intl.Segmenter) return Array.from(text);
+  return Array.from(new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(text), (x) => x.segment);
+}
+
 // segments cuts a text where tokens begin and end: [{text, tokens}], tokens being places among the list that has {start, end} in
 // characters (code points). What people see as one character, such as an emoji of several, is never cut.
 export function segments(text, tokens) {
@@ -20,7 +26,7 @@ export function segments(text, tokens) {
   });
   const out = [];
   let at = 0;
-  for (const { segment } of new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(text)) {
+  for (const segment of characters(text)) {
     const n = Array.from(segment).length;
     const of = [...new Set(covers.slice(at, at + n).flat())];
     at += n;

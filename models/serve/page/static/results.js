@@ -139,11 +139,9 @@ export class Results {
     return li;
   }
 
-  // bar is a score between the scale's ends. Where scores are below zero, bars begin at zero and go both ways.
+  // bar is longer for a better score: it begins at zero, or at the worst score where that is less, as logits may be.
   bar(score, { low, high }) {
-    const width = high - low || 1;
-    const from = (Math.min(score, 0) - low) / width, to = (Math.max(score, 0) - low) / width;
-    return el("span", { class: "bar", "aria-hidden": "true" }, el("span", { class: "fill", style: { "--from": from, "--to": to } }));
+    return el("span", { class: "bar", "aria-hidden": "true" }, el("span", { class: "fill", style: { "--to": ((score - low) / (high - low || 1)).toFixed(4) } }));
   }
 
   // mark lifts a passage out in both columns.
