@@ -37,7 +37,7 @@ func (s *Server) embeddings(c *call, body *openAIBody, kinds ...modelcard.Kind) 
 		return nil, nil, err
 	}
 	if body.Input == nil && body.Messages != nil {
-		return nil, nil, about("messages", invalid("messages are not read here, want input: for mteb's wrapper of ColBERT models use_chat_template=False"))
+		return nil, nil, about("messages", invalid("messages are not read here, want input; mteb's wrappers send it with use_chat_template=False"))
 	}
 	in, err := readInputs("input", body.Input, true)
 	if err == nil {
