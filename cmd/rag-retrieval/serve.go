@@ -93,7 +93,10 @@ func serveModels(c *cli.Context) error {
 	if err != nil {
 		return errors.Join(err, d.server.Close())
 	}
-	if err := d.run(c.Context, l); err != nil {
+	switch err := d.run(c.Context, l); {
+	case errors.Is(err, errReloading):
+		return nil
+	case err != nil:
 		return err // requests may still be in work: their models end with the process
 	}
 	return d.server.Close()

@@ -57,20 +57,34 @@ func (d *served) run(ctx context.Context, l net.Listener) error {
 	go func() { failed <- d.listen(h, l) }()
 	d.tell(daemon.SdNotifyReady)
 	onTerminal := term.IsTerminal(int(os.Stderr.Fd()))
+	hangups, reloaded := hangup, make(chan struct{}) // hangups is nil while models are read again: one more SIGHUP waits for its turn
 	for {
 		select {
 		case err := <-failed:
 			return err
-		case <-hangup:
+		case <-hangups:
 			if onTerminal && !term.IsTerminal(int(os.Stderr.Fd())) { // the terminal was closed
 				return d.end(h, l)
 			}
-			d.reload(ctx)
+			hangups = nil
+			go func() {
+				d.reload(ctx)
+				reloaded <- struct{}{}
+			}()
+		case <-reloaded:
+			hangups = hangup
 		case <-ctx.Done():
-			return d.end(h, l)
+			err := d.end(h, l)
+			if err == nil && hangups == nil {
+				err = errReloading
+			}
+			return err
 		}
 	}
 }
+
+// errReloading is the end of a server that still opens a model, which nobody waits for.
+var errReloading = errors.New("a model is being opened")
 
 // listen answers the requests of a listener until it is closed.
 func (d *served) listen(h *http.Server, l net.Listener) error {
