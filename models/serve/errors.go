@@ -158,14 +158,16 @@ func teiStatus(e *Error) int {
 
 // openAI writes errors as OpenAI's API does.
 var openAI = api{status: badRequest, body: func(e *Error) any {
-	types := map[int]string{http.StatusTooManyRequests: "rate_limit_exceeded", http.StatusUnauthorized: "invalid_api_key"}
-	t, ok := types[e.Status]
-	if !ok {
-		if t = "invalid_request_error"; e.Status >= 500 {
-			t = "server_error"
-		}
+	t, code := "invalid_request_error", e.Code
+	switch {
+	case e.Status >= 500:
+		t = "server_error"
+	case e.Status == http.StatusTooManyRequests:
+		t, code = "requests", "rate_limit_exceeded"
+	case e.Status == http.StatusUnauthorized:
+		code = "invalid_api_key"
 	}
-	return map[string]any{"error": map[string]any{"message": e.Message, "type": t, "param": orNull(e.Param), "code": orNull(e.Code)}}
+	return map[string]any{"error": map[string]any{"message": e.Message, "type": t, "param": orNull(e.Param), "code": orNull(code)}}
 }}
 
 func orNull(s string) any {

@@ -30,7 +30,7 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%q: %d, want %d", authorization, got, want)
 		}
 	}
-	for path, shape := range map[string]string{"/v1/embeddings": `"type":"invalid_api_key"`, "/v2/rerank": `"detail":"the API key`, "/embed": `"error_type":"Unauthorized"`, "/nowhere": "API key", "/page/matches": "API key"} {
+	for path, shape := range map[string]string{"/v1/embeddings": `"code":"invalid_api_key"`, "/v2/rerank": `"detail":"the API key`, "/embed": `"error_type":"Unauthorized"`, "/nowhere": "API key", "/page/matches": "API key"} {
 		w := ask(h, "POST", path, "{}", "Authorization", "Bearer geheim")
 		if w.Code != http.StatusUnauthorized || !contains(w, shape) || w.Header().Get("WWW-Authenticate") != "Bearer" {
 			t.Errorf("%s: %d %v %s", path, w.Code, w.Header(), w.Body)
