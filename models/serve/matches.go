@@ -40,7 +40,7 @@ type matchToken struct {
 }
 
 // pageMatches answers POST /page/matches, which the page asks for: which tokens of a document a ColBERT model matches with those of a
-// query.
+// query. Texts that are too long are cut, as /rerank cuts them.
 func (s *Server) pageMatches(c *call) (any, error) {
 	var body struct {
 		Model    string `json:"model"`

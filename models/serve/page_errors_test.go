@@ -133,7 +133,7 @@ func pageKeepsState(t *testing.T, b context.Context, url string) {
 		t.Errorf("%q became %q", before, after)
 	}
 	equal(x, "rerank embed true the 密", `[document.querySelector("#model-a").value, document.querySelector("#model-b").value, document.querySelector("#raw").checked, document.querySelector("#query").value].join(" ")`)
-	equal(x, "", `location.hash + location.search`) // texts are in no address
+	equal(x, "", `location.hash + location.search`)                                                                                       // texts are in no address
 	for _, kept := range []string{`{"query": 1, "passages": null, "positives": {}, "file": {"name": "x"}, "a": []}`, `[]`, `{`, `null`} { // an older page's
 		eval[bool](x, `(localStorage.setItem("rag-retrieval-page", %q), true)`, kept)
 		x.do(chromedp.Reload())

@@ -82,9 +82,9 @@ func pageRanks(t *testing.T, b context.Context, url string) {
 	x.click("#sample")
 	x.until(`document.querySelectorAll(".row").length === 10`)
 	equal(x, 3, `document.querySelectorAll(".row .positive").length`)
-	equal(x, 0, `[...document.querySelectorAll(".whole")].filter((e) => e.offsetWidth).length`)
+	x.until(`![...document.querySelectorAll(".whole")].some((e) => e.offsetWidth)`)
 	x.rank("the", strings.Repeat("er ", 400), "a")
-	equal(x, 1, `[...document.querySelectorAll(".whole")].filter((e) => e.offsetWidth).length`)
+	x.until(`[...document.querySelectorAll(".whole")].filter((e) => e.offsetWidth).length === 1`)
 	x.click(".row .whole:not([hidden])")
 	x.until(`document.querySelector(".row.open .text").offsetHeight > 100`)
 }
@@ -159,6 +159,9 @@ func pageShowsMatches(t *testing.T, b context.Context, url string) {
 	equal(x, true, `[...document.querySelectorAll(".passage .idle")].some((e) => e.textContent === ",")`) // PyLate's skip list
 	x.press(kb.Escape)
 	x.until(`!document.querySelector("dialog").open`)
+	x.rank(strings.Repeat("the ", 30), strings.Repeat("er ", 100)+"end")
+	x.click(".column.a .tags button:last-child")
+	x.until(`document.querySelector(".passage .rest")?.textContent.endsWith("end") && document.querySelector(".matches .facts").textContent.includes("longer than the model reads")`)
 }
 
 func pageShowsMatrix(t *testing.T, b context.Context, url string) {

@@ -37,6 +37,9 @@ func TestScreenshots(t *testing.T) {
 	if *screenshots == "" {
 		t.Skip("takes pictures only with -screenshots FOLDER -screenshot-models NAME=MODEL,…")
 	}
+	if err := os.MkdirAll(*screenshots, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	var models []*Model
 	for _, x := range strings.Split(*screenshotModels, ",") {
 		name, ref, _ := strings.Cut(x, "=")

@@ -86,8 +86,8 @@ export class Matches {
   }
 
   sum() {
-    const { score, similarity, matches } = this.data;
-    return `score ${digits(score)}, the ${similarity === "meanmaxsim" ? "mean" : "sum"} of ${number(matches.length)} tokens’ best matches`;
+    const { score, similarity, matches, query } = this.data;
+    return `score ${digits(score)}, the ${similarity === "meanmaxsim" ? "mean" : "sum"} of ${number(matches.length)} tokens’ best matches${query.cut ? "; the query is longer than the model reads" : ""}`;
   }
 
   show(data) {
