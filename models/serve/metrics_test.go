@@ -3,6 +3,9 @@ package serve
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,6 +88,19 @@ func TestMetrics(t *testing.T) {
 		if value(f[name]) < 1 {
 			t.Errorf("%s is %v", name, f[name])
 		}
+	}
+	b, err := os.ReadFile("../../scripts/serve/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := regexp.MustCompile("`(rag_retrieval|te|process|go)_[a-z_]+").FindAllString(string(b), -1)
+	for _, name := range told {
+		if f[name[1:]] == nil && !slices.Contains([]string{"`rag_retrieval_batch_failures_total"}, name) { // there was none
+			t.Errorf("the README has %s, which GET /metrics has not", name)
+		}
+	}
+	if len(told) < 20 {
+		t.Errorf("the README has %q", told)
 	}
 	for name, x := range f {
 		if x.GetHelp() == "" {

@@ -12,7 +12,7 @@ seconds=${1:-60}
 work=$(mktemp -d "${TMPDIR:-/tmp}/rag-retrieval-faults.XXXXXX")
 server=''
 clean() {
-  [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
+  [ -z "$server" ] || { kill -9 "$server" && wait "$server"; } 2>/dev/null || true
   umount "$work/disk" 2>/dev/null || true
   rm -rf "$work"
 }
@@ -100,7 +100,7 @@ P
 echo "== a log on a full disk"
 log=/dev/full
 mkdir "$work/disk"
-if mount -t tmpfs -o size=64k tmpfs "$work/disk" 2>/dev/null; then log=$work/disk/log; fi
+if mount -t tmpfs -o size=16k tmpfs "$work/disk" 2>/dev/null; then log=$work/disk/log; fi
 start "$log"
 "$work/faults" --url http://127.0.0.1:"$port" --model embed --seconds 10 >/dev/null || fail "the clients failed"
 [ "$log" = /dev/full ] || df --output=pcent "$work/disk" | grep -q 100% || fail "the disk did not fill up"
