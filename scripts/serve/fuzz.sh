@@ -6,7 +6,7 @@
 #   go build -o bin/rag-retrieval ./cmd/rag-retrieval
 #   PYTHON=VENV/bin/python ./scripts/serve/fuzz.sh [EXAMPLES [SEED]]
 #
-# EXAMPLES are those of each operation and phase (default 200). Versions: scripts/serve/fuzz-requirements.txt.
+# EXAMPLES are those of each operation (default 200). Versions: scripts/serve/fuzz-requirements.txt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python=${PYTHON:-python3} examples=${1:-200} seed=${2:-1}
@@ -26,7 +26,7 @@ for _ in $(seq 300); do curl -sf "$url/ready" >/dev/null && break; kill -0 $serv
 
 "$python" scripts/serve/fuzz_client.py "$url" "$work/stop" & client=$!
 (cd "$work" && "$st" run "$url/openapi.json" --url "$url" --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
-  --mode all --phases examples,coverage,fuzzing --max-examples "$examples" --seed "$seed" --continue-on-failure --request-timeout 60 --suppress-health-check all --no-color) | tail -"${TAIL:-60}" || failed=1
+  --mode negative --workers 4 --phases coverage,fuzzing --max-examples "$examples" --seed "$seed" --continue-on-failure --request-timeout 60 --suppress-health-check all --no-color) | tail -"${TAIL:-60}" || failed=1
 touch "$work/stop"
 wait "$client" || failed=1
 client=
