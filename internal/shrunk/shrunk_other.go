@@ -5,4 +5,6 @@ package shrunk
 import "os"
 
 // Watch does nothing on this system.
-func Watch(*os.File) (stop func()) { return func() {} }
+func Watch(*os.File) (lost func() bool, stop func()) {
+	return func() bool { return false }, func() {}
+}

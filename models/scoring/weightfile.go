@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"rag-retrieval-go/internal/shrunk"
 )
@@ -13,9 +14,18 @@ import (
 // or removing the file does no harm: the mapped bytes stay.
 type weightFile struct {
 	path   string
+	lost   func() bool // whether pages of it became zeros, which they stay
 	stop   func()      // to watch it
 	file   *os.File    // kept open to ask for the state of these bytes, even if the path now names another file
 	opened os.FileInfo // the state when the file was opened
+	failed atomic.Bool // checkUnchanged has failed
+}
+
+// changedError is about a weight file that was written to while a session was open. The session cannot be used any more.
+type changedError struct{ path string }
+
+func (e *changedError) Error() string {
+	return fmt.Sprintf("%s was changed while the model was in use: try again", e.path)
 }
 
 // openWeightFile opens a file and records its size and time of change.
@@ -28,7 +38,9 @@ func openWeightFile(path string) (*weightFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &weightFile{path, shrunk.Watch(f), f, st}, nil
+	w := &weightFile{path: path, file: f, opened: st}
+	w.lost, w.stop = shrunk.Watch(f)
+	return w, nil
 }
 
 // checkLoaded fails if the path names another file than the one that was opened: ONNX Runtime has then read the other file.
@@ -40,13 +52,18 @@ func (w *weightFile) checkLoaded() error {
 	return w.checkUnchanged()
 }
 
-// checkUnchanged fails if the file was written to after it was opened.
+// checkUnchanged fails if the file was written to after it was opened. It then fails for good: whoever restores the bytes and the time,
+// as cp -p does, does not restore what a session has already read or packed.
 func (w *weightFile) checkUnchanged() error {
 	now, err := w.file.Stat()
-	if err == nil && (now.Size() != w.opened.Size() || !now.ModTime().Equal(w.opened.ModTime())) {
-		err = fmt.Errorf("%s was changed while the model was in use: try again", w.path)
+	if err != nil {
+		return err
 	}
-	return err
+	if w.failed.Load() || w.lost() || now.Size() != w.opened.Size() || !now.ModTime().Equal(w.opened.ModTime()) {
+		w.failed.Store(true)
+		return &changedError{w.path}
+	}
+	return nil
 }
 
 func (w *weightFile) close() error {
