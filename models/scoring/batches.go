@@ -84,8 +84,12 @@ func (x batching[V]) compute(ctx context.Context, call *Call, rows []encoder.Row
 }
 
 // tokenizeEach calls f with 0, 1, … n-1. It stops at an error, and when the context ends. Calls that a queue joins share the cores
-// for it; f makes the rows of one text.
-func tokenizeEach[V any](ctx context.Context, q *Queue[V], n int, f func(i int) error) error {
+// for it; f makes the rows of one text. Ranks that share the work do not stop here when the context ends: one that stopped by itself
+// would leave the others waiting. They agree on it in Deal.
+func tokenizeEach[V any](ctx context.Context, q *Queue[V], ranks *dist.Dealer, n int, f func(i int) error) error {
+	if ranks.Shares() {
+		ctx = context.WithoutCancel(ctx)
+	}
 	for i := range n {
 		err := ctx.Err()
 		if q != nil {

@@ -49,7 +49,7 @@ func (b BiEncoder[V]) batching() batching[V] {
 func (b BiEncoder[V]) Encode(ctx context.Context, texts []prompt.Text, long LongText, progress func(done int)) (encodings []V, tokens []int, err error) {
 	distinct, place, copies := distinctTexts(texts)
 	rows := make([]encoder.Row, len(distinct))
-	err = tokenizeEach(ctx, b.Queue, len(distinct), func(i int) error {
+	err = tokenizeEach(ctx, b.Queue, b.Ranks, len(distinct), func(i int) error {
 		one, err := b.Rows(distinct[i], long)
 		if err != nil {
 			return &TextError{Index: slices.Index(texts, distinct[i]), Err: err}
@@ -211,7 +211,7 @@ func (r ranking[V]) encode(ctx context.Context, start, end int, progress func(n 
 	var rows []encoder.Row
 	var textOf []*sharedText[V]      // each row's text
 	left := map[*sharedText[V]]int{} // how many of its rows are not encoded yet
-	err := tokenizeEach(ctx, r.b.Queue, len(fresh), func(i int) error {
+	err := tokenizeEach(ctx, r.b.Queue, r.b.Ranks, len(fresh), func(i int) error {
 		t := fresh[i]
 		windows, err := r.b.Rows(t, r.long(t))
 		if err != nil {

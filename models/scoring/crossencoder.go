@@ -129,7 +129,7 @@ func (c CrossEncoder) pairs(ctx context.Context, pairs []Pair, long LongText, pr
 	var rows []encoder.Row
 	var pairOf []int                // the number of each row's pair
 	left := make([]int, len(pairs)) // how many rows of each pair are not scored yet
-	err := tokenizeEach(ctx, c.Queue, len(pairs), func(i int) error {
+	err := tokenizeEach(ctx, c.Queue, c.Ranks, len(pairs), func(i int) error {
 		windows, err := c.Rows(pairs[i], long)
 		if err != nil {
 			return &TextError{Index: i, Err: err}

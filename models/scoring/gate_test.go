@@ -174,7 +174,7 @@ func TestTokenizeEach(t *testing.T) {
 	var w sync.WaitGroup
 	for range 4 * runtime.GOMAXPROCS(0) {
 		w.Go(func() {
-			err := tokenizeEach(context.Background(), q, 20, func(int) error {
+			err := tokenizeEach(context.Background(), q, nil, 20, func(int) error {
 				n := now.Add(1)
 				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 				}
@@ -194,7 +194,7 @@ func TestTokenizeEach(t *testing.T) {
 	for _, q := range []*Queue[float32]{q, nil} {
 		ctx, cancel := context.WithCancel(context.Background())
 		texts := 0
-		err := tokenizeEach(ctx, q, 1000, func(i int) error {
+		err := tokenizeEach(ctx, q, nil, 1000, func(i int) error {
 			if texts++; texts == 3 {
 				cancel()
 			}
@@ -204,7 +204,7 @@ func TestTokenizeEach(t *testing.T) {
 			t.Errorf("%d texts, %v", texts, err)
 		}
 		wrong := fmt.Errorf("text 2")
-		if err := tokenizeEach(context.Background(), q, 5, func(i int) error {
+		if err := tokenizeEach(context.Background(), q, nil, 5, func(i int) error {
 			if i == 2 {
 				return wrong
 			}
