@@ -129,7 +129,7 @@ func TestRanksLoseOne(t *testing.T) {
 	}
 	whole, broken := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "broken")
 	mpirun(t, 2, args(whole)...).ok(t)
-	t.Setenv(dist.SilenceVariable, "2")
+	t.Setenv(dist.SilenceVariable, "4") // MPI may take seconds to start on a busy machine
 	var more []string
 	for _, x := range []struct {
 		rank   int
