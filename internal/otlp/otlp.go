@@ -4,7 +4,8 @@
 //	provider := trace.NewTracerProvider(trace.WithBatcher(e))
 //
 // OpenTelemetry's own exporter, otlptracehttp, links gRPC into the program also where only HTTP is used: 7 MB more, where this is 0.1.
-// This one knows http/protobuf without compression, and does not try again what a collector did not take.
+// This one knows http/protobuf without compression, and does not try again what a collector did not take. Events and links of
+// spans are not sent: this program makes none.
 package otlp
 
 import (
@@ -26,6 +27,7 @@ import (
 // Exporter is a trace.SpanExporter.
 type Exporter struct {
 	url    string
+	shown  string // the address without a password
 	header http.Header
 	client *http.Client
 }
@@ -33,8 +35,11 @@ type Exporter struct {
 // FromEnvironment returns the exporter that OTEL_EXPORTER_OTLP_ENDPOINT and its like ask for, and nil if they ask for none. The names
 // with TRACES_ in them come first, as OpenTelemetry says.
 func FromEnvironment() (*Exporter, error) {
-	if os.Getenv("OTEL_SDK_DISABLED") == "true" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
+	switch exporter := os.Getenv("OTEL_TRACES_EXPORTER"); {
+	case os.Getenv("OTEL_SDK_DISABLED") == "true", exporter == "none":
 		return nil, nil
+	case exporter != "" && exporter != "otlp":
+		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER is %q, want otlp or none", exporter)
 	}
 	address, name := os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 	if address == "" {
@@ -43,11 +48,20 @@ func FromEnvironment() (*Exporter, error) {
 		}
 		address = strings.TrimSuffix(address, "/") + "/v1/traces"
 	}
-	if u, err := url.Parse(address); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("%s is not the address of a collector, such as http://127.0.0.1:4318", name)
 	}
 	if p := variable("PROTOCOL"); p != "" && p != "http/protobuf" {
 		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL is %q, want http/protobuf (port 4318 of most collectors)", p)
+	}
+	if c := variable("COMPRESSION"); c != "" && c != "none" {
+		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_COMPRESSION is %q, want none", c)
+	}
+	for _, name := range []string{"CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"} {
+		if variable(name) != "" {
+			return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_%s is set, and is not supported: the system's certificates are used, and none of the client's own", name)
+		}
 	}
 	patience := 10 * time.Second
 	if ms := variable("TIMEOUT"); ms != "" {
@@ -61,9 +75,13 @@ func FromEnvironment() (*Exporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Exporter{url: address, header: header, client: &http.Client{Timeout: patience}}, nil
+	client := &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse // the headers are for the collector only
+	}}
+	return &Exporter{url: address, shown: u.Redacted(), header: header, client: client}, nil
 }
 
+// variable is the value of a variable of the environment that may be of traces only.
 func variable(name string) string {
 	if v := os.Getenv("OTEL_EXPORTER_OTLP_TRACES_" + name); v != "" {
 		return v
@@ -111,7 +129,7 @@ func (e *Exporter) ExportSpans(ctx context.Context, spans []trace.ReadOnlySpan) 
 		return err
 	}
 	if w.StatusCode/100 != 2 {
-		return fmt.Errorf("%d spans were not taken: the collector at %s answers %s", len(spans), e.url, w.Status)
+		return fmt.Errorf("%d spans were not taken: the collector at %s answers %s", len(spans), e.shown, w.Status)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 )
 
 func TestExport(t *testing.T) {
+	clearVariables(t)
 	var got otlp.TracesData
 	var path, key string
 	answer := http.StatusOK
@@ -66,7 +68,41 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// clearVariables takes OpenTelemetry's variables out of the environment until the test ends.
+func clearVariables(t *testing.T) {
+	t.Helper()
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OTEL_") {
+			t.Setenv(name, "")
+		}
+	}
+}
+
+// A redirect would send the headers, which are often secret, elsewhere. No error shows a password.
+func TestRedirect(t *testing.T) {
+	clearVariables(t)
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/traces" {
+			t.Error(r.URL.Path)
+		}
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	}))
+	defer collector.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", strings.Replace(collector.URL, "://", "://user:secret@", 1))
+	e, err := FromEnvironment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := sdk.NewTracerProvider(sdk.WithBatcher(e))
+	_, s := p.Tracer("scope").Start(t.Context(), "s")
+	s.End()
+	if err := p.ForceFlush(t.Context()); err == nil || !strings.Contains(err.Error(), "307") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestFromEnvironment(t *testing.T) {
+	clearVariables(t)
 	if e, err := FromEnvironment(); e != nil || err != nil {
 		t.Errorf("nothing is asked for: %v %v", e, err)
 	}
@@ -76,6 +112,8 @@ func TestFromEnvironment(t *testing.T) {
 	}
 	for name, value := range map[string]string{
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "127.0.0.1:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TIMEOUT": "10s", "OTEL_EXPORTER_OTLP_HEADERS": "secret",
+		"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", "OTEL_EXPORTER_OTLP_CERTIFICATE": "ca.pem", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": "c.pem",
+		"OTEL_EXPORTER_OTLP_CLIENT_KEY": "k.pem", "OTEL_TRACES_EXPORTER": "zipkin",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, value)
