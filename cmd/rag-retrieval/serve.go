@@ -115,24 +115,12 @@ func serveFlags(c *cli.Context) (d *served, o serve.Options, err error) {
 	if err := noArguments(c); err != nil {
 		return nil, o, err
 	}
-	for _, flag := range []string{"max-batch-tokens", "max-concurrent-requests", "max-texts"} {
-		if n := c.Int(flag); n < 1 {
-			return nil, o, usagef("--%s is %d, want at least 1", flag, n)
-		}
-	}
-	if n := c.Int64("max-body-bytes"); n < 1 {
-		return nil, o, usagef("--max-body-bytes is %d, want at least 1", n)
-	}
-	if t := c.Duration("request-timeout"); t <= 0 {
-		return nil, o, usagef("--request-timeout is %v, want more than 0s", t)
-	}
-	for _, flag := range []string{"drain-timeout", "shutdown-delay"} {
-		if t := c.Duration(flag); t < 0 {
-			return nil, o, usagef("--%s is %v, want at least 0s", flag, t)
-		}
+	if err := checkServeRanges(c); err != nil {
+		return nil, o, err
 	}
 	d = &served{c: c, lines: newLogLines(os.Stderr)}
-	if d.log, err = serverLog(c, d.lines); err != nil {
+	var write func()
+	if d.log, write, err = serverLog(c, d.lines); err != nil {
 		return nil, o, err
 	}
 	if d.models, err = modelFlags(c.StringSlice("model")); err != nil {
@@ -148,10 +136,34 @@ func serveFlags(c *cli.Context) (d *served, o serve.Options, err error) {
 	if tracer, d.stopTraces, err = traces(d.log); err != nil {
 		return nil, o, err
 	}
+	write() // last: who gets an error has no lines to flush
 	return d, serve.Options{
 		MaxBodyBytes: c.Int64("max-body-bytes"), MaxTexts: c.Int("max-texts"), MaxConcurrent: c.Int("max-concurrent-requests"), Version: version,
 		RequestTimeout: c.Duration("request-timeout"), Keys: d.keys, Log: d.log, Tracer: tracer,
 	}, nil
+}
+
+// checkServeRanges checks the flags that are numbers and times.
+func checkServeRanges(c *cli.Context) error {
+	for _, x := range []struct {
+		flag  string
+		value any
+		ok    bool
+		want  string
+	}{
+		{"max-batch-tokens", c.Int("max-batch-tokens"), c.Int("max-batch-tokens") > 0, "at least 1"},
+		{"max-concurrent-requests", c.Int("max-concurrent-requests"), c.Int("max-concurrent-requests") > 0, "at least 1"},
+		{"max-texts", c.Int("max-texts"), c.Int("max-texts") > 0, "at least 1"},
+		{"max-body-bytes", c.Int64("max-body-bytes"), c.Int64("max-body-bytes") > 0, "at least 1"},
+		{"request-timeout", c.Duration("request-timeout"), c.Duration("request-timeout") > 0, "more than 0s"},
+		{"drain-timeout", c.Duration("drain-timeout"), c.Duration("drain-timeout") >= 0, "at least 0s"},
+		{"shutdown-delay", c.Duration("shutdown-delay"), c.Duration("shutdown-delay") >= 0, "at least 0s"},
+	} {
+		if !x.ok {
+			return usagef("--%s is %v, want %s", x.flag, x.value, x.want)
+		}
+	}
+	return nil
 }
 
 // modelFlag is a --model: a name and what it stands for.

@@ -163,8 +163,8 @@ func cut(t *testing.T, url, send string, read int) {
 	_, _ = io.ReadFull(c, make([]byte, read))
 }
 
-// readLog reads the log to its end, and tells lines that should not be there.
-func (s *serving) readLog(t *testing.T) (done *sync.WaitGroup) {
+// readLog reads the log to its end, tells its messages, and finds lines that should not be there.
+func (s *serving) readLog(t *testing.T, message func(string)) (done *sync.WaitGroup) {
 	done = &sync.WaitGroup{}
 	done.Go(func() {
 		for lines := bufio.NewScanner(s.stderr); lines.Scan(); {
@@ -173,6 +173,8 @@ func (s *serving) readLog(t *testing.T) (done *sync.WaitGroup) {
 				t.Errorf("%s: %v", lines.Text(), err)
 				continue
 			}
+			msg, _ := x["msg"].(string)
+			message(msg)
 			status, _ := x["status"].(float64)
 			if x["msg"] == "panic" || x["level"] == "ERROR" && x["error"] == nil || status == 500 && !strings.Contains(fmt.Sprint(x["error"]), "was changed while") {
 				t.Errorf("%s", lines.Text())
@@ -185,7 +187,7 @@ func (s *serving) readLog(t *testing.T) (done *sync.WaitGroup) {
 // Whatever some clients do, the others' requests are answered, and rightly.
 func TestServeFaults(t *testing.T) {
 	s := startServing(t, nil, "--model", "embed="+tiny, "--model", "rerank="+oneOf["reranker"], "--max-concurrent-requests", "25")
-	logged := s.readLog(t)
+	logged := s.readLog(t, func(string) {})
 	g := startGoodClient(t, s.url)
 	for name, act := range badClients {
 		t.Run(name, func(t *testing.T) { act(t, s.url) })
@@ -213,7 +215,13 @@ func TestServeModelFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startServing(t, nil, "--model", "embed="+model, "--model", "rerank="+oneOf["reranker"])
-	logged := s.readLog(t)
+	const kept = "embed was not reloaded, and stays as it was"
+	reloads := make(chan string, 100)
+	logged := s.readLog(t, func(message string) {
+		if strings.HasPrefix(message, "embed ") {
+			reloads <- message
+		}
+	})
 	g := startGoodClient(t, s.url)
 	expect := func(want int, what string) {
 		t.Helper()
@@ -221,36 +229,41 @@ func TestServeModelFaults(t *testing.T) {
 			t.Errorf("%s: %d %s %v, want %d", what, status, body, err, want)
 		}
 	}
-	hangup := func(want int, what string) { // until the reload is done
+	hangup := func(done, what string) { // until the reload is done, of which the log has a line
 		t.Helper()
 		if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		for range 100 {
-			if status, _, _ := s.embed(http.DefaultClient, ""); status == want {
+		for {
+			select {
+			case line := <-reloads:
+				if line != done {
+					t.Errorf("%s: %q, want %q", what, line, done)
+				}
 				return
+			case <-time.After(time.Minute):
+				t.Fatalf("%s: no line %q", what, done)
 			}
-			time.Sleep(50 * time.Millisecond)
 		}
-		t.Errorf("%s: no status %d", what, want)
 	}
 	expect(200, "at first")
 	if err := os.Truncate(weights, 0); err != nil {
 		t.Fatal(err)
 	}
 	expect(500, "the weights were cut")
-	hangup(500, "the weights are still cut")
+	hangup(kept, "the weights are still cut")
+	expect(500, "the weights are still cut")
 	if err := os.WriteFile(weights, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	expect(500, "the weights were written anew, and the server does not know")
-	hangup(200, "the weights are whole again")
+	hangup("embed was reloaded", "the weights are whole again")
+	expect(200, "the weights are whole again")
 	if err := os.RemoveAll(model); err != nil {
 		t.Fatal(err)
 	}
 	expect(200, "the folder is gone")
-	hangup(200, "the folder is gone")
-	time.Sleep(200 * time.Millisecond)
+	hangup(kept, "the folder is gone")
 	expect(200, "the folder is gone, and SIGHUP found that")
 	g.end(t)
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {

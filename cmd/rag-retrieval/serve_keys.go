@@ -24,10 +24,13 @@ func apiKeys(c *cli.Context) (*serve.Keys, error) {
 
 func readKeys(c *cli.Context) ([]string, error) {
 	var keys []string
-	if value, set := os.LookupEnv(keysVariable); set && strings.TrimSpace(value) != "" {
+	if value, set := os.LookupEnv(keysVariable); set {
 		more, err := splitKeys(value, ",", keysVariable+": key ")
 		if err != nil {
 			return nil, err
+		}
+		if len(more) == 0 { // a secret that is not there must not open the server to all
+			return nil, usagef("%s is set and has no key: unset it to serve without keys", keysVariable)
 		}
 		keys = append(keys, more...)
 	}

@@ -12,23 +12,21 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// serverLog is the log that the flags ask for. Its lines go through lines.
-func serverLog(c *cli.Context, lines *logLines) (*slog.Logger, error) {
+// serverLog is the log that the flags ask for. Its lines go through lines; write writes them from then on, until lines.flush.
+func serverLog(c *cli.Context, lines *logLines) (log *slog.Logger, write func(), err error) {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 	level, ok := levels[c.String("log-level")]
 	if !ok {
-		return nil, usagef("--log-level is %q, want debug, info, warn or error", c.String("log-level"))
+		return nil, nil, usagef("--log-level is %q, want debug, info, warn or error", c.String("log-level"))
 	}
 	o := &slog.HandlerOptions{Level: level}
 	switch f := c.String("log-format"); f {
 	case "json":
-		lines.start(slog.NewJSONHandler(lines.to, o))
-		return slog.New(slog.NewJSONHandler(lines, o)), nil
+		return slog.New(slog.NewJSONHandler(lines, o)), func() { lines.start(slog.NewJSONHandler(lines.to, o)) }, nil
 	case "text":
-		lines.start(slog.NewTextHandler(lines.to, o))
-		return slog.New(slog.NewTextHandler(lines, o)), nil
+		return slog.New(slog.NewTextHandler(lines, o)), func() { lines.start(slog.NewTextHandler(lines.to, o)) }, nil
 	default:
-		return nil, usagef("--log-format is %q, want json or text", f)
+		return nil, nil, usagef("--log-format is %q, want json or text", f)
 	}
 }
 

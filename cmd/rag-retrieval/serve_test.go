@@ -105,4 +105,11 @@ func TestBadServeCalls(t *testing.T) {
 	}
 	call(t, "", "serve", "--model", "a=nowhere/model/at").fails(t, exitError, "nowhere")
 	call(t, "", "serve", "--model", "a="+tiny, "--listen", "127.0.0.1:99999").fails(t, exitError, "99999")
+	for _, keys := range []string{"", " ", ","} {
+		p := program([]string{keysVariable + "=" + keys}, "serve", "--model", "a="+tiny)
+		out, err := p.CombinedOutput()
+		if p.ProcessState.ExitCode() != exitUsage || !strings.Contains(string(out), keysVariable+" is set and has no key") {
+			t.Errorf("%q: %v %s", keys, err, out)
+		}
+	}
 }
