@@ -57,7 +57,7 @@ func (d *served) run(ctx context.Context, l net.Listener) error {
 	go func() { failed <- d.listen(h, l) }()
 	d.tell(daemon.SdNotifyReady)
 	onTerminal := term.IsTerminal(int(os.Stderr.Fd()))
-	hangups, reloaded := hangup, make(chan struct{}) // hangups is nil while models are read again: one more SIGHUP waits for its turn
+	hangups, reloaded := hangup, make(chan struct{}, 1) // hangups is nil while models are read again: one more SIGHUP waits for its turn
 	for {
 		select {
 		case err := <-failed:
@@ -193,7 +193,7 @@ func (d *served) reloadModel(ctx context.Context, f modelFlag) error {
 	if err != nil {
 		return err
 	}
-	if err := d.server.Replace(m); err != nil {
+	if err := d.server.Replace(m); err != nil { // m is not served
 		return errors.Join(err, m.Close())
 	}
 	return nil

@@ -3,9 +3,7 @@ package serve
 import (
 	"bytes"
 	"context"
-	"io"
 	"net/http"
-	"strings"
 
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/scoring"
@@ -15,6 +13,7 @@ import (
 type call struct {
 	*http.Request
 	server *Server
+	body   []byte  // as it was sent
 	record *record // of the log and the metrics
 	trace  *scoring.Trace
 	model  *Model // the model that answers; nil before use
@@ -23,8 +22,8 @@ type call struct {
 	characters int         // of the request's texts
 }
 
-func newCall(s *Server, r *http.Request) *call {
-	c := &call{server: s, record: recordOf(r.Context())}
+func newCall(s *Server, r *http.Request, body []byte) *call {
+	c := &call{server: s, body: body, record: recordOf(r.Context())}
 	c.trace = &c.record.trace
 	c.Request = r.WithContext(scoring.WithTrace(r.Context(), c.trace))
 	return c
@@ -35,15 +34,10 @@ func (c *call) context() context.Context { return c.Request.Context() }
 
 // read reads the JSON body.
 func (c *call) read(to any) error {
-	b, err := io.ReadAll(c.Body)
-	if err != nil {
-		return err
-	}
-	if len(strings.TrimSpace(string(b))) == 0 {
+	if len(bytes.TrimSpace(c.body)) == 0 {
 		return &Error{Status: http.StatusBadRequest, Kind: empty, Message: "the body is empty, want a JSON object"}
 	}
-	c.Body = io.NopCloser(bytes.NewReader(b)) // POST / reads it twice
-	return decode(b, to)
+	return decode(c.body, to)
 }
 
 // use finds the model that answers, see Server.find. It stays open until release.

@@ -82,7 +82,7 @@ func (s *Server) openAIEmbeddings(c *call) (any, error) {
 	for i, e := range embeddings {
 		data[i] = embedding{"embedding", i, encodeVector(e.Values, body.EncodingFormat)}
 	}
-	c.tell()
+	c.setTEIHeaders()
 	return map[string]any{"object": "list", "data": data, "model": m.Name, "usage": usageOf(embeddings)}, nil
 }
 

@@ -26,6 +26,7 @@ const (
 	unhealthy  kind = "Unhealthy"
 
 	unauthorized kind = "Unauthorized"
+	forbidden    kind = "Forbidden"
 )
 
 // Error is an error with the status of the response.
@@ -81,8 +82,8 @@ func about(field string, err error) error {
 	return err
 }
 
-// name is an argument of errorf that is never the client's, the name of a field for example: the log shows it.
-type name string
+// fieldName is an argument of errorf that is never the client's, the name of a field for example: the log shows it.
+type fieldName string
 
 // statusGone is nginx's status for a client that has gone. Nobody reads it.
 const statusGone = 499
@@ -180,8 +181,8 @@ func orNull(s string) any {
 // cohere writes errors as Cohere's API does; Jina's clients read the field detail.
 var cohere = api{status: badRequest, body: func(e *Error) any { return map[string]any{"message": e.Message, "detail": e.Message} }}
 
-// own writes the errors of the page's own routes.
-var own = api{status: badRequest, body: tei.body}
+// pageAPI writes the errors of the page's own routes.
+var pageAPI = api{status: badRequest, body: tei.body}
 
 // tei writes errors as TEI does.
 var tei = api{status: teiStatus, body: func(e *Error) any { return map[string]any{"error": e.Message, "error_type": e.Kind} }}

@@ -23,9 +23,9 @@ func decode(b []byte, to any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong) && wrong.Field == "":
-		return invalid("the body is %s, want an object", name(article(wrong.Value)))
+		return invalid("the body is %s, want an object", fieldName(article(wrong.Value)))
 	case errors.As(err, &wrong):
-		return about(wrong.Field, invalid("%s is %s, want %s", name(wrong.Field), name(article(wrong.Value)), name(wanted(wrong.Type))))
+		return about(wrong.Field, invalid("%s is %s, want %s", fieldName(wrong.Field), fieldName(article(wrong.Value)), fieldName(wanted(wrong.Type))))
 	case errors.As(err, &syntax):
 		e := invalid("the body is not JSON: %v at byte %d", err, syntax.Offset).(*Error)
 		e.Code = invalidJSON
@@ -88,7 +88,7 @@ func readInputs(field string, raw json.RawMessage, ids bool) (inputs, error) {
 		what = "a text, a list of texts, or token ids in place of texts"
 	}
 	wrong := func(at string, b []byte) error {
-		return about(field, invalid("%s is %.40s, want %s", name(field+at), []byte(b), name(what)))
+		return about(field, invalid("%s is %.40s, want %s", fieldName(field+at), []byte(b), fieldName(what)))
 	}
 	var one string
 	switch {
@@ -125,7 +125,7 @@ func readInputs(field string, raw json.RawMessage, ids bool) (inputs, error) {
 // readTexts reads a field that has a list of texts.
 func readTexts(field string, raw json.RawMessage) ([]string, error) {
 	if len(raw) > 0 && raw[0] != '[' && string(raw) != "null" {
-		return nil, about(field, invalid("%s is %.40s, want a list of texts", name(field), []byte(raw)))
+		return nil, about(field, invalid("%s is %.40s, want a list of texts", fieldName(field), []byte(raw)))
 	}
 	in, err := readInputs(field, raw, false)
 	texts := make([]string, len(in))

@@ -41,9 +41,9 @@ func (k *Keys) allow(h http.Header) bool {
 	return found == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
-// open tells whether a request needs no key: those of load balancers, of Prometheus, whose discovery in Kubernetes has none, and for the
+// needsNoKey tells whether a request needs no key: those of load balancers, of Prometheus, whose discovery in Kubernetes has none, and for the
 // files of the page, which has a field for the key.
-func open(r *http.Request) bool {
+func needsNoKey(r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead { // POST / and POST /page/matches ask a model
 		return false
 	}
@@ -54,21 +54,23 @@ func open(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/page/")
 }
 
+// lacksKey tells whether a request needs a key and has none of the server's.
+func (s *Server) lacksKey(r *http.Request) bool {
+	return s.o.Keys != nil && !needsNoKey(r) && !s.o.Keys.allow(r.Header)
+}
+
 // guarded refuses requests without a key, and after Drain all that need one.
 func (s *Server) guarded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case open(r):
+		case needsNoKey(r):
 			h.ServeHTTP(w, r)
-		case s.o.Keys != nil && !s.o.Keys.allow(r.Header):
+		case s.lacksKey(r):
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			s.refuse(w, r, http.StatusUnauthorized, unauthorized, "the API key is missing or wrong, want the header Authorization: Bearer KEY")
-		case s.draining.Load():
-			w.Header().Set("Retry-After", "1") // another server, or this one's successor
-			s.refuse(w, r, http.StatusServiceUnavailable, unhealthy, "the server is ending; try again")
+		case s.draining.Load(): // before its body is read
+			s.fail(w, r, apiOf(r.URL.Path), s.ending(w))
 		default:
-			s.inWork.Add(1)
-			defer s.inWork.Add(-1)
 			h.ServeHTTP(w, r)
 		}
 	})

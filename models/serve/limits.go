@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// bodiesPerSlot is how many bodies may be read for each request that may be in work.
+const bodiesPerSlot = 2
+
 // admit takes a slot for a request, and returns what gives it back. Where none is free the error is a 429, and the header says when to
 // come again.
 func (s *Server) admit(w http.ResponseWriter) (done func(), err error) {

@@ -121,7 +121,7 @@ type loadCollector struct{ s *Server }
 
 var (
 	inWorkDesc    = prometheus.NewDesc("rag_retrieval_requests_in_work", "Requests that wait or are computed.", nil, nil)
-	limitDesc     = prometheus.NewDesc("rag_retrieval_requests_in_work_limit", "How many may; further ones get 429.", nil, nil)
+	limitDesc     = prometheus.NewDesc("rag_retrieval_requests_in_work_limit", "Limit of requests in work; further ones get 429.", nil, nil)
 	readyDesc     = prometheus.NewDesc("rag_retrieval_ready", "1 while GET /ready says so.", nil, nil)
 	modelDesc     = prometheus.NewDesc("rag_retrieval_model_info", "A served model. The fingerprint changes with its files and the options that change scores.", []string{"model", "kind", "fingerprint"}, nil)
 	callsDesc     = prometheus.NewDesc("rag_retrieval_queue_calls", "Batches of requests that wait for the model.", []string{"model"}, nil)

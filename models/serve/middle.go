@@ -98,25 +98,29 @@ func (s *Server) wrongMethod(path string, allowed []string) http.Handler {
 	})
 }
 
-// readBody reads a request's body, and sets it anew for the handler.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) error {
+// otherOrigin refuses what the page of another web site asks by its reader's browser, for which a server on 127.0.0.1 is in reach.
+func (s *Server) otherOrigin(w http.ResponseWriter, r *http.Request) {
+	s.refuse(w, r, http.StatusForbidden, forbidden, "the request comes from a page of another web site (the headers Sec-Fetch-Site and Origin say so)")
+}
+
+// readBody reads a request's body.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err := checkForm(r.Header); err != nil {
-		return err
+		return nil, err
 	}
 	if r.ContentLength > s.o.MaxBodyBytes { // told before it is sent: clients that ask with Expect: 100-continue send nothing
-		return &http.MaxBytesError{Limit: s.o.MaxBodyBytes}
+		return nil, &http.MaxBytesError{Limit: s.o.MaxBodyBytes}
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.o.MaxBodyBytes))
-	r.Body = io.NopCloser(bytes.NewReader(b))
 	var long *http.MaxBytesError
 	var broken net.Error
 	switch {
 	case err == nil, errors.As(err, &long), tooSlow(err):
-		return err
+		return b, err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &broken):
-		return &Error{Status: statusGone, Kind: timeout, Message: "the client went before its body had come"}
+		return nil, &Error{Status: statusGone, Kind: timeout, Message: "the client went before its body had come"}
 	}
-	return invalid("the body cannot be read: %v", err)
+	return nil, invalid("the body cannot be read: %v", err)
 }
 
 // checkForm refuses bodies that are surely not JSON. The type that curl -d and some clients send without being told is taken for JSON.
@@ -135,23 +139,34 @@ func checkForm(h http.Header) error {
 	return errorf(http.StatusUnsupportedMediaType, validation, "the body has the Content-Type %q, want application/json", sent)
 }
 
-// writeJSON writes a response. A value that JSON does not have, such as a score that is no number, is an error before anything is written.
+// writeJSON writes a response.
 func writeJSON(w http.ResponseWriter, status int, body any) error {
+	b, err := encode(body)
+	if err == nil {
+		write(w, status, b)
+	}
+	return err
+}
+
+// encode makes the JSON of a response. A value that JSON does not have, such as a score that is no number, is an error.
+func encode(body any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(body); err != nil {
-		var unsupported *json.UnsupportedValueError
-		if errors.As(err, &unsupported) {
-			return &Error{Status: http.StatusInternalServerError, Kind: backend, Message: fmt.Sprintf("the model's result has a number that is not finite (%s)", unsupported.Str)}
-		}
-		return err
+	err := e.Encode(body)
+	var unsupported *json.UnsupportedValueError
+	if errors.As(err, &unsupported) {
+		return nil, &Error{Status: http.StatusInternalServerError, Kind: backend, Message: fmt.Sprintf("the model's result has a number that is not finite (%s)", unsupported.Str)}
 	}
+	return b.Bytes(), err
+}
+
+// write writes a response of JSON. It fails only where the client has gone.
+func write(w http.ResponseWriter, status int, b []byte) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", fmt.Sprint(b.Len()))
+	w.Header().Set("Content-Length", fmt.Sprint(len(b)))
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // fails where the client has gone
-	return nil
+	_, _ = w.Write(b)
 }
 
 // discard is the log of a server that has none.

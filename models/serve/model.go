@@ -28,12 +28,11 @@ const runsAtOnce = 2
 // cores is the gate of all models of the process, since they share its cores.
 var cores = scoring.NewGate(runsAtOnce)
 
-// OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens.
+// OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens; o.Queue is not
+// read.
 func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Model, error) {
 	served := &Model{Name: name}
-	if o.Queue == nil {
-		o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens, Runs: runsAtOnce, Gate: cores, Observe: served.runs.observe}
-	}
+	o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens, Runs: runsAtOnce, Gate: cores, Observe: served.runs.observe}
 	m, err := retriever.Open(ctx, ref, o)
 	if err != nil {
 		return nil, err
@@ -69,7 +68,7 @@ func (m *Model) scores(ctx context.Context, query string, documents []string, re
 		return nil
 	})
 	var wrong *retriever.TextError
-	if errors.As(err, &wrong) {
+	if errors.As(err, &wrong) && errors.As(err, new(*retriever.LengthError)) { // its index is that of a text, and not that of a pair
 		return nil, wrong.Err
 	}
 	return scores, err

@@ -18,7 +18,8 @@ func (s *Server) Models() []*Model {
 }
 
 // Replace serves a model in place of the one of the same name, and closes that one when its last request has been answered. Requests
-// that come in the meantime get the new model: none fails.
+// that come in the meantime get the new model: none fails. An error says that the new model is not served, and stays the caller's; what goes
+// wrong with closing the old one is logged.
 func (s *Server) Replace(m *Model) error {
 	s.mu.Lock()
 	i := slices.IndexFunc(s.models, func(x *Model) bool { return x.Name == m.Name })
@@ -32,7 +33,10 @@ func (s *Server) Replace(m *Model) error {
 	s.models[i] = m
 	s.mu.Unlock()
 	old.users.Wait()
-	return old.Close()
+	if err := old.Close(); err != nil {
+		s.o.Log.Error("the old model was not closed", "model", old.Name, "error", err.Error())
+	}
+	return nil
 }
 
 // Close closes the models when their requests have been answered. No request may come after it.

@@ -29,6 +29,6 @@ func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) {
 		err = writeJSON(w, http.StatusOK, b)
 	}
 	if err != nil {
-		s.fail(w, r, own, err)
+		s.fail(w, r, pageAPI, err)
 	}
 }

@@ -12,7 +12,8 @@ import (
 // Leave makes GET /ready answer 503.
 func (s *Server) Leave() { s.leaving.Store(true) }
 
-// Drain refuses new requests with 503 and Retry-After, and waits until none is in work or the context ends.
+// Drain refuses new requests with 503 and Retry-After, and waits until none is in work or the context ends. A request is in work from when
+// its whole body is there until its response is written.
 func (s *Server) Drain(ctx context.Context) error {
 	s.Leave()
 	s.draining.Store(true)
@@ -24,6 +25,13 @@ func (s *Server) Drain(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ending is the error of a request that comes after Drain. Its connection ends with it.
+func (s *Server) ending(w http.ResponseWriter) error {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Retry-After", "1") // another server, or this one's successor
+	return &Error{Status: http.StatusServiceUnavailable, Kind: unhealthy, Message: "the server is ending; try again"}
 }
 
 // ready answers GET /ready: whether requests should be sent here.

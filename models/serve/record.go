@@ -112,12 +112,13 @@ type response struct {
 	http.ResponseWriter
 	status  int // 0 before the header is written
 	written int64
+	until   time.Time // when all of it must be written; zero before the first byte
 }
 
-// A client must read writePiece bytes within writePatience: 2 KiB/s. Slower ones would hold memory for ever.
+// A client must read a response within writePatience and a second for each writeRate bytes: one that does not would hold memory for ever.
 const (
-	writePiece    = 64 << 10
 	writePatience = 30 * time.Second
+	writeRate     = 1_000_000
 )
 
 // Unwrap lets http.ResponseController find the connection.
@@ -127,6 +128,7 @@ func (w *response) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
 	}
+	_ = w.giveTime(0) // net/http keeps the deadline of the connection's last response
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -134,18 +136,24 @@ func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	n := 0
-	for len(b) > 0 {
-		if err := http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writePatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return n, err
-		}
-		k, err := w.ResponseWriter.Write(b[:min(len(b), writePiece)])
-		n, b, w.written = n+k, b[k:], w.written+int64(k)
-		if err != nil {
-			return n, err
-		}
+	if err := w.giveTime(len(b)); err != nil {
+		return 0, err
 	}
-	return n, nil
+	n, err := w.ResponseWriter.Write(b)
+	w.written += int64(n)
+	return n, err
+}
+
+// giveTime sets until when the response must be written, of which n bytes more come.
+func (w *response) giveTime(n int) error {
+	if w.until.IsZero() {
+		w.until = time.Now().Add(writePatience)
+	}
+	w.until = w.until.Add(time.Duration(n) * time.Second / writeRate)
+	if err := http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.until); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
 }
 
 // countedBody counts the bytes that are read from a body.

@@ -200,7 +200,7 @@ func (s *Server) rerank(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.tell()
+	c.setTEIHeaders()
 	if body.Texts == nil {
 		return objectOf(c, m, order, &body), nil
 	}

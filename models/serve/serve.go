@@ -69,9 +69,10 @@ func (o Options) withDefaults() Options {
 
 // Server answers requests with its models.
 type Server struct {
-	o     Options
-	slots chan struct{} // one for each request that may be in work
-	pace  pace          // at which they end
+	o      Options
+	slots  chan struct{} // one for each request that may be in work
+	bodies chan struct{} // one for each body that may be read at a time: what is read of them is in memory
+	pace   pace          // at which requests end
 
 	leaving, draining atomic.Bool // see Leave, Drain
 	inWork            atomic.Int64
@@ -94,7 +95,7 @@ func New(models []*Model, o Options) (*Server, error) {
 		return nil, errors.New("there is no model to serve")
 	}
 	o = o.withDefaults()
-	s := &Server{models: models, o: o, slots: make(chan struct{}, o.MaxConcurrent)}
+	s := &Server{models: models, o: o, slots: make(chan struct{}, o.MaxConcurrent), bodies: make(chan struct{}, bodiesPerSlot*o.MaxConcurrent)}
 	s.metrics = newMetrics(s)
 	for _, m := range models {
 		s.observe(m)
@@ -123,7 +124,7 @@ func (s *Server) routes() []route {
 		{"POST", "/embed", tei, s.teiEmbed},
 		{"POST", "/rerank", tei, s.rerank},
 		{"POST", "/similarity", tei, s.teiSimilarity},
-		{"POST", "/page/matches", own, s.pageMatches},
+		{"POST", "/page/matches", pageAPI, s.pageMatches},
 		{"POST", "/tokenize", tei, s.teiTokenize},
 		{"GET", "/info", tei, s.teiInfo},
 		{"POST", "/{$}", tei, s.teiAny},
@@ -152,45 +153,77 @@ func (s *Server) Handler() http.Handler {
 		}
 	}
 	mux.HandleFunc("/", s.unknown)
-	return s.observed(s.guarded(mux))
+	crossOrigin := http.NewCrossOriginProtection()
+	crossOrigin.SetDenyHandler(http.HandlerFunc(s.otherOrigin))
+	return s.observed(s.guarded(crossOrigin.Handler(mux)))
 }
 
-// answer answers a route's requests. A body is read before the request takes a slot: slow clients keep others from nothing.
+// answer answers a route's requests. A body is read before the request takes a slot, and the slot and the model are given back before the
+// response is written: a slow client holds neither while it sends or reads.
 func (s *Server) answer(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := s.respond(w, r, route); err != nil {
+		sent, err := s.bodyOf(w, r, route)
+		if err == nil {
+			s.inWork.Add(1) // before it looks whether the server drains: Drain looks in the other order
+			defer s.inWork.Add(-1)
+			err = s.respond(w, r, route, sent)
+		}
+		if err != nil {
 			s.fail(w, r, route.api, err)
 		}
 	})
 }
 
-func (s *Server) respond(w http.ResponseWriter, r *http.Request, route route) error {
+// bodyOf reads the body of a request that has one.
+func (s *Server) bodyOf(w http.ResponseWriter, r *http.Request, route route) ([]byte, error) {
+	if route.method != http.MethodPost {
+		return nil, nil
+	}
+	if len(s.slots) == cap(s.slots) {
+		return nil, s.full(w)
+	}
+	select {
+	case s.bodies <- struct{}{}:
+		defer func() { <-s.bodies }()
+		return s.readBody(w, r)
+	default:
+		return nil, s.full(w)
+	}
+}
+
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, route route, sent []byte) error {
+	if s.draining.Load() {
+		return s.ending(w)
+	}
+	b, err := s.compute(w, r, route, sent)
+	if err == nil {
+		write(w, http.StatusOK, b)
+	}
+	return err
+}
+
+// compute makes the body of a response.
+func (s *Server) compute(w http.ResponseWriter, r *http.Request, route route, sent []byte) ([]byte, error) {
 	if route.method == http.MethodPost {
-		if len(s.slots) == cap(s.slots) {
-			return s.full(w)
-		}
-		if err := s.readBody(w, r); err != nil {
-			return err
-		}
 		done, err := s.admit(w)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer done()
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.o.RequestTimeout, errTooLong(s.o.RequestTimeout))
 	defer cancel()
-	c := newCall(s, r.WithContext(ctx))
+	c := newCall(s, r.WithContext(ctx), sent)
 	c.header = w.Header()
 	defer c.release()
 	body, err := route.handle(c)
 	if err != nil {
 		if ctx.Err() != nil && r.Context().Err() == nil {
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
-		return err
+		return nil, err
 	}
-	return writeJSON(w, http.StatusOK, body)
+	return encode(body)
 }
 
 // errTooLong is the error of a request that took too long.

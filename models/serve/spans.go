@@ -17,17 +17,26 @@ import (
 // noSpans is the tracer of a server that has none. Its spans have the ids of the client's.
 var noSpans = noop.NewTracerProvider().Tracer("")
 
-// startSpan starts the span of a request, below the client's if it sent the header traceparent. Probes have none.
+// startSpan starts the span of a request, below the client's if it sent the header traceparent. Probes and requests without a key have none.
 func (s *Server) startSpan(r *http.Request, x *record) context.Context {
 	ctx, t := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header)), s.o.Tracer
-	if quietRoutes[r.URL.Path] {
+	if quietRoutes[r.URL.Path] || t != noSpans && s.lacksKey(r) {
 		t = noSpans
 	}
-	ctx, x.span = t.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(x.start))
+	ctx, x.span = t.Start(ctx, spanMethod(r.Method), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(x.start))
 	if x.span.IsRecording() {
 		x.trace.Each = func(run scoring.TraceTotals) { s.runSpans(ctx, run) }
 	}
 	return ctx
+}
+
+// spanMethod is OpenTelemetry's name of a method: clients may make up others.
+func spanMethod(method string) string {
+	switch method {
+	case "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE":
+		return method
+	}
+	return "_OTHER"
 }
 
 // runSpans makes the spans of a run of the model that has just ended: the wait for it, and the run itself.
@@ -45,9 +54,9 @@ func (x *record) endSpan(status int) {
 	if !x.span.IsRecording() {
 		return
 	}
-	x.span.SetAttributes(attribute.String("http.request.method", x.method), attribute.Int("http.response.status_code", status), attribute.String("request.id", x.id))
+	x.span.SetAttributes(attribute.String("http.request.method", spanMethod(x.method)), attribute.Int("http.response.status_code", status), attribute.String("request.id", x.id))
 	if x.route != "" {
-		x.span.SetName(x.method + " " + x.route)
+		x.span.SetName(spanMethod(x.method) + " " + x.route)
 		x.span.SetAttributes(attribute.String("http.route", x.route))
 	}
 	if x.model != "" {

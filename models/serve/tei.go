@@ -81,7 +81,7 @@ func (s *Server) teiVectors(c *call, in inputs, o teiOptions, dimensions *int) (
 	}
 	c.characters = in.characters()
 	embeddings, err := m.embed(c.context(), in, query, encode)
-	c.tell()
+	c.setTEIHeaders()
 	return m, embeddings, err
 }
 
@@ -263,9 +263,9 @@ func (s *Server) teiInfo(c *call) (any, error) {
 	}, nil
 }
 
-// tell sets TEI's headers: what the request was, and how long it took, in milliseconds. The time of tokenization is that which neither
+// setTEIHeaders sets TEI's headers: what the request was, and how long it took, in milliseconds. The time of tokenization is that which neither
 // the queue nor the model took.
-func (c *call) tell() {
+func (c *call) setTEIHeaders() {
 	if c.header == nil || c.model == nil {
 		return
 	}
