@@ -46,7 +46,7 @@ func TestMaxWindow(t *testing.T) {
 	pairs := []scoring.Pair{{Query: query, Passage: "密码 水果"}, {Query: query, Passage: strings.Repeat("密码 苹果 水果 在设置页面 ", 9)}, {Query: query}}
 	plain := logits(t, s, pairs, maxLen)
 	// Windows of this model's few positions: beside RAG-Retrieval's least of 101 tokens all passages would be cut.
-	ids, types := m.Tokenizer.PairWindows(query, "", pairs[1].Passage, "", maxLen, 4, func(n int) int { return n / 4 })
+	ids, types := m.Tokenizer.PairWindows(nil, query, "", pairs[1].Passage, "", maxLen, 4, func(n int) int { return n / 4 })
 	if len(ids) < 3 {
 		t.Fatalf("%d windows", len(ids))
 	}
@@ -78,7 +78,7 @@ func TestWindowsCoverThePassage(t *testing.T) {
 	m, _ := open(t)
 	passage := strings.Repeat("密码 苹果 水果 在设置页面 ", 9)
 	whole, _ := m.Tokenizer.EncodePair("如何", passage, 10_000, "only_second")
-	ids, _ := m.Tokenizer.PairWindows("如何", "", passage, "", 24, 4, func(n int) int { return n / 4 })
+	ids, _ := m.Tokenizer.PairWindows(nil, "如何", "", passage, "", 24, 4, func(n int) int { return n / 4 })
 	first, _ := m.Tokenizer.EncodePair("如何", "", 24, "only_second")
 	head := len(first) - 1 // the last special token follows the passage
 	window := 24 - len(first)

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/dist"
 )
 
@@ -129,8 +130,11 @@ func (c CrossEncoder) pairs(ctx context.Context, pairs []Pair, long LongText, pr
 	var rows []encoder.Row
 	var pairOf []int                // the number of each row's pair
 	left := make([]int, len(pairs)) // how many rows of each pair are not scored yet
+	queries := &tokenizer.Remembered{}
 	err := tokenizeEach(ctx, c.Queue, c.Ranks, len(pairs), func(i int) error {
-		windows, err := c.Rows(pairs[i], long)
+		p := pairs[i]
+		p.queries = queries
+		windows, err := c.Rows(p, long)
 		if err != nil {
 			return &TextError{Index: i, Err: err}
 		}

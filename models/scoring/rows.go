@@ -59,6 +59,8 @@ func Rows(t *tokenizer.Tokenizer, f prompt.Formats, x prompt.Text, maxLength int
 type Pair struct {
 	Query, Passage string
 	Prompt         string // stands before the query in place of the model's own prompt; empty: the model's own
+
+	queries *tokenizer.Remembered // of the call that the pair belongs to; nil: it is by itself
 }
 
 // PairRows tokenizes a pair. The passage is cut if the pair is too long. With Windows it returns a row for each window of a long
@@ -74,15 +76,15 @@ func PairRows(t *tokenizer.Tokenizer, f prompt.Formats, p Pair, maxLength, minWi
 	var ids, types [][]int64
 	switch long {
 	case Windows:
-		ids, types = t.PairWindows(q, d.Before, d.Text, d.After, maxLength, minWindow, Overlap)
+		ids, types = t.PairWindows(p.queries, q, d.Before, d.Text, d.After, maxLength, minWindow, Overlap)
 	case Refuse:
-		i, k := t.EncodePair(q, d.String(), math.MaxInt32, tokenizer.OnlySecond)
+		i, k := t.EncodePairRemembering(p.queries, q, d.String(), math.MaxInt32, tokenizer.OnlySecond)
 		if len(i) > maxLength {
 			return nil, &LengthError{len(i), maxLength}
 		}
 		ids, types = append(ids, i), append(types, k)
 	default:
-		i, k := t.EncodePair(q, d.String(), maxLength, tokenizer.OnlySecond)
+		i, k := t.EncodePairRemembering(p.queries, q, d.String(), maxLength, tokenizer.OnlySecond)
 		ids, types = append(ids, i), append(types, k)
 	}
 	rows := make([]encoder.Row, len(ids))

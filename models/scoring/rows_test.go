@@ -2,6 +2,7 @@ package scoring
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -135,6 +136,43 @@ func TestPairsAtTheLimits(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// The query of a call is tokenized once for all its documents, and the pairs are those that are made one by one.
+func TestQueriesAreTokenizedOnce(t *testing.T) {
+	tok, err := tokenizer.Open("../embedding/testdata/tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	long := letters('a', 5000)
+	var pairs []Pair
+	for _, q := range []string{long, "b", long, ""} {
+		pairs = append(pairs, Pair{Query: q, Passage: "c"}, Pair{Query: q, Passage: letters('i', 40)}, Pair{Query: q, Passage: "d", Prompt: "e "})
+	}
+	var shared *tokenizer.Remembered
+	c := CrossEncoder{
+		Rows: func(p Pair, long LongText) ([]encoder.Row, error) {
+			if p.queries == nil || shared != nil && p.queries != shared {
+				t.Error("the pairs of a call do not share their queries' tokens")
+			}
+			shared = p.queries
+			got, err := PairRows(tok, prompt.Formats{}, p, 16, 1, long)
+			p.queries = nil
+			want, _ := PairRows(tok, prompt.Formats{}, p, 16, 1, long)
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%.9q %.9q: %v, want %v", p.Query, p.Passage, got, want)
+			}
+			return got, err
+		},
+		Forward: func(rows []encoder.Row) ([]float32, error) { return make([]float32, len(rows)), nil },
+	}
+	for _, c.Windows = range []bool{false, true} {
+		shared = nil
+		if _, err := c.Pairs(t.Context(), pairs, nil); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

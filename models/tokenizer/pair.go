@@ -24,10 +24,15 @@ const (
 // EncodePair returns the token ids and token types of a pair of texts, at most maxLength of each. Special tokens are those
 // of the tokenizer's post-processor, such as [CLS] first [SEP] second [SEP].
 func (t *Tokenizer) EncodePair(first, second string, maxLength int, how Truncation) (ids, types []int64) {
+	return t.EncodePairRemembering(nil, first, second, maxLength, how)
+}
+
+// EncodePairRemembering is EncodePair for one of many pairs with the same first text, whose tokens are taken from r or kept there.
+func (t *Tokenizer) EncodePairRemembering(r *Remembered, first, second string, maxLength int, how Truncation) (ids, types []int64) {
 	room := max(0, maxLength-t.pair.specialTokens())
-	a, b := t.tokens(first, room+1), t.tokens(second, room+1)
+	a, b := r.tokens(t, first, room+1), t.tokens(second, room+1)
 	if how == LongestFirst && len(a) > room && len(b) > room {
-		a, b = t.tokens(first, math.MaxInt32), t.tokens(second, math.MaxInt32) // to find out which one is longer
+		a, b = r.tokens(t, first, math.MaxInt32), t.tokens(second, math.MaxInt32) // to find out which one is longer
 	}
 	n, m := truncatedLengths(len(a), len(b), room, how)
 	return t.pair.fill(a[:n], b[:m])
@@ -36,14 +41,14 @@ func (t *Tokenizer) EncodePair(first, second string, maxLength int, how Truncati
 // PairWindows encodes a pair like EncodePair, but splits a second text that is too long into several overlapping windows
 // instead of cutting it. Each window becomes a pair with the whole first text. before and after are put around the second
 // text, and around each window. overlap returns the number of overlapping tokens for a window's length. If the first text
-// leaves fewer than minWindow tokens for a window, the pair is cut by OnlySecond.
-func (t *Tokenizer) PairWindows(first, before, second, after string, maxLength, minWindow int, overlap func(window int) int) (ids, types [][]int64) {
+// leaves fewer than minWindow tokens for a window, the pair is cut by OnlySecond. r remembers the first text; it may be nil.
+func (t *Tokenizer) PairWindows(r *Remembered, first, before, second, after string, maxLength, minWindow int, overlap func(window int) int) (ids, types [][]int64) {
 	room := max(0, maxLength-t.pair.specialTokens())
-	a := t.tokens(first, room+1)
+	a := r.tokens(t, first, room+1)
 	b := t.frame(before, second, after)
 	window := room - len(a) - len(b.before) - len(b.after)
 	if len(a)+b.length() <= room || window < max(1, minWindow) {
-		i, k := t.EncodePair(first, before+second+after, maxLength, OnlySecond)
+		i, k := t.EncodePairRemembering(r, first, before+second+after, maxLength, OnlySecond)
 		return [][]int64{i}, [][]int64{k}
 	}
 	for _, part := range b.windows(window, overlap) {
