@@ -8,12 +8,16 @@ import (
 // Call is one caller's place in the order of a Queue. The zero value is a new caller.
 type Call struct{ turn float64 }
 
-// The order of a queue is that of turns (weighted fair queueing, Demers, Keshav and Shenker 1989). If the n calls that wait were served
-// all at once, each would get 1/n of the model: the clock is how much each would have got so far, in shares, of which a full batch has
-// four. A batch's turn is when it would be done: the clock when it came, or its call's turn before, plus its own shares. The batch with
-// the earliest turn runs first. So each call is done about when it would be if all were served at once, none is passed for ever, and a
-// short call passes the full batches of long ones. Shares are whole numbers, so that calls of at most a quarter of a batch keep the
-// order in which they came: if shorter ones always went first, the longest of them would wait for many times what they take.
+// Each call has a turn: the virtual time at which it would finish if all waiting calls got equal shares of the model. The call with the
+// earliest turn runs first (weighted fair queueing, Demers, Keshav and Shenker 1989). So no call waits for ever, and a short call passes
+// the full batches of long ones.
+//
+// The unit of virtual time is a quarter of a full batch for each waiting call. While n calls wait, a run of a full batch moves the
+// queue's clock by sharesOfBatch/n. A batch's turn is the clock when it came, or the turn of its call's batch before if that is later,
+// plus the batch's own shares.
+//
+// Shares are whole numbers so that calls of at most a quarter of a batch keep the order in which they came. If the shortest of them
+// always went first, the longest would wait many times as long as it runs.
 const sharesOfBatch = 4
 
 // A run takes time for its tokens, and for the pairs of tokens that attention compares, padding included: measured with

@@ -2,6 +2,7 @@ package scoring
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // Queue joins the batches of concurrent calls into larger ones: a server's requests, of which each has a few texts. A call that
@@ -157,7 +159,8 @@ func (q *Queue[V]) goesOn() bool {
 	return true
 }
 
-// run computes the rows of several calls. If that fails, each call runs by itself, so that one's mistake is not another's.
+// run computes the rows of several calls. If that fails, each call runs by itself, so that one's mistake is not another's. Observe hears
+// of these runs then, and not of the one that they shared, so that it counts no row twice.
 func (q *Queue[V]) run(batch []*queued[V]) {
 	var rows []encoder.Row
 	run := QueueRun{Calls: len(batch)}
@@ -169,15 +172,17 @@ func (q *Queue[V]) run(batch []*queued[V]) {
 	run.Rows, run.PaddedTokens = len(rows), longest*len(rows)
 	start := time.Now()
 	values, err := q.compute(rows)
+	if err != nil && len(batch) > 1 && ofOneCall(err) {
+		for _, x := range batch {
+			if x.ctx.Err() == nil { // else Run has returned
+				q.run([]*queued[V]{x})
+			}
+		}
+		return
+	}
 	run.Seconds = time.Since(start).Seconds()
 	if run.Err = err; q.o.Observe != nil {
 		q.o.Observe(run)
-	}
-	if err != nil && len(batch) > 1 {
-		for _, x := range batch {
-			q.run([]*queued[V]{x})
-		}
-		return
 	}
 	for _, x := range batch {
 		if x.err = err; err == nil {
@@ -186,6 +191,13 @@ func (q *Queue[V]) run(batch []*queued[V]) {
 		addTrace(x.ctx, TraceTotals{Waited: start.Sub(x.came), Ran: time.Since(start), Rows: len(x.rows), Tokens: x.tokens})
 		close(x.done)
 	}
+}
+
+// ofOneCall says whether an error may be the mistake of one of several calls. Without memory, or with a changed weight file, every call
+// fails, and each more run makes things worse.
+func ofOneCall(err error) bool {
+	var changed *changedError
+	return !errors.Is(err, runtime.ErrOutOfMemory) && !errors.As(err, &changed)
 }
 
 // compute runs the model. A panic is the calls' error, with its stack: the queue's goroutine has nobody else who could tell it, and

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // slowForward takes a second for each run, and gives each row its length.
@@ -226,4 +227,43 @@ func TestQueuePanic(t *testing.T) {
 		t.Errorf("%v %v", values, err)
 	}
 	q.Wait()
+}
+
+// After a shared run that failed, calls whose clients have gone do not run, and none does if it must fail again. Each row is observed
+// once.
+func TestQueueAfterAFailedRun(t *testing.T) {
+	for _, x := range []struct {
+		err   error
+		runs  []int // how many rows each has
+		calls []int // that are observed
+	}{
+		{errors.New("a wrong text"), []int{1, 3, 1, 1}, []int{1, 1, 1}},
+		{fmt.Errorf("scoring: %w", runtime.ErrOutOfMemory), []int{1, 3}, []int{1, 3}},
+		{errors.Join(&changedError{"weights"}), []int{1, 3}, []int{1, 3}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var runs, observed []int
+			forward := func(rows []encoder.Row) ([]int, error) {
+				time.Sleep(time.Second)
+				if runs = append(runs, len(rows)); len(rows) > 1 {
+					return nil, x.err
+				}
+				return make([]int, len(rows)), nil
+			}
+			q := NewQueue(forward, QueueOptions{BatchTokens: 100, Observe: func(r QueueRun) { observed = append(observed, r.Calls) }})
+			gone, leave := context.WithCancel(t.Context())
+			var calls sync.WaitGroup
+			for _, ctx := range []context.Context{t.Context(), t.Context(), gone, t.Context()} {
+				calls.Go(func() { q.Run(ctx, new(Call), rowsOfLengths(2)) })
+				synctest.Wait()
+			}
+			time.Sleep(1500 * time.Millisecond) // the shared run goes on
+			leave()
+			calls.Wait()
+			q.Wait()
+			if !slices.Equal(runs, x.runs) || !slices.Equal(observed, x.calls) {
+				t.Errorf("%v: runs of %v rows, want %v; observed %v calls, want %v", x.err, runs, x.runs, observed, x.calls)
+			}
+		})
+	}
 }
