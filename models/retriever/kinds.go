@@ -57,7 +57,7 @@ func queueOf[V any](m *Model, forward func(rows []encoder.Row) ([]V, error)) *sc
 	}
 	q := scoring.NewQueue(forward, *m.options.Queue)
 	m.opens(func() error { q.Wait(); return nil })
-	m.load = q.Load
+	m.load, m.tokenizing = q.Load, q.Tokenize
 	return q
 }
 

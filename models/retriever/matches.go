@@ -49,8 +49,14 @@ func (e *multiVector) Matches(ctx context.Context, query, passage string) (m Mat
 		to     *TokenList
 		maxLen int
 	}{{&m.Query, e.info.QueryMaxLen}, {&m.Passage, e.info.PassageMaxLen}} {
-		if x.to.Tokens, x.to.Cut, err = e.scorer.Tokens(texts[i], x.maxLen); err != nil {
-			return m, &TextError{Index: i, Err: err}
+		err := e.b.Queue.Tokenize(ctx, func() (err error) {
+			if x.to.Tokens, x.to.Cut, err = e.scorer.Tokens(texts[i], x.maxLen); err != nil {
+				err = &TextError{Index: i, Err: err}
+			}
+			return err
+		})
+		if err != nil {
+			return m, err
 		}
 	}
 	if n := len(m.Query.counted()) * len(m.Passage.counted()); n > maxMatches {

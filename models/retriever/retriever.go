@@ -61,8 +61,11 @@ type Model struct {
 	texts    *tokenizer.Tokenizer
 	info     Info
 	options  Options
-	load     func() scoring.QueueLoad // nil without a queue
-	close    []func() error           // in this order
+	close    []func() error // in this order
+
+	// Both are the queue's, and nil without one.
+	load       func() scoring.QueueLoad
+	tokenizing func(ctx context.Context, f func() error) error
 }
 
 // Open opens the model that ref names: a folder, a model's id on the hub, or an .onnx file with its tokenizer beside it. A wrong

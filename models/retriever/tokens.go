@@ -9,22 +9,43 @@ import (
 )
 
 // Tokenize gives the tokens of a text as the model's tokenizer makes them, without the model's prompt and uncut. special adds the
-// special tokens around it.
-func (m *Model) Tokenize(text string, special bool) []tokenizer.Token {
-	return m.texts.Tokenize(text, special)
+// special tokens around it. It waits for a core as every call of a queue does, and returns the context's error if that ends before.
+func (m *Model) Tokenize(ctx context.Context, text string, special bool) (tokens []tokenizer.Token, err error) {
+	err = m.tokenize(ctx, func() error {
+		tokens = m.texts.Tokenize(text, special)
+		return nil
+	})
+	return tokens, err
+}
+
+// tokenize calls f, which tokenizes one text, when the model's queue has a core left for it.
+func (m *Model) tokenize(ctx context.Context, f func() error) error {
+	if m.tokenizing != nil {
+		return m.tokenizing(ctx, f)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return f()
 }
 
 // CutTexts cuts each text to its first n tokens, special tokens not counted. Where the model reads no more in any case, texts stay
-// as they are.
-func (m *Model) CutTexts(texts []string, n int) []string {
+// as they are. It stops when the context ends.
+func (m *Model) CutTexts(ctx context.Context, texts []string, n int) ([]string, error) {
 	if n >= max(m.info.PassageMaxLen, m.info.MaxLen) {
-		return texts
+		return texts, nil
 	}
 	out := make([]string, len(texts))
 	for i, t := range texts {
-		out[i] = m.texts.Cut(t, n)
+		err := m.tokenize(ctx, func() error {
+			out[i] = m.texts.Cut(t, n)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	return out
+	return out, nil
 }
 
 // EncodeIDs gives the embedding of each sequence of tokens, by their numbers in the model's vocabulary: finished sequences, to which

@@ -1,13 +1,19 @@
 package retriever_test
 
 import (
+	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/retriever"
+	"rag-retrieval-go/models/scoring"
 )
 
 // folders of one model of each kind.
@@ -29,7 +35,9 @@ func TestEncodeIDs(t *testing.T) {
 	long := strings.Repeat("a b c ", 200)
 	limit := m.Info().PassageMaxLen
 	ids := func(text string) (out []int64) {
-		for _, x := range m.Tokenize(text, true) {
+		tokens, err := m.Tokenize(t.Context(), text, true)
+		check(t, err)
+		for _, x := range tokens {
 			out = append(out, x.ID)
 		}
 		return out
@@ -122,12 +130,64 @@ func TestRefuseLong(t *testing.T) {
 func TestCutTexts(t *testing.T) {
 	m := opened(t, ofKinds[2])
 	texts := []string{"a b c d", "er"}
-	cut := m.CutTexts(texts, 2)
+	cut, err := m.CutTexts(t.Context(), texts, 2)
+	check(t, err)
 	if cut[0] != "a b" || cut[1] != "er" {
 		t.Errorf("%q", cut)
 	}
 	long := []string{strings.Repeat("a ", m.Info().MaxLen+10)}
-	if same := m.CutTexts(long, m.Info().MaxLen); same[0] != long[0] {
+	if same, err := m.CutTexts(t.Context(), long, m.Info().MaxLen); err != nil || same[0] != long[0] {
 		t.Error("a text was cut that the model cuts itself")
+	}
+}
+
+// With a queue, everything that tokenizes waits for a core, and stops waiting when its context ends.
+func TestTokenizingWaitsForACore(t *testing.T) {
+	gate := scoring.NewGate(1)
+	other := scoring.NewQueue(func([]encoder.Row) ([]int, error) { return nil, nil }, scoring.QueueOptions{Gate: gate})
+	var models []*retriever.Model
+	for _, ref := range ofKinds {
+		m, err := retriever.Open(t.Context(), ref, retriever.Options{Queue: &scoring.QueueOptions{Gate: gate}})
+		check(t, err)
+		defer m.Close()
+		models = append(models, m)
+	}
+	release := make(chan struct{})
+	var begun, ended sync.WaitGroup
+	begun.Add(runtime.GOMAXPROCS(0))
+	for range runtime.GOMAXPROCS(0) {
+		ended.Go(func() {
+			other.Tokenize(context.Background(), func() error { begun.Done(); <-release; return nil })
+		})
+	}
+	begun.Wait()
+	ask := func(ctx context.Context) (errs []error) {
+		for _, m := range models {
+			_, err := m.Tokenize(ctx, "a", true)
+			errs = append(errs, err)
+			_, err = m.CutTexts(ctx, []string{"a b"}, 1)
+			errs = append(errs, err)
+			if e, err := m.Embedder(); err == nil {
+				if multi, ok := e.(retriever.MultiVector); ok {
+					_, err := multi.Matches(ctx, "a", "b")
+					errs = append(errs, err)
+				}
+			}
+		}
+		return errs
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	for i, err := range ask(ctx) {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%d: %v, want that no core is left", i, err)
+		}
+	}
+	close(release)
+	ended.Wait()
+	for i, err := range ask(t.Context()) {
+		if err != nil {
+			t.Errorf("%d: %v", i, err)
+		}
 	}
 }

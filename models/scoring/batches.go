@@ -91,13 +91,7 @@ func tokenizeEach[V any](ctx context.Context, q *Queue[V], ranks *dist.Dealer, n
 		ctx = context.WithoutCancel(ctx)
 	}
 	for i := range n {
-		err := ctx.Err()
-		if q != nil {
-			err = q.o.Gate.tokenize(ctx, func() error { return f(i) })
-		} else if err == nil {
-			err = f(i)
-		}
-		if err != nil {
+		if err := q.Tokenize(ctx, func() error { return f(i) }); err != nil {
 			return err
 		}
 	}

@@ -119,6 +119,18 @@ func (q *Queue[V]) Run(ctx context.Context, c *Call, rows []encoder.Row) ([]V, e
 	}
 }
 
+// Tokenize calls f, which tokenizes one text, when the gate has a core left for it. Without a queue it calls f at once. If the context
+// ends before, it returns the context's error.
+func (q *Queue[V]) Tokenize(ctx context.Context, f func() error) error {
+	if q != nil {
+		return q.o.Gate.tokenize(ctx, f)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return f()
+}
+
 // Wait returns when no run is going on. No call may be made after it.
 func (q *Queue[V]) Wait() { q.workers.Wait() }
 

@@ -52,7 +52,11 @@ func apart(a, b []float32) float64 {
 func TestTokenIDs(t *testing.T) {
 	_, h, _ := local(t, Options{}, "embed")
 	var ids []int64
-	for _, x := range opened(t, "embed").Tokenize("the a", true) {
+	tokens, err := opened(t, "embed").Tokenize(t.Context(), "the a", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range tokens {
 		ids = append(ids, x.ID)
 	}
 	sequence, _ := json.Marshal(ids)

@@ -107,7 +107,9 @@ func (s *Server) rank(c *call, body *rerankBody, maxTokens int) (*Model, []ranke
 	}
 	documents := body.texts
 	if maxTokens > 0 {
-		documents = m.m.CutTexts(documents, maxTokens)
+		if documents, err = m.m.CutTexts(c.context(), documents, maxTokens); err != nil {
+			return nil, nil, err
+		}
 	}
 	c.characters = len(documents) * utf8.RuneCountInString(body.Query)
 	for _, d := range documents {

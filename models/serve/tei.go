@@ -9,6 +9,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/retriever"
+	"rag-retrieval-go/models/tokenizer"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -218,16 +219,16 @@ func (s *Server) teiTokenize(c *call) (any, error) {
 	}
 	out := make([][]teiToken, len(in))
 	for i, x := range in {
-		if err := c.context().Err(); err != nil {
+		tokens, err := m.m.Tokenize(c.context(), around.Before+x.text+around.After, body.Special == nil || *body.Special)
+		if err != nil {
 			return nil, err
 		}
-		out[i] = tokensOf(m, around.Before+x.text+around.After, body.Special == nil || *body.Special)
+		out[i] = teiTokens(tokens)
 	}
 	return out, nil
 }
 
-func tokensOf(m *Model, text string, special bool) []teiToken {
-	tokens := m.m.Tokenize(text, special)
+func teiTokens(tokens []tokenizer.Token) []teiToken {
 	out := make([]teiToken, len(tokens))
 	for i, t := range tokens {
 		out[i] = teiToken{ID: t.ID, Text: t.Text, Special: t.Special}

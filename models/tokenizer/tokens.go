@@ -37,7 +37,7 @@ func (t *Tokenizer) Tokenize(text string, special bool) []Token {
 // Cut gives the beginning of a text that has at most n tokens, special tokens not counted. A shorter text stays as it is.
 func (t *Tokenizer) Cut(text string, n int) string {
 	clean := sanitize(text)
-	e := t.t.EncodeWithOptions(clean, false, tokenizers.WithReturnOffsets())
+	e := t.prefixWith(clean, min(max(n, 0), math.MaxInt32)+1, tokenizers.WithReturnOffsets())
 	switch {
 	case len(e.IDs) <= n:
 		return text

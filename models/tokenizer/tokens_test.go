@@ -2,7 +2,10 @@ package tokenizer
 
 import (
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/daulet/tokenizers"
 )
 
 func TestTokenize(t *testing.T) {
@@ -31,6 +34,18 @@ func TestCut(t *testing.T) {
 		}
 		if got := tok.Cut(text, len(all)); got != text {
 			t.Errorf("%q became %q, though it was short enough", text, got)
+		}
+	}
+	// Of a long text only the beginning is tokenized, if words can be told apart in it.
+	for _, long := range []string{strings.Repeat("a  b\x00 c ", 3000), strings.Repeat("a中", 3000)} {
+		for _, n := range []int{1, 2, 7, 600} {
+			want := long
+			if e := tok.t.EncodeWithOptions(sanitize(long), false, tokenizers.WithReturnOffsets()); len(e.IDs) > n {
+				want = sanitize(long)[:e.Offsets[n-1][1]]
+			}
+			if got := tok.Cut(long, n); got != want {
+				t.Errorf("%.9q, %d tokens: %d bytes, want %d", long, n, len(got), len(want))
+			}
 		}
 	}
 }
