@@ -173,7 +173,7 @@ func TestTruncate(t *testing.T) {
 		"/similarity": `{"inputs": {"source_sentence": "a", "sentences": [%q]}, "parameters": {"truncate": false}}`,
 	} {
 		w := ask(h, "POST", path, fmt.Sprintf(body, long))
-		if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "too long: it has ") || !strings.Contains(w.Body.String(), `"Validation"`) {
+		if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "too long: it has ") || !strings.Contains(w.Body.String(), `"Tokenizer"`) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}

@@ -4,7 +4,11 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"math"
+	"net/http"
+	"slices"
+	"strings"
 
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/retriever"
@@ -27,8 +31,8 @@ type openAIBody struct {
 	Messages json.RawMessage `json:"messages"`
 }
 
-// embeddings reads the body, and makes the vectors of its texts.
-func (s *Server) embeddings(c *call, body *openAIBody, kinds ...modelcard.Kind) (*Model, []retriever.Embedding, error) {
+// embeddings reads the body, and makes the vectors of its texts. formats are the values of encoding_format that the route knows.
+func (s *Server) embeddings(c *call, body *openAIBody, formats []string, kinds ...modelcard.Kind) (*Model, []retriever.Embedding, error) {
 	if err := c.read(body); err != nil {
 		return nil, nil, err
 	}
@@ -36,7 +40,10 @@ func (s *Server) embeddings(c *call, body *openAIBody, kinds ...modelcard.Kind) 
 	if err != nil {
 		return nil, nil, err
 	}
-	if body.Input == nil && body.Messages != nil {
+	if f := body.EncodingFormat; f != "" && !slices.Contains(formats, f) {
+		return nil, nil, about("encoding_format", invalid("encoding_format is %q, want %s", f, fieldName(strings.Join(formats, " or "))))
+	}
+	if !given(body.Input) && given(body.Messages) {
 		return nil, nil, about("messages", invalid("messages are not read here, want input; mteb's wrappers send it with use_chat_template=False"))
 	}
 	in, err := readInputs("input", body.Input, true)
@@ -47,18 +54,55 @@ func (s *Server) embeddings(c *call, body *openAIBody, kinds ...modelcard.Kind) 
 		return nil, nil, err
 	}
 	var o retriever.EncodeOptions
-	if d := body.Dimensions; d != nil {
-		if o.Dimension = *d; *d < 1 {
-			return nil, nil, about("dimensions", invalid("dimensions is %d, want at least 1", *d))
-		}
+	if o.Dimension, err = readDimensions(body.Dimensions); err != nil {
+		return nil, nil, err
 	}
 	if n, limit := body.TruncatePromptTokens, longest(m.m.Info()); n != nil && *n != -1 && *n < limit {
 		return nil, nil, about("truncate_prompt_tokens", invalid("truncate_prompt_tokens is %d, want -1 or at least the model's own length, %d", *n, limit))
+	}
+	if m.Kind() == modelcard.ColBERT {
+		if err := m.checkNumbers(in, maxNumbers); err != nil {
+			return nil, nil, err
+		}
 	}
 	c.characters = in.characters()
 	embeddings, err := m.embed(c.context(), in, body.InputType == "query" || body.InputType == "search_query", o)
 	return m, embeddings, err
 }
+
+// maxNumbers is how many numbers a response of POST /pooling may have: about 200 MB as JSON.
+const maxNumbers = 1 << 24
+
+// checkNumbers returns an error if a ColBERT model's vectors of all tokens of some texts have more numbers than a response may. It comes
+// before the model computes them. Texts whose bytes are few enough are not counted in tokens: these are at most as many.
+func (m *Model) checkNumbers(in inputs, numbers int) error {
+	info := m.m.Info()
+	tokens := func(count func(string) int) (n int) {
+		for _, x := range in {
+			if k := len(x.ids); x.ids != nil {
+				n += min(k, longest(info))
+			} else {
+				n += min(max(count(x.text), info.QueryMaxLen), longest(info)) // queries are filled up to their length
+			}
+		}
+		return n
+	}
+	width := int(info.Dimension)
+	most := numbers / max(1, width)
+	if tokens(func(text string) int { return len(text) + markerTokens }) <= most {
+		return nil
+	}
+	if n := tokens(func(text string) int { return len(m.m.Tokenize(text, true)) + 1 }); n > most {
+		return &Error{
+			Status: http.StatusRequestEntityTooLarge, Kind: validation, Param: "input", Code: tooMany,
+			Message: fmt.Sprintf("input has %d tokens with %d numbers each, want at most %d tokens in a request", n, width, most),
+		}
+	}
+	return nil
+}
+
+// markerTokens is how many tokens a model may add to a text: the special ones at its ends, and a ColBERT model's marker.
+const markerTokens = 8
 
 // longest is the length in tokens at which a model's texts are cut.
 func longest(i retriever.Info) int { return max(i.PassageMaxLen, i.MaxLen) }
@@ -66,12 +110,9 @@ func longest(i retriever.Info) int { return max(i.PassageMaxLen, i.MaxLen) }
 // openAIEmbeddings answers POST /v1/embeddings.
 func (s *Server) openAIEmbeddings(c *call) (any, error) {
 	var body openAIBody
-	m, embeddings, err := s.embeddings(c, &body, modelcard.Embedding)
+	m, embeddings, err := s.embeddings(c, &body, []string{"float", "base64"}, modelcard.Embedding)
 	if err != nil {
 		return nil, err
-	}
-	if f := body.EncodingFormat; f != "" && f != "float" && f != "base64" {
-		return nil, about("encoding_format", invalid("encoding_format is %q, want float or base64", f))
 	}
 	type embedding struct {
 		Object    string `json:"object"`
@@ -110,12 +151,9 @@ func usageOf(embeddings []retriever.Embedding) map[string]int {
 // an embedding model.
 func (s *Server) pooling(c *call) (any, error) {
 	var body openAIBody
-	m, embeddings, err := s.embeddings(c, &body, modelcard.ColBERT, modelcard.Embedding)
+	m, embeddings, err := s.embeddings(c, &body, []string{"float"}, modelcard.ColBERT, modelcard.Embedding)
 	if err != nil {
 		return nil, err
-	}
-	if f := body.EncodingFormat; f != "" && f != "float" {
-		return nil, about("encoding_format", invalid("encoding_format is %q, want float", f))
 	}
 	width := int(m.m.Info().Dimension)
 	data := make([]map[string]any, len(embeddings))

@@ -105,7 +105,7 @@ func explain(r *http.Request, err error) *Error {
 		if errors.As(err, &text) {
 			message = fmt.Sprintf("text %d is too long: %v", text.Index+1, length)
 		}
-		return &Error{Status: http.StatusUnprocessableEntity, Kind: validation, Code: tooLong, Message: message}
+		return &Error{Status: http.StatusUnprocessableEntity, Kind: tokenizing, Code: tooLong, Message: message} // TEI's kind of this status
 	case errors.As(err, &text):
 		return &Error{Status: http.StatusUnprocessableEntity, Kind: tokenizing, Message: err.Error(), Logged: "a text cannot be read"}
 	case errors.As(err, &option):

@@ -81,6 +81,20 @@ type input struct {
 	ids  []int64 // nil: it is a text
 }
 
+// given tells whether a body has a field. Clients write null for those that they leave out.
+func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
+
+// readDimensions reads the field dimensions; 0: all of a vector.
+func readDimensions(d *int) (int, error) {
+	switch {
+	case d == nil:
+		return 0, nil
+	case *d < 1:
+		return 0, about("dimensions", invalid("dimensions is %d, want at least 1", *d))
+	}
+	return *d, nil
+}
+
 // readInputs reads a field that has a text, or a list of texts; or with ids also token ids in place of each text.
 func readInputs(field string, raw json.RawMessage, ids bool) (inputs, error) {
 	what := "a text or a list of texts"
@@ -92,7 +106,7 @@ func readInputs(field string, raw json.RawMessage, ids bool) (inputs, error) {
 	}
 	var one string
 	switch {
-	case len(raw) == 0 || string(raw) == "null":
+	case !given(raw):
 		return nil, about(field, missing(field))
 	case json.Unmarshal(raw, &one) == nil:
 		return inputs{{text: one}}, nil
@@ -124,7 +138,7 @@ func readInputs(field string, raw json.RawMessage, ids bool) (inputs, error) {
 
 // readTexts reads a field that has a list of texts.
 func readTexts(field string, raw json.RawMessage) ([]string, error) {
-	if len(raw) > 0 && raw[0] != '[' && string(raw) != "null" {
+	if given(raw) && raw[0] != '[' {
 		return nil, about(field, invalid("%s is %.40s, want a list of texts", fieldName(field), []byte(raw)))
 	}
 	in, err := readInputs(field, raw, false)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/models/scoring"
 )
@@ -19,6 +20,7 @@ type Model struct {
 	users       sync.WaitGroup // the requests that use it
 	runs        observer
 
+	publicID    string // its id on the hub, or where it comes from the server's disk its name: clients learn no path
 	fingerprint string // of its files and options when it was opened
 }
 
@@ -31,7 +33,10 @@ var cores = scoring.NewGate(runsAtOnce)
 // OpenModel opens a model to serve. Its requests share batches of at most o.BatchTokens tokens; o.Queue is not
 // read.
 func OpenModel(ctx context.Context, name, ref string, o retriever.Options) (*Model, error) {
-	served := &Model{Name: name}
+	served := &Model{Name: name, publicID: name}
+	if resolve.Remote(ref) {
+		served.publicID = ref
+	}
 	o.Queue = &scoring.QueueOptions{BatchTokens: o.BatchTokens, Runs: runsAtOnce, Gate: cores, Observe: served.runs.observe}
 	m, err := retriever.Open(ctx, ref, o)
 	if err != nil {

@@ -21,7 +21,7 @@ type rerankBody struct {
 	Query           string            `json:"query"`
 	Documents       []json.RawMessage `json:"documents"`
 	TopN            *int              `json:"top_n"`
-	ReturnDocuments bool              `json:"return_documents"`
+	ReturnDocuments *bool             `json:"return_documents"`
 	RawScores       bool              `json:"raw_scores"`
 	// MaxTokensPerDoc cuts each document to so many tokens first.
 	MaxTokensPerDoc *int `json:"max_tokens_per_doc"`
@@ -31,18 +31,19 @@ type rerankBody struct {
 	Truncate            *bool           `json:"truncate"` // false refuses pairs that are too long
 	TruncationDirection string          `json:"truncation_direction"`
 
+	// RankFields and MaxChunksPerDoc are of the first version of Cohere's API, and are not heeded: they only tell its requests from Jina's.
+	RankFields      json.RawMessage `json:"rank_fields"`
+	MaxChunksPerDoc json.RawMessage `json:"max_chunks_per_doc"`
+
 	texts []string // the documents in whichever form they came
 }
 
 // check says whether the fields are right, and fills in texts.
 func (b *rerankBody) check(s *Server) error {
-	if string(b.Texts) == "null" {
-		b.Texts = nil
-	}
 	switch {
 	case b.Query == "":
 		return missing("query")
-	case b.Texts != nil && b.Documents != nil:
+	case given(b.Texts) && b.Documents != nil:
 		return about("documents", invalid("the body has texts and documents, want one of them"))
 	case b.TopN != nil && *b.TopN < 1:
 		return about("top_n", invalid("top_n is %d, want at least 1", *b.TopN))
@@ -52,7 +53,7 @@ func (b *rerankBody) check(s *Server) error {
 	if d, err := direction(b.TruncationDirection); err != nil || d {
 		return cmp.Or(err, about("truncation_direction", invalid("truncation_direction is Left: the documents of a query are cut at their ends, want Right")))
 	}
-	if b.Texts != nil {
+	if given(b.Texts) {
 		texts, err := readTexts("texts", b.Texts)
 		if b.texts = texts; err != nil {
 			return err
@@ -165,12 +166,17 @@ func (s *Server) cohereRerank(c *call) (any, error) {
 	}, nil
 }
 
-// jinaRerank answers POST /v1/rerank.
+// jinaRerank answers POST /v1/rerank: Jina's route, and that of the first version of Cohere's API. A response has the documents unless the
+// request says otherwise, as Jina's clients expect; only where it has a field of Cohere's alone, it has none, as in that API.
 func (s *Server) jinaRerank(c *call) (any, error) {
 	var body rerankBody
 	m, order, err := s.rank(c, &body, 0)
 	if err != nil {
 		return nil, err
+	}
+	if body.ReturnDocuments == nil {
+		ofJina := !given(body.RankFields) && !given(body.MaxChunksPerDoc)
+		body.ReturnDocuments = &ofJina
 	}
 	return objectOf(c, m, order, &body), nil
 }
@@ -188,7 +194,7 @@ func resultsOf(order []ranked, body *rerankBody) []map[string]any {
 	results := make([]map[string]any, len(order))
 	for i, x := range order {
 		results[i] = map[string]any{"index": x.index, "relevance_score": x.score}
-		if body.ReturnDocuments {
+		if body.ReturnDocuments != nil && *body.ReturnDocuments {
 			results[i]["document"] = map[string]string{"text": body.texts[x.index]}
 		}
 	}
@@ -203,7 +209,7 @@ func (s *Server) rerank(c *call) (any, error) {
 		return nil, err
 	}
 	c.setTEIHeaders()
-	if body.Texts == nil {
+	if !given(body.Texts) {
 		return objectOf(c, m, order, &body), nil
 	}
 	out := make([]map[string]any, len(order))

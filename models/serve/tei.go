@@ -70,10 +70,8 @@ func (s *Server) teiVectors(c *call, in inputs, o teiOptions, dimensions *int) (
 	if err != nil {
 		return nil, nil, err
 	}
-	if dimensions != nil {
-		if encode.Dimension = *dimensions; *dimensions < 1 {
-			return nil, nil, about("dimensions", invalid("dimensions is %d, want at least 1", *dimensions))
-		}
+	if encode.Dimension, err = readDimensions(dimensions); err != nil {
+		return nil, nil, err
 	}
 	for _, x := range in {
 		if x.ids != nil && o.PromptName != "" {
@@ -165,7 +163,7 @@ func (s *Server) teiAny(c *call) (any, error) {
 		return nil, err
 	}
 	switch {
-	case body.Texts != nil || body.Documents != nil || body.Query != nil:
+	case given(body.Texts) || given(body.Documents) || given(body.Query):
 		return s.rerank(c)
 	case strings.HasPrefix(string(body.Inputs), "{"):
 		return s.teiSimilarity(c)
@@ -258,7 +256,7 @@ func (s *Server) teiInfo(c *call) (any, error) {
 		kind = map[string]any{"embedding": map[string]string{"pooling": "colbert"}}
 	}
 	return map[string]any{
-		"model_id": info.Ref, "model_sha": nil, "model_dtype": dtype, "served_model_name": m.Name, "model_type": kind, "max_concurrent_requests": s.o.MaxConcurrent,
+		"model_id": m.publicID, "model_sha": nil, "model_dtype": dtype, "served_model_name": m.Name, "model_type": kind, "max_concurrent_requests": s.o.MaxConcurrent,
 		"max_input_length": longest(info), "max_batch_tokens": m.batchTokens, "max_batch_requests": nil, "max_client_batch_size": s.o.MaxTexts,
 		"auto_truncate": true, "tokenization_workers": s.o.MaxConcurrent, "version": s.o.Version, "sha": nil, "docker_label": nil,
 	}, nil
