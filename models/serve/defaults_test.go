@@ -3,6 +3,7 @@ package serve
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -80,10 +81,18 @@ func TestManyVectors(t *testing.T) {
 		numbers += len(e.Values)
 	}
 	var refused *Error
-	if err := m.checkNumbers(in, numbers-1); !errors.As(err, &refused) || refused.Status != http.StatusRequestEntityTooLarge {
+	if err := m.checkNumbers(t.Context(), in, numbers-1); !errors.As(err, &refused) || refused.Status != http.StatusRequestEntityTooLarge {
 		t.Errorf("%d numbers: %v", numbers, err)
 	}
-	if err := m.checkNumbers(in, 3*longest(m.m.Info())*int(m.m.Info().Dimension)); err != nil {
+	if err := m.checkNumbers(t.Context(), in, 3*longest(m.m.Info())*int(m.m.Info().Dimension)); err != nil {
 		t.Error(err)
+	}
+}
+
+// A text that the tokenizer does not take is the client's mistake, and the log does not show it.
+func TestTextErrors(t *testing.T) {
+	e := explain(httptest.NewRequest("POST", "/rerank", nil), &retriever.TextError{Err: errors.New("geheim")})
+	if e.Status != http.StatusUnprocessableEntity || strings.Contains(e.logged(), "geheim") {
+		t.Errorf("%+v", e)
 	}
 }

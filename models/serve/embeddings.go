@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"cmp"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -61,7 +63,7 @@ func (s *Server) embeddings(c *call, body *openAIBody, formats []string, kinds .
 		return nil, nil, about("truncate_prompt_tokens", invalid("truncate_prompt_tokens is %d, want -1 or at least the model's own length, %d", *n, limit))
 	}
 	if m.Kind() == modelcard.ColBERT {
-		if err := m.checkNumbers(in, maxNumbers); err != nil {
+		if err := m.checkNumbers(c.context(), in, maxNumbers); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -74,8 +76,9 @@ func (s *Server) embeddings(c *call, body *openAIBody, formats []string, kinds .
 const maxNumbers = 1 << 24
 
 // checkNumbers returns an error if a ColBERT model's vectors of all tokens of some texts have more numbers than a response may. It comes
-// before the model computes them. Texts whose bytes are few enough are not counted in tokens: these are at most as many.
-func (m *Model) checkNumbers(in inputs, numbers int) error {
+// before the model computes them. Texts whose bytes are few enough are not counted in tokens: these are at most as
+// many. It ends with the context.
+func (m *Model) checkNumbers(ctx context.Context, in inputs, numbers int) error {
 	info := m.m.Info()
 	tokens := func(count func(string) int) (n int) {
 		for _, x := range in {
@@ -92,7 +95,16 @@ func (m *Model) checkNumbers(in inputs, numbers int) error {
 	if tokens(func(text string) int { return len(text) + markerTokens }) <= most {
 		return nil
 	}
-	if n := tokens(func(text string) int { return len(m.m.Tokenize(text, true)) + 1 }); n > most {
+	var failed error
+	n := tokens(func(text string) int {
+		t, err := m.m.Tokenize(ctx, text, true)
+		failed = cmp.Or(failed, err)
+		return len(t) + markerTokens
+	})
+	if failed != nil {
+		return failed
+	}
+	if n > most {
 		return &Error{
 			Status: http.StatusRequestEntityTooLarge, Kind: validation, Param: "input", Code: tooMany,
 			Message: fmt.Sprintf("input has %d tokens with %d numbers each, want at most %d tokens in a request", n, width, most),

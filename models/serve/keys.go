@@ -59,7 +59,7 @@ func (s *Server) lacksKey(r *http.Request) bool {
 	return s.o.Keys != nil && !needsNoKey(r) && !s.o.Keys.allow(r.Header)
 }
 
-// guarded refuses requests without a key, and after Drain all that need one.
+// guarded refuses requests without a key.
 func (s *Server) guarded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -68,8 +68,6 @@ func (s *Server) guarded(h http.Handler) http.Handler {
 		case s.lacksKey(r):
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			s.refuse(w, r, http.StatusUnauthorized, unauthorized, "the API key is missing or wrong, want the header Authorization: Bearer KEY")
-		case s.draining.Load(): // before its body is read
-			s.fail(w, r, apiOf(r.URL.Path), s.ending(w))
 		default:
 			h.ServeHTTP(w, r)
 		}

@@ -27,6 +27,17 @@ func (s *Server) Drain(ctx context.Context) error {
 	return nil
 }
 
+// untilDrain refuses requests after Drain before their bodies are read, but for those that need no key: probes and the page.
+func (s *Server) untilDrain(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() && !needsNoKey(r) {
+			s.fail(w, r, apiOf(r.URL.Path), s.ending(w))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // ending is the error of a request that comes after Drain. Its connection ends with it.
 func (s *Server) ending(w http.ResponseWriter) error {
 	w.Header().Set("Connection", "close")

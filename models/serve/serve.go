@@ -155,7 +155,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/", s.unknown)
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(s.otherOrigin))
-	return s.observed(s.guarded(crossOrigin.Handler(mux)))
+	return s.observed(s.guarded(s.untilDrain(crossOrigin.Handler(mux))))
 }
 
 // answer answers a route's requests. A body is read before the request takes a slot, and the slot and the model are given back before the

@@ -51,6 +51,21 @@ func TestSpans(t *testing.T) {
 	}
 }
 
+// Requests without a key make no spans, and methods that clients make up no names.
+func TestSpansOfStrangers(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	p := trace.NewTracerProvider(trace.WithSyncer(spans))
+	_, h, l := local(t, Options{Tracer: p.Tracer("test"), Keys: NewKeys("geheim")}, "embed")
+	ask(h, "POST", "/embed", `{"inputs": "a"}`, "Traceparent", traceparent)
+	if got := spans.GetSpans(); len(got) != 0 || l.lines(t)[0]["trace_id"] != clientTrace {
+		t.Errorf("%v %s", got, l)
+	}
+	ask(h, "MADEUP", "/embed", "", "Authorization", "Bearer geheim")
+	if got := spans.GetSpans(); len(got) != 1 || got[0].Name != "_OTHER /embed" {
+		t.Errorf("%v", got)
+	}
+}
+
 // Without a tracer the log has the client's trace.
 func TestTraceparentInLog(t *testing.T) {
 	_, h, l := local(t, Options{}, "embed")

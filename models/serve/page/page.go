@@ -39,7 +39,7 @@ var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }
 
-// Handler answers GET and HEAD of the page at / and of its files below /page/.
+// Handler answers GET and HEAD of the page at / and of its files below /page/. It is for routes of these methods alone.
 func Handler() http.Handler {
 	files := map[string]file{}
 	err := fs.WalkDir(static, "static", func(name string, d fs.DirEntry, err error) error {
@@ -62,9 +62,6 @@ func Handler() http.Handler {
 		switch {
 		case err != nil:
 			http.Error(w, err.Error(), http.StatusInternalServerError)
-		case r.Method != http.MethodGet && r.Method != http.MethodHead:
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "want GET or HEAD", http.StatusMethodNotAllowed)
 		case !ok:
 			http.NotFound(w, r)
 		default:

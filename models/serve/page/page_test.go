@@ -39,9 +39,6 @@ func TestHandler(t *testing.T) {
 	if head := get("HEAD", "/"); head.Code != http.StatusOK || head.Body.Len() != 0 || head.Header().Get("ETag") != etag {
 		t.Errorf("HEAD: %d, %d bytes, ETag %s", head.Code, head.Body.Len(), head.Header().Get("ETag"))
 	}
-	if post := get("POST", "/"); post.Code != http.StatusMethodNotAllowed || post.Header().Get("Allow") != "GET, HEAD" {
-		t.Errorf("POST: %d, Allow %q", post.Code, post.Header().Get("Allow"))
-	}
 	for _, path := range []string{"/page/", "/page/index.html", "/page/none.js", "/page/../page.go", "/page/static/main.js"} {
 		if w := get("GET", path); w.Code != http.StatusNotFound {
 			t.Errorf("%s: %d", path, w.Code)
