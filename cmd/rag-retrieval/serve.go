@@ -32,7 +32,7 @@ The page at / ranks passages with a model, or with two side by side (before and 
 matches, and the server's load.
 
 API keys: with --api-key-file or ` + keysVariable + `, requests must have the header "Authorization: Bearer KEY". /health, /ready,
-/metrics and the page at / need none.
+/metrics and the page at / need none. Requests that a browser sends from a page of another web site get 403.
 
 Signals: on SIGTERM or Ctrl-C the server finishes what it has begun, refuses the rest with 503, and exits with 0; a second one ends it at
 once. On SIGHUP it reads the API keys, the certificate, and every model whose files have changed again, and no request fails: the old
