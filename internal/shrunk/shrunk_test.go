@@ -52,9 +52,9 @@ func readWhileCut(path string, watch bool) (sum int, lost bool, err error) {
 	defer f.Close()
 	isLost := func() bool { return false }
 	if watch {
-		stop := func() {}
-		isLost, stop = Watch(f)
+		lost, stop := Watch(f)
 		defer stop()
+		isLost = lost
 	}
 	b, err := mapped.Open(path)
 	if err != nil {
