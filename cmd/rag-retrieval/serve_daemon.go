@@ -45,7 +45,9 @@ type served struct {
 
 // run answers requests until the context ends.
 func (d *served) run(ctx context.Context, l net.Listener) error {
-	signal.Ignore(syscall.SIGPIPE) // who reads the log may end: that ends no server
+	signal.Ignore(syscall.SIGPIPE)    // who reads the log may end: that ends no server
+	ending := make(chan os.Signal, 1) // keeps a second signal from ending the process until end says so
+	signal.Notify(ending, os.Interrupt, syscall.SIGTERM)
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -102,9 +104,10 @@ func (d *served) listen(h *http.Server, l net.Listener) error {
 	return h.Serve(l)
 }
 
-// end finishes the requests in work. A second signal ends the process at once.
+// end finishes the requests in work. A second signal that comes a second later ends the process at once: programs that start others often
+// send the first one twice.
 func (d *served) end(h *http.Server, l net.Listener) error {
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // as main does, but before the log says that the server ends
+	time.AfterFunc(time.Second, func() { signal.Reset(os.Interrupt, syscall.SIGTERM) })
 	d.tell(daemon.SdNotifyStopping)
 	d.server.Leave()
 	d.log.Info("ending", "shutdown_delay", d.c.Duration("shutdown-delay").String(), "drain_timeout", d.c.Duration("drain-timeout").String())
@@ -114,6 +117,7 @@ func (d *served) end(h *http.Server, l net.Listener) error {
 	defer cancel()
 	// Drain comes before Shutdown, after which net/http closes connections instead of answering them with 503.
 	if err := d.server.Drain(drain); err != nil {
+		d.log.Error("ended before all requests were finished", "requests", d.server.InWork())
 		_ = h.Close()
 		return fmt.Errorf("requests were not finished within --drain-timeout %v", d.c.Duration("drain-timeout"))
 	}
@@ -122,6 +126,7 @@ func (d *served) end(h *http.Server, l net.Listener) error {
 	if h.Shutdown(last) != nil {
 		_ = h.Close() // connections on which nothing was asked
 	}
+	d.log.Info("ended")
 	return nil
 }
 
@@ -154,27 +159,28 @@ func (d *served) reload(ctx context.Context) {
 		if err == nil {
 			d.keys.Set(keys)
 		}
-		d.reloaded("keys", err)
+		d.reloaded("keys", "the API keys", err)
 	}
 	if d.cert != nil {
-		d.reloaded("certificate", d.cert.load())
+		d.reloaded("certificate", "the certificate", d.cert.load())
 	}
 	for _, m := range d.models {
-		d.reloaded(m.name, d.reloadModel(ctx, m))
+		d.reloaded(m.name, "the model "+m.name, d.reloadModel(ctx, m))
 	}
 }
 
-func (d *served) reloaded(what string, err error) {
+// reloaded counts under a label how it ended that something was read again, and logs it.
+func (d *served) reloaded(label, what string, err error) {
 	switch {
 	case errors.Is(err, errUnchanged):
-		d.server.CountReload(what, "unchanged")
-		d.log.Info(what + " has not changed")
+		d.server.CountReload(label, "unchanged")
+		d.log.Info("unchanged: " + what)
 	case err != nil:
-		d.server.CountReload(what, "failure")
-		d.log.Error(what+" was not reloaded, and stays as it was", "error", oneLine(err.Error()))
+		d.server.CountReload(label, "failure")
+		d.log.Error("not reloaded: "+what, "error", oneLine(err.Error()))
 	default:
-		d.server.CountReload(what, "success")
-		d.log.Info(what + " was reloaded")
+		d.server.CountReload(label, "success")
+		d.log.Info("reloaded: " + what)
 	}
 }
 

@@ -216,10 +216,10 @@ func TestServeModelFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startServing(t, nil, "--model", "embed="+model, "--model", "rerank="+oneOf["reranker"])
-	const kept = "embed was not reloaded, and stays as it was"
+	const kept = "not reloaded: the model embed"
 	reloads := make(chan string, 100)
 	logged := s.readLog(t, func(message string) {
-		if strings.HasPrefix(message, "embed ") {
+		if strings.HasSuffix(message, ": the model embed") {
 			reloads <- message
 		}
 	})
@@ -258,7 +258,7 @@ func TestServeModelFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(500, "the weights were written anew, and the server does not know")
-	hangup("embed was reloaded", "the weights are whole again")
+	hangup("reloaded: the model embed", "the weights are whole again")
 	expect(200, "the weights are whole again")
 	if err := os.RemoveAll(model); err != nil {
 		t.Fatal(err)

@@ -89,16 +89,16 @@ func TestServeReload(t *testing.T) {
 		if line := s.line(t, "embed"); line["msg"] != want {
 			t.Errorf("%v, want %q", line, want)
 		}
-		s.line(t, "rerank has not changed")
+		s.line(t, "unchanged: the model rerank")
 	}
-	reload("embed has not changed")
+	reload("unchanged: the model embed")
 	if err := os.WriteFile(keys, []byte("six\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(model, model+".old"); err != nil {
 		t.Fatal(err)
 	}
-	reload("embed was not reloaded, and stays as it was")
+	reload("not reloaded: the model embed")
 	if one, _, _ := s.embed(http.DefaultClient, "one"); one != 401 {
 		t.Errorf("a key that was taken out of the file: %d", one)
 	}
@@ -106,11 +106,11 @@ func TestServeReload(t *testing.T) {
 		t.Errorf("a new key: %d", six)
 	}
 	copyFolder(t, tiny, model)
-	reload("embed was reloaded")
+	reload("reloaded: the model embed")
 	if err := os.WriteFile(filepath.Join(model, "config.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	reload("embed was not reloaded, and stays as it was")
+	reload("not reloaded: the model embed")
 	close(stop)
 	clients.Wait()
 	if rest, err := s.end(t, syscall.SIGTERM); err != nil {
@@ -176,7 +176,7 @@ func TestServeTLS(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	s.line(t, "certificate was reloaded")
+	s.line(t, "reloaded: the certificate")
 	if n, err := serial(tls.VersionTLS13); n != 2 || err != nil {
 		t.Errorf("%d %v", n, err)
 	}
@@ -186,7 +186,7 @@ func TestServeTLS(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	s.line(t, "certificate was not reloaded")
+	s.line(t, "not reloaded: the certificate")
 	if n, err := serial(tls.VersionTLS13); n != 2 || err != nil {
 		t.Errorf("%d %v", n, err)
 	}
@@ -285,7 +285,7 @@ func TestServeDrain(t *testing.T) {
 	}
 }
 
-// A request that does not end is given up after --drain-timeout; a second signal ends the server at once. A client that has sent only a
+// A request that does not end is given up after --drain-timeout; a second signal, a second later, ends the server at once. A client that has sent only a
 // part of its body holds nothing up.
 func TestServeEndsInTime(t *testing.T) {
 	s := startServing(t, nil, "--model", "embed="+tiny, "--drain-timeout", "300ms")
@@ -300,8 +300,12 @@ func TestServeEndsInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.line(t, "ending")
-	if rest, err := s.end(t, os.Interrupt); err == nil {
-		t.Errorf("the second signal: %s", rest)
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil { // at once: it does not count
+		t.Fatal(err)
+	}
+	time.Sleep(1500 * time.Millisecond)
+	if rest, err := s.end(t, os.Interrupt); err == nil || s.cmd.ProcessState.ExitCode() != -1 {
+		t.Errorf("the second signal: %v %s", err, rest)
 	}
 	s = startServing(t, nil, "--model", "embed="+tiny, "--drain-timeout", "1h")
 	slowRequest(t, s.url)

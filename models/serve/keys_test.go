@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -77,5 +78,25 @@ func TestDrain(t *testing.T) {
 	}
 	if w := ask(h, "GET", "/health", ""); w.Code != http.StatusOK {
 		t.Errorf("the process is alive: %d", w.Code)
+	}
+}
+
+// Over HTTP/2 too, a refused request gets its answer whole, however long its body is.
+func TestRefusedOverHTTP2(t *testing.T) {
+	s, _ := started(t, Options{Keys: NewKeys("right")}, "embed")
+	h := httptest.NewUnstartedServer(s.Handler())
+	h.EnableHTTP2 = true
+	h.StartTLS()
+	defer h.Close()
+	for range 20 {
+		r, err := h.Client().Post(h.URL+"/v1/embeddings", "application/json", strings.NewReader(`{"input":"`+strings.Repeat("a", 1<<20)+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || r.StatusCode != http.StatusUnauthorized || r.ProtoMajor != 2 || !strings.Contains(string(b), "the API key is missing or wrong") {
+			t.Fatalf("%v %s %s %q", err, r.Proto, r.Status, b)
+		}
 	}
 }

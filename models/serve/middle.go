@@ -64,9 +64,13 @@ func (s *Server) finish(w *response, r *http.Request, x *record) {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, a api, err error) {
 	e := explain(r, err)
 	recordOf(r.Context()).err = e
-	if e.Status != statusGone {
-		a.fail(w, e)
+	if e.Status == statusGone {
+		return
 	}
+	if r.ProtoMajor > 1 { // HTTP/2 resets a stream whose body was not read, and clients lose the answer
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, s.o.MaxBodyBytes))
+	}
+	a.fail(w, e)
 }
 
 // apiOf is the API whose form an error has where no route fits.

@@ -27,6 +27,9 @@ func (s *Server) Drain(ctx context.Context) error {
 	return nil
 }
 
+// InWork is the number of requests in work.
+func (s *Server) InWork() int { return int(s.inWork.Load()) }
+
 // untilDrain refuses requests after Drain before their bodies are read, but for those that need no key: probes and the page.
 func (s *Server) untilDrain(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -90,14 +90,14 @@ func (x *record) shownRoute() string {
 
 func (x *record) level(status int) slog.Level {
 	switch {
+	case quietRoutes[x.route] && (status < 400 || status == http.StatusServiceUnavailable): // /ready of a server that ends
+		return slog.LevelDebug
 	case status >= 500:
 		return slog.LevelError
 	case status == statusGone:
 		return slog.LevelInfo
 	case status >= 400:
 		return slog.LevelWarn
-	case quietRoutes[x.route]:
-		return slog.LevelDebug
 	}
 	return slog.LevelInfo
 }
