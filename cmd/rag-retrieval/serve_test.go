@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // serving is the program as a server.
@@ -36,19 +37,19 @@ func startServing(t *testing.T, env []string, args ...string) *serving {
 	return s
 }
 
-// line reads the log up to a line whose message begins with some words.
+// line reads the log up to a line whose message has some words.
 func (s *serving) line(t *testing.T, words string) map[string]any {
 	t.Helper()
-	for {
+	for until := time.Now().Add(time.Minute); ; {
 		line, err := s.stderr.ReadString('\n')
-		if err != nil {
+		if err != nil || time.Now().After(until) {
 			t.Fatalf("no line %q, but %q, %v", words, line, err)
 		}
 		var x map[string]any
 		if err := json.Unmarshal([]byte(line), &x); err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
-		if msg, _ := x["msg"].(string); strings.HasPrefix(msg, words) {
+		if msg, _ := x["msg"].(string); strings.Contains(msg, words) {
 			return x
 		}
 	}
