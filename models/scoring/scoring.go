@@ -96,6 +96,7 @@ func New(x Graph, o Options) (s *Session, err error) {
 	if g.Err() == nil && o.Int8 {
 		g.QuantizeWeights()
 	}
+	o.NoMemoryPattern = o.Concurrent
 	if s, err = open(g, o.Options); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,9 @@ type Options struct {
 	// a plan for every shape, and the merging of equal nodes, which would undo recomputation. Threads stop spinning after
 	// a run, because the optimizer's sessions need the cores then.
 	Training bool
+	// NoMemoryPattern switches off the plan that ONNX Runtime keeps for every shape that a run had. Where shapes never cease to vary, as
+	// in a server, plans would fill the memory.
+	NoMemoryPattern bool
 	// Profile is the file prefix of ONNX Runtime's profile; "" means no profile.
 	Profile string
 	// Unoptimized switches off ONNX Runtime's graph optimizations. Runs are slower, and a profile shows the graph's own
@@ -97,8 +100,11 @@ func (o Options) sessionOptions() (*ort.SessionOptions, error) {
 	if o.Threads > 0 {
 		errs = append(errs, so.SetIntraOpNumThreads(o.Threads))
 	}
+	if o.Training || o.NoMemoryPattern {
+		errs = append(errs, so.SetMemPattern(false))
+	}
 	if o.Training {
-		errs = append(errs, so.SetMemPattern(false),
+		errs = append(errs,
 			so.AddSessionConfigEntry("optimization.disable_specified_optimizers", "CommonSubexpressionElimination"),
 			so.AddSessionConfigEntry("session.force_spinning_stop", "1"))
 	}
