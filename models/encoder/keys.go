@@ -90,7 +90,7 @@ func keyOf(t reflect.Type, path string) string {
 	first, rest, _ := strings.Cut(path, ".")
 	if t.Kind() == reflect.Struct {
 		if f, ok := t.FieldByName(first); ok && f.Anonymous {
-			return rest
+			return keyOf(f.Type, rest)
 		}
 	}
 	return path

@@ -17,7 +17,7 @@ var nomicbert = architecture{
 		"rotary_emb_scale_base": "for xPos only", "reorder_and_upcast_attn": ofKernel, "scale_attn_by_inverse_layer_idx": "false is all that is computed",
 		"scale_attn_weights": "scores are always scaled", "max_trained_positions": "for rotary_scaling_factor only", "summary_activation": ofClassifier,
 		"summary_first_dropout": ofClassifier, "summary_proj_to_labels": ofClassifier, "summary_type": ofClassifier, "summary_use_proj": ofClassifier,
-		"causal_lm": ofPretraining,
+		"causal_lm": ofPretraining, "embd_pdrop": "resid_pdrop says it", "num_experts": "for moe_every_n_layers only",
 	},
 }
 
@@ -49,7 +49,6 @@ type nomicConfig struct {
 	Activation     string   `json:"activation_function"`
 	NormEps        float64  `json:"layer_norm_epsilon"`
 	ResidDropout   float64  `json:"resid_pdrop"`
-	EmbedDropout   float64  `json:"embd_pdrop"`
 	AttnDropout    float64  `json:"attn_pdrop"`
 	RotaryFraction float64  `json:"rotary_emb_fraction"`
 	RotaryBase     float64  `json:"rotary_emb_base"`
@@ -63,7 +62,6 @@ type nomicConfig struct {
 	UpBias         bool     `json:"mlp_fc1_bias"`
 	DownBias       bool     `json:"mlp_fc2_bias"`
 	ExpertsEvery   int      `json:"moe_every_n_layers"`
-	Experts        int      `json:"num_experts"`
 }
 
 func readNomicbert(k *Keys, c *Config) error {
@@ -103,12 +101,14 @@ func readNomicbert(k *Keys, c *Config) error {
 
 // check refuses what the architecture's own code can compute and this package cannot.
 func (n nomicConfig) check() error {
+	if n.ExpertsEvery > 0 {
+		return fmt.Errorf("moe_every_n_layers is %d: a mixture of experts (nomic-embed-text-v2-moe) is not computed here", n.ExpertsEvery)
+	}
 	for _, x := range []struct {
 		key   string
 		value any
 		wrong bool
 	}{
-		{"moe_every_n_layers", n.ExpertsEvery, n.ExpertsEvery > 0},
 		{"activation_function", n.Activation, n.Activation != "" && n.Activation != "swiglu"},
 		{"rotary_emb_fraction", n.RotaryFraction, n.RotaryFraction != 1},
 		{"rotary_emb_interleaved", n.Interleaved, n.Interleaved},
@@ -117,9 +117,6 @@ func (n nomicConfig) check() error {
 		{"use_rms_norm", n.RMSNorm, n.RMSNorm},
 		{"causal", n.Causal, n.Causal},
 	} {
-		if x.wrong && x.key == "moe_every_n_layers" {
-			return fmt.Errorf("%s is %v: a mixture of experts (nomic-embed-text-v2-moe) is not computed here", x.key, x.value)
-		}
 		if x.wrong {
 			return fmt.Errorf("%s is %v, which is not computed here for NomicBERT", x.key, x.value)
 		}

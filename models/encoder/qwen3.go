@@ -12,30 +12,15 @@ func qwen3Names() names {
 
 func readQwen3(k *Keys, c *Config) error {
 	q := struct {
-		decoderConfig
-		maskKeys
-		ropeKeys
-		slidingKeys
-		HeadDim       int64  `json:"head_dim"`
-		HiddenAct     string `json:"hidden_act"`
-		AttentionBias bool   `json:"attention_bias"`
-	}{
-		decoderConfig: decoderConfig{
-			VocabSize: 151936, HiddenSize: 4096, IntermediateSize: 22016, NumHiddenLayers: 32, NumAttentionHeads: 32, NumKeyValueHeads: number(32),
-			MaxPositionEmbeddings: 32768, InitializerRange: 0.02, RMSNormEps: 1e-6,
-		},
-		ropeKeys: ropeKeys{RopeTheta: 10000}, slidingKeys: slidingKeys{SlidingWindow: 4096, MaxWindowLayers: 28}, HeadDim: 128, HiddenAct: "silu",
-	}
+		qwenConfig
+		HeadDim       int64 `json:"head_dim"`
+		AttentionBias bool  `json:"attention_bias"`
+	}{qwenConfig: qwenDefaults(), HeadDim: 128}
 	if err := k.Read(&q); err != nil {
 		return err
 	}
-	*c = q.config()
-	c.HiddenAct = q.HiddenAct
-	c.Blocks.HeadWidth, c.Blocks.QueryKeyNorm, c.Blocks.Causal = q.HeadDim, true, q.causal()
+	err := q.fill(c)
+	c.Blocks.HeadWidth, c.Blocks.QueryKeyNorm = q.HeadDim, true
 	c.Blocks.QueryKeyValueBias, c.Blocks.AttentionOutputBias = q.AttentionBias, q.AttentionBias
-	var err error
-	if c.Blocks.Windows, err = q.windows(q.NumHiddenLayers); err != nil {
-		return err
-	}
-	return q.set(c)
+	return err
 }
