@@ -12,7 +12,7 @@ import (
 // pieces are joined into texts with tokens that include white space or depend on the text after it.
 var pieces = []string{
 	" ", " ", "  ", "    ", "\n", "\n\n", "\t", "\r\n", "\u3000", "\u00a0", "a", "ab", "the", "the ", "I'll", "'", "l", "!", "!\n", "?!\n\n", "?!\n()", "...", "()", "(",
-	"7", "42", "密", "密码", "，", "e\u0301", "\u0301", "é", "😀", "👍🏽", "[MASK]", "[MA", "[SEP]", "<|endoftext|>", "<think>", "<thi", "\u200b", "\ufffd", "#", "==",
+	"7", "42", "密", "密码", "，", "e\u0301", "\u0301", "é", "😀", "👍🏽", "[MASK]", "[MA", "[SEP]", "<|endoftext|>", "<think>", "<thi", "\u200b", "\ufffd", "#", "==", "\u2581", "<mask>", "</s>", "<bos>",
 }
 
 func randomText(r *rand.Rand, n int) string {
@@ -55,7 +55,7 @@ func add(file map[string]any, content string, lstrip bool) {
 // encodeBeginning returns the first tokens of the whole text, wherever the first n bytes end and whatever follows them.
 func TestBeginningsAreThoseOfTheWholeText(t *testing.T) {
 	tokenizers := map[string]*Tokenizer{}
-	for _, dir := range []string{"../encoder/testdata/modernbert", "../encoder/testdata/qwen3", "../finetune/testdata/xlmr", "../finetune/testdata/bert", "../embedding/testdata/tiny"} {
+	for _, dir := range []string{"../encoder/testdata/modernbert", "../encoder/testdata/qwen3", "../finetune/testdata/xlmr", "../finetune/testdata/bert", "../embedding/testdata/tiny", "testdata/sentencepiece/xlmr", "testdata/sentencepiece/t5", "testdata/sentencepiece/embeddinggemma"} {
 		tokenizers[dir] = open(t, dir)
 	}
 	tokenizers["long runs of spaces"] = edited(t, "../encoder/testdata/modernbert", func(file map[string]any) { add(file, strings.Repeat(" ", 20), false) })
@@ -80,7 +80,7 @@ func TestBeginningsAreThoseOfTheWholeText(t *testing.T) {
 				}
 			}
 		}
-		if few := name == "a token of two words"; few != (decided == 0) {
+		if few := name == "a token of two words" || strings.HasSuffix(name, "gemma"); few != (decided == 0) {
 			t.Errorf("%s: %d tokens were found in beginnings", name, decided)
 		}
 	}

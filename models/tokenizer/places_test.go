@@ -11,7 +11,8 @@ import (
 // EncodeTokens has Encode's ids, and places within the text, in order.
 func TestEncodeTokens(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, dir := range []string{"../encoder/testdata/modernbert", "../encoder/testdata/qwen3", "../finetune/testdata/xlmr", "../finetune/testdata/bert", "../embedding/testdata/tiny"} {
+	for _, dir := range []string{"../encoder/testdata/modernbert", "../encoder/testdata/qwen3", "../finetune/testdata/xlmr", "../finetune/testdata/bert", "../embedding/testdata/tiny",
+		"testdata/sentencepiece/xlmr", "testdata/sentencepiece/t5", "testdata/sentencepiece/embeddinggemma"} {
 		tok := open(t, dir)
 		for i := range 400 {
 			text, length := randomText(r, 1+r.IntN(40)), tok.SpecialTokens()+r.IntN(60)

@@ -20,13 +20,19 @@ func (r *pairRow) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &[]any{&r.first, &r.second, &r.length, &r.how, &r.ids, &r.types})
 }
 
-// Single texts and pairs have the ids of transformers' tokenizers with every truncation strategy.
-// scripts/fixtures/make_tokens.py wrote the expected ids; RAG_RETRIEVAL_TOKENS names a folder with more of them.
+// Single texts and pairs have the ids of transformers' tokenizers with every truncation strategy. scripts/fixtures/make_tokens.py
+// and make_sentencepiece.py wrote the expected ids; RAG_RETRIEVAL_TOKENS names a folder with more of them.
 func TestIDsEqualTransformers(t *testing.T) {
-	dir := "testdata"
+	dirs := []string{"testdata", "testdata/sentencepiece"}
 	if d := os.Getenv("RAG_RETRIEVAL_TOKENS"); d != "" {
-		dir = d
+		dirs = []string{d}
 	}
+	for _, dir := range dirs {
+		t.Run(dir, func(t *testing.T) { idsEqualTransformers(t, dir) })
+	}
+}
+
+func idsEqualTransformers(t *testing.T, dir string) {
 	b, err := os.ReadFile(filepath.Join(dir, "tokens.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +81,8 @@ func TestIDsEqualTransformers(t *testing.T) {
 }
 
 func FuzzTokenizer(f *testing.F) {
-	for _, path := range []string{"../embedding/testdata/tiny/tokenizer.json", "../finetune/testdata/xlmr/tokenizer.json"} {
+	for _, path := range []string{"../embedding/testdata/tiny/tokenizer.json", "../finetune/testdata/xlmr/tokenizer.json", "testdata/sentencepiece/t5/tokenizer.json",
+		"testdata/sentencepiece/gemma/tokenizer.json"} {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)
