@@ -4,14 +4,15 @@ import (
 	"fmt"
 
 	"rag-retrieval-go/ortrain/dropout"
+	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
-// bindViews binds every tensor of a flat block under the parameter's name followed by suffix.
-func (t *Trainer) bindViews(b *runtime.Binding, block *runtime.Block, suffix string,
+// bindViews binds the tensors of a flat block, the first of the layout's, under the parameter's name followed by suffix.
+func (t *Trainer) bindViews(b *runtime.Binding, block *runtime.Block, params []flat.Param, suffix string,
 	bind func(*runtime.Binding, string, *runtime.Tensor) error) error {
 	l := t.set.Layout
-	for i, p := range l.Params {
+	for i, p := range params {
 		view, err := block.View(l.Offsets[i], p.Dims...)
 		if err != nil {
 			return fmt.Errorf("parameter %q: %w", p.Name, err)

@@ -35,7 +35,7 @@ type state struct {
 // momentPrefixes start the names of the moments' tensors in a checkpoint. The names are PyTorch's.
 var momentPrefixes = [2]string{"exp_avg/", "exp_avg_sq/"}
 
-// saveCheckpoint writes the whole state of the run into dir. A crash leaves no half-written dir. host is saved as JSON
+// saveCheckpoint writes the state of the run into dir: all but frozen parameters, which the caller fills again before it resumes. A crash leaves no half-written dir. host is saved as JSON
 // for the caller. It takes the moments from m, if they are sharded.
 func (t *Trainer) saveCheckpoint(dir string, host any, m *momentGather) error {
 	return atomicdir.Write(dir, func(tmp string) error { return t.fillCheckpoint(tmp, host, m) })
@@ -68,10 +68,10 @@ func (t *Trainer) fillCheckpoint(tmp string, host any, m *momentGather) error {
 	return os.WriteFile(filepath.Join(tmp, stateFile), b, 0o644)
 }
 
-// blockTensors returns the tensors of a block for writing. A block in device memory is downloaded one tensor at a time.
+// blockTensors returns the trained tensors of a block for writing. A block in device memory is downloaded one tensor at a time.
 func (t *Trainer) blockTensors(block *runtime.Block, prefix string) (tensors []safetensors.Tensor) {
 	l, host := t.set.Layout, block.Host()
-	for i, p := range l.Params {
+	for i, p := range l.TrainedParams() {
 		x := safetensors.Tensor{Name: prefix + p.Name, DType: "F32", Shape: p.Dims}
 		if host != nil {
 			x.Data = safetensors.FromFloat32("", host[l.Offsets[i]:l.Offsets[i]+p.Size()]).Data
@@ -152,10 +152,10 @@ func onOff(on bool) string {
 	return "off"
 }
 
-// loadTensors fills a range of a flat block, from element start on, with the tensors whose names start with the prefix.
+// loadTensors fills a range of a flat block, from element start on, with the trained tensors whose names start with the prefix.
 func (t *Trainer) loadTensors(f *safetensors.File, prefix string, start int64, values []float32) error {
 	l, end := t.set.Layout, start+int64(len(values))
-	for i, p := range l.Params {
+	for i, p := range l.TrainedParams() {
 		saved, ok := f.Tensor(prefix + p.Name)
 		if !ok {
 			return fmt.Errorf("%s: no tensor %q", f.Path, prefix+p.Name)

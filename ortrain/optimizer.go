@@ -298,7 +298,7 @@ func (o *optimizer) accumulate(t *Trainer, weight float64) error {
 
 // bindAccumulation allocates the step's sum of gradients. Only runs whose steps have several micro-batches need it.
 func (o *optimizer) bindAccumulation(t *Trainer) (err error) {
-	if t.accumulated, err = t.device().NewBlock(int(t.set.Layout.Total)); err != nil {
+	if t.accumulated, err = t.device().NewBlock(int(t.set.Layout.Trained)); err != nil {
 		return err
 	}
 	for _, v := range o.views {

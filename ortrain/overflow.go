@@ -141,7 +141,7 @@ func (t *Trainer) probe(file string, bind func(*runtime.Binding) error) (node st
 	}
 	defer func() { err = errors.Join(b.Close(), err) }()
 	if file != artifact.LossFile && file != artifact.CompareFile {
-		if err := t.bindViews(b, t.parameters, "", (*runtime.Binding).Input); err != nil {
+		if err := t.bindParameters(b); err != nil {
 			return "", err
 		}
 	}

@@ -53,10 +53,10 @@ func (t *Trainer) hostGradients(gradients *runtime.Block) ([]float32, error) {
 	return values, gradients.Download(0, values)
 }
 
-// hostBuffer returns memory for the transfers of a flat block in device memory. Every step reuses it.
+// hostBuffer returns memory for the transfers of what is trained, or its gradients, in device memory. Every step reuses it.
 func (t *Trainer) hostBuffer() []float32 {
 	if t.transferred == nil {
-		t.transferred = make([]float32, t.set.Layout.Total)
+		t.transferred = make([]float32, t.set.Layout.Trained)
 	}
 	return t.transferred
 }

@@ -15,8 +15,8 @@ import (
 // reduce-scatter instead of an all-reduce, it updates its own part of the parameters, and an all-gather gives every rank all
 // parameters. These two operations send as many bytes as the all-reduce.
 //
-//	elements    |0 ... rank 0 ... |... rank 1 ... |... rank 2 ... Total|
-//	parameters  whole on every rank
+//	elements    |0 ... rank 0 ... |... rank 1 ... |... rank 2 ... Trained|
+//	parameters  whole on every rank; frozen ones follow after Trained
 //	gradients   whole on every rank; after the reduce-scatter, only the own part holds the sums
 //	moments     the own part only
 
@@ -72,7 +72,7 @@ func (t *Trainer) sharded() bool { return t.cfg.ShardOptimizer && t.comm.Size() 
 // sharded.
 func (t *Trainer) ownPart() (start, end int64) {
 	if !t.sharded() {
-		return 0, t.set.Layout.Total
+		return 0, t.set.Layout.Trained
 	}
 	return t.shards.start, t.shards.end
 }
@@ -80,7 +80,7 @@ func (t *Trainer) ownPart() (start, end int64) {
 // MomentBytes returns the memory of the optimizer's two moments on this rank, and what they take if they are not sharded.
 func (t *Trainer) MomentBytes() (own, whole int64) {
 	start, end := t.ownPart()
-	return 8 * (end - start), 8 * t.set.Layout.Total
+	return 8 * (end - start), 8 * t.set.Layout.Trained
 }
 
 // gatherParameters gives every rank the parameters that the others have updated.
@@ -90,7 +90,7 @@ func (t *Trainer) gatherParameters() error {
 	}
 	values := t.parameters.Host()
 	if values != nil {
-		return t.comm.AllGatherParts(values, t.shards.counts)
+		return t.comm.AllGatherParts(values[:t.set.Layout.Trained], t.shards.counts)
 	}
 	values = t.hostBuffer()
 	start, end := t.ownPart()
@@ -133,7 +133,7 @@ func newMomentGather(t *Trainer, size int64) *momentGather {
 	}
 	l := t.set.Layout
 	for _, block := range t.moments {
-		for i, p := range l.Params {
+		for i, p := range l.TrainedParams() {
 			for at, end := l.Offsets[i], l.Offsets[i]+p.Size(); at < end; at += size {
 				m.windows = append(m.windows, window{block, at, min(at+size, end)})
 			}
@@ -172,7 +172,7 @@ func (m *momentGather) next() ([]float32, error) {
 
 // tensors returns the tensors of one moment for writing. They must be written in this order, and both moments in theirs.
 func (m *momentGather) tensors(prefix string) (tensors []safetensors.Tensor) {
-	for _, p := range m.t.set.Layout.Params {
+	for _, p := range m.t.set.Layout.TrainedParams() {
 		tensors = append(tensors, safetensors.Tensor{
 			Name: prefix + p.Name, DType: "F32", Shape: p.Dims,
 			Stream: func(w io.Writer) error {

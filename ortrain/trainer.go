@@ -105,7 +105,7 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if cfg.Comm == nil {
 		t.comm.Comm = dist.Alone{}
 	}
-	t.shards = newShards(set.Layout.Total, t.comm.Rank(), t.comm.Size())
+	t.shards = newShards(set.Layout.Trained, t.comm.Rank(), t.comm.Size())
 	if set.Scaled {
 		t.lossScaler = optim.NewLossScaler()
 	}
@@ -116,15 +116,15 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 }
 
 func (t *Trainer) open() (err error) {
-	n := int(t.set.Layout.Total)
+	all, trained := int(t.set.Layout.Total), int(t.set.Layout.Trained)
 	start, end := t.ownPart()
 	own := int(end - start)
 	for _, b := range []struct {
 		block **runtime.Block
 		n     int
-	}{{&t.parameters, n}, {&t.gradients, n}, {&t.moments[0], own}, {&t.moments[1], own}} {
+	}{{&t.parameters, all}, {&t.gradients, trained}, {&t.moments[0], own}, {&t.moments[1], own}} {
 		if *b.block, err = t.device().NewBlock(b.n); err != nil {
-			return fmt.Errorf("parameters, gradients and two moments take %.2f GB: %w", 8*float64(n+own)/1e9, err)
+			return fmt.Errorf("parameters, gradients and two moments take %.2f GB: %w", 4*float64(all+trained+2*own)/1e9, err)
 		}
 	}
 	if t.loss, err = runtime.NewScalar[float32](); err != nil {
@@ -171,12 +171,17 @@ func (t *Trainer) openSession(model []byte, o runtime.Options) (s *runtime.Sessi
 	if b, err = s.NewBinding(); err != nil {
 		return s, nil, err
 	}
-	return s, b, t.bindViews(b, t.parameters, "", (*runtime.Binding).Input)
+	return s, b, t.bindParameters(b)
 }
 
-// bindGradients binds the outputs of a graph that are the parameters' gradients.
+// bindParameters binds the parameters as the inputs of a graph.
+func (t *Trainer) bindParameters(b *runtime.Binding) error {
+	return t.bindViews(b, t.parameters, t.set.Layout.Params, "", (*runtime.Binding).Input)
+}
+
+// bindGradients binds the outputs of a graph that are the trained parameters' gradients.
 func (t *Trainer) bindGradients(b *runtime.Binding) error {
-	return t.bindViews(b, t.gradients, artifact.GradientSuffix, (*runtime.Binding).Output)
+	return t.bindViews(b, t.gradients, t.set.Layout.TrainedParams(), artifact.GradientSuffix, (*runtime.Binding).Output)
 }
 
 // Parameters returns the parameters in the order of Layout. The slice may share the trainer's memory: the caller must not
@@ -355,7 +360,7 @@ func (t *Trainer) bindScale(to *runtime.Binding) error {
 }
 
 // Gradients runs the forward and backward pass on the micro-batches of a batch, without an optimizer step. It serves tests
-// and tools. The gradients are in the order of Layout and valid until the next call.
+// and tools. The gradients of the trained parameters are in the order of Layout and valid until the next call.
 func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float32, err error) {
 	var s Step
 	for _, b := range batches {

@@ -143,6 +143,9 @@ func (m *Model) Fill(to hf.Target) error {
 		}
 	}
 	return w.Fill(to, params, naming.Tensors, func(p flat.Param, values []float32) error {
+		if m.Encoder.StartAdapter(p, values) {
+			return nil
+		}
 		if !strings.HasPrefix(p.Name, linear+".") {
 			return fmt.Errorf("%s: no tensor %q", w.Path, naming.Tensors(p.Name)[0])
 		}

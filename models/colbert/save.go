@@ -18,6 +18,9 @@ import (
 // Save writes the model with these parameters as a folder that sentence-transformers' MultiVectorEncoder loads with the
 // same scores, with model.onnx for other runtimes. The folder appears only when it is complete.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	if m.Encoder.LoRA != nil {
+		return m.saveMerged(dir, c, l, parameters)
+	}
 	c.Kind, c.Dim = modelcard.ColBERT, m.Dim
 	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
@@ -31,6 +34,17 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 			return m.writeModules(tmp, c, l, parameters)
 		},
 	}.Save(dir)
+}
+
+// saveMerged writes the whole model with the adapters added to its weights.
+func (m *Model) saveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	whole := *m
+	whole.Encoder.LoRA = nil
+	l, parameters, err := m.Encoder.Merged(whole.Params(), l, parameters)
+	if err != nil {
+		return err
+	}
+	return whole.Save(dir, c, l, parameters)
 }
 
 // keepModules copies the modules of the base model's folder, with the trained weights and the lengths of the run.

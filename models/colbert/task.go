@@ -33,12 +33,9 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Dropout >= 0 {
-		m.Encoder.SetDropout(c.Dropout)
-	}
 	var formats error
 	m.Formats, formats = c.Formats(m.Formats)
-	err = errors.Join(formats, m.checkLengths("query_max_len", c.QueryMaxLen), m.checkLengths("passage_max_len", c.PassageMaxLen))
+	err = errors.Join(finetune.SetTrained(c, &m.Encoder), formats, m.checkLengths("query_max_len", c.QueryMaxLen), m.checkLengths("passage_max_len", c.PassageMaxLen))
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}

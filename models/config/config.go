@@ -80,6 +80,14 @@ type Train struct {
 	ShuffleRate               float64 `yaml:"shuffle_rate" json:"shuffle_rate" kinds:"reranker" usage:"probability that a training passage of more than 100 characters is cut into three parts, which are shuffled; drawn again in each epoch"`
 	SkipBadRows               bool    `yaml:"skip_bad_rows" json:"skip_bad_rows" usage:"skip and count bad rows, instead of stopping"`
 
+	LoraRank    int     `yaml:"lora_rank" json:"lora_rank" usage:"train adapters of this rank (LoRA) instead of the encoder's own parameters, which stay frozen; the result is a PEFT folder; 0: train all parameters"`
+	LoraAlpha   float64 `yaml:"lora_alpha" json:"lora_alpha" usage:"an adapter's product is multiplied by lora_alpha / lora_rank; 0: twice lora_rank"`
+	LoraDropout float64 `yaml:"lora_dropout" json:"lora_dropout" usage:"rate of dropout before an adapter"`
+	LoraTargets List    `yaml:"lora_targets" json:"lora_targets" usage:"linear layers with adapters, by their names in the checkpoint, such as q_proj; default: all of the encoder's layers"`
+	UseRSLora   bool    `yaml:"use_rslora" json:"use_rslora" usage:"divide lora_alpha by the square root of lora_rank, for large ranks"`
+	Merge       bool    `yaml:"merge" json:"merge" usage:"with lora_rank, save the whole model with the adapters added to its weights, instead of the adapters"`
+	Freeze      List    `yaml:"freeze" json:"freeze" usage:"parts of the encoder that are not trained: embeddings, layers:N (the first N layers)"`
+
 	EvalSteps int `yaml:"eval_steps" json:"eval_steps" usage:"steps between validations; 0: only after the last one"`
 	EarlyStop int `yaml:"early_stop" json:"early_stop" usage:"stop after this many validations without a better one; 0: never"`
 
@@ -173,7 +181,7 @@ func (c Train) Validate() error {
 		{"batch_size", c.BatchSize, 1}, {"gradient_accumulation_steps", c.GradientAccumulationSteps, 1},
 		{"save_steps", c.SaveSteps, 0}, {"eval_steps", c.EvalSteps, 0}, {"check_steps", c.CheckSteps, 0}, {"early_stop", c.EarlyStop, 0},
 		{"num_max_checkpoints", c.NumMaxCheckpoints, 1}, {"log_interval", c.LogInterval, 1}, {"chunk_tokens", c.ChunkTokens, -1}, {"threads", c.Threads, 0}, {"device_id", c.DeviceID, -1},
-		{"attention_groups", c.AttentionGroups, 1}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
+		{"attention_groups", c.AttentionGroups, 1}, {"lora_rank", c.LoraRank, 0}, {"train_group_size", c.GroupSize, 2}, {"colbert_dim", int(c.ColBERTDim), 1},
 	} {
 		if k.value < k.low {
 			return fmt.Errorf("%s is %d, want at least %d", k.key, k.value, k.low)
@@ -201,6 +209,9 @@ func (c Train) Validate() error {
 		{"gpu_mem_limit", c.GPUMemLimit, c.GPUMemLimit >= 0, "at least 0"},
 		{"shuffle_rate", c.ShuffleRate, c.ShuffleRate >= 0 && c.ShuffleRate <= 1, "0 to 1"},
 		{"save_on_epoch_end", float64(c.SaveOnEpochEnd), c.SaveOnEpochEnd == 0 || c.SaveOnEpochEnd == 1, "0 or 1"},
+		{"lora_rank", float64(c.LoraRank), c.LoraRank <= 1024, "at most 1024"},
+		{"lora_alpha", c.LoraAlpha, c.LoraAlpha >= 0, "at least 0"},
+		{"lora_dropout", c.LoraDropout, c.LoraDropout >= 0 && c.LoraDropout < 1, "at least 0 and below 1"},
 		{"dropout", c.Dropout, c.Dropout == -1 || c.Dropout >= 0 && c.Dropout < 1, "-1, or at least 0 and below 1"},
 	} {
 		if !k.ok {
@@ -254,6 +265,9 @@ func (c Train) validateChoices() error {
 	}
 	if c.FusedAttention && c.MixedPrecision == "bf16" {
 		return fmt.Errorf("fused_attention: the kernel has no bf16; mixed_precision may be no or fp16")
+	}
+	if err := c.validateTrained(); err != nil {
+		return err
 	}
 	if c.Negatives == "hard" && c.NegNums == 0 && c.Contrastive() {
 		return fmt.Errorf("negatives is hard, but neg_nums is 0: the loss would have no negatives")

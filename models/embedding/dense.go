@@ -81,10 +81,13 @@ func (d *Dense) fill(dir string, to hf.Target) error {
 	return w.Fill(to, d.params(), func(param string) []string { return []string{d.tensor(param)} }, nil)
 }
 
-// startDense returns the function that fills parameters which the checkpoint lacks: those of a new dense layer. A missing tensor of
+// startDense returns the function that fills parameters which the checkpoint lacks: adapters and those of a new dense layer. A missing tensor of
 // the encoder is an error.
 func (m *Model) startDense(w *hf.Weights, naming encoder.Naming) func(p flat.Param, values []float32) error {
 	return func(p flat.Param, values []float32) error {
+		if m.Encoder.StartAdapter(p, values) {
+			return nil
+		}
 		fresh := slices.IndexFunc(m.Config.Dense, func(d *Dense) bool { return strings.HasPrefix(p.Name, d.name()+".linear.") })
 		if fresh < 0 {
 			return fmt.Errorf("%s: no tensor %q", w.Path, naming.Tensors(p.Name)[0])

@@ -14,6 +14,9 @@ import (
 // Save writes the model with these parameters as a folder that sentence-transformers and transformers load, with model.onnx for
 // other runtimes. The folder appears only when it is complete.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	if m.Encoder.LoRA != nil {
+		return m.saveMerged(dir, c, l, parameters)
+	}
 	c.Kind, c.Pooling, c.Normalize = modelcard.Embedding, string(m.Config.Pooling), m.Config.Normalize
 	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Config.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
@@ -24,6 +27,17 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 			return m.writeModules(tmp, l, parameters)
 		},
 	}.Save(dir)
+}
+
+// saveMerged writes the whole model with the adapters added to its weights.
+func (m *Model) saveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	whole := *m
+	whole.Encoder.LoRA = nil
+	l, parameters, err := m.Encoder.Merged(whole.Params(), l, parameters)
+	if err != nil {
+		return err
+	}
+	return whole.Save(dir, c, l, parameters)
 }
 
 // writeModules writes sentence-transformers' files: the settings that LoadConfig read, and a module Normalize, since this package

@@ -49,8 +49,8 @@ func (t *Task) open() (err error) {
 	if t.m.Config.Formats, err = t.c.Formats(t.m.Config.Formats); err != nil {
 		return err
 	}
-	if t.c.Dropout >= 0 {
-		t.m.Encoder.SetDropout(t.c.Dropout)
+	if err := finetune.SetTrained(t.c, &t.m.Encoder); err != nil {
+		return err
 	}
 	if err := errors.Join(t.m.Encoder.SetFusedAttention(t.c.FusedAttention), t.c.CheckFused(t.m.Encoder.AttentionDropout)); err != nil {
 		return err

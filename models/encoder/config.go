@@ -37,8 +37,18 @@ type Config struct {
 	// FusedAttention computes attention on CUDA by a kernel that never holds all probabilities. The kernel has no dropout and
 	// no mask: AttentionDropout must be 0, and no row may have Unattended tokens. Set it by SetFusedAttention.
 	FusedAttention bool
+	// LoRA has the adapters that are trained in place of the encoder's own parameters; nil: none. Set it by SetLoRA.
+	LoRA *LoRA
+	// Freeze says which parameters are not trained.
+	Freeze Freeze
 	// WindowBlock is how many queries a block has where long texts are cut for layers with a window; 0: chosen by the window.
 	WindowBlock int
+}
+
+// Freeze names parts of an encoder that are not trained.
+type Freeze struct {
+	Embeddings bool // the tables and what follows before the first layer
+	Layers     int  // the first so many layers
 }
 
 // Blocks say which blocks the layers are made of. Each architecture's file fills it.

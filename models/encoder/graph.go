@@ -17,9 +17,30 @@ type Weights func(name string) *onnx.Value
 // projection is ELECTRA's linear layer from the width of its embeddings to the hidden size.
 const projection = "embeddings_project"
 
-// Params lists the encoder's trainable tensors. The query, key and value projections of a layer are one tensor where it has as
-// many heads of each: one large product is faster than three.
+// Params lists the encoder's tensors. The query, key and value projections of a layer are one tensor where it has as many heads of
+// each: one large product is faster than three.
 func (c Config) Params() []flat.Param {
+	params := frozen(c.embeddingParams(), c.LoRA != nil || c.Freeze.Embeddings)
+	for i := range c.NumHiddenLayers {
+		layer := frozen(c.layerParams(i), c.LoRA != nil || i < c.Freeze.Layers)
+		params = append(append(params, layer...), c.adapterParams(c.layer(i), layer)...)
+	}
+	if c.Blocks.PreNorm {
+		params = append(params, frozen(c.Norm(c.architecture().names().finalNorm, c.HiddenSize), c.LoRA != nil)...)
+	}
+	return params
+}
+
+// frozen marks parameters as not trained, if they are not.
+func frozen(params []flat.Param, are bool) []flat.Param {
+	for i := range params {
+		params[i].Frozen = are
+	}
+	return params
+}
+
+// embeddingParams lists the parameters before the first layer.
+func (c Config) embeddingParams() []flat.Param {
 	n, h, e := c.architecture().names(), c.HiddenSize, c.EmbeddingSize
 	table := func(name string, rows int64) flat.Param {
 		return flat.Param{Name: name, Dims: []int64{rows, e}, Decay: true, Table: true}
@@ -36,12 +57,6 @@ func (c Config) Params() []flat.Param {
 	}
 	if e != h {
 		params = append(params, Linear(projection, h, e, true)...)
-	}
-	for i := 0; i < c.NumHiddenLayers; i++ {
-		params = append(params, c.layerParams(i)...)
-	}
-	if c.Blocks.PreNorm {
-		params = append(params, c.Norm(n.finalNorm, h)...)
 	}
 	return params
 }

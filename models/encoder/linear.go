@@ -24,11 +24,11 @@ func ApplyLinear(g *onnx.Graph, w Weights, name string, x *onnx.Value, bias bool
 	return g.Gemm(x, weight, b, onnx.GemmAttrs{TransB: true})
 }
 
-// linear is ApplyLinear in the type of matrix products, see Training.Half.
+// linear is ApplyLinear in the type of matrix products, see Training.Half, with the layer's adapters if it has any.
 func (b builder) linear(name string, x *onnx.Value, bias bool) *onnx.Value {
 	defer b.g.Scope(name)()
 	x = b.half(x)
-	return ApplyLinear(b.g, func(param string) *onnx.Value { return b.half(b.w(param)) }, name, x, bias)
+	return b.adapt(name, x, ApplyLinear(b.g, func(param string) *onnx.Value { return b.half(b.w(param)) }, name, x, bias))
 }
 
 // half casts x to the type of matrix products, full to float32.

@@ -49,7 +49,7 @@ func (n Naming) Tensors(param string) []string {
 // WordTable is the name of the word embeddings, [vocab_size, embedding_size].
 func (c Config) WordTable() string { return c.architecture().names().words }
 
-// ReadWeights fills a flat buffer of the encoder's parameters from a Hugging Face folder.
+// ReadWeights fills a flat buffer of the encoder's parameters from a Hugging Face folder. New adapters start as StartAdapter says.
 func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error {
 	w, err := hf.OpenWeights(dir)
 	if err != nil {
@@ -60,7 +60,12 @@ func (c Config) ReadWeights(dir string, l *flat.Layout, buffer []float32) error 
 	if err != nil {
 		return err
 	}
-	return w.Fill(hf.Buffer{Layout: l, Data: buffer}, c.Params(), naming.Tensors, nil)
+	return w.Fill(hf.Buffer{Layout: l, Data: buffer}, c.Params(), naming.Tensors, func(p flat.Param, values []float32) error {
+		if !c.StartAdapter(p, values) {
+			return fmt.Errorf("%s: no tensor %q", w.Path, naming.Tensors(p.Name)[0])
+		}
+		return nil
+	})
 }
 
 // WriteWeights writes the tensors of the folder from, with the encoder's trained parameters in their places. Tensors that were

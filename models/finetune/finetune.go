@@ -141,6 +141,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 		return err
 	}
 	c := r.Config
+	r.Notes = append(r.Notes, trainedNotes(c)...)
 	if c.ShardOptimizer && r.comm.Size() == 1 {
 		r.Notes = append(r.Notes, "shard_optimizer: there is one rank, which keeps all of the moments")
 	}

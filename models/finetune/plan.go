@@ -3,6 +3,8 @@ package finetune
 import (
 	"fmt"
 	"strings"
+
+	"rag-retrieval-go/ortrain/flat"
 )
 
 // plannedSteps is the number of steps whose batches Plan makes.
@@ -26,21 +28,36 @@ func (r *Run) Plan() (string, error) {
 			tokens, longest, batches = tokens+m.Tokens, max(longest, m.Tokens), batches+1
 		}
 	}
-	parameters := r.Set.Layout.Total
+	l := r.Set.Layout
 	b.WriteString(r.task.Encoder().Explain())
 	fmt.Fprintf(&b, "%s: %s\n", r.Config.Kind, r.task.Describe())
 	ranks := ""
 	if r.comm.Size() > 1 {
 		ranks = fmt.Sprintf("%d ranks × ", r.comm.Size())
 	}
-	fmt.Fprintf(&b, "%d examples, %d steps of %s%d × %d, %.1f M parameters\n", r.Data.Len(), r.Steps, ranks,
-		r.Config.GradientAccumulationSteps, r.Config.BatchSize, float64(parameters)/1e6)
+	fmt.Fprintf(&b, "%d examples, %d steps of %s%d × %d, %s\n", r.Data.Len(), r.Steps, ranks,
+		r.Config.GradientAccumulationSteps, r.Config.BatchSize, parameters(l))
 	fmt.Fprintf(&b, "%d tokens in a micro-batch on average, %d at most, of the first %d\n", tokens/batches, longest, batches)
 	fmt.Fprintf(&b, "about %.1f GB of memory, and more with long texts\n", float64(r.memory(longest))/1e9)
 	if r.validation != nil {
 		fmt.Fprintf(&b, "%d queries for validation\n", len(r.validation.samples))
 	}
 	return b.String(), nil
+}
+
+// parameters says how many parameters are trained.
+func parameters(l *flat.Layout) string {
+	all, trained := int64(0), int64(0)
+	for _, p := range l.Params {
+		all += p.Size()
+	}
+	for _, p := range l.TrainedParams() {
+		trained += p.Size()
+	}
+	if trained == all {
+		return fmt.Sprintf("%.1f M parameters", float64(all)/1e6)
+	}
+	return fmt.Sprintf("%.2f M trained of %.1f M parameters", float64(trained)/1e6, float64(all)/1e6)
 }
 
 // memory estimates the bytes that a step needs whose largest micro-batch has that many tokens.
@@ -53,5 +70,6 @@ func (r *Run) memory(tokens int) int64 {
 	if chunk := r.Config.TokensPerChunk(false); chunk > 0 {
 		tokens = min(tokens, chunk)
 	}
-	return 16*r.Set.Layout.Total + 4*enc.HiddenSize*kept*int64(tokens)
+	l := r.Set.Layout
+	return 4*l.Total + 12*l.Trained + 4*enc.HiddenSize*kept*int64(tokens)
 }

@@ -49,7 +49,7 @@ func (h head) modules() []string {
 // params returns the head's trainable tensors.
 func (h head) params(c encoder.Config) (out []flat.Param) {
 	if h.untied {
-		out = append(out, flat.Param{Name: lmHeadRows, Dims: []int64{int64(len(h.tokens)), c.HiddenSize}, Decay: true})
+		out = append(out, flat.Param{Name: lmHeadRows, Dims: []int64{int64(len(h.tokens)), c.HiddenSize}, Decay: true, Frozen: c.LoRA != nil})
 	}
 	if h.dense != "" {
 		out = append(out, encoder.Linear(h.dense, c.HiddenSize, c.HiddenSize, h.denseBias)...)

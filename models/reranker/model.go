@@ -198,6 +198,9 @@ func (m *Model) Fill(to hf.Target) error {
 // gives the names of those tensors.
 func (m *Model) Start(to hf.Target, seed uint64) (fresh []string, err error) {
 	err = m.fill(to, func(p flat.Param, values []float32) error {
+		if m.Encoder.StartAdapter(p, values) {
+			return nil
+		}
 		if !m.head.has(p.Name) {
 			return fmt.Errorf("%s has no tensor %q", m.Dir, p.Name)
 		}

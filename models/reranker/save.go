@@ -16,6 +16,9 @@ import (
 // Save writes the model with these parameters as a folder that transformers' AutoModelForSequenceClassification and
 // sentence-transformers' CrossEncoder load, with model.onnx for other runtimes. The folder appears only when it is complete.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	if m.Encoder.LoRA != nil {
+		return m.saveMerged(dir, c, l, parameters)
+	}
 	c.Kind = modelcard.Reranker
 	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
@@ -49,6 +52,17 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 			return hf.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), nil, tensors)
 		},
 	}.Save(dir)
+}
+
+// saveMerged writes the whole model with the adapters added to its weights.
+func (m *Model) saveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+	whole := *m
+	whole.Encoder.LoRA = nil
+	l, parameters, err := m.Encoder.Merged(whole.Params(), l, parameters)
+	if err != nil {
+		return err
+	}
+	return whole.Save(dir, c, l, parameters)
 }
 
 // naming is how the folder that the model comes from names its tensors, since config.json is kept and says which code reads them. The

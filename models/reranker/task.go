@@ -34,15 +34,12 @@ func NewTask(c config.Train) (finetune.Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Dropout >= 0 {
-		m.Encoder.SetDropout(c.Dropout)
-	}
-	fused := m.Encoder.SetFusedAttention(c.FusedAttention)
+	trained, fused := finetune.SetTrained(c, &m.Encoder), m.Encoder.SetFusedAttention(c.FusedAttention)
 	f, err := c.Formats(m.Formats)
 	if err == nil {
 		err = m.setFormats(f)
 	}
-	if err := errors.Join(err, fused, c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
+	if err := errors.Join(err, trained, fused, c.CheckFused(m.Encoder.AttentionDropout), m.checkLength("max_len", c.MaxLen)); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return &Task{m: m, c: c, loss: losses[c.LossType]}, nil

@@ -65,7 +65,7 @@ type Set struct {
 	Dropout  *dropout.Plan // nil if the model has no dropout
 	Training []byte
 	Eval     []byte
-	// Optimizer, Norm and Accumulation work on views of the flat buffers of all parameters and gradients.
+	// Optimizer, Norm and Accumulation work on views of the flat buffers of all trained parameters and their gradients.
 	Optimizer, Norm, Accumulation []byte
 	Chunks                        *Chunks // nil if batches are encoded whole
 	// Scaled says that the graph with the loss has the input LossScale.
@@ -122,19 +122,19 @@ func build(f builder, m Model) ([]byte, *dropout.Plan, error) {
 
 func training(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	g := onnx.NewGraph(m.Name + " training")
-	find, values := inputs(g, m.Params)
+	find, trained := inputs(g, m.Params)
 	drop := dropout.NewGraph(g, m.Bounds)
 	encoded := m.Encode(g, find, drop)
 	if err := g.Err(); err != nil {
 		return nil, nil, err // Loss needs the shape of the encoded rows
 	}
 	loss := m.Loss(g, encoded)
-	grads, err := m.gradients(g, loss, values)
+	grads, err := m.gradients(g, loss, trained)
 	if err != nil {
 		return nil, nil, err
 	}
 	g.Output(LossOutput, loss)
-	return g, drop.Plan(), outputGradients(g, m, grads)
+	return g, drop.Plan(), outputGradients(g, trained, grads)
 }
 
 // gradients returns the gradients of the loss, times LossScale if the model is Scaled.
@@ -146,13 +146,14 @@ func (m Model) gradients(g *onnx.Graph, loss *onnx.Value, wrt []*onnx.Value) ([]
 	return grad.Backward(g, []grad.Seed{{Value: loss, Gradient: scale}}, wrt)
 }
 
-// outputGradients adds the parameters' gradients to the outputs of a graph.
-func outputGradients(g *onnx.Graph, m Model, grads []*onnx.Value) error {
+// outputGradients adds the gradients of the trained parameters to the outputs of a graph.
+func outputGradients(g *onnx.Graph, trained, grads []*onnx.Value) error {
 	for i, d := range grads {
+		name := trained[i].Name
 		if d == nil {
-			return fmt.Errorf("the loss does not depend on the parameter %q", m.Params[i].Name)
+			return fmt.Errorf("the loss does not depend on the parameter %q", name)
 		}
-		g.Output(m.Params[i].Name+GradientSuffix, d)
+		g.Output(name+GradientSuffix, d)
 	}
 	return nil
 }
@@ -168,12 +169,16 @@ func evaluation(m Model) (*onnx.Graph, *dropout.Plan, error) {
 	return g, nil, nil
 }
 
-// inputs makes every parameter a graph input. ONNX Runtime would fold and pre-pack constants, and then they could not change.
-func inputs(g *onnx.Graph, params []flat.Param) (find func(string) *onnx.Value, values []*onnx.Value) {
+// inputs makes every parameter a graph input. ONNX Runtime would fold and pre-pack constants: trained ones could then not change, and
+// of frozen ones every session would hold packed copies, one for the forward and one for the backward pass. trained are the values
+// of the trained parameters.
+func inputs(g *onnx.Graph, params []flat.Param) (find func(string) *onnx.Value, trained []*onnx.Value) {
 	byName := map[string]*onnx.Value{}
 	for _, p := range params {
 		byName[p.Name] = p.Input(g)
-		values = append(values, byName[p.Name])
+		if !p.Frozen {
+			trained = append(trained, byName[p.Name])
+		}
 	}
 	return func(name string) *onnx.Value {
 		if byName[name] == nil {
@@ -181,7 +186,7 @@ func inputs(g *onnx.Graph, params []flat.Param) (find func(string) *onnx.Value, 
 			byName[name] = g.Input(name, onnx.Float32)
 		}
 		return byName[name]
-	}, values
+	}, trained
 }
 
 // Write writes the graphs into dir, and creates it if needed. A crash leaves no half-written file.

@@ -199,7 +199,7 @@ func encodingBackward(m Model) (*onnx.Graph, *dropout.Plan, error) {
 // nodes of the forward pass.
 func encodingInSteps(m Model) (g *onnx.Graph, plan *dropout.Plan, out *onnx.Value, forward map[*onnx.Node]bool, err error) {
 	g = onnx.NewGraph(m.Name + " encode backward")
-	find, values := inputs(g, m.Params)
+	find, trained := inputs(g, m.Params)
 	drop := dropout.NewGraph(g, m.Bounds)
 	encoded := m.Encode(g, find, drop)
 	if err := g.Err(); err != nil {
@@ -212,9 +212,9 @@ func encodingInSteps(m Model) (g *onnx.Graph, plan *dropout.Plan, out *onnx.Valu
 		forward[n] = true
 	}
 	seed := grad.Seed{Value: encoded, Gradient: g.Input(EncodedValue+GradientSuffix, encoded.DType, encoded.Shape...)}
-	grads, err := grad.Backward(g, []grad.Seed{seed}, values)
+	grads, err := grad.Backward(g, []grad.Seed{seed}, trained)
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
-	return g, drop.Plan(), out, forward, outputGradients(g, m, grads)
+	return g, drop.Plan(), out, forward, outputGradients(g, trained, grads)
 }

@@ -1,5 +1,9 @@
 // Package flat lays out named tensors in one buffer. Clipping, the optimizer and checkpoints are then each one pass over
-// the buffer. Tensors with weight decay come first, so that they are one range.
+// a range of the buffer:
+//
+//	| weight decay | no weight decay | frozen |
+//
+// Gradients, moments and checkpoints have the first two ranges only.
 //
 //	layout, err := flat.NewLayout(params)
 //	buffer := make([]float32, layout.Total)
@@ -12,7 +16,7 @@ import (
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Param is a trainable tensor.
+// Param is a tensor of a model.
 type Param struct {
 	Name string
 	Dims []int64
@@ -22,6 +26,8 @@ type Param struct {
 	// fold these zeros into a constant that stays in memory; so the first dimension of its graph input has a name instead
 	// of a size.
 	Table bool
+	// Frozen says that the tensor is not trained.
+	Frozen bool
 }
 
 // Size is the number of elements.
@@ -45,18 +51,26 @@ type Layout struct {
 	Params  []Param // in the order of the buffer
 	Offsets []int64 // of each of Params, in elements
 	Decayed int64   // tensors below this offset have weight decay
+	Trained int64   // tensors below this offset are trained
 	Total   int64   // elements of the buffer, including gaps for alignment
 
 	index map[string]int
 }
 
-// NewLayout places the tensors with weight decay first, then the others, both in the order given. Each tensor starts at a
-// multiple of 256 bytes. Two parameters of one name are an error.
+// NewLayout places the trained tensors with weight decay first, then the other trained ones, then the frozen ones, each in the
+// order given. Each tensor starts at a multiple of 256 bytes. Two parameters of one name are an error.
 func NewLayout(params []Param) (*Layout, error) {
-	l := &Layout{index: map[string]int{}}
-	for _, decay := range []bool{true, false} {
+	l, at := &Layout{index: map[string]int{}}, int64(0)
+	for _, x := range []struct {
+		end     *int64
+		belongs func(p Param) bool
+	}{
+		{&l.Decayed, func(p Param) bool { return p.Decay && !p.Frozen }},
+		{&l.Trained, func(p Param) bool { return !p.Decay && !p.Frozen }},
+		{&l.Total, func(p Param) bool { return p.Frozen }},
+	} {
 		for _, p := range params {
-			if p.Decay != decay {
+			if !x.belongs(p) {
 				continue
 			}
 			if _, dup := l.index[p.Name]; dup {
@@ -64,14 +78,21 @@ func NewLayout(params []Param) (*Layout, error) {
 			}
 			l.index[p.Name] = len(l.Params)
 			l.Params = append(l.Params, p)
-			l.Offsets = append(l.Offsets, l.Total)
-			l.Total += (p.Size() + alignment - 1) / alignment * alignment
+			l.Offsets = append(l.Offsets, at)
+			at += (p.Size() + alignment - 1) / alignment * alignment
 		}
-		if decay {
-			l.Decayed = l.Total
-		}
+		*x.end = at
 	}
 	return l, nil
+}
+
+// TrainedParams returns the tensors that are trained: the first of Params.
+func (l *Layout) TrainedParams() []Param {
+	n := 0
+	for n < len(l.Params) && !l.Params[n].Frozen {
+		n++
+	}
+	return l.Params[:n]
 }
 
 // View returns the elements of the tensor called name within a buffer of this layout.

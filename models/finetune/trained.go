@@ -1,0 +1,44 @@
+package finetune
+
+import (
+	"fmt"
+
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/encoder"
+)
+
+// loraLR is a learning rate below which adapters hardly learn. Authors of retrieval models train them with 1e-4 or more.
+const loraLR = 5e-5
+
+// SetTrained sets what of an encoder is trained, and its dropout.
+func SetTrained(c config.Train, e *encoder.Config) error {
+	if c.Dropout >= 0 {
+		e.SetDropout(c.Dropout)
+	}
+	embeddings, layers, err := c.Frozen()
+	if err != nil {
+		return err
+	}
+	if layers > e.NumHiddenLayers {
+		return fmt.Errorf("freeze has layers:%d, but the model has %d layers", layers, e.NumHiddenLayers)
+	}
+	e.Freeze = encoder.Freeze{Embeddings: embeddings, Layers: layers}
+	if c.LoraRank == 0 {
+		return nil
+	}
+	targets := c.LoraTargets
+	if len(targets) == 0 {
+		targets = []string{encoder.AllLinear}
+	}
+	return e.SetLoRA(encoder.LoRA{
+		Rank: int64(c.LoraRank), Alpha: c.Alpha(), Dropout: c.LoraDropout, Targets: targets, RSLoRA: c.UseRSLora, Seed: c.Seed,
+	})
+}
+
+// trainedNotes says what of the settings of training fits badly together.
+func trainedNotes(c config.Train) []string {
+	if c.LoraRank == 0 || c.LR >= loraLR {
+		return nil
+	}
+	return []string{fmt.Sprintf("lr: %g is a rate for training all parameters; adapters need a larger one, such as 1e-4", c.LR)}
+}
