@@ -10,6 +10,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -100,7 +101,12 @@ func isPlainName(s string) bool {
 
 // Model fetches the files of a model that keep selects, and returns their folder.
 func (c *Client) Model(ctx context.Context, id string, keep func(files []File) []File) (string, error) {
-	return c.fetch(ctx, "models", id, MainBranch, "", keep)
+	return c.ModelAt(ctx, id, MainBranch, keep)
+}
+
+// ModelAt is Model at a revision: a commit, tag or branch. Empty means MainBranch.
+func (c *Client) ModelAt(ctx context.Context, id, revision string, keep func(files []File) []File) (string, error) {
+	return c.fetch(ctx, "models", id, cmp.Or(revision, MainBranch), "", keep)
 }
 
 // Dataset fetches the files of a data set that keep selects, at a revision (a commit, tag or branch). It returns their

@@ -3,7 +3,6 @@ package encoder
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"rag-retrieval-go/models/hf"
@@ -41,12 +40,6 @@ func (c Config) OwnLength(dir string) (int, error) {
 
 // checkExtras returns an error for files of the folder that would change the result in other programs and are not supported.
 func checkExtras(dir string, t *tokenizer.Tokenizer) error {
-	adapter := filepath.Join(dir, "adapter_config.json")
-	if there, err := hf.Exists(adapter); err != nil {
-		return err
-	} else if there {
-		return fmt.Errorf("%s: adapters are not read: merge it into the model's weights first", adapter)
-	}
 	b, err := hf.ReadSentenceBertConfig(dir)
 	if err == nil && b.LowerCase && !slices.Equal(t.Encode("A", t.SpecialTokens()+9), t.Encode("a", t.SpecialTokens()+9)) {
 		return fmt.Errorf("%s: do_lower_case is true in sentence_bert_config.json, but the tokenizer tells capitals apart, which is not supported", dir)

@@ -14,17 +14,29 @@ type Naming struct {
 	sources spelling
 }
 
-// Naming finds out how a checkpoint names the encoder's tensors.
+// Naming finds out how a checkpoint names the encoder's tensors, and tells it how an adapter in its folder may name them.
 func (c Config) Naming(w *hf.Weights) (Naming, error) {
 	words := c.architecture().names().words
 	for _, s := range c.spellings() {
 		for _, p := range []string{"", c.Prefix, "model.", "0.auto_model."} {
 			if w.Has(p+s(words)[0]) && w.Has(p+s(c.layer(0).attentionOutput + ".weight")[0]) {
+				w.NameAdapter(c.adapterNames)
 				return Naming{p, s}, nil
 			}
 		}
 	}
 	return Naming{}, fmt.Errorf("%s: no tensor %q: not the weights of a %s encoder", w.Path, c.spellings()[0](words)[0], c.ModelType)
+}
+
+// adapterNames are the ways in which an adapter may name a parameter's tensors: in every spelling, as a part of the bare encoder or of a
+// whole model. They need not be those of the base's checkpoint.
+func (c Config) adapterNames(param string) (out [][]string) {
+	for _, s := range c.spellings() {
+		for _, prefix := range []string{"", c.Prefix, c.architecture().prefix} {
+			out = append(out, Naming{prefix, s}.Tensors(param))
+		}
+	}
+	return out
 }
 
 // NewNaming is how the tensors of an encoder are named that are written anew.

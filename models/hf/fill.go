@@ -13,10 +13,17 @@ import (
 type TensorNames func(param string) []string
 
 // Fill passes parameters to a target. A missing tensor or one with a wrong shape is an error that names it. If no tensor of
-// a parameter is there, initialize fills the parameter; if initialize is nil, this is an error too.
+// a parameter is there, initialize fills the parameter; if initialize is nil, this is an error too. The folder's adapter is merged into the
+// parameters that it changes; if it has more modules than these, Fill fails, except for heads that a kind of model does not read.
 func (w *Weights) Fill(to Target, params []flat.Param, names TensorNames, initialize func(p flat.Param, values []float32) error) error {
 	for _, p := range params {
 		parts := names(p.Name)
+		if patches := w.patches(p, parts); len(patches) > 0 {
+			if err := w.takePatched(to, p, parts, patches); err != nil {
+				return err
+			}
+			continue
+		}
 		if initialize != nil && !slices.ContainsFunc(parts, w.Has) {
 			values, err := to.Values(p)
 			if err != nil {
@@ -31,28 +38,40 @@ func (w *Weights) Fill(to Target, params []flat.Param, names TensorNames, initia
 			return err
 		}
 	}
+	if w.adapter != nil {
+		return w.adapter.checkUsed()
+	}
 	return nil
 }
 
 // takeParam passes the tensors of one parameter to a target.
 func (w *Weights) takeParam(to Target, p flat.Param, parts []string) error {
+	tensors, err := w.partsOf(p, parts)
+	if err != nil {
+		return err
+	}
+	if err := to.Take(p, tensors); err != nil {
+		return fmt.Errorf("%s: %w", w.Path, err)
+	}
+	return nil
+}
+
+// partsOf returns the tensors of one parameter.
+func (w *Weights) partsOf(p flat.Param, parts []string) ([]safetensors.Tensor, error) {
 	want := slices.Clone(p.Dims)
 	want[0] /= int64(len(parts))
 	tensors := make([]safetensors.Tensor, len(parts))
 	for i, name := range parts {
 		t, ok := w.Tensor(name)
 		if !ok {
-			return fmt.Errorf("%s: no tensor %q", w.Path, name)
+			return nil, fmt.Errorf("%s: no tensor %q", w.Path, name)
 		}
 		if !slices.Equal(t.Shape, want) {
-			return fmt.Errorf("%s: tensor %q has the shape %v, config.json says %v", w.Path, name, t.Shape, want)
+			return nil, fmt.Errorf("%s: tensor %q has the shape %v, config.json says %v", w.Path, name, t.Shape, want)
 		}
 		tensors[i] = t
 	}
-	if err := to.Take(p, tensors); err != nil {
-		return fmt.Errorf("%s: %w", w.Path, err)
-	}
-	return nil
+	return tensors, nil
 }
 
 // Target receives the parameters of a model's folder. Training uses a Buffer; scoring makes them constants of a graph.

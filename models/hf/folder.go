@@ -74,7 +74,7 @@ func Exists(path string) (bool, error) {
 }
 
 // definingFiles are the files that decide what a model computes, except weights and the files of modules.
-var definingFiles = append([]string{"modules.json", "rag_retrieval.json"}, copiedFiles...)
+var definingFiles = append([]string{"modules.json", "rag_retrieval.json", AdapterConfigFile}, copiedFiles...)
 
 // Files returns the files that decide what the model in a folder computes: configs, tokenizer, weights, and all files in its
 // modules' folders. It ignores all other files and folders.

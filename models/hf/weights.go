@@ -28,10 +28,30 @@ type Weights struct {
 	Tensors  []safetensors.Tensor
 	byName   map[string]int
 	files    []interface{ Close() error }
+
+	adapter      *adapter                      // nil without one
+	adapterNames func(param string) [][]string // see NameAdapter
 }
 
-// OpenWeights opens a folder's weights: model.safetensors, its shards, pytorch_model.bin or its shards, in this order.
+// OpenWeights opens a folder's weights: model.safetensors, its shards, pytorch_model.bin or its shards, in this order. If the folder has
+// an adapter too, Fill merges it into the parameters.
 func OpenWeights(dir string) (*Weights, error) {
+	w, err := openBase(dir)
+	if err != nil {
+		return nil, err
+	}
+	there, err := IsAdapter(dir)
+	if err == nil && there {
+		w.adapter, err = openAdapter(dir)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the model: %w", err), w.Close())
+	}
+	return w, nil
+}
+
+// openBase opens a folder's weights without its adapter.
+func openBase(dir string) (*Weights, error) {
 	w := &Weights{Path: dir, byName: map[string]int{}}
 	for _, name := range []string{SafetensorsFile, SafetensorsIndex, TorchFile, TorchIndex} {
 		path := filepath.Join(dir, name)
@@ -131,12 +151,17 @@ func modernName(name string) string {
 
 // Has reports whether there is a tensor of this name.
 func (w *Weights) Has(name string) bool {
-	_, ok := w.byName[name]
+	_, ok := w.Tensor(name)
 	return ok
 }
 
-// Tensor returns the tensor of this name.
+// Tensor returns the tensor of this name: the adapter's, if it has one in place of the base's.
 func (w *Weights) Tensor(name string) (safetensors.Tensor, bool) {
+	if w.adapter != nil {
+		if t, ok := w.adapter.saved[name]; ok {
+			return t, true
+		}
+	}
 	i, ok := w.byName[name]
 	if !ok {
 		return safetensors.Tensor{}, false
@@ -163,6 +188,11 @@ func (w *Weights) AddRows(name string, rows []int64) error {
 			return fmt.Errorf("%s: tensor %q has no row %d", w.Path, name, i)
 		}
 		row := safetensors.Tensor{Name: RowName(name, i), DType: t.DType, Shape: []int64{1, t.Shape[1]}, Data: t.Data[i*width : (i+1)*width], Path: t.Path, Offset: t.Offset + i*width}
+		if w.adapter != nil {
+			if err := w.adapter.patchRow(&row, name, i); err != nil {
+				return fmt.Errorf("%s: %w", w.adapter.path, err)
+			}
+		}
 		w.byName[row.Name] = len(w.Tensors)
 		w.Tensors = append(w.Tensors, row)
 	}
@@ -178,7 +208,10 @@ func (w *Weights) Close() error {
 	for _, f := range w.files {
 		errs = append(errs, f.Close())
 	}
-	w.files, w.Tensors = nil, nil
+	if w.adapter != nil {
+		errs = append(errs, w.adapter.file.Close())
+	}
+	w.files, w.Tensors, w.adapter = nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -150,6 +150,17 @@ func Detectable(dir string) ([]Kind, error) {
 	if len(kinds) > 0 {
 		return kinds, nil
 	}
+	if adapter, err := hf.IsAdapter(dir); err != nil {
+		return nil, err
+	} else if adapter { // config.json is its base's
+		c, err := hf.ReadAdapterConfig(dir)
+		if err != nil {
+			return nil, err
+		}
+		if c.TaskType == hf.SequenceClassification {
+			return []Kind{Reranker}, nil
+		}
+	}
 	var config struct {
 		Architectures []string `json:"architectures"`
 	}

@@ -64,8 +64,18 @@ func (r Resolver) waiting(what string) func(filelock.Holder) {
 	return func(h filelock.Holder) { r.note("waiting for %v: %s", h, what) }
 }
 
-// Model returns the folder of a model.
+// Model returns the folder of a model. For an adapter (a PEFT folder) that is a folder of links in the cache, which shows the adapter and
+// its base model as one.
 func (r Resolver) Model(ctx context.Context, ref string) (string, error) {
+	dir, err := r.folder(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	return r.withBase(ctx, dir)
+}
+
+// folder returns the folder that a reference names.
+func (r Resolver) folder(ctx context.Context, ref string) (string, error) {
 	if former := atomicdir.PreviousPath(ref); former != "" {
 		r.note("%s is taken: a run was stopped while it replaced %s; train --resume puts it back", former, ref)
 		return former, nil
@@ -165,6 +175,7 @@ func modelFiles(files []hub.File) []hub.File {
 	var out []hub.File
 	for _, f := range files {
 		dir, base := path.Split(f.Name)
+		adapter := has(dir + hf.AdapterFile)
 		safe := has(dir+hf.SafetensorsFile) || has(dir+hf.SafetensorsIndex)
 		var keep bool
 		switch {
@@ -173,6 +184,8 @@ func modelFiles(files []hub.File) []hub.File {
 			keep = true
 		case strings.HasPrefix(base, "pytorch_model") && strings.HasSuffix(base, ".bin"), base == hf.TorchIndex:
 			keep = !safe
+		case base == hf.AdapterTorchFile:
+			keep = !adapter
 		default:
 			keep = strings.HasSuffix(base, ".json") || base == "vocab.txt" || base == "chat_template.jinja" || strings.HasPrefix(base, "colbert_linear.")
 		}

@@ -34,6 +34,11 @@ func TestModelFiles(t *testing.T) {
 			[]string{"model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "2_Dense/pytorch_model.bin", "2_Dense/config.json"},
 			[]string{"model-00001-of-00002.safetensors", "model.safetensors.index.json", "2_Dense/pytorch_model.bin", "2_Dense/config.json"},
 		},
+		{ // an adapter
+			[]string{"README.md", "adapter_config.json", "adapter_model.bin", "adapter_model.safetensors", "1_Pooling/config.json", "training_args.bin"},
+			[]string{"adapter_config.json", "adapter_model.safetensors", "1_Pooling/config.json"},
+		},
+		{[]string{"adapter_config.json", "adapter_model.bin"}, []string{"adapter_config.json", "adapter_model.bin"}},
 		{ // the prompt of a language model that is a reranker
 			[]string{"config.json", "model.safetensors", "merges.txt", "chat_template.jinja", "1_LogitScore/config.json"},
 			[]string{"config.json", "model.safetensors", "chat_template.jinja", "1_LogitScore/config.json"},

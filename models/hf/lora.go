@@ -1,0 +1,264 @@
+package hf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rag-retrieval-go/internal/safetensors"
+	"rag-retrieval-go/ortrain/flat"
+)
+
+// adapter has the tensors of an adapter by the names that the modules have in the class of transformers that the adapter was trained
+// in: without a prefix for AutoModel, with one such as "bert." inside a whole model.
+type adapter struct {
+	config AdapterConfig
+	path   string // of the file of tensors
+	file   *Weights
+	low    map[string]*lowRank           // by the path of the module
+	saved  map[string]safetensors.Tensor // those of modules_to_save, which replace the base's
+	used   map[string]bool               // the keys of low and saved that were read
+}
+
+// lowRank is what an adapter adds to a module's weight [out, in]: scale·b·a, with a [rank, in] and b [out, rank].
+type lowRank struct {
+	a, b  safetensors.Tensor
+	scale float64
+}
+
+// openAdapter opens the adapter of a folder.
+func openAdapter(dir string) (*adapter, error) {
+	c, err := ReadAdapterConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{AdapterFile, AdapterTorchFile} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		file, err := OpenFile(path)
+		if err != nil {
+			return nil, err
+		}
+		x := &adapter{config: c, path: path, file: file, low: map[string]*lowRank{}, saved: map[string]safetensors.Tensor{}, used: map[string]bool{}}
+		if err := x.sort(); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
+		}
+		return x, nil
+	}
+	return nil, fmt.Errorf("%s has no weights of the adapter: want %s or %s", dir, AdapterFile, AdapterTorchFile)
+}
+
+// adapterPrefix stands before PEFT's names of tensors.
+const adapterPrefix = "base_model.model."
+
+// sort finds out what each tensor of the file is.
+func (x *adapter) sort() error {
+	for _, t := range x.file.Tensors {
+		name := strings.TrimPrefix(t.Name, adapterPrefix)
+		module, part, isLow := cutLast(name, ".lora_")
+		if !isLow {
+			name = strings.NewReplacer(".modules_to_save.default.", ".", ".modules_to_save.", ".").Replace(name) // of older files
+			x.saved[name] = t
+			continue
+		}
+		l := x.low[module]
+		if l == nil {
+			l = &lowRank{}
+			x.low[module] = l
+		}
+		switch part {
+		case "A.weight", "A.default.weight":
+			l.a = t
+		case "B.weight", "B.default.weight":
+			l.b = t
+		default:
+			return fmt.Errorf("tensor %q is not read: only lora_A.weight and lora_B.weight of linear layers are", t.Name)
+		}
+	}
+	for _, module := range slices.Sorted(maps.Keys(x.low)) {
+		l := x.low[module]
+		if a, b := l.a.Shape, l.b.Shape; len(a) != 2 || len(b) != 2 || a[0] != b[1] {
+			return fmt.Errorf("module %q has lora_A of shape %v and lora_B of shape %v, want [rank, in] and [out, rank]", module, a, b)
+		}
+		var err error
+		if l.scale, err = x.config.scale(module, l.a.Shape[0]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cutLast is strings.Cut at the last separator.
+func cutLast(s, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, separator); i >= 0 {
+		return s[:i], s[i+len(separator):], true
+	}
+	return s, "", false
+}
+
+// NameAdapter says how the tensors of a parameter may be named in an adapter: in one of these ways, each of equal parts of the
+// parameter, to be concatenated along the first axis. Without it they are named as in the checkpoint.
+func (w *Weights) NameAdapter(names func(param string) [][]string) { w.adapterNames = names }
+
+// patch is what an adapter changes of a parameter: one of several equal parts of its rows.
+type patch struct {
+	part, parts int
+	key         string // of low or saved
+	low         *lowRank
+	saved       safetensors.Tensor // if low is nil
+}
+
+// patches returns what the adapter changes of a parameter whose tensors are named so in the checkpoint.
+func (w *Weights) patches(p flat.Param, names []string) (out []patch) {
+	if w.adapter == nil {
+		return nil
+	}
+	ways := [][]string{names}
+	if w.adapterNames != nil {
+		ways = append(ways, w.adapterNames(p.Name)...)
+	}
+	seen := map[string]bool{}
+	for _, way := range ways {
+		for i, name := range way {
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			if t, ok := w.adapter.saved[name]; ok {
+				out = append(out, patch{i, len(way), name, nil, t})
+			}
+			if module, ok := strings.CutSuffix(name, ".weight"); ok && w.adapter.low[module] != nil {
+				out = append(out, patch{i, len(way), module, w.adapter.low[module], safetensors.Tensor{}})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b patch) int { // what replaces the base's comes before what is added
+		return map[bool]int{true: 1}[a.low != nil] - map[bool]int{true: 1}[b.low != nil]
+	})
+	return out
+}
+
+// takePatched passes a parameter with an adapter to a target. parts are the names of its tensors in the base.
+func (w *Weights) takePatched(to Target, p flat.Param, parts []string, patches []patch) error {
+	values, err := to.Values(p)
+	if err != nil {
+		return err
+	}
+	whole := 0 // parts that the adapter replaces
+	for _, x := range patches {
+		if x.low == nil {
+			whole += len(values) / x.parts
+		}
+	}
+	if whole < len(values) {
+		tensors, err := w.partsOf(p, parts)
+		if err == nil {
+			err = Read(values, tensors)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, x := range patches {
+		if p.Dims[0]%int64(x.parts) != 0 {
+			return fmt.Errorf("%s: %q does not fit a parameter of shape %v", w.adapter.path, x.key, p.Dims)
+		}
+		rows := p.Dims[0] / int64(x.parts)
+		share := values[len(values)/x.parts*x.part : len(values)/x.parts*(x.part+1)]
+		want := slices.Clone(p.Dims)
+		want[0] = rows
+		if err := x.apply(share, want); err != nil {
+			return fmt.Errorf("%s: %w", w.adapter.path, err)
+		}
+		w.adapter.used[x.key] = true
+	}
+	return nil
+}
+
+// apply changes the values of a tensor of shape dims.
+func (x patch) apply(values []float32, dims []int64) error {
+	if x.low != nil {
+		if a, b := x.low.a.Shape, x.low.b.Shape; len(dims) != 2 || b[0] != dims[0] || a[1] != dims[1] {
+			return fmt.Errorf("module %q has lora_A of shape %v and lora_B of shape %v, the base's weight has %v", x.key, a, b, dims)
+		}
+		return x.low.addTo(values)
+	}
+	if !slices.Equal(x.saved.Shape, dims) {
+		return fmt.Errorf("tensor %q has the shape %v, the base's config.json says %v", x.saved.Name, x.saved.Shape, dims)
+	}
+	return Read(values, []safetensors.Tensor{x.saved})
+}
+
+// addTo adds scale·b·a to a weight [out, in].
+func (l *lowRank) addTo(weight []float32) error {
+	a, b, err := l.read()
+	if err != nil {
+		return err
+	}
+	rank := int(l.a.Shape[0])
+	addProduct(weight, b, a, int(l.b.Shape[0]), rank, int(l.a.Shape[1]))
+	return nil
+}
+
+// read returns a and scale·b.
+func (l *lowRank) read() (a, b []float32, err error) {
+	a, b = make([]float32, l.a.Shape[0]*l.a.Shape[1]), make([]float32, l.b.Shape[0]*l.b.Shape[1])
+	if err := errors.Join(Read(a, []safetensors.Tensor{l.a}), Read(b, []safetensors.Tensor{l.b})); err != nil {
+		return nil, nil, err
+	}
+	for i := range b {
+		b[i] = float32(float64(b[i]) * l.scale)
+	}
+	return a, b, nil
+}
+
+// patchRow merges what the adapter adds to row i of a tensor into that row, [1, columns].
+func (x *adapter) patchRow(row *safetensors.Tensor, tensor string, i int64) error {
+	module := strings.TrimSuffix(tensor, ".weight")
+	if _, ok := x.saved[tensor]; ok {
+		x.used[tensor] = true
+	}
+	l := x.low[module]
+	if l == nil {
+		return nil
+	}
+	x.used[module] = true
+	if l.b.Shape[0] <= i || l.a.Shape[1] != row.Shape[1] {
+		return fmt.Errorf("module %q has lora_A of shape %v and lora_B of shape %v, which is not that of the base's weight", module, l.a.Shape, l.b.Shape)
+	}
+	a, b, err := l.read()
+	if err != nil {
+		return err
+	}
+	values, rank := make([]float32, row.Shape[1]), l.a.Shape[0]
+	if err := Read(values, []safetensors.Tensor{*row}); err != nil {
+		return err
+	}
+	addRow(values, b[i*rank:(i+1)*rank], a)
+	*row = safetensors.FromFloat32(row.Name, values, row.Shape...)
+	return nil
+}
+
+// unread are the first names of modules outside the encoder that a kind of model may not read: heads of others, and BERT's pooler.
+var unread = []string{"classifier", "dense", "head", "pooler", "pre_classifier", "score"}
+
+// checkUsed returns an error that names a module of the adapter that belongs to no parameter: then the adapter is not for this base.
+func (x *adapter) checkUsed() error {
+	for _, keys := range [][]string{slices.Sorted(maps.Keys(x.low)), slices.Sorted(maps.Keys(x.saved))} {
+		for _, key := range keys {
+			first, rest, _ := strings.Cut(key, ".")
+			second, _, _ := strings.Cut(rest, ".")
+			if !x.used[key] && !slices.Contains(unread, first) && !slices.Contains(unread, second) {
+				return fmt.Errorf("%s: %q is not a part of the base model %s: the adapter was trained for another model, or with modules that are not read here", x.path, key, x.config.Base)
+			}
+		}
+	}
+	return nil
+}
