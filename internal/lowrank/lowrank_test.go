@@ -6,7 +6,13 @@ import (
 )
 
 func TestAdd(t *testing.T) {
-	const out, in, rank = 5, 7, 3
+	for _, rank := range []int{1, 3, 4, 9} {
+		testAdd(t, rank)
+	}
+}
+
+func testAdd(t *testing.T, rank int) {
+	const out, in = 5, 7
 	w, b, a := make([]float32, out*in), make([]float32, out*rank), make([]float32, rank*in)
 	for i, x := range [][]float32{w, b, a} {
 		for k := range x {

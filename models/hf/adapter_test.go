@@ -224,25 +224,3 @@ func TestMergeRows(t *testing.T) {
 		}
 	}
 }
-
-// addProduct computes what three loops do, whatever the rank.
-func TestAddProduct(t *testing.T) {
-	for _, rank := range []int{1, 3, 4, 9} {
-		const rows, columns = 7, 5
-		a, b, w := make([]float32, rank*columns), make([]float32, rows*rank), make([]float32, rows*columns)
-		InitUniform(a, 1, "a", 1)
-		InitUniform(b, 1, "b", 1)
-		addProduct(w, b, a, rows, rank, columns)
-		for i := range rows {
-			for j := range columns {
-				want := 0.0
-				for k := range rank {
-					want += float64(b[i*rank+k]) * float64(a[k*columns+j])
-				}
-				if math.Abs(float64(w[i*columns+j])-want) > 1e-6 {
-					t.Fatalf("rank %d: [%d, %d] is %g, want %g", rank, i, j, w[i*columns+j], want)
-				}
-			}
-		}
-	}
-}

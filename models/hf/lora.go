@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"rag-retrieval-go/internal/lowrank"
 	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/ortrain/flat"
 )
@@ -188,7 +189,7 @@ func (x patch) apply(values []float32, dims []int64) error {
 		if a, b := x.low.a.Shape, x.low.b.Shape; len(dims) != 2 || b[0] != dims[0] || a[1] != dims[1] {
 			return fmt.Errorf("module %q has lora_A of shape %v and lora_B of shape %v, the base's weight has %v", x.key, a, b, dims)
 		}
-		return x.low.addTo(values)
+		return x.low.addTo(values, 0)
 	}
 	if !slices.Equal(x.saved.Shape, dims) {
 		return fmt.Errorf("tensor %q has the shape %v, the base's config.json says %v", x.saved.Name, x.saved.Shape, dims)
@@ -196,27 +197,15 @@ func (x patch) apply(values []float32, dims []int64) error {
 	return Read(values, []safetensors.Tensor{x.saved})
 }
 
-// addTo adds scale·b·a to a weight [out, in].
-func (l *lowRank) addTo(weight []float32) error {
-	a, b, err := l.read()
-	if err != nil {
+// addTo adds scale·b·a to rows of a weight, [rows, in], from row first on.
+func (l *lowRank) addTo(weight []float32, first int64) error {
+	rank, in := l.a.Shape[0], l.a.Shape[1]
+	a, b := make([]float32, rank*in), make([]float32, rank*l.b.Shape[0])
+	if err := errors.Join(Read(a, []safetensors.Tensor{l.a}), Read(b, []safetensors.Tensor{l.b})); err != nil {
 		return err
 	}
-	rank := int(l.a.Shape[0])
-	addProduct(weight, b, a, int(l.b.Shape[0]), rank, int(l.a.Shape[1]))
+	lowrank.Add(weight, b[first*rank:first*rank+int64(len(weight))/in*rank], a, int(rank), l.scale)
 	return nil
-}
-
-// read returns a and scale·b.
-func (l *lowRank) read() (a, b []float32, err error) {
-	a, b = make([]float32, l.a.Shape[0]*l.a.Shape[1]), make([]float32, l.b.Shape[0]*l.b.Shape[1])
-	if err := errors.Join(Read(a, []safetensors.Tensor{l.a}), Read(b, []safetensors.Tensor{l.b})); err != nil {
-		return nil, nil, err
-	}
-	for i := range b {
-		b[i] = float32(float64(b[i]) * l.scale)
-	}
-	return a, b, nil
 }
 
 // patchRow merges what the adapter adds to row i of a tensor into that row, [1, columns].
@@ -233,15 +222,10 @@ func (x *adapter) patchRow(row *safetensors.Tensor, tensor string, i int64) erro
 	if l.b.Shape[0] <= i || l.a.Shape[1] != row.Shape[1] {
 		return fmt.Errorf("module %q has lora_A of shape %v and lora_B of shape %v, which is not that of the base's weight", module, l.a.Shape, l.b.Shape)
 	}
-	a, b, err := l.read()
-	if err != nil {
+	values := make([]float32, row.Shape[1])
+	if err := errors.Join(Read(values, []safetensors.Tensor{*row}), l.addTo(values, i)); err != nil {
 		return err
 	}
-	values, rank := make([]float32, row.Shape[1]), l.a.Shape[0]
-	if err := Read(values, []safetensors.Tensor{*row}); err != nil {
-		return err
-	}
-	addRow(values, b[i*rank:(i+1)*rank], a)
 	*row = safetensors.FromFloat32(row.Name, values, row.Shape...)
 	return nil
 }
