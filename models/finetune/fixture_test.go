@@ -39,12 +39,17 @@ type fixture struct {
 	rows   []data.Row
 	loss   float64
 	losses []float64
-	// sampled says that an earlier fixture of the family has the same folder and kind, so that only its loss is new.
+	// sampled says that the fixture is tested in few variants: an earlier one of the family has the same folder and kind, so that only
+	// its loss is new, or the family is small.
 	sampled bool
 }
 
-// families are the architectures whose fixtures bear their names and have every loss again.
-var families = []string{"modernbert", "qwen3"}
+// families are the architectures whose fixtures bear their names and have every loss again. smallFamilies have a fixture of an embedding
+// model and one of a reranker.
+var (
+	families      = []string{"modernbert", "qwen3"}
+	smallFamilies = []string{"eurobert", "gemma3", "gte", "llama", "nomicbert"}
+)
 
 // of are the variants that the fixture is tested in: those that its architecture has, and for a sampled one two of them.
 func (f fixture) of(t *testing.T, variants []variant) (out []variant) {
@@ -99,7 +104,7 @@ func fixtures(t *testing.T) []fixture {
 		f.cfg.Dropout, f.cfg.Threads = 0, 2
 		family, _, _ := strings.Cut(f.name, "-")
 		key := fmt.Sprint(f.cfg.Model, f.cfg.Kind)
-		f.sampled, seen[key] = slices.Contains(families, family) && seen[key], true
+		f.sampled, seen[key] = slices.Contains(families, family) && seen[key] || slices.Contains(smallFamilies, family), true
 		out = append(out, f)
 	}
 	return out
