@@ -2,6 +2,7 @@ package encoder
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -111,6 +112,9 @@ type Training struct {
 	// RecomputeLayers keeps only the two residual sums of each layer and computes the rest again in the backward pass. It saves
 	// memory and costs most of a second forward pass (gradient checkpointing, Chen et al. 2016).
 	RecomputeLayers bool
+	// KeepProducts keeps only what matrix products and softmax compute and the residual sums of each layer, and computes norms,
+	// activations and rotations again in the backward pass.
+	KeepProducts bool
 	// Half is the type of matrix products and of the feed-forward's activations, onnx.Float16 or onnx.BFloat16; zero means
 	// float32. Parameters, the residual stream, norms and softmax are always float32 (Micikevicius et al. 2017).
 	Half onnx.DType
@@ -149,14 +153,22 @@ func (c Config) Build(g *onnx.Graph, w Weights, l Layout, t Training, wanted *on
 			b.wanted = wanted
 		}
 		x, sums = b.layer(i, x)
-		if t.RecomputeLayers {
+		switch {
+		case t.RecomputeLayers:
 			grad.RecomputeAll(g, g.Nodes[before:], sums...)
+		case t.KeepProducts:
+			grad.RecomputeAll(g, slices.DeleteFunc(slices.Clone(g.Nodes[before:]), isProduct), sums...)
 		}
 	}
 	if c.Blocks.PreNorm {
 		x = b.norm(c.architecture().names().finalNorm, x)
 	}
 	return x
+}
+
+// isProduct says whether a node takes much longer to compute again than to read.
+func isProduct(n *onnx.Node) bool {
+	return slices.Contains([]string{"Gemm", "FusedMatMul", "Softmax", "PackedMultiHeadAttention"}, n.Op)
 }
 
 type builder struct {

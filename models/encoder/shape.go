@@ -37,7 +37,8 @@ func (c Config) Bounds(s Shape) map[string]int64 {
 
 // BuildPacked appends the inputs of a packed batch and the encoder for training, see Build. drop is nil for evaluation.
 func (c Config) BuildPacked(g *onnx.Graph, w Weights, s Shape, drop *dropout.Graph, wanted *onnx.Value) *onnx.Value {
-	t := Training{Dropout: drop, RecomputeLayers: s.Layers, Half: s.Half}
+	// Frozen weights have no gradients and no moments: what is left of a step's memory is what the forward pass keeps.
+	t := Training{Dropout: drop, RecomputeLayers: s.Layers, KeepProducts: c.LoRA != nil, Half: s.Half}
 	if s.Recompute != nil {
 		t.RecomputeAttention = *s.Recompute
 	} else {
