@@ -170,6 +170,9 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	if r.Set, err = artifact.Build(r.task.Model(), c.AdamW()); err != nil {
 		return err
 	}
+	if r.Set.Layout.Trained == 0 {
+		return fmt.Errorf("freeze leaves nothing to train: the model has no more than what it names")
+	}
 	session := r.sessionOptions()
 	if c.Provider == runtime.CUDA {
 		if r.device, err = runtime.OpenDevice(session); err != nil {
