@@ -85,29 +85,33 @@ func fixtures(t *testing.T) []fixture {
 	var out []fixture
 	seen := map[string]bool{}
 	for i, path := range paths {
-		b, err := os.ReadFile(path)
-		check(t, err)
-		var x struct {
-			Config json.RawMessage
-			Rows   []data.Row
-			Loss   float64
-			Losses []float64
-		}
-		check(t, json.Unmarshal(b, &x))
-		var kind struct{ Kind modelcard.Kind }
-		check(t, json.Unmarshal(x.Config, &kind))
-		f := fixture{
-			name: strings.TrimSuffix(filepath.Base(path), ".json"), cfg: config.DefaultTrain(kind.Kind),
-			rows: x.Rows, loss: x.Loss, losses: x.Losses, number: i,
-		}
-		check(t, json.Unmarshal(x.Config, &f.cfg))
-		f.cfg.Dropout, f.cfg.Threads = 0, 2
+		f := readFixture(t, path)
+		f.name, f.number = strings.TrimSuffix(filepath.Base(path), ".json"), i
 		family, _, _ := strings.Cut(f.name, "-")
 		key := fmt.Sprint(f.cfg.Model, f.cfg.Kind)
 		f.sampled, seen[key] = slices.Contains(families, family) && seen[key] || slices.Contains(smallFamilies, family), true
 		out = append(out, f)
 	}
 	return out
+}
+
+func readFixture(t *testing.T, path string) fixture {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	check(t, err)
+	var x struct {
+		Config json.RawMessage
+		Rows   []data.Row
+		Loss   float64
+		Losses []float64
+	}
+	check(t, json.Unmarshal(b, &x))
+	var kind struct{ Kind modelcard.Kind }
+	check(t, json.Unmarshal(x.Config, &kind))
+	f := fixture{cfg: config.DefaultTrain(kind.Kind), rows: x.Rows, loss: x.Loss, losses: x.Losses}
+	check(t, json.Unmarshal(x.Config, &f.cfg))
+	f.cfg.Dropout, f.cfg.Threads = 0, 2
+	return f
 }
 
 // trainer makes a trainer of the fixture's model with the settings that PyTorch had.
