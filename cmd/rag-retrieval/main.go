@@ -101,7 +101,7 @@ func newApp() *cli.App {
   rag-retrieval eval --model out/model --data test.jsonl
   rag-retrieval COMMAND --help`,
 		Commands: []*cli.Command{
-			trainCommand(), evalCommand(), compareCommand(), gateCommand(), encodeCommand(), rerankCommand(), mineCommand(), indexCommand(), searchCommand(), serveCommand(), artifactsCommand(),
+			trainCommand(), evalCommand(), compareCommand(), gateCommand(), encodeCommand(), rerankCommand(), mineCommand(), indexCommand(), searchCommand(), serveCommand(), artifactsCommand(), mergeCommand(),
 			doctorCommand(), versionCommand(),
 		},
 		HideVersion:               true,

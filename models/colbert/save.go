@@ -16,18 +16,17 @@ import (
 )
 
 // Save writes the model with these parameters as a folder that sentence-transformers' MultiVectorEncoder loads with the
-// same scores, with model.onnx for other runtimes. The folder appears only when it is complete.
+// same scores, with model.onnx for other runtimes. The folder appears only when it is complete. With LoRA it is a PEFT folder,
+// which names the base model, and has no model.onnx.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
-	if m.Encoder.LoRA != nil {
-		return m.saveMerged(dir, c, l, parameters)
-	}
 	c.Kind, c.Dim = modelcard.ColBERT, m.Dim
 	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
-		Write: func(tmp string) error {
-			if err := m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters); err != nil {
-				return err
-			}
+		Weights: func(tmp string) error {
+			return m.Encoder.WriteWeights(filepath.Join(tmp, hf.SafetensorsFile), m.Dir, l, parameters)
+		},
+		Adapter: modelfolder.EncoderAdapter(m.Encoder),
+		Modules: func(tmp string) error {
 			if m.modules != nil {
 				return m.keepModules(tmp, c, l, parameters)
 			}
@@ -36,8 +35,8 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 	}.Save(dir)
 }
 
-// saveMerged writes the whole model with the adapters added to its weights.
-func (m *Model) saveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+// SaveMerged is Save for the whole model, with the adapters added to its weights.
+func (m *Model) SaveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	whole := *m
 	whole.Encoder.LoRA = nil
 	l, parameters, err := m.Encoder.Merged(whole.Params(), l, parameters)

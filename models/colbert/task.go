@@ -273,5 +273,8 @@ func (t *Task) draw(e data.Example, epoch int) (texts []string, scores []float64
 // Save writes the model as a folder that sentence-transformers loads.
 func (t *Task) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Loss, c.QueryMaxLen, c.PassageMaxLen, c.Temperature = t.c.LossType, t.c.QueryMaxLen, t.c.PassageMaxLen, t.c.Temperature
+	if t.c.Merge {
+		return t.m.SaveMerged(dir, c, l, parameters)
+	}
 	return t.m.Save(dir, c, l, parameters)
 }

@@ -185,7 +185,6 @@ func TestFoldersOfOtherKinds(t *testing.T) {
 		{"config_sentence_transformers.json", `{"similarity_fn_name":"dot"}`, "similarity_fn_name is dot without a module Normalize"},
 		{"config_sentence_transformers.json", `{"similarity_fn_name":"euclidean"}`, `similarity_fn_name is "euclidean", want cosine`},
 		{"config_sentence_transformers.json", `{"model_type":"SparseEncoder"}`, `model_type is "SparseEncoder"`},
-		{"adapter_config.json", `{}`, "adapters are not read"},
 		{"sentence_bert_config.json", `{"max_seq_length":25}`, "max_seq_length is 25, want 3 to 24"},
 	} {
 		if m, err := Open(write(c.file, c.content)); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {

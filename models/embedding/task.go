@@ -366,5 +366,8 @@ func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
 // Save writes the model as a folder that sentence-transformers loads.
 func (t *Task) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Loss, c.QueryMaxLen, c.PassageMaxLen, c.Temperature = t.c.LossType, t.c.QueryMaxLen, t.c.PassageMaxLen, t.c.Temperature
+	if t.c.Merge {
+		return t.m.SaveMerged(dir, c, l, parameters)
+	}
 	return t.m.Save(dir, c, l, parameters)
 }

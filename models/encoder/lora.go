@@ -43,8 +43,8 @@ const AllLinear = "all-linear"
 
 // The endings of the names of an adapter's tensors, after the module's name, as in PEFT.
 const (
-	LoraA = ".lora_A.weight" // [rank, in]
-	LoraB = ".lora_B.weight" // [out, rank]
+	LoraA = hf.LoraA // [rank, in]
+	LoraB = hf.LoraB // [out, rank]
 )
 
 // Scale is the factor of B·A·x.

@@ -42,6 +42,10 @@ func (c Config) adapterNames(param string) (out [][]string) {
 // NewNaming is how the tensors of an encoder are named that are written anew.
 func (c Config) NewNaming() Naming { return Naming{sources: c.spellings()[0]} }
 
+// WholeNaming is how transformers names the tensors of an encoder in its class of a whole model, such as
+// BertForSequenceClassification.
+func (c Config) WholeNaming() Naming { return Naming{c.architecture().prefix, c.spellings()[0]} }
+
 func (c Config) spellings() []spelling {
 	if s := c.architecture().spellings; s != nil {
 		return s

@@ -30,9 +30,13 @@ func SetTrained(c config.Train, e *encoder.Config) error {
 	if len(targets) == 0 {
 		targets = []string{encoder.AllLinear}
 	}
-	return e.SetLoRA(encoder.LoRA{
+	l := encoder.LoRA{
 		Rank: int64(c.LoraRank), Alpha: c.Alpha(), Dropout: c.LoraDropout, Targets: targets, RSLoRA: c.UseRSLora, Seed: c.Seed,
-	})
+	}
+	if err := setContinued(c, &l); err != nil {
+		return err
+	}
+	return e.SetLoRA(l)
 }
 
 // trainedNotes says what of the settings of training fits badly together.

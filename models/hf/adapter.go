@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"rag-retrieval-go/internal/safetensors"
 )
 
 // Files of a PEFT folder: an adapter (LoRA) for a base model that is elsewhere.
@@ -19,15 +21,25 @@ const (
 	AdapterTorchFile  = "adapter_model.bin"
 )
 
-// SequenceClassification is the TaskType of an adapter for transformers' ...ForSequenceClassification.
-const SequenceClassification = "SEQ_CLS"
+// Values of AdapterConfig.TaskType: the class of transformers that the adapter is for.
+const (
+	FeatureExtraction      = "FEATURE_EXTRACTION" // AutoModel, the bare encoder
+	SequenceClassification = "SEQ_CLS"            // AutoModelForSequenceClassification
+	CausalLM               = "CAUSAL_LM"          // AutoModelForCausalLM
+)
+
+// The endings of the names of an adapter's tensors, after the module's name, as in PEFT.
+const (
+	LoraA = ".lora_A.weight" // [rank, in]
+	LoraB = ".lora_B.weight" // [out, rank]
+)
 
 // AdapterConfig is what adapter_config.json says of a LoRA adapter, as PEFT writes it.
 type AdapterConfig struct {
 	Path     string // of the file, for messages
 	Base     string // the base model: a folder or a hub id
 	Revision string // of the base on the hub; empty: its main branch
-	TaskType string // such as SequenceClassification; empty: the bare encoder
+	TaskType string // such as SequenceClassification; empty: not said
 	Rank     int64
 	Alpha    float64
 	Dropout  float64
@@ -128,6 +140,35 @@ func (c *AdapterConfig) check(kind, bias, init any) error {
 		}
 	}
 	return nil
+}
+
+// HasPatterns reports whether modules have ranks or factors of their own.
+func (c AdapterConfig) HasPatterns() bool { return len(c.ranks)+len(c.alphas) > 0 }
+
+// WriteAdapter writes an adapter's config and tensors into a folder, as PEFT does. The tensors have the names of modules, with which the
+// class of transformers names them. saved are the modules whose own weights are among the tensors.
+func WriteAdapter(dir string, c AdapterConfig, saved []string, tensors []safetensors.Tensor) error {
+	var revision, modules any
+	if c.Revision != "" {
+		revision = c.Revision
+	}
+	if len(saved) > 0 {
+		modules = saved
+	}
+	err := WriteJSON(filepath.Join(dir, AdapterConfigFile), map[string]any{
+		"peft_type": "LORA", "task_type": c.TaskType, "base_model_name_or_path": c.Base, "revision": revision, "inference_mode": true, "auto_mapping": nil,
+		"r": c.Rank, "lora_alpha": c.Alpha, "lora_dropout": c.Dropout, "use_rslora": c.RSLoRA, "target_modules": c.Targets, "modules_to_save": modules,
+		"rank_pattern": map[string]any{}, "alpha_pattern": map[string]any{}, "exclude_modules": nil, "layers_to_transform": nil, "layers_pattern": nil,
+		"bias": "none", "fan_in_fan_out": false, "init_lora_weights": true, "use_dora": false,
+	})
+	if err != nil {
+		return err
+	}
+	out := slices.Clone(tensors)
+	for i := range out {
+		out[i].Name = adapterPrefix + out[i].Name
+	}
+	return WriteWeights(filepath.Join(dir, AdapterFile), nil, out)
 }
 
 // scale is the factor of a module's product lora_B·lora_A of a rank. It fails if rank_pattern or r say another rank.

@@ -24,6 +24,8 @@ type adapter struct {
 	low    map[string]*lowRank           // by the path of the module
 	saved  map[string]safetensors.Tensor // those of modules_to_save, which replace the base's
 	used   map[string]bool               // the keys of low and saved that were read
+	// continued says that the parameters have the adapter's own matrices, so that it is trained further: it is not merged.
+	continued bool
 }
 
 // lowRank is what an adapter adds to a module's weight [out, in]: scale·b·a, with a [rank, in] and b [out, rank].
@@ -135,7 +137,7 @@ func (w *Weights) patches(p flat.Param, names []string) (out []patch) {
 			if t, ok := w.adapter.saved[name]; ok {
 				out = append(out, patch{i, len(way), name, nil, t})
 			}
-			if module, ok := strings.CutSuffix(name, ".weight"); ok && w.adapter.low[module] != nil {
+			if module, ok := strings.CutSuffix(name, ".weight"); ok && w.adapter.low[module] != nil && !w.adapter.continued {
 				out = append(out, patch{i, len(way), module, w.adapter.low[module], safetensors.Tensor{}})
 			}
 		}
@@ -144,6 +146,42 @@ func (w *Weights) patches(p flat.Param, names []string) (out []patch) {
 		return map[bool]int{true: 1}[a.low != nil] - map[bool]int{true: 1}[b.low != nil]
 	})
 	return out
+}
+
+// takeMatrix passes a parameter that is one of an adapter's two matrices to a target: the folder's adapter is trained further.
+func (w *Weights) takeMatrix(to Target, p flat.Param) error {
+	module, isA := strings.CutSuffix(p.Name, LoraA)
+	module = strings.TrimSuffix(module, LoraB)
+	ways := [][]string{{module + ".weight"}}
+	if w.adapterNames != nil {
+		ways = append(ways, w.adapterNames(module+".weight")...)
+	}
+	for _, way := range ways {
+		key := strings.TrimSuffix(way[0], ".weight")
+		l := w.adapter.low[key]
+		if len(way) != 1 || l == nil {
+			continue
+		}
+		w.adapter.used[key] = true
+		t := l.b
+		if isA {
+			t = l.a
+		}
+		if !slices.Equal(t.Shape, p.Dims) {
+			return fmt.Errorf("%s: tensor %q has the shape %v, want %v", w.adapter.path, t.Name, t.Shape, p.Dims)
+		}
+		values, err := to.Values(p)
+		if err != nil {
+			return err
+		}
+		return Read(values, []safetensors.Tensor{t})
+	}
+	return fmt.Errorf("%s: %q has no adapter, but is among lora_targets: want the modules of this adapter, which is trained further", w.adapter.path, module)
+}
+
+// isMatrix reports whether a parameter is one of an adapter's matrices.
+func isMatrix(p flat.Param) bool {
+	return strings.HasSuffix(p.Name, LoraA) || strings.HasSuffix(p.Name, LoraB)
 }
 
 // takePatched passes a parameter with an adapter to a target. parts are the names of its tensors in the base.
@@ -239,9 +277,13 @@ func (x *adapter) checkUsed() error {
 		for _, key := range keys {
 			first, rest, _ := strings.Cut(key, ".")
 			second, _, _ := strings.Cut(rest, ".")
-			if !x.used[key] && !slices.Contains(unread, first) && !slices.Contains(unread, second) {
-				return fmt.Errorf("%s: %q is not a part of the base model %s: the adapter was trained for another model, or with modules that are not read here", x.path, key, x.config.Base)
+			if x.used[key] || slices.Contains(unread, first) || slices.Contains(unread, second) {
+				continue
 			}
+			if x.continued {
+				return fmt.Errorf("%s: %q has an adapter, but is not among lora_targets: want the modules of this adapter, which is trained further", x.path, key)
+			}
+			return fmt.Errorf("%s: %q is not a part of the base model %s: the adapter was trained for another model, or with modules that are not read here", x.path, key, x.config.Base)
 		}
 	}
 	return nil

@@ -51,6 +51,8 @@ type Card struct {
 	SpecialToken string `json:"special_token,omitempty"`
 	Steps        int    `json:"steps"`
 	Version      string `json:"version"`
+	// Adapter describes the LoRA adapter that the folder has in place of a whole model's weights.
+	Adapter string `json:"adapter,omitempty"`
 
 	Data       []string    `json:"train_dataset,omitempty"`
 	Examples   int         `json:"examples,omitempty"`

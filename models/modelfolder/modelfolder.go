@@ -26,10 +26,14 @@ type Model struct {
 	Formats    prompt.Formats // the prompts around texts
 	Layout     *flat.Layout
 	Parameters []float32
-	// Write writes the weights and the files of the model's kind into dir.
-	Write func(dir string) error
+	// Weights writes the weights of the whole model into dir, and what of its config is not the base model's.
+	Weights func(dir string) error
+	// Modules writes the other files of the model's kind into dir, such as those of sentence-transformers' modules.
+	Modules func(dir string) error
 	// Export builds the padded graph of ExportFile.
 	Export func(g *onnx.Graph, w encoder.Weights)
+	// Adapter is written in place of Weights and Export, if it is not nil.
+	Adapter *Adapter
 }
 
 // Save writes the folder. It appears only when it is complete.
@@ -41,15 +45,10 @@ func (m Model) Save(dir string) error {
 		if err := m.Tokenizer.Save(tmp); err != nil {
 			return err
 		}
-		if err := m.Write(tmp); err != nil {
+		if err := m.Modules(tmp); err != nil {
 			return err
 		}
-		if err := hf.SetConfigFloat32(tmp); err != nil {
-			return err
-		}
-		g := onnx.NewGraph(string(m.Card.Kind))
-		m.Export(g, scoring.Constants(g, m.Layout, m.Parameters))
-		if err := g.Save(filepath.Join(tmp, ExportFile)); err != nil {
+		if err := m.write(tmp); err != nil {
 			return err
 		}
 		if err := m.Card.SaveFormats(tmp, m.Formats); err != nil {
@@ -57,4 +56,21 @@ func (m Model) Save(dir string) error {
 		}
 		return m.Card.Write(tmp)
 	})
+}
+
+// write writes the weights: those of the adapter, or of the whole model and its graph for other runtimes.
+func (m *Model) write(dir string) error {
+	if m.Adapter != nil {
+		m.Card.Adapter = m.Adapter.Encoder.LoRA.String()
+		return m.Adapter.write(dir, m.From, m.Card.BaseModel, m.Layout, m.Parameters)
+	}
+	if err := m.Weights(dir); err != nil {
+		return err
+	}
+	if err := hf.SetConfigFloat32(dir); err != nil {
+		return err
+	}
+	g := onnx.NewGraph(string(m.Card.Kind))
+	m.Export(g, scoring.Constants(g, m.Layout, m.Parameters))
+	return g.Save(filepath.Join(dir, ExportFile))
 }

@@ -19,6 +19,8 @@ import (
 // A language model is a reranker if its folder has sentence-transformers' module LogitScore. The prompt asks for one of two tokens, which
 // the module names, and the score is the difference of their logits: for Qwen3-Reranker that of "yes" minus that of "no".
 const (
+	transformerModule = "sentence_transformers.base.modules.transformer.Transformer"
+
 	logitScoreModule = "LogitScore"
 	logitScoreDir    = "1_LogitScore"
 )
@@ -88,7 +90,7 @@ func writeLogitScore(dir string, tokens []int64) error {
 	}
 	return errors.Join(
 		hf.WriteJSON(filepath.Join(dir, hf.ModulesFile), []module{
-			{0, "0", "", "sentence_transformers.base.modules.transformer.Transformer"},
+			{0, "0", "", transformerModule},
 			{1, "1", logitScoreDir, "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"},
 		}),
 		os.MkdirAll(filepath.Join(dir, logitScoreDir), 0o755),

@@ -14,27 +14,31 @@ import (
 )
 
 // Save writes the model with these parameters as a folder that transformers' AutoModelForSequenceClassification and
-// sentence-transformers' CrossEncoder load, with model.onnx for other runtimes. The folder appears only when it is complete.
+// sentence-transformers' CrossEncoder load, with model.onnx for other runtimes. The folder appears only when it is complete. With LoRA it is a PEFT folder,
+// which names the base model, and has no model.onnx.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
-	if m.Encoder.LoRA != nil {
-		return m.saveMerged(dir, c, l, parameters)
-	}
 	c.Kind = modelcard.Reranker
 	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
-		Write: func(tmp string) error {
-			if err := m.writeConfig(tmp); err != nil {
-				return err
-			}
+		Adapter: m.adapter(),
+		Modules: func(tmp string) error {
 			if m.head.tokens != nil {
 				if err := writeLogitScore(tmp, m.head.tokens); err != nil {
 					return err
 				}
-			}
-			if m.Formats.Joined() {
-				if err := padWithEnd(tmp); err != nil {
+			} else if m.Encoder.LoRA != nil {
+				if err := m.writeClassifierModules(tmp); err != nil {
 					return err
 				}
+			}
+			if m.Formats.Joined() {
+				return padWithEnd(tmp)
+			}
+			return nil
+		},
+		Weights: func(tmp string) error {
+			if err := m.writeConfig(tmp); err != nil {
+				return err
 			}
 			naming, err := m.naming()
 			if err != nil {
@@ -54,8 +58,8 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 	}.Save(dir)
 }
 
-// saveMerged writes the whole model with the adapters added to its weights.
-func (m *Model) saveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
+// SaveMerged is Save for the whole model, with the adapters added to its weights.
+func (m *Model) SaveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	whole := *m
 	whole.Encoder.LoRA = nil
 	l, parameters, err := m.Encoder.Merged(whole.Params(), l, parameters)

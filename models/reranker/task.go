@@ -303,5 +303,8 @@ func indices(n int) []int {
 // Save writes the model as a folder that transformers loads.
 func (t *Task) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Loss, c.MaxLen = t.c.LossType, t.c.MaxLen
+	if t.c.Merge {
+		return t.m.SaveMerged(dir, c, l, parameters)
+	}
 	return t.m.Save(dir, c, l, parameters)
 }

@@ -1,0 +1,50 @@
+package finetune
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
+)
+
+// setContinued takes what c does not say of adapters from the adapter in the model's folder, which is trained further. It fails if c says
+// something else than that adapter: its matrices would not fit, or mean something else.
+func setContinued(c config.Train, l *encoder.LoRA) error {
+	is, err := hf.IsAdapter(c.Model)
+	if err != nil || !is {
+		return err
+	}
+	a, err := hf.ReadAdapterConfig(c.Model)
+	if err != nil {
+		return err
+	}
+	// Where the model's folder is not one of links to a base, its weights have an adapter of their own.
+	if st, err := os.Lstat(filepath.Join(c.Model, "config.json")); err != nil {
+		return err
+	} else if st.Mode()&os.ModeSymlink == 0 {
+		return fmt.Errorf("lora_rank: %s holds a whole model and an adapter: make one of both first (rag-retrieval merge)", c.Model)
+	}
+	if a.HasPatterns() {
+		return fmt.Errorf("lora_rank: %s has rank_pattern or alpha_pattern, with which it cannot be trained further: merge it first (rag-retrieval merge)", a.Path)
+	}
+	if c.LoraAlpha == 0 {
+		l.Alpha = a.Alpha
+	}
+	if !c.UseRSLora {
+		l.RSLoRA = a.RSLoRA
+	}
+	if len(c.LoraTargets) == 0 {
+		if a.TargetPattern && (len(a.Targets) != 1 || a.Targets[0] != encoder.AllLinear) {
+			return fmt.Errorf("lora_targets: target_modules of %s is a regular expression: name the modules here", a.Path)
+		}
+		l.Targets = a.Targets
+	}
+	if l.Rank != a.Rank || l.Alpha != a.Alpha || l.RSLoRA != a.RSLoRA {
+		return fmt.Errorf("the model is an adapter (%s) of r %d, lora_alpha %g, use_rslora %v, which is trained further, but lora_rank is %d, lora_alpha %g, use_rslora %v: want the same, or merge it first (rag-retrieval merge)",
+			a.Path, a.Rank, a.Alpha, a.RSLoRA, l.Rank, l.Alpha, l.RSLoRA)
+	}
+	return nil
+}
