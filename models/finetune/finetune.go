@@ -141,7 +141,6 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 		return err
 	}
 	c := r.Config
-	r.Notes = append(r.Notes, trainedNotes(c)...)
 	if c.ShardOptimizer && r.comm.Size() == 1 {
 		r.Notes = append(r.Notes, "shard_optimizer: there is one rank, which keeps all of the moments")
 	}
@@ -173,6 +172,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	if r.Set.Layout.Trained == 0 {
 		return fmt.Errorf("freeze leaves nothing to train: the model has no more than what it names")
 	}
+	r.Notes = append(r.Notes, trainedNotes(c, r.Set.Layout)...)
 	session := r.sessionOptions()
 	if c.Provider == runtime.CUDA {
 		if r.device, err = runtime.OpenDevice(session); err != nil {

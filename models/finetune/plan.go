@@ -3,8 +3,6 @@ package finetune
 import (
 	"fmt"
 	"strings"
-
-	"rag-retrieval-go/ortrain/flat"
 )
 
 // plannedSteps is the number of steps whose batches Plan makes.
@@ -43,21 +41,6 @@ func (r *Run) Plan() (string, error) {
 		fmt.Fprintf(&b, "%d queries for validation\n", len(r.validation.samples))
 	}
 	return b.String(), nil
-}
-
-// parameters says how many parameters are trained.
-func parameters(l *flat.Layout) string {
-	all, trained := int64(0), int64(0)
-	for _, p := range l.Params {
-		all += p.Size()
-	}
-	for _, p := range l.TrainedParams() {
-		trained += p.Size()
-	}
-	if trained == all {
-		return fmt.Sprintf("%.1f M parameters", float64(all)/1e6)
-	}
-	return fmt.Sprintf("%.2f M trained of %.1f M parameters", float64(trained)/1e6, float64(all)/1e6)
 }
 
 // memory estimates the bytes that a step needs whose largest micro-batch has that many tokens.

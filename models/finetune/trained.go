@@ -5,6 +5,7 @@ import (
 
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/ortrain/flat"
 )
 
 // loraLR is a learning rate below which adapters hardly learn. Authors of retrieval models train them with 1e-4 or more.
@@ -39,10 +40,28 @@ func SetTrained(c config.Train, e *encoder.Config) error {
 	return e.SetLoRA(l)
 }
 
-// trainedNotes says what of the settings of training fits badly together.
-func trainedNotes(c config.Train) []string {
-	if c.LoraRank == 0 || c.LR >= loraLR {
-		return nil
+// trainedNotes says how many of the parameters are trained, if not all, and whether the learning rate fits adapters.
+func trainedNotes(c config.Train, l *flat.Layout) (notes []string) {
+	if l.Trained < l.Total {
+		notes = append(notes, parameters(l))
 	}
-	return []string{fmt.Sprintf("lr: %g is a rate for training all parameters; adapters need a larger one, such as 1e-4", c.LR)}
+	if c.LoraRank > 0 && c.LR < loraLR {
+		notes = append(notes, fmt.Sprintf("lr: %g is a rate for training all parameters; adapters need a larger one, such as 1e-4", c.LR))
+	}
+	return notes
+}
+
+// parameters says how many parameters are trained.
+func parameters(l *flat.Layout) string {
+	all, trained := int64(0), int64(0)
+	for _, p := range l.Params {
+		all += p.Size()
+	}
+	for _, p := range l.TrainedParams() {
+		trained += p.Size()
+	}
+	if trained == all {
+		return fmt.Sprintf("%.1f M parameters", float64(all)/1e6)
+	}
+	return fmt.Sprintf("%.2f M of %.1f M parameters are trained", float64(trained)/1e6, float64(all)/1e6)
 }
