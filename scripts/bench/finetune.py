@@ -54,7 +54,8 @@ def settings(tmp, seed, batch):
                 save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True)
 
 
-def peer_embedding(model_dir, rows, seed, save, length):
+def peer_embedding(model_dir, rows, seed, save, length, batch=BATCH["embedding"], prepare=lambda model, loss: None):
+    """prepare changes the model, and may watch the loss, before training."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
@@ -62,10 +63,11 @@ def peer_embedding(model_dir, rows, seed, save, length):
     model.max_seq_length = length
     seen = [0]
     model[0].register_forward_pre_hook(lambda _, a: seen.__setitem__(0, seen[0] + int(a[0]["attention_mask"].sum())))
+    loss = MultipleNegativesRankingLoss(model, scale=1 / T)
+    prepare(model, loss)
     with tempfile.TemporaryDirectory() as tmp:
         trainer = in_order(SentenceTransformerTrainer)(
-            model=model, args=SentenceTransformerTrainingArguments(**settings(tmp, seed, BATCH["embedding"])),
-            loss=MultipleNegativesRankingLoss(model, scale=1 / T),
+            model=model, args=SentenceTransformerTrainingArguments(**settings(tmp, seed, batch)), loss=loss,
             train_dataset=Dataset.from_dict({k: [r[k] for r in rows] for k in ("query", "pos")}))
         clock = clock_of(seen)
         trainer.add_callback(clock)
@@ -161,6 +163,21 @@ def child(command):
     return usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
 
 
+def ours(kind, model, data, run, seed, length, batch, *more):
+    """The program's side: its tokens/s after the warm-up steps, peak memory and tokens, and the first step's loss."""
+    memory = child([PROGRAM, "train", kind, "--model", model, "--train-dataset", data, "--output-dir", run, "--epochs", "1", "--batch-size", str(batch),
+                    "--lr", str(LR), "--shuffle=false", "--seed", str(seed), "--threads", "2", *arguments(kind, length), *more])
+    steps = [json.loads(x) for x in open(os.path.join(run, "metrics.jsonl"))]
+    tokens = sum(x["tokens"] for x in steps[WARM:])
+    return {"tokens_per_s": tokens / (steps[-1]["seconds"] - steps[WARM - 1]["seconds"]), "MiB": memory, "tokens": tokens}, steps[0]["loss"]
+
+
+def ratios(found):
+    pairs = list(zip(found["ours"], found["peer"]))
+    print(f"tokens/s, median of paired ratios (ours / peer): {statistics.median(o['tokens_per_s'] / p['tokens_per_s'] for o, p in pairs):.2f}")
+    print(f"peak memory, median of paired ratios: {statistics.median(o['MiB'] / p['MiB'] for o, p in pairs):.2f}")
+
+
 def measure(model, test):
     out = subprocess.run([PROGRAM, "eval", "--model", model, "--data", test, "--format", "json", "--query-max-len", str(LENGTH),
                           "--passage-max-len", str(LENGTH), "--threads", "2"], capture_output=True, text=True, check=True)
@@ -202,23 +219,17 @@ def main():
         r = json.load(open(out))
         found["peer"].append({"tokens_per_s": r["tokens"] / r["seconds"], "MiB": memory, "tokens": r["tokens"]})
         run = os.path.join(work, "run")
-        memory = child([PROGRAM, "train", a.kind, "--model", a.model, "--train-dataset", data, "--output-dir", run, "--epochs", "1",
-                        "--batch-size", str(batch), "--lr", str(LR), "--shuffle=false", "--seed", str(seed), "--threads", "2", *arguments(a.kind, a.length)])
-        steps = [json.loads(x) for x in open(os.path.join(run, "metrics.jsonl"))]
-        tokens = sum(x["tokens"] for x in steps[WARM:])
-        found["ours"].append({"tokens_per_s": tokens / (steps[-1]["seconds"] - steps[WARM - 1]["seconds"]), "MiB": memory, "tokens": tokens})
+        found["ours"].append(ours(a.kind, a.model, data, run, seed, a.length, batch)[0])
         if a.quality:
             found["peer"][-1]["map"] = measure(save, test)
             found["ours"][-1]["map"] = measure(os.path.join(run, "model"), test)
         for side in ("peer", "ours"):
             print(f"run {seed} {side}:", "  ".join(f"{k} {v:.4f}" if k == "map" else f"{k} {v:.0f}" for k, v in found[side][-1].items()), flush=True)
         shutil.rmtree(work)
-    pairs = list(zip(found["ours"], found["peer"]))
-    print(f"tokens/s, median of paired ratios (ours / peer): {statistics.median(o['tokens_per_s'] / p['tokens_per_s'] for o, p in pairs):.2f}")
-    print(f"peak memory, median of paired ratios: {statistics.median(o['MiB'] / p['MiB'] for o, p in pairs):.2f}")
+    ratios(found)
     if a.quality:
-        ours, peers = (statistics.mean(x["map"] for x in found[s]) for s in ("ours", "peer"))
-        print(f"MAP, means: ours {100 * ours:.2f}, peer {100 * peers:.2f}, difference {100 * (ours - peers):+.2f} points")
+        mine, peers = (statistics.mean(x["map"] for x in found[s]) for s in ("ours", "peer"))
+        print(f"MAP, means: ours {100 * mine:.2f}, peer {100 * peers:.2f}, difference {100 * (mine - peers):+.2f} points")
 
 
 if __name__ == "__main__":
