@@ -49,6 +49,7 @@ func Folder(ctx context.Context, from resolve.Resolver, ref, out, version string
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	card.PadTokenID = nil
 	if card.Adapter = ""; card.Version == "" { // another program saved the adapter
 		card.Version = version
 	}

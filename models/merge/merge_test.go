@@ -111,6 +111,7 @@ func TestAdaptersOfEveryKind(t *testing.T) {
 		{"modernbert-reranker", modelcard.Reranker, "SEQ_CLS", modern, []string{"head", "classifier"}},
 		{"modernbert-embedding", modelcard.Reranker, "SEQ_CLS", modern, []string{"head", "classifier"}},
 		{"qwen3-reranker", modelcard.Reranker, "SEQ_CLS", decoder, []string{"score"}},
+		{"qwen3-embedding", modelcard.Reranker, "SEQ_CLS", decoder, []string{"score"}},
 		{"qwen3-reranker-causal", modelcard.Reranker, "CAUSAL_LM", decoder, nil},
 	} {
 		t.Run(x.model+" as "+string(x.kind), func(t *testing.T) {
@@ -126,6 +127,11 @@ func TestAdaptersOfEveryKind(t *testing.T) {
 				if there, err := hf.Exists(filepath.Join(dir, name)); there || err != nil {
 					t.Errorf("%s is there, or not known to be: %v", name, err)
 				}
+			}
+			b, err := os.ReadFile(filepath.Join(dir, modelcard.MarkdownFile))
+			check(t, err)
+			if told := strings.Contains(string(b), `CrossEncoder("this-folder", config_kwargs={"pad_token_id": 297})`); told != (x.kind == modelcard.Reranker && x.model == "qwen3-embedding") {
+				t.Errorf("the card: %s", b)
 			}
 			scores := scoresOf(t, dir)
 			out := filepath.Join(t.TempDir(), "whole")

@@ -53,6 +53,8 @@ type Card struct {
 	Version      string `json:"version"`
 	// Adapter describes the LoRA adapter that the folder has in place of a whole model's weights.
 	Adapter string `json:"adapter,omitempty"`
+	// PadTokenID is the padding token of a decoder with a head, where the adapter's base names none: other programs have to be told.
+	PadTokenID *int64 `json:"pad_token_id,omitempty"`
 
 	Data       []string    `json:"train_dataset,omitempty"`
 	Examples   int         `json:"examples,omitempty"`

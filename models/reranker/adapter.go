@@ -48,3 +48,14 @@ func (m *Model) writeClassifierModules(dir string) error {
 	}
 	return nil
 }
+
+// padNotInBase returns the padding token that the head skips, if config.json, which is the base's, names none.
+func (m *Model) padNotInBase() (*int64, error) {
+	var base struct {
+		Pad *int64 `json:"pad_token_id"`
+	}
+	if err := m.Encoder.Keys.Read(&base); err != nil || base.Pad != nil || m.head.tokens != nil {
+		return nil, err
+	}
+	return m.head.pad, nil
+}

@@ -17,7 +17,12 @@ import (
 // sentence-transformers' CrossEncoder load, with model.onnx for other runtimes. The folder appears only when it is complete. With LoRA it is a PEFT folder,
 // which names the base model, and has no model.onnx.
 func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
-	c.Kind = modelcard.Reranker
+	var err error
+	if c.Kind = modelcard.Reranker; m.Encoder.LoRA != nil {
+		if c.PadTokenID, err = m.padNotInBase(); err != nil {
+			return err
+		}
+	}
 	return modelfolder.Model{
 		From: m.Dir, Tokenizer: m.Tokenizer, Card: c, Formats: m.Formats, Layout: l, Parameters: parameters, Export: m.exportGraph,
 		Adapter: m.adapter(),
