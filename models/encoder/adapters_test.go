@@ -5,9 +5,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
@@ -51,5 +53,73 @@ func TestPEFTFoldersEqualPEFT(t *testing.T) {
 				t.Errorf("the sum of hidden states by factors is %g, PEFT's %g", loss, sum)
 			}
 		})
+	}
+}
+
+// Every architecture, in every spelling of its base's tensors: an adapter that is written and opened with its base gives the weights that its
+// products are added to.
+func TestAdaptersAreWrittenAndReadBack(t *testing.T) {
+	t.Setenv(runtime.HomeVariable, t.TempDir())
+	for _, name := range folders(t) {
+		for _, targets := range [][]string{{encoder.AllLinear}, someTargets[modelType(t, name)]} {
+			if targets == nil {
+				continue
+			}
+			base, err := filepath.Abs(filepath.Join("testdata", name))
+			check(t, err)
+			whole, err := encoder.LoadConfig(base)
+			check(t, err)
+			c := whole
+			check(t, c.SetLoRA(encoder.LoRA{Rank: 3, Alpha: 5, Targets: targets, Seed: 7}))
+			l, err := flat.NewLayout(c.Params())
+			check(t, err)
+			values := make([]float32, l.Total)
+			check(t, errorsJoin(whole.ReadWeights(base, l, values), randomAdapters(l, values)))
+			wl, want, err := c.Merged(whole.Params(), l, values)
+			check(t, err)
+			for _, task := range []string{hf.FeatureExtraction, hf.CausalLM} {
+				prefix := ""
+				if task == hf.CausalLM {
+					prefix = c.WholeNaming().Prefix
+				}
+				tensors, err := c.AdapterTensors(l, values, prefix)
+				check(t, err)
+				a := c.AdapterConfig()
+				a.Base, a.TaskType = base, task
+				dir := t.TempDir()
+				check(t, hf.WriteAdapter(dir, a, nil, tensors))
+				view, err := resolve.Resolver{}.Model(t.Context(), dir)
+				check(t, err)
+				got := make([]float32, wl.Total)
+				check(t, whole.ReadWeights(view, wl, got))
+				for i := range got {
+					if math.Abs(float64(got[i]-want[i])) > 1e-6 {
+						t.Fatalf("%s, %s, %q: element %d is %g, want %g", name, task, targets, i, got[i], want[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// target_modules name the adapted modules as short as possible, so that no other linear layer of transformers' class is meant too.
+func TestTargetModules(t *testing.T) {
+	for _, x := range []struct {
+		folder        string
+		targets, want []string
+	}{
+		{"../../finetune/testdata/bert", []string{encoder.AllLinear}, []string{"intermediate.dense", "key", "output.dense", "query", "value"}},
+		{"../../finetune/testdata/bert", []string{"query", "dense"}, []string{"intermediate.dense", "output.dense", "query"}},
+		{"../../finetune/testdata/bert", []string{"attention.output.dense"}, []string{"attention.output.dense"}},
+		{"qwen3", []string{encoder.AllLinear}, []string{"down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"}},
+		{"qwen3", []string{"layers.1.self_attn.k_proj"}, []string{"1.self_attn.k_proj"}},
+		{"nomicbert-old", []string{"q_proj", "v_proj"}, []string{"q_proj", "v_proj"}},
+	} {
+		c, err := encoder.LoadConfig(filepath.Join("testdata", x.folder))
+		check(t, err)
+		check(t, c.SetLoRA(encoder.LoRA{Rank: 2, Alpha: 2, Targets: x.targets}))
+		if got := c.AdapterConfig().Targets; !slices.Equal(got, x.want) {
+			t.Errorf("%s, %q: %q, want %q", x.folder, x.targets, got, x.want)
+		}
 	}
 }
