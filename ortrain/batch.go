@@ -20,6 +20,9 @@ type Batch struct {
 	// ConstantLoss says that the loss of this batch does not depend on the model, for example because a query has no
 	// negatives. The batch then teaches nothing.
 	ConstantLoss bool
+	// EqualScoresLoss returns the mean loss of the rows under a model that gives all passages the same score, such as log n for a
+	// softmax over n passages: what a loss is compared with. It is nil if the loss has no such value.
+	EqualScoresLoss func() float64
 	// Tokens is the number of tokens without padding, for the throughput shown to the user.
 	Tokens int
 	// Lengths is the number of tokens of each text without padding, for statistics.

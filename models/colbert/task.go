@@ -167,6 +167,7 @@ func (t *Task) Collate(batch data.Batch) ([]*ortrain.Batch, error) {
 	b, queries, passages := t.layOut(rows, len(x.Queries))
 	c := t.candidates(t.texts(batch.Epoch, batch.Examples))
 	b.ConstantLoss = c.ConstantLoss()
+	b.EqualScoresLoss = func() float64 { return c.EqualScoresLoss(batch.From, batch.From+b.Rows) }
 	if t.tokensPerChunk() == 0 {
 		t.bindPlaces(b, queries, passages)
 		c.Bind(b, 0, b.Rows)

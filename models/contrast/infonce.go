@@ -1,6 +1,8 @@
 package contrast
 
 import (
+	"math"
+
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/onnx"
 )
@@ -107,6 +109,24 @@ func (c *Candidates) fill(bias []float32, query int) {
 		}
 	}
 	bias[c.positives[query]] = 0
+}
+
+// EqualScoresLoss returns the loss of the queries from, …, to-1 if all scores are equal: the mean of log n, where n is the number of
+// passages in a query's denominator.
+func (c *Candidates) EqualScoresLoss(from, to int) float64 {
+	bias, sum := make([]float32, len(c.passages)), 0.0
+	for i := from; i < to; i++ {
+		clear(bias)
+		c.fill(bias, i)
+		n := 0
+		for _, x := range bias {
+			if x == 0 {
+				n++
+			}
+		}
+		sum += math.Log(float64(n))
+	}
+	return sum / float64(max(1, to-from))
 }
 
 // ConstantLoss reports whether no denominator has a passage whose text differs from the query's positive. The loss is

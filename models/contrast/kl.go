@@ -1,6 +1,7 @@
 package contrast
 
 import (
+	"math"
 	"slices"
 
 	"rag-retrieval-go/ortrain"
@@ -32,7 +33,8 @@ func KL(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 }
 
 // BindKL sets the inputs of KL for a batch. teacherScores[i] are the teacher's scores of the passages of query i. passages
-// are the texts of all queries' passages, query by query. BindKL also sets b.ConstantLoss.
+// are the texts of all queries' passages, query by query. BindKL also sets b.ConstantLoss, and b.EqualScoresLoss to an upper bound,
+// the mean of log n over queries with n passages: from it the entropy of the teacher's distribution is subtracted in the loss.
 func BindKL(b *ortrain.Batch, teacherScores [][]float64, passages []string) {
 	width := 0
 	for _, group := range teacherScores {
@@ -58,9 +60,19 @@ func BindKL(b *ortrain.Batch, teacherScores [][]float64, passages []string) {
 		}
 		first += len(group)
 	}
+	b.EqualScoresLoss = func() float64 { return meanLogLength(teacherScores) }
 	dims := []int64{int64(len(teacherScores)), int64(width)}
 	b.Int(memberInput, members, dims...)
 	b.Float(memberBiasInput, bias, dims...)
 	b.Float(teacherInput, t, dims...)
 	b.Float(teacherLogInput, logT, dims...)
+}
+
+// meanLogLength returns the mean of log n over groups of n.
+func meanLogLength(groups [][]float64) float64 {
+	sum := 0.0
+	for _, group := range groups {
+		sum += math.Log(float64(len(group)))
+	}
+	return sum / float64(max(1, len(groups)))
 }

@@ -1,6 +1,7 @@
 package embedding
 
 import (
+	"math"
 	"slices"
 
 	"rag-retrieval-go/models/contrast"
@@ -74,6 +75,29 @@ func idle(loss string, queries, passages []string, scores []float64) bool {
 	}
 	same := slices.Min(queries) == slices.Max(queries) && slices.Min(passages) == slices.Max(passages)
 	return same || loss == "cosent" && slices.Min(scores) == slices.Max(scores)
+}
+
+// equalScoresLoss returns the loss of this name if all cosines are equal: that of cosent for n ordered pairs is log(1 + n); for pair_kl
+// an upper bound, log n of n pairs, from which the entropy of the teacher's distribution is subtracted. It returns nil for cosine,
+// which depends on the value that all cosines have.
+func equalScoresLoss(loss string, scores []float64) func() float64 {
+	switch loss {
+	case "cosent":
+		return func() float64 {
+			ordered := 0
+			for _, x := range scores {
+				for _, y := range scores {
+					if x > y {
+						ordered++
+					}
+				}
+			}
+			return math.Log(float64(1 + ordered))
+		}
+	case "pair_kl":
+		return func() float64 { return math.Log(float64(len(scores))) }
+	}
+	return nil
 }
 
 // bindScores fills the inputs of the loss of this name.

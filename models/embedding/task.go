@@ -282,11 +282,13 @@ func (t *Task) Collate(batch data.Batch) ([]*ortrain.Batch, error) {
 		bindParts(b, order, b.Rows)
 		_, scores := data.TaughtTexts(batch.Own())
 		bindScores(b, t.c.LossType, scores, t.c.Temperature)
+		b.EqualScoresLoss = equalScoresLoss(t.c.LossType, scores)
 		b.ConstantLoss = idle(t.c.LossType, data.Strings(x.Queries), data.Strings(x.Passages), scores)
 	case t.tokensPerChunk() == 0:
 		bindParts(b, order, b.Rows)
 		c := t.candidates(x)
 		c.Bind(b, 0, b.Rows)
+		b.EqualScoresLoss = func() float64 { return c.EqualScoresLoss(0, b.Rows) }
 		b.ConstantLoss = c.ConstantLoss()
 	default:
 		t.compare(b, batch, order)
@@ -317,6 +319,7 @@ func (t *Task) compare(b *ortrain.Batch, batch data.Batch, order []int) {
 	}
 	c := t.candidates(t.texts(batch.Epoch, batch.Examples))
 	b.ConstantLoss = c.ConstantLoss()
+	b.EqualScoresLoss = func() float64 { return c.EqualScoresLoss(batch.From, batch.From+b.Rows) }
 	b.Comparison = &ortrain.Comparison{
 		Queries:  ortrain.Items{Rows: at[:b.Rows], Lengths: one[:b.Rows]},
 		Passages: ortrain.Items{Rows: at[b.Rows:], Lengths: one[b.Rows:]},

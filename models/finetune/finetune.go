@@ -424,7 +424,8 @@ func (r *Run) Train(ctx context.Context, onValidation func(Validation) error, ho
 // train runs on every rank: training and saving use collective operations. Its ways to end depend only on the error of
 // Trainer.Run, whose kind is the same on all ranks.
 func (r *Run) train(ctx context.Context, onValidation func(Validation) error, hooks []ortrain.Hook) error {
-	err := r.Trainer.Run(ctx, r.source, r.hooks(ctx, onValidation, hooks)...)
+	first := &firstLoss{r: r}
+	err := r.Trainer.Run(ctx, first.source, r.hooks(ctx, first, onValidation, hooks)...)
 	if errors.Is(err, ortrain.ErrInterrupted) || errors.Is(err, context.Canceled) { // Canceled: during a validation
 		return errors.Join(ortrain.ErrInterrupted, r.SaveCheckpoint())
 	}
@@ -443,11 +444,14 @@ func (r *Run) train(ctx context.Context, onValidation func(Validation) error, ho
 	return r.saveModel(nil, nil)
 }
 
-// hooks returns the hooks of a run, as many on every rank: the caller's, validation, checkpoints.
-func (r *Run) hooks(ctx context.Context, onValidation func(Validation) error, callers []ortrain.Hook) []ortrain.Hook {
-	var out []ortrain.Hook
+// hooks returns the hooks of a run, as many on every rank: the first loss, the caller's, validation, checkpoints.
+func (r *Run) hooks(ctx context.Context, first *firstLoss, onValidation func(Validation) error, callers []ortrain.Hook) []ortrain.Hook {
+	out := []ortrain.Hook{first}
 	for _, h := range callers {
 		out = append(out, r.onlyFirst(h))
+		if w, ok := h.(Warner); ok && r.isFirst() && r.validation == nil { // a validation looks at more than one batch
+			first.tell = append(first.tell, w)
+		}
 	}
 	if r.validation != nil {
 		r.validation.ctx, r.validation.onValidation = ctx, onValidation

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/models/data"
@@ -31,6 +32,8 @@ type Validation struct {
 	MAP    float64 `json:"map"`  // as a fraction
 	MRR    float64 `json:"mrr"`  // MRR@10, as a fraction
 	Best   bool    `json:"best"` // the best so far by MAP, then by loss; its model was saved
+	// Warning says what cannot be right, and what to check. A run has one for each such problem, at the first validation with it.
+	Warning string `json:"warning,omitempty"`
 }
 
 // better says whether v is better than the best validation so far.
@@ -59,7 +62,8 @@ type validator struct {
 	samples      []mteb.Sample
 	before       *Validation // of the base model
 	best         Validation
-	sinceBest    int // number of validations since the best one
+	warnings     []string // of the validations so far
+	sinceBest    int      // number of validations since the best one
 	onValidation func(Validation) error
 }
 
@@ -243,6 +247,7 @@ func (v *validator) read(step int) (earlier []Validation, err error) {
 
 // remember updates the best validation. The base model, at step 0, is not a candidate for the best model.
 func (v *validator) remember(x *Validation) {
+	v.warnings = append(v.warnings, x.Warning)
 	if x.Step == 0 {
 		v.before = x
 		return
@@ -279,11 +284,10 @@ func (v *validator) due(step, total int) bool {
 // validate measures the model after a step, and saves the model if it is the best one. An error of one rank's writing ends the
 // others too, because hooks run in step.
 func (v *validator) validate(t *ortrain.Trainer, step int) error {
-	x, err := v.measure(t)
+	x, err := v.measure(t, step)
 	if err != nil {
 		return fmt.Errorf("validation at step %d: %w", step, err)
 	}
-	x.Step = step
 	v.remember(&x)
 	if v.r.isFirst() {
 		if err := v.write(x); err != nil {
@@ -328,10 +332,12 @@ func (v *validator) appendRow(x Validation) (err error) {
 	return f.Sync() // after a power cut, a checkpoint must still find its validations
 }
 
-// measure computes loss and metrics with the current parameters.
-func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
+// measure computes loss and metrics with the current parameters, after a step.
+func (v *validator) measure(t *ortrain.Trainer, step int) (x Validation, err error) {
+	x.Step = step
+	equal := 0.0
 	if x.NoLoss = v.r.Config.LossType == "stella"; !x.NoLoss {
-		if x.Loss, err = v.loss(t); err != nil {
+		if x.Loss, equal, err = v.loss(t); err != nil {
 			return x, err
 		}
 	}
@@ -341,12 +347,21 @@ func (v *validator) measure(t *ortrain.Trainer) (x Validation, err error) {
 	}
 	m, err := mteb.Evaluate(mteb.Rule1, v.samples, scores)
 	x.MAP, x.MRR = m.AP, m.RR
+	s := spreadOf(scores)
+	if p := v.r.problem(x, equal, s); p != "" && !v.warnedOf(p) {
+		x.Warning = v.r.warning(p, x, equal, s)
+	}
 	return x, err
 }
 
-// loss computes the mean loss over all validation rows, in order and without dropout. The ranks share its batches, which are those
-// of one rank.
-func (v *validator) loss(t *ortrain.Trainer) (float64, error) {
+// warnedOf says whether an earlier validation has a warning of this problem.
+func (v *validator) warnedOf(problem string) bool {
+	return slices.ContainsFunc(v.warnings, func(w string) bool { return strings.Contains(w, problem) })
+}
+
+// loss computes the mean loss over all validation rows, in order and without dropout, and the loss of equal scores; see
+// ortrain.Batch.EqualScoresLoss. The ranks share its batches, which are those of one rank.
+func (v *validator) loss(t *ortrain.Trainer) (loss, equal float64, err error) {
 	size := v.r.Config.BatchSize
 	if v.r.gather { // as in training, a query is compared with the passages of as many queries as all ranks have
 		size *= v.r.comm.Size()
@@ -365,23 +380,22 @@ func (v *validator) loss(t *ortrain.Trainer) (float64, error) {
 		return evalLosses(t, batches)
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	sum, rows := 0.0, 0.0
+	rows := 0.0
 	for _, b := range results { // in the same order on all ranks, for the same sum
 		for ; len(b) >= batchLossLen; b = b[batchLossLen:] {
 			n := float64From(b[8:])
-			sum += float64From(b) * n
-			rows += n
+			loss, equal, rows = loss+float64From(b)*n, equal+float64From(b[16:])*n, rows+n
 		}
 	}
-	return sum / max(1, rows), nil // rows with a constant loss do not count
+	return loss / max(1, rows), equal / max(1, rows), nil // rows with a constant loss do not count
 }
 
-// batchLossLen is the length of a micro-batch's loss and rows as one rank tells them to the others.
-const batchLossLen = 2 * 8
+// batchLossLen is the length of what one rank tells the others of a micro-batch: loss, rows, loss of equal scores.
+const batchLossLen = 3 * 8
 
-// evalLosses computes the losses of micro-batches. It returns the loss and the number of rows of each.
+// evalLosses computes the losses of micro-batches. It returns the loss, the number of rows and the loss of equal scores of each.
 func evalLosses(t *ortrain.Trainer, batches []*ortrain.Batch) ([]byte, error) {
 	var out []byte
 	for _, b := range batches {
@@ -389,7 +403,7 @@ func evalLosses(t *ortrain.Trainer, batches []*ortrain.Batch) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, x := range []float64{loss, float64(b.Rows)} {
+		for _, x := range []float64{loss, float64(b.Rows), equalScoresLoss([]*ortrain.Batch{b})} {
 			out = binary.LittleEndian.AppendUint64(out, math.Float64bits(x))
 		}
 	}

@@ -27,13 +27,15 @@ type loss struct {
 	// bind sets the loss's inputs for a batch. groups has the labels of each query's passages. places has the index of each passage's
 	// score, group by group; a point-wise loss does not need it, since its scores are in the order of the labels.
 	bind func(b *ortrain.Batch, groups [][]float64, places []int64)
+	// equal returns the loss of a batch if all scores are 0. It is nil for pointwise_mse, which is at most 1: it never starts far too high.
+	equal func(groups [][]float64) float64
 }
 
 var losses = map[string]loss{
-	"pointwise_bce":    {graph: pointwiseBCE, bind: bindLabels},
+	"pointwise_bce":    {graph: pointwiseBCE, bind: bindLabels, equal: equalBCE},
 	"pointwise_mse":    {graph: pointwiseMSE, bind: bindLabels},
-	"pairwise_ranknet": {grouped: true, graph: pairwiseRankNet, bind: bindOrder},
-	"listwise_ce":      {grouped: true, graph: listwiseCE, bind: bindTargets},
+	"pairwise_ranknet": {grouped: true, graph: pairwiseRankNet, bind: bindOrder, equal: equalRankNet},
+	"listwise_ce":      {grouped: true, graph: listwiseCE, bind: bindTargets, equal: equalCE},
 }
 
 // softplus is log(1 + exp(x)), in the form that does not overflow.
@@ -51,6 +53,8 @@ func pointwiseBCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	y := g.Input(labelsInput, onnx.Float32, onnx.NamedDim(pairRows))
 	return g.ReduceMean(g.Sub(softplus(g, scores), g.Mul(y, scores)), false, 0)
 }
+
+func equalBCE([][]float64) float64 { return math.Ln2 }
 
 // pointwiseMSE is the squared error of a score's sigmoid against its label y in [0, 1]:
 //
@@ -86,6 +90,20 @@ func pairwiseRankNet(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	n := onnx.NamedDim("orders")
 	d := g.Sub(g.Gather(scores, g.Input(worseInput, onnx.Int64, n), 0), g.Gather(scores, g.Input(betterInput, onnx.Int64, n), 0))
 	return g.ReduceSum(g.Mul(softplus(g, d), g.Input(weightInput, onnx.Float32, n)), false, 0)
+}
+
+func equalRankNet(groups [][]float64) float64 {
+	sum, n := 0.0, 0
+	for _, group := range groups {
+		for _, yi := range group {
+			for _, yj := range group {
+				if yi > yj {
+					sum, n = sum+(yi-yj), n+1
+				}
+			}
+		}
+	}
+	return math.Ln2 * sum / float64(max(1, n))
 }
 
 // bindOrder leaves out pairs of equal labels. A batch without any other pair gets one pair of weight 0.
@@ -128,6 +146,16 @@ func listwiseCE(g *onnx.Graph, scores *onnx.Value) *onnx.Value {
 	s := g.Gather(scores, g.Input(membersInput, onnx.Int64, shape...), 0)
 	logP := g.LogSoftmax(g.Add(s, g.Input(groupBias, onnx.Float32, shape...)), -1)
 	return g.Neg(g.ReduceSum(g.Mul(g.Input(groupTargets, onnx.Float32, shape...), logP), false)) // the mean is in the targets
+}
+
+func equalCE(groups [][]float64) float64 {
+	sum := 0.0
+	for _, group := range groups {
+		if differ(group) {
+			sum += math.Log(float64(len(group)))
+		}
+	}
+	return sum / float64(max(1, counting(groups)))
 }
 
 // absent is added to the scores of a group's places that have no passage.

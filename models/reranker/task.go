@@ -237,7 +237,15 @@ func (t *Task) layOut(rows []encoder.Row, groups [][]float64) *ortrain.Batch {
 		}
 	})
 	t.loss.bind(b, groups, places)
+	t.compareWithEqual(b, groups)
 	return b
+}
+
+// compareWithEqual sets the batch's EqualScoresLoss.
+func (t *Task) compareWithEqual(b *ortrain.Batch, groups [][]float64) {
+	if t.loss.equal != nil {
+		b.EqualScoresLoss = func() float64 { return t.loss.equal(groups) }
+	}
 }
 
 // split makes micro-batches of at most chunk_tokens tokens: a point-wise loss needs no more than its own pairs.
@@ -249,6 +257,7 @@ func (t *Task) split(rows []encoder.Row, labels [][]float64) []*ortrain.Batch {
 		picked := encoder.Pick(rows, members)
 		t.m.head.bind(b, picked, t.m.Encoder.Pack(b, picked, t.c.AttentionGroups))
 		t.loss.bind(b, encoder.Pick(labels, members), nil)
+		t.compareWithEqual(b, encoder.Pick(labels, members))
 		out = append(out, b)
 	}
 	return out

@@ -48,6 +48,7 @@ type Row struct {
 	// LossScale and Skipped are set in float16 training. Skipped counts the steps that overflowed so far.
 	LossScale float64 `json:"loss_scale,omitempty"`
 	Skipped   int     `json:"skipped_steps,omitempty"`
+	Warning   string  `json:"warning,omitempty"` // what cannot be right in the first step, without validation data
 }
 
 // Summary is the content of train.json. It covers the run since it was started or last resumed.
@@ -77,6 +78,7 @@ type Log struct {
 	rows                 int
 	smoothedLoss         float64 // an exponential moving average
 	last                 ortrain.Step
+	warning              string
 	constantLossReported bool // the message about a batch with a constant loss is shown only once
 }
 
@@ -119,6 +121,13 @@ func dropLaterSteps(path string, steps int) error {
 	return jsonl.Write(path, rows)
 }
 
+// Warn implements finetune.Warner: it shows the message at once and records it with the next step.
+func (l *Log) Warn(message string) error {
+	l.bar.Print(message)
+	l.warning = message
+	return nil
+}
+
 // OnStep shows and records a step.
 func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	if s.Step == l.stepsBefore+1 {
@@ -134,7 +143,8 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	spent, held := l.lastStepEnd.Sub(l.started).Seconds(), float64(memory.Resident())/1e6
 	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  norm %.3g  %.0f tokens/s  %.2f GB",
 		l.smoothedLoss, s.LearningRate, s.GradNorm, float64(l.tokens)/spent, held/1e3)+skippedText(s))
-	b, err := json.Marshal(Row{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Rows, s.Tokens, spent, held, s.Transfer, s.Waiting, s.LossScale, s.Skipped})
+	b, err := json.Marshal(Row{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Rows, s.Tokens, spent, held, s.Transfer, s.Waiting, s.LossScale, s.Skipped, l.warning})
+	l.warning = ""
 	if err != nil {
 		return err
 	}
@@ -167,6 +177,9 @@ func (l *Log) Validated(v finetune.Validation) error {
 		best = "  (best so far)"
 	}
 	l.bar.Print(fmt.Sprintf("validation at step %d: loss %s  MAP %.2f  MRR@10 %.2f%s", v.Step, v.LossText(), 100*v.MAP, 100*v.MRR, best))
+	if v.Warning != "" {
+		l.bar.Print(v.Warning)
+	}
 	scalars := []tfevents.Scalar{{Tag: "validation/map", Value: v.MAP}, {Tag: "validation/mrr", Value: v.MRR}}
 	if !v.NoLoss {
 		scalars = append(scalars, tfevents.Scalar{Tag: "validation/loss", Value: v.Loss})

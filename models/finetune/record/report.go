@@ -30,16 +30,17 @@ var reportPage = template.Must(template.New(ReportFile).Funcs(template.FuncMap{
 
 // report is the data of the page.
 type report struct {
-	Style   template.CSS
-	Title   string
-	Tiles   []tile
-	Before  *finetune.Validation
-	Best    *finetune.Validation
-	Queries int
-	Charts  []page.Chart
-	Data    finetune.Statistics
-	Lengths string
-	Config  []config.Setting
+	Style    template.CSS
+	Title    string
+	Tiles    []tile
+	Before   *finetune.Validation
+	Best     *finetune.Validation
+	Queries  int
+	Charts   []page.Chart
+	Warnings []string
+	Data     finetune.Statistics
+	Lengths  string
+	Config   []config.Setting
 }
 
 type tile struct{ Name, Value string }
@@ -62,8 +63,16 @@ func WriteReport(run *finetune.Run) error {
 		return err
 	}
 	p.Queries = p.Data.Queries
+	for _, r := range rows {
+		if r.Warning != "" {
+			p.Warnings = append(p.Warnings, r.Warning)
+		}
+	}
 	for i := range validations {
 		v := &validations[i]
+		if v.Warning != "" {
+			p.Warnings = append(p.Warnings, v.Warning)
+		}
 		if v.Step == 0 {
 			p.Before = v
 		} else if v.Best {
