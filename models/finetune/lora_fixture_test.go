@@ -12,6 +12,7 @@ import (
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/hf"
+	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
@@ -150,18 +151,37 @@ func TestLoRATenLosses(t *testing.T) {
 	for _, f := range loraFixtures(t) {
 		for _, v := range []variant{{groups: 2}, {groups: 1, chunkTokens: config.OneChunk, device: runtime.CPU}, {groups: 2, device: runtime.CUDA}} {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
-				x := f.loraTrainer(t, v)
-				for step, want := range f.losses {
-					s, err := x.Step(f.batch(t, x.task, step%len(f.rows)))
-					check(t, err)
-					if math.Abs(s.Loss-want) > 1e-4*want+1e-6 {
-						t.Errorf("step %d: loss %.7g, PyTorch %.7g", step, s.Loss, want)
-					}
-				}
-				values, err := x.Parameters()
-				check(t, err)
-				x.compare(t, "trained.safetensors", values, func(largest, _ float64) float64 { return 1e-5 })
+				f.tenLosses(t, f.loraTrainer(t, v))
 			})
 		}
+	}
+}
+
+func (f fixture) tenLosses(t *testing.T, x *loraTrainer) {
+	t.Helper()
+	for step, want := range f.losses {
+		s, err := x.Step(f.batch(t, x.task, step%len(f.rows)))
+		check(t, err)
+		if math.Abs(s.Loss-want) > 1e-4*want+1e-6 {
+			t.Errorf("step %d: loss %.7g, PyTorch %.7g", step, s.Loss, want)
+		}
+	}
+	values, err := x.Parameters()
+	check(t, err)
+	x.compare(t, "trained.safetensors", values, func(_, _ float64) float64 { return 1e-5 })
+}
+
+// Where the model is an adapter's folder, its adapters are trained further: ten steps from PEFT's give PEFT's losses, adapters and head.
+// Of the settings only lora_rank is needed.
+func TestAdapterTrainedFurtherEqualsPEFT(t *testing.T) {
+	t.Setenv(runtime.HomeVariable, t.TempDir())
+	for _, f := range loraFixtures(t) {
+		t.Run(f.name, func(t *testing.T) {
+			dir, err := resolve.Resolver{}.Model(t.Context(), filepath.Join("testdata/lora", f.name))
+			check(t, err)
+			f.cfg.Model, f.cfg.LoraAlpha, f.cfg.LoraTargets, f.cfg.UseRSLora = dir, 0, nil, false
+			task, tr := f.trainer(t, variant{groups: 2})
+			f.tenLosses(t, &loraTrainer{tr, f, task})
+		})
 	}
 }
