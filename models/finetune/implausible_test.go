@@ -184,29 +184,38 @@ func TestEqualScoresLoss(t *testing.T) {
 	}
 }
 
-// The usual models, rows and losses give no warning: random weights, new heads, every loss.
+// The usual models, rows and losses give no warning: random weights, new heads, every loss and architecture.
 func TestPlausibleValidations(t *testing.T) {
-	for kind, model := range map[modelcard.Kind]string{modelcard.Embedding: "bert", modelcard.ColBERT: "bert", modelcard.Reranker: "bert-reranker"} {
-		for _, loss := range config.Losses[kind] {
-			if loss == "stella" { // has no validation loss
-				continue
+	plausible := func(kind modelcard.Kind, model, loss string) {
+		t.Run(model+" "+loss, func(t *testing.T) {
+			rows := pairs(false)
+			switch {
+			case kind == modelcard.Reranker:
+				rows = groups()
+			case loss != "infonce" && loss != "contrastive":
+				rows = scoredPairs()
 			}
-			t.Run(loss, func(t *testing.T) {
-				rows := pairs(false)
-				switch {
-				case kind == modelcard.Reranker:
-					rows = groups()
-				case loss != "infonce" && loss != "contrastive":
-					rows = scoredPairs()
+			r, err := prepare(t, kind, model, rows, withValidation(t, rows, func(c *config.Train) { c.LossType = loss }))
+			check(t, err)
+			for _, v := range firstValidations(t, r, 2) {
+				if v.Warning != "" {
+					t.Errorf("step %d: %s", v.Step, v.Warning)
 				}
-				r, err := prepare(t, kind, model, rows, withValidation(t, rows, func(c *config.Train) { c.LossType = loss }))
-				check(t, err)
-				for _, v := range firstValidations(t, r, 2) {
-					if v.Warning != "" {
-						t.Errorf("step %d: %s", v.Step, v.Warning)
-					}
-				}
-			})
+			}
+		})
+	}
+	for kind, models := range map[modelcard.Kind][]string{
+		modelcard.Embedding: {"bert", "xlmr", "modernbert", "qwen3"}, modelcard.ColBERT: {"bert", "modernbert"},
+		modelcard.Reranker: {"bert-reranker", "xlmr-reranker", "electra-reranker", "modernbert-reranker", "qwen3-reranker"},
+	} {
+		losses := config.Losses[kind]
+		for _, loss := range losses {
+			if loss != "stella" { // has no validation loss
+				plausible(kind, models[0], loss)
+			}
+		}
+		for _, model := range models[1:] {
+			plausible(kind, model, losses[0])
 		}
 	}
 }
