@@ -430,3 +430,33 @@ func TestRanksValidateAsOne(t *testing.T) {
 	}
 	same(2, validations(2, args(4)...), validations(1, args(8)...), 1e-4)
 }
+
+// Rank 0 says once what looks wrong, in the words of a run of one rank; without validation data too.
+func TestRanksWarnOnce(t *testing.T) {
+	var b strings.Builder
+	for i := range 8 { // each query's own text is the passage of another row
+		fmt.Fprintf(&b, `{"query": "the %c of", "pos": "the %c of"}`+"\n", 'a'+i, 'a'+(i+1)%8)
+	}
+	rows := write(t, "rows.jsonl", b.String())
+	warning := func(n int, args ...string) string {
+		t.Helper()
+		args = append([]string{"train", "embedding", "--model", tiny, "--train-dataset", rows, "--output-dir", filepath.Join(t.TempDir(), "out"), "--temperature", "0.0005",
+			"--dropout", "0", "--batch-size", fmt.Sprint(8 / n), "--max-steps", "1", "--shuffle=false", "--threads", "1", "--query-max-len", "10", "--passage-max-len", "10"}, args...)
+		shown := mpirun(t, n, args...).ok(t).stderr
+		var found []string
+		for _, line := range strings.Split(shown, "\n") {
+			if strings.Contains(line, "far too high: ") {
+				found = append(found, line)
+			}
+		}
+		if len(found) != 1 {
+			t.Fatalf("%d ranks, %d warnings:\n%s", n, len(found), shown)
+		}
+		return found[0]
+	}
+	for _, args := range [][]string{nil, {"--val-dataset", rows}} {
+		if one, two := warning(1, args...), warning(2, args...); one != two {
+			t.Errorf("%q: two ranks say %q", one, two)
+		}
+	}
+}
