@@ -38,7 +38,7 @@ func edited(t *testing.T, dir string, change func(file map[string]any)) *Tokeniz
 	if b, err = json.Marshal(file); err != nil {
 		t.Fatal(err)
 	}
-	tok, err := parse(b)
+	tok, err := parse(b, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,25 @@ func TestFitDropsSpecialTokens(t *testing.T) {
 	}
 }
 
+// With the model's config.json in the folder, the tokenizer has from the start what Fit leaves.
+func TestOpenKnowsTheModelsSize(t *testing.T) {
+	dir := filepath.Dir(changed(t, kept+","+beyond, "").path)
+	for config, want := range map[string][]int64{
+		`{"vocab_size": 61}`: {2, 5, 1, 9, 44, 34, 1, 3}, `{"vocab_size": 62}`: {2, 5, 61, 3}, `{"vocab_size": "a"}`: {2, 5, 61, 3}, `{}`: {2, 5, 61, 3}, ``: {2, 5, 61, 3},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		tok := open(t, dir)
+		if got := tok.Encode("a<end>", 9); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", config, got, want)
+		}
+		if native := tok.t; tok.Fit(62, 2) != nil || tok.t != native {
+			t.Errorf("%s: the tokenizer was made again", config)
+		}
+	}
+}
+
 // The second text of a pair has type 1, unless the model has one type only or transformers gives it none.
 func TestFitTypes(t *testing.T) {
 	for _, x := range []struct {

@@ -55,7 +55,7 @@ func Open(dir string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the tokenizer: %w", err)
 	}
-	t, err := parse(b)
+	t, err := parse(b, vocabSize(dir))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -69,26 +69,48 @@ func Open(dir string) (*Tokenizer, error) {
 	return t, nil
 }
 
-func parse(b []byte) (*Tokenizer, error) {
+// vocabSize returns vocab_size of a model's config.json beside the tokenizer, or 0 if there is none. With it, Open makes at once what
+// Fit would have to make again: EmbeddingGemma's tokenizer, which has a special token too many, takes seconds to build.
+func vocabSize(dir string) int64 {
+	var config struct {
+		Size int64 `json:"vocab_size"`
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil || json.Unmarshal(b, &config) != nil {
+		return 0 // who opens the model says what is wrong with its file
+	}
+	return config.Size
+}
+
+// parse makes the tokenizer of a tokenizer.json, without special tokens whose ids are at least ids, unless ids is 0.
+func parse(b []byte, ids int64) (*Tokenizer, error) {
 	var file map[string]json.RawMessage
 	if err := json.Unmarshal(b, &file); err != nil {
+		return nil, err
+	}
+	changed, err := dropSpecialTokens(file, ids)
+	if err != nil {
 		return nil, err
 	}
 	single, pair, err := templates(file["post_processor"])
 	if err != nil {
 		return nil, fmt.Errorf("post_processor: %w", err)
 	}
-	// The library would apply padding and truncation stored in the file.
-	file["padding"], file["truncation"] = json.RawMessage("null"), json.RawMessage("null")
-	clean, err := json.Marshal(file)
-	if err != nil {
-		return nil, err
+	for _, key := range []string{"padding", "truncation"} { // the library would apply what is stored in the file
+		if raw := file[key]; raw != nil && string(raw) != "null" {
+			file[key], changed = json.RawMessage("null"), true
+		}
+	}
+	if changed {
+		if b, err = json.Marshal(file); err != nil {
+			return nil, err
+		}
 	}
 	v, err := readVocabulary(file)
 	if err != nil {
 		return nil, err
 	}
-	t, err := tokenizers.FromBytes(clean)
+	t, err := tokenizers.FromBytes(b)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +191,7 @@ func withoutTypes(dir string) (bool, error) {
 // dropped: sentence-transformers' folders may name one that the model never had. Where it is written in a text, it is plain text.
 func (t *Tokenizer) Fit(ids, types int64) error {
 	if t.largestID >= ids {
-		if err := t.dropSpecialTokens(ids); err != nil {
+		if err := t.rebuild(ids); err != nil {
 			return err
 		}
 	}
@@ -196,36 +218,39 @@ func (t *Tokenizer) Fit(ids, types int64) error {
 	return nil
 }
 
-// dropSpecialTokens drops the special tokens whose ids are at least from.
-func (t *Tokenizer) dropSpecialTokens(from int64) error {
-	file, err := t.file()
-	if err != nil {
-		return err
+// dropSpecialTokens drops the special tokens whose ids are at least from out of a tokenizer.json, unless from is 0. It reports whether
+// there were any.
+func dropSpecialTokens(file map[string]json.RawMessage, from int64) (dropped bool, err error) {
+	if from <= 0 || file["added_tokens"] == nil {
+		return false, nil
 	}
 	all, kept := []json.RawMessage{}, []json.RawMessage{}
 	if err := json.Unmarshal(file["added_tokens"], &all); err != nil {
-		return fmt.Errorf("%s: added_tokens: %w", t.path, err)
+		return false, fmt.Errorf("added_tokens: %w", err)
 	}
 	for _, raw := range all {
 		var a addedToken
 		if err := json.Unmarshal(raw, &a); err != nil {
-			return fmt.Errorf("%s: added_tokens: %w", t.path, err)
+			return false, fmt.Errorf("added_tokens: %w", err)
 		}
 		if !a.Special || a.ID < from {
 			kept = append(kept, raw)
 		}
 	}
 	if len(kept) == len(all) {
-		return nil
+		return false, nil
 	}
-	if file["added_tokens"], err = json.Marshal(kept); err != nil {
-		return err
-	}
-	b, err := json.Marshal(file)
+	file["added_tokens"], err = json.Marshal(kept)
+	return true, err
+}
+
+// rebuild makes the tokenizer again, without the special tokens whose ids are at least from.
+func (t *Tokenizer) rebuild(from int64) error {
+	b, err := t.bytes()
 	if err != nil {
 		return err
 	}
-	without, err := parse(b)
+	without, err := parse(b, from)
 	if err != nil {
 		return fmt.Errorf("%s, without the special tokens from the id %d on: %w", t.path, from, err)
 	}
@@ -235,14 +260,19 @@ func (t *Tokenizer) dropSpecialTokens(from int64) error {
 	return err
 }
 
+// bytes returns the tokenizer.json.
+func (t *Tokenizer) bytes() ([]byte, error) {
+	if t.generatedFile != nil {
+		return t.generatedFile, nil
+	}
+	return os.ReadFile(t.path)
+}
+
 // file has the top-level keys of tokenizer.json.
 func (t *Tokenizer) file() (map[string]json.RawMessage, error) {
-	b := t.generatedFile
-	if b == nil {
-		var err error
-		if b, err = os.ReadFile(t.path); err != nil {
-			return nil, err
-		}
+	b, err := t.bytes()
+	if err != nil {
+		return nil, err
 	}
 	var file map[string]json.RawMessage
 	return file, json.Unmarshal(b, &file)

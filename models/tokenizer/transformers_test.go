@@ -90,7 +90,7 @@ func FuzzTokenizer(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tok, err := parse(b)
+		tok, err := parse(b, 0)
 		if err != nil {
 			return
 		}
