@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	goruntime "runtime"
@@ -14,6 +15,7 @@ import (
 	"rag-retrieval-go/models/config"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/retriever"
@@ -113,7 +115,22 @@ func explain(ctx context.Context, ref, kind string) (err error) {
 		m, enc = x, x.Encoder
 	}
 	fmt.Printf("%s%s: %s\n", enc.Explain(), k, m.Describe())
+	if err := explainAdapter(dir); err != nil {
+		return errors.Join(err, m.Close())
+	}
 	return m.Close()
+}
+
+// explainAdapter says what the adapter of a model's folder is, if it has one.
+func explainAdapter(dir string) error {
+	if is, err := hf.IsAdapter(dir); err != nil || !is {
+		return err
+	}
+	c, err := hf.ReadAdapterConfig(dir)
+	if err == nil {
+		fmt.Printf("adapter: %s\n", c.Describe())
+	}
+	return err
 }
 
 func doctor() error {

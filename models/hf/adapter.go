@@ -142,6 +142,19 @@ func (c *AdapterConfig) check(kind, bias, init any) error {
 	return nil
 }
 
+// Describe says in a line what the adapter is.
+func (c AdapterConfig) Describe() string {
+	scale := "alpha / rank"
+	if c.RSLoRA {
+		scale = "alpha / √rank"
+	}
+	out := fmt.Sprintf("LoRA of rank %d and alpha %g (scale %s) for %s, on %s", c.Rank, c.Alpha, scale, c.Base, strings.Join(c.Targets, ", "))
+	if c.HasPatterns() {
+		out += ", with rank_pattern or alpha_pattern"
+	}
+	return out
+}
+
 // HasPatterns reports whether modules have ranks or factors of their own.
 func (c AdapterConfig) HasPatterns() bool { return len(c.ranks)+len(c.alphas) > 0 }
 

@@ -2,6 +2,9 @@ package resolve
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -224,5 +227,38 @@ func TestAdapterInModel(t *testing.T) {
 	got, err := Resolver{Note: func(line string) { notes = append(notes, line) }}.Model(t.Context(), dir)
 	if got != dir || err != nil || len(notes) != 1 || !strings.Contains(notes[0], "holds a whole model and an adapter") {
 		t.Errorf("%s, %v, notes %q", got, err, notes)
+	}
+}
+
+// An adapter on the hub is fetched, and its base at the revision that it names.
+func TestAdapterFromHub(t *testing.T) {
+	t.Setenv(runtime.HomeVariable, t.TempDir())
+	config := strings.Replace(adapterFor("org/base", ""), "{", `{"revision": "v2", `, 1)
+	mux := http.NewServeMux()
+	for repo, files := range map[string]map[string]string{
+		"org/adapter/main": {"adapter_config.json": config, "adapter_model.safetensors": "a", "README.md": "x"},
+		"org/base/v2":      {"config.json": "{}", "model.safetensors": "w", "tokenizer.json": "{}"},
+	} {
+		id, revision := filepath.Dir(repo), filepath.Base(repo)
+		var siblings []any
+		for name, content := range files {
+			siblings = append(siblings, map[string]any{"rfilename": name, "size": len(content)})
+			mux.HandleFunc("/"+id+"/resolve/abc/"+name, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, content) })
+		}
+		mux.HandleFunc("/api/models/"+id+"/revision/"+revision, func(w http.ResponseWriter, _ *http.Request) {
+			json.NewEncoder(w).Encode(map[string]any{"sha": "abc", "siblings": siblings})
+		})
+	}
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	t.Setenv("HF_ENDPOINT", s.URL)
+	view, err := Resolver{}.Model(t.Context(), "org/adapter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"adapter_config.json": config, "adapter_model.safetensors": "a", "config.json": "{}", "model.safetensors": "w", "tokenizer.json": "{}"} {
+		if b, err := os.ReadFile(filepath.Join(view, name)); string(b) != want {
+			t.Errorf("%s: %s, %v", name, b, err)
+		}
 	}
 }
