@@ -48,3 +48,17 @@ func setContinued(c config.Train, l *encoder.LoRA) error {
 	}
 	return nil
 }
+
+// adapterNotes says that an adapter is trained further, and where PEFT cannot open what is saved. c.Model is the model's folder.
+func adapterNotes(c config.Train, e encoder.Config) (notes []string) {
+	if e.LoRA == nil {
+		return nil
+	}
+	if is, err := hf.IsAdapter(c.Model); err == nil && is {
+		notes = append(notes, fmt.Sprintf("the model is an adapter, which is trained further: LoRA of %s", e.LoRA))
+	}
+	if e.ModelType == "new" && !c.Merge {
+		notes = append(notes, "lora_rank: PEFT cannot open the adapter of a base whose model_type is new: its own code joins the modules that transformers' GTE has; for Python save with merge")
+	}
+	return notes
+}

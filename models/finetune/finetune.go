@@ -173,6 +173,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 		return fmt.Errorf("freeze leaves nothing to train: the model has no more than what it names")
 	}
 	r.Notes = append(r.Notes, trainedNotes(c, r.Set.Layout)...)
+	r.Notes = append(r.Notes, adapterNotes(base, r.task.Encoder())...)
 	session := r.sessionOptions()
 	if c.Provider == runtime.CUDA {
 		if r.device, err = runtime.OpenDevice(session); err != nil {
