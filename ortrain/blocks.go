@@ -45,10 +45,15 @@ func (t *Trainer) dropoutTable(plan *dropout.Plan, rate float64) (*runtime.Block
 
 // fillBlock sets the values of a block. A block in host memory is filled in place.
 func fillBlock(to *runtime.Block, fill func(values []float32) error) error {
+	return fillFirst(to, to.Len(), fill)
+}
+
+// fillFirst sets the first n values of a block and leaves the others as they are.
+func fillFirst(to *runtime.Block, n int, fill func(values []float32) error) error {
 	if host := to.Host(); host != nil {
-		return fill(host)
+		return fill(host[:n])
 	}
-	values := make([]float32, to.Len())
+	values := make([]float32, n)
 	if err := fill(values); err != nil {
 		return err
 	}

@@ -126,12 +126,12 @@ func openCheckpoint(dir string) (s state, f *safetensors.File, err error) {
 
 // load sets parameters, moments, step and loss scale from a checkpoint.
 func (t *Trainer) load(s state, f *safetensors.File) error {
-	own, _ := t.ownPart()
+	own, end := t.ownPart()
 	for prefix, at := range map[string]struct {
-		block *runtime.Block
-		start int64
-	}{"": {t.parameters, 0}, momentPrefixes[0]: {t.moments[0], own}, momentPrefixes[1]: {t.moments[1], own}} {
-		if err := fillBlock(at.block, func(values []float32) error { return t.loadTensors(f, prefix, at.start, values) }); err != nil {
+		block      *runtime.Block
+		start, end int64
+	}{"": {t.parameters, 0, t.set.Layout.Trained}, momentPrefixes[0]: {t.moments[0], own, end}, momentPrefixes[1]: {t.moments[1], own, end}} {
+		if err := fillFirst(at.block, int(at.end-at.start), func(values []float32) error { return t.loadTensors(f, prefix, at.start, values) }); err != nil {
 			return err
 		}
 	}

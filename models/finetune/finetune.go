@@ -98,7 +98,7 @@ type Run struct {
 	source        ortrain.Source
 	stepsPerEpoch int         // steps
 	inputFiles    []inputFile // names and checksums of the files, for checkpoints
-	modelFiles    []inputFile // of the base model, in a job of several ranks
+	modelFiles    []inputFile // of the base model, in a job of several ranks or where a part is frozen
 	validation    *validator  // nil without val_dataset
 	version       string
 	lock          *filelock.Lock // of the output folder, while the run uses it
@@ -151,7 +151,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 	if r.task, err = open(base); err != nil {
 		return err
 	}
-	if r.comm.Size() > 1 {
+	if r.comm.Size() > 1 || c.LoraRank > 0 || len(c.Freeze) > 0 {
 		if r.modelFiles, err = hashModel(ctx, base.Model); err != nil {
 			return err
 		}

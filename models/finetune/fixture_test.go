@@ -439,12 +439,13 @@ func TestMixedPrecision(t *testing.T) {
 // A resumed run gives exactly the bits of a run that was never stopped, also with a loss scale after an overflow, and with
 // device memory.
 func TestResume(t *testing.T) {
-	for _, f := range fixtures(t) {
-		if f.name != "stella" { // its first step overflows in float16
-			continue
+	for _, f := range slices.Concat(fixtures(t), loraFixtures(t)) {
+		variants := map[string][]variant{
+			"stella":   {{groups: 2, precision: "fp16"}, {groups: 2, precision: "no", device: runtime.CPU}}, // its first step overflows in float16
+			"bert-bce": {{groups: 2, precision: "no", device: runtime.CPU}},                                 // with frozen parameters
 		}
-		for _, v := range []variant{{groups: 2, precision: "fp16"}, {groups: 2, precision: "no", device: runtime.CPU}} {
-			t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
+		for _, v := range variants[f.name] {
+			t.Run(fmt.Sprintf("%s %+v", f.name, v), func(t *testing.T) {
 				task, whole := f.trainer(t, v)
 				_, stopped := f.trainer(t, v)
 				_, resumed := f.trainer(t, v)

@@ -90,17 +90,17 @@ const (
 	tooHigh   = "far too high"
 )
 
-// problem returns what cannot be right in a validation, or "". equal is the loss of equal scores.
-func (r *Run) problem(x Validation, equal float64, s spread) string {
-	switch {
-	case s.flat():
-		return collapsed
-	case r.Config.Kind == modelcard.Reranker && s.saturation() != "":
-		return saturated
-	case !x.NoLoss && farTooHigh(x.Loss, equal):
-		return tooHigh
+// problems returns what cannot be right in a validation, the gravest first. equal is the loss of equal scores.
+func (r *Run) problems(x Validation, equal float64, s spread) (out []string) {
+	if s.flat() {
+		out = append(out, collapsed)
+	} else if r.Config.Kind == modelcard.Reranker && s.saturation() != "" {
+		out = append(out, saturated)
 	}
-	return ""
+	if !x.NoLoss && farTooHigh(x.Loss, equal) {
+		out = append(out, tooHigh)
+	}
+	return out
 }
 
 // warning says a problem of a validation in a line, with what to check.
@@ -176,8 +176,8 @@ func (r *Run) modelChecks() []string {
 func (r *Run) rateChecks() []string {
 	c := r.Config
 	out := []string{fmt.Sprintf("that lr (%g) is small enough", c.LR), fmt.Sprintf("that warmup_proportion (%g) is large enough", c.WarmupProportion)}
-	if c.LoraRank > 0 {
-		out = append(out, fmt.Sprintf("that lora_alpha (%g, with lora_rank %d) is not too large", c.Alpha(), c.LoraRank))
+	if l := r.task.Encoder().LoRA; l != nil {
+		out = append(out, fmt.Sprintf("that lora_alpha (%g, with lora_rank %d) is not too large", l.Alpha, l.Rank))
 	}
 	return out
 }

@@ -28,6 +28,8 @@ type runState struct {
 	// GlobalBatch is the number of examples of a step, of all ranks. Checkpoints of earlier versions do not have it; it follows
 	// from the others.
 	GlobalBatch int `json:"global_batch,omitempty"`
+	// Frozen has the files of the base model where a part of it is frozen.
+	Frozen []inputFile `json:"frozen_model_files,omitempty"`
 }
 
 // inputFile is a file that a run reads: its key in the configuration, its name there, and its checksum.
@@ -62,11 +64,19 @@ func (r *Run) hashFiles(ctx context.Context) ([]inputFile, error) {
 
 // state returns the state of this run for a checkpoint.
 func (r *Run) state() runState {
-	s := runState{Train: r.Config, Steps: r.Steps, Files: r.inputFiles, GlobalBatch: divisionOf(r.Config, r.comm.Size()).global()}
+	s := runState{Train: r.Config, Steps: r.Steps, Files: r.inputFiles, GlobalBatch: divisionOf(r.Config, r.comm.Size()).global(), Frozen: r.frozenFiles()}
 	if r.comm.Size() > 1 {
 		s.Ranks = r.comm.Size()
 	}
 	return s
+}
+
+// frozenFiles are the files of the base model where a part of it is frozen: checkpoints do not have that part. Nil: all is trained.
+func (r *Run) frozenFiles() []inputFile {
+	if r.Config.LoraRank == 0 && len(r.Config.Freeze) == 0 {
+		return nil
+	}
+	return r.modelFiles
 }
 
 // Resume continues the run from the newest undamaged checkpoint in the output folder. It calls warn for damaged checkpoints
@@ -125,6 +135,9 @@ func (r *Run) load(warn func(error)) error {
 			warn(fmt.Errorf("the checkpoint in %s was made by an earlier version: it cannot be checked that data files and number of steps (now %d) are still the same", dir, r.Steps))
 			return nil
 		}
+		if d := modelChanges(saved.Frozen, r.frozenFiles()); saved.Frozen != nil && len(d) > 0 {
+			return fmt.Errorf("the checkpoint in %s has only what is trained, and was made over another base model: %s; restore the files, or start a new run in another folder", dir, strings.Join(d, "; "))
+		}
 		if d := r.dataChanges(saved); len(d) > 0 {
 			return fmt.Errorf("the checkpoint in %s was made with other data: %s; restore the files, or start a new run in another folder", dir, strings.Join(d, "; "))
 		}
@@ -153,7 +166,7 @@ func (r *Run) dataChanges(saved runState) []string {
 // the last three may be, division.equals says.
 var freeKeys = map[string]bool{
 	"output_dir": true, "save_steps": true, "save_on_epoch_end": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
-	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true, "shard_optimizer": true, "check_steps": true,
+	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true, "shard_optimizer": true, "check_steps": true, "merge": true,
 	"batch_size": true, "gradient_accumulation_steps": true, "all_gather": true,
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/flat"
@@ -115,6 +116,35 @@ func TestPartlyTrained(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A checkpoint has no frozen weights. If the base model changed since, the run is not resumed: adapters belong to their base.
+func TestResumeOverAnotherBase(t *testing.T) {
+	base, out := filepath.Join(t.TempDir(), "base"), filepath.Join(t.TempDir(), "out")
+	check(t, os.CopyFS(base, os.DirFS("testdata/bert")))
+	rows := filepath.Join(filepath.Dir(out), "rows.jsonl")
+	check(t, os.WriteFile(rows, []byte(trainedRows()), 0o600))
+	open := func() *finetune.Run {
+		r, err := openRun(t, modelcard.Embedding, "bert", "", func(c *config.Train) {
+			c.Model, c.TrainDataset, c.OutputDir, c.LoraRank, c.MaxSteps = base, config.List{rows}, out, 2, 2
+		})
+		check(t, err)
+		return r
+	}
+	r := open()
+	check(t, r.Start(func(err error) { t.Error(err) }))
+	check(t, r.Train(t.Context(), nil))
+	check(t, r.Close())
+	changed := filepath.Join(base, "config.json")
+	b, err := os.ReadFile(changed)
+	check(t, err)
+	b = append(b, 10)
+	check(t, os.WriteFile(changed, b, 0o600))
+	r = open()
+	defer func() { check(t, r.Close()) }()
+	if err := r.Resume(func(err error) { t.Error(err) }); err == nil || !strings.Contains(err.Error(), "was made over another base model: model_name_or_path config.json is ") {
+		t.Error(err)
 	}
 }
 

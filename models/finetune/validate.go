@@ -348,8 +348,8 @@ func (v *validator) measure(t *ortrain.Trainer, step int) (x Validation, err err
 	m, err := mteb.Evaluate(mteb.Rule1, v.samples, scores)
 	x.MAP, x.MRR = m.AP, m.RR
 	s := spreadOf(scores)
-	if p := v.r.problem(x, equal, s); p != "" && !v.warnedOf(p) {
-		x.Warning = v.r.warning(p, x, equal, s)
+	if problems := slices.DeleteFunc(v.r.problems(x, equal, s), v.warnedOf); len(problems) > 0 {
+		x.Warning = v.r.warning(problems[0], x, equal, s)
 	}
 	return x, err
 }
