@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 
+	"rag-retrieval-go/internal/safetensors"
 	"rag-retrieval-go/models/colbert"
 	"rag-retrieval-go/models/embedding"
 	"rag-retrieval-go/models/hf"
@@ -30,7 +31,7 @@ type model interface {
 }
 
 // Folder writes the model of an adapter into the folder out, which must be new or empty. ref is the adapter's folder or hub id. version is
-// the program's.
+// the program's. If ctx ends before the folder is written, nothing is.
 func Folder(ctx context.Context, from resolve.Resolver, ref, out, version string) (err error) {
 	if err := checkNew(out); err != nil {
 		return err
@@ -58,10 +59,26 @@ func Folder(ctx context.Context, from resolve.Resolver, ref, out, version string
 		return err
 	}
 	parameters := make([]float32, l.Total)
-	if err := m.Fill(hf.Buffer{Layout: l, Data: parameters}); err != nil {
+	if err := m.Fill(reader{hf.Buffer{Layout: l, Data: parameters}, ctx}); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return m.Save(out, card, l, parameters)
+}
+
+// reader reads parameters until its context ends: those of a large model take a while.
+type reader struct {
+	hf.Buffer
+	ctx context.Context
+}
+
+func (r reader) Take(p flat.Param, parts []safetensors.Tensor) error {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	return r.Buffer.Take(p, parts)
 }
 
 // open opens a model of any kind, with its card. A card that another program's folder does not have is made up.

@@ -3,6 +3,7 @@ package merge_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -221,6 +222,40 @@ func TestFingerprint(t *testing.T) {
 			t.Errorf("%s was written, and the fingerprint stays", change)
 		}
 		last = now
+	}
+}
+
+// endsAfter is a context that ends after it has been asked so many times.
+type endsAfter struct {
+	context.Context
+	left *int
+}
+
+func (c endsAfter) Err() error {
+	if *c.left--; *c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Ctrl-C ends a merge before each tensor and before the folder is written, and leaves nothing.
+func TestFolderEndsWithItsContext(t *testing.T) {
+	t.Setenv(runtime.HomeVariable, t.TempDir())
+	root := t.TempDir()
+	ended := 0
+	for ; ; ended++ {
+		left := ended
+		err := merge.Folder(endsAfter{t.Context(), &left}, resolve.Resolver{}, "../encoder/testdata/lora/qwen3-reranker", filepath.Join(root, "whole"), "test")
+		if err == nil {
+			break
+		}
+		entries, readErr := os.ReadDir(root)
+		if check(t, readErr); !errors.Is(err, context.Canceled) || len(entries) > 0 {
+			t.Fatalf("ended when asked for the %dth time: %v, with %v in the folder", ended+1, err, entries)
+		}
+	}
+	if ended < 10 {
+		t.Errorf("the context was looked at only %d times", ended)
 	}
 }
 
