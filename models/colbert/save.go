@@ -35,17 +35,6 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 	}.Save(dir)
 }
 
-// SaveMerged is Save for the whole model, with the adapters added to its weights.
-func (m *Model) SaveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
-	whole := *m
-	whole.Encoder.LoRA = nil
-	l, parameters, err := m.Encoder.Merged(whole.Params(), l, parameters)
-	if err != nil {
-		return err
-	}
-	return whole.Save(dir, c, l, parameters)
-}
-
 // keepModules copies the modules of the base model's folder, with the trained weights and the lengths of the run.
 func (m *Model) keepModules(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	if err := hf.CopyFile(filepath.Join(m.Dir, hf.ModulesFile), filepath.Join(dir, hf.ModulesFile)); err != nil {

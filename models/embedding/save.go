@@ -26,17 +26,6 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 	}.Save(dir)
 }
 
-// SaveMerged is Save for the whole model, with the adapters added to its weights.
-func (m *Model) SaveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
-	whole := *m
-	whole.Encoder.LoRA = nil
-	l, parameters, err := m.Encoder.Merged(whole.Params(), l, parameters)
-	if err != nil {
-		return err
-	}
-	return whole.Save(dir, c, l, parameters)
-}
-
 // writeModules writes sentence-transformers' files: the settings that LoadConfig read, and a module Normalize, since this package
 // always normalizes.
 func (m *Model) writeModules(dir string, l *flat.Layout, parameters []float32) error {

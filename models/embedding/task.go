@@ -12,6 +12,7 @@ import (
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/modelfolder"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -366,11 +367,10 @@ func (t *Task) pack(out *ortrain.Batch, rows []encoder.Row) (order []int) {
 	return order
 }
 
-// Save writes the model as a folder that sentence-transformers loads.
+// Save writes the model as a folder, with LoRA and without merge as that of an adapter: see Model.Save.
 func (t *Task) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Loss, c.QueryMaxLen, c.PassageMaxLen, c.Temperature = t.c.LossType, t.c.QueryMaxLen, t.c.PassageMaxLen, t.c.Temperature
-	if t.c.Merge {
-		return t.m.SaveMerged(dir, c, l, parameters)
-	}
-	return t.m.Save(dir, c, l, parameters)
+	whole := *t.m
+	whole.Encoder.LoRA = nil
+	return modelfolder.Trained{Model: t.m, Whole: &whole, Encoder: t.m.Encoder, Merge: t.c.Merge}.Save(dir, c, l, parameters)
 }

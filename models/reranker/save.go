@@ -63,17 +63,6 @@ func (m *Model) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []
 	}.Save(dir)
 }
 
-// SaveMerged is Save for the whole model, with the adapters added to its weights.
-func (m *Model) SaveMerged(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
-	whole := *m
-	whole.Encoder.LoRA = nil
-	l, parameters, err := m.Encoder.Merged(whole.Params(), l, parameters)
-	if err != nil {
-		return err
-	}
-	return whole.Save(dir, c, l, parameters)
-}
-
 // naming is how the folder that the model comes from names its tensors, since config.json is kept and says which code reads them. The
 // prefix is that of a whole model.
 func (m *Model) naming() (encoder.Naming, error) {

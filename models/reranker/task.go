@@ -11,6 +11,7 @@ import (
 	"rag-retrieval-go/models/finetune"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/modelfolder"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/artifact"
@@ -309,11 +310,10 @@ func indices(n int) []int {
 	return out
 }
 
-// Save writes the model as a folder that transformers loads.
+// Save writes the model as a folder, with LoRA and without merge as that of an adapter: see Model.Save.
 func (t *Task) Save(dir string, c modelcard.Card, l *flat.Layout, parameters []float32) error {
 	c.Loss, c.MaxLen = t.c.LossType, t.c.MaxLen
-	if t.c.Merge {
-		return t.m.SaveMerged(dir, c, l, parameters)
-	}
-	return t.m.Save(dir, c, l, parameters)
+	whole := *t.m
+	whole.Encoder.LoRA = nil
+	return modelfolder.Trained{Model: t.m, Whole: &whole, Encoder: t.m.Encoder, Merge: t.c.Merge}.Save(dir, c, l, parameters)
 }
