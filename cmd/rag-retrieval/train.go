@@ -36,7 +36,8 @@ func trainCommand() *cli.Command {
 
 The output folder gets model/ (loads in sentence-transformers and transformers; with model.onnx), artifacts/ (the
 training graphs and the checkpoints), config.yaml, report.html (curves, data, settings), metrics.jsonl, tensorboard/,
-train.json, and with --val-dataset validation.jsonl.
+train.json, and with --val-dataset validation.jsonl. With --lora-rank, model/ is a PEFT folder: the adapters, and the
+name of the base model that they need, without model.onnx. Adding --merge saves the whole model.
 
 Examples:
   rag-retrieval train %[1]s --model MODEL %[2]s --output-dir out
