@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -221,6 +222,65 @@ func TestMergeRows(t *testing.T) {
 		check(t, err)
 		if values[1] != want {
 			t.Errorf("%s is %v, want %g last", name, values, want)
+		}
+	}
+}
+
+// An adapter is trained further where its matrices are among the parameters. A head is merged and saved whole, but what it changes of frozen
+// parameters and rows would be lost, and is refused.
+func TestFillToTrainFurther(t *testing.T) {
+	const p = adapterPrefix
+	low := func(module string, out int64) []safetensors.Tensor {
+		return []safetensors.Tensor{tensor(p+module+LoraA, []int64{1, 2}, 1, 1), tensor(p+module+LoraB, []int64{out, 1}, slices.Repeat([]float32{1}, int(out))...)}
+	}
+	for i, c := range []struct {
+		more []safetensors.Tensor
+		err  string
+	}{
+		{nil, ""},
+		{low("m.norm2", 2), `"m.norm2" is not a part of`},
+		{[]safetensors.Tensor{tensor(p+"m.norm.weight", []int64{2}, 9, 8)}, `"m.norm.weight" replaces the base's (modules_to_save), but is frozen here, so that training the adapter further would lose it: merge it first with rag-retrieval merge`},
+		{low("m.v", 2), `"m.v" has an adapter, but is not among lora_targets, so that training the adapter further would lose it: merge it first with rag-retrieval merge`},
+		{low("lm_head", 3), `"lm_head" has an adapter, but is not among lora_targets`},
+		{[]safetensors.Tensor{tensor(p+"lm_head.weight", []int64{3, 2}, 1, 2, 3, 4, 5, 6)}, `"lm_head.weight" replaces the base's`},
+	} {
+		dir := t.TempDir()
+		check(t, WriteWeights(filepath.Join(dir, SafetensorsFile), nil, []safetensors.Tensor{
+			tensor("q.weight", []int64{2, 2}, 1, 1, 1, 1), tensor("v.weight", []int64{2, 2}, 1, 1, 1, 1), tensor("norm.weight", []int64{2}, 1, 1),
+			tensor("lm_head.weight", []int64{3, 2}, 1, 1, 2, 2, 3, 3), tensor("head.weight", []int64{1, 2}, 1, 1),
+		}))
+		head := []safetensors.Tensor{tensor(p+"head.lora_A.weight", []int64{1, 2}, 1, 2), tensor(p+"head.lora_B.weight", []int64{1, 1}, 3)}
+		q := []safetensors.Tensor{tensor(p+"m.q.lora_A.weight", []int64{1, 2}, 4, 5), tensor(p+"m.q.lora_B.weight", []int64{2, 1}, 6, 7)}
+		writeAdapter(t, dir, map[string]any{"r": 1, "lora_alpha": 1}, slices.Concat(q, head, c.more)...)
+		params := []flat.Param{
+			{Name: "q.weight", Dims: []int64{2, 2}, Frozen: true}, {Name: "v.weight", Dims: []int64{2, 2}, Frozen: true}, {Name: "norm.weight", Dims: []int64{2}, Frozen: true},
+			{Name: "rows", Dims: []int64{1, 2}, Frozen: true}, {Name: "q" + LoraA, Dims: []int64{1, 2}}, {Name: "q" + LoraB, Dims: []int64{2, 1}}, {Name: "head.weight", Dims: []int64{1, 2}},
+		}
+		l, err := flat.NewLayout(params)
+		check(t, err)
+		b := Buffer{l, make([]float32, l.Total)}
+		w, err := OpenWeights(dir)
+		check(t, err)
+		w.NameAdapter(func(param string) [][]string { return [][]string{{"m." + param}} })
+		check(t, w.AddRows("lm_head.weight", []int64{2}))
+		err = w.Fill(b, params, func(param string) []string {
+			if param == "rows" {
+				return []string{RowName("lm_head.weight", 2)}
+			}
+			return []string{param}
+		}, nil)
+		check(t, w.Close())
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%d: %v, want %q", i, err, c.err)
+			}
+			continue
+		}
+		check(t, err)
+		for name, want := range map[string][]float32{"q.weight": {1, 1, 1, 1}, "q" + LoraA: {4, 5}, "q" + LoraB: {6, 7}, "head.weight": {1 + 3, 1 + 6}, "rows": {3, 3}} {
+			if got, err := b.Values(params[slices.IndexFunc(params, func(p flat.Param) bool { return p.Name == name })]); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s is %v, %v, want %v", name, got, err, want)
+			}
 		}
 	}
 }

@@ -15,20 +15,25 @@ type TensorNames func(param string) []string
 // Fill passes parameters to a target. A missing tensor or one with a wrong shape is an error that names it. If no tensor of
 // a parameter is there, initialize fills the parameter; if initialize is nil, this is an error too. The folder's adapter is merged into the
 // parameters that it changes; if it has more modules than these, Fill fails, except for heads that a kind of model does not read.
-// If params have an adapter's matrices, the adapter is not merged but read into them.
+// If params have an adapter's matrices, the adapter is trained further: it is not merged but read into them. A change of a frozen parameter is
+// an error then, because it would not be saved.
 func (w *Weights) Fill(to Target, params []flat.Param, names TensorNames, initialize func(p flat.Param, values []float32) error) error {
-	if w.adapter != nil {
-		w.adapter.continued = slices.ContainsFunc(params, isMatrix)
-	}
+	kept := w.keptModules(params)
 	for _, p := range params {
-		if w.adapter != nil && isMatrix(p) {
+		if w.adapter != nil && IsMatrix(p) {
 			if err := w.takeMatrix(to, p); err != nil {
 				return err
 			}
 			continue
 		}
 		parts := names(p.Name)
-		if patches := w.patches(p, parts); len(patches) > 0 {
+		patches := w.patches(p, parts, kept)
+		if kept != nil && p.Frozen {
+			if err := w.adapter.checkFrozen(parts, patches); err != nil {
+				return err
+			}
+		}
+		if len(patches) > 0 {
 			if err := w.takePatched(to, p, parts, patches); err != nil {
 				return err
 			}

@@ -24,8 +24,7 @@ type adapter struct {
 	low    map[string]*lowRank           // by the path of the module
 	saved  map[string]safetensors.Tensor // those of modules_to_save, which replace the base's
 	used   map[string]bool               // the keys of low and saved that were read
-	// continued says that the parameters have the adapter's own matrices, so that it is trained further: it is not merged.
-	continued bool
+	rows   map[string]patch              // what has changed a tensor of AddRows, by its name
 }
 
 // lowRank is what an adapter adds to a module's weight [out, in]: scale·b·a, with a [rank, in] and b [out, rank].
@@ -49,13 +48,23 @@ func openAdapter(dir string) (*adapter, error) {
 		if err != nil {
 			return nil, err
 		}
-		x := &adapter{config: c, path: path, file: file, low: map[string]*lowRank{}, saved: map[string]safetensors.Tensor{}, used: map[string]bool{}}
+		x := &adapter{config: c, path: path, file: file, low: map[string]*lowRank{}, saved: map[string]safetensors.Tensor{}, used: map[string]bool{}, rows: map[string]patch{}}
 		if err := x.sort(); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
 		}
 		return x, nil
 	}
 	return nil, fmt.Errorf("%s has no weights of the adapter: want %s or %s", dir, AdapterFile, AdapterTorchFile)
+}
+
+// AdaptedModules returns the modules to which the adapter of a folder adds a product, as its tensors name them. That is what counts:
+// target_modules may be a regular expression, and layers_to_transform and others narrow it down.
+func AdaptedModules(dir string) (modules []string, err error) {
+	x, err := openAdapter(dir)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(x.low)), x.file.Close()
 }
 
 // adapterPrefix stands before PEFT's names of tensors.
@@ -118,17 +127,22 @@ type patch struct {
 	saved       safetensors.Tensor // if low is nil
 }
 
-// patches returns what the adapter changes of a parameter whose tensors are named so in the checkpoint.
-func (w *Weights) patches(p flat.Param, names []string) (out []patch) {
+// ways are those in which an adapter may name a parameter whose tensors have these names in the checkpoint.
+func (w *Weights) ways(param string, names []string) [][]string {
+	if w.adapterNames == nil {
+		return [][]string{names}
+	}
+	return append([][]string{names}, w.adapterNames(param)...)
+}
+
+// patches returns what the adapter changes of a parameter whose tensors are named so in the checkpoint. What it adds to the modules in kept
+// is not merged.
+func (w *Weights) patches(p flat.Param, names []string, kept map[string]bool) (out []patch) {
 	if w.adapter == nil {
 		return nil
 	}
-	ways := [][]string{names}
-	if w.adapterNames != nil {
-		ways = append(ways, w.adapterNames(p.Name)...)
-	}
 	seen := map[string]bool{}
-	for _, way := range ways {
+	for _, way := range w.ways(p.Name, names) {
 		for i, name := range way {
 			if seen[name] {
 				continue
@@ -137,7 +151,7 @@ func (w *Weights) patches(p flat.Param, names []string) (out []patch) {
 			if t, ok := w.adapter.saved[name]; ok {
 				out = append(out, patch{i, len(way), name, nil, t})
 			}
-			if module, ok := strings.CutSuffix(name, ".weight"); ok && w.adapter.low[module] != nil && !w.adapter.continued {
+			if module, ok := strings.CutSuffix(name, ".weight"); ok && w.adapter.low[module] != nil && !kept[module] {
 				out = append(out, patch{i, len(way), module, w.adapter.low[module], safetensors.Tensor{}})
 			}
 		}
@@ -148,40 +162,84 @@ func (w *Weights) patches(p flat.Param, names []string) (out []patch) {
 	return out
 }
 
-// takeMatrix passes a parameter that is one of an adapter's two matrices to a target: the folder's adapter is trained further.
-func (w *Weights) takeMatrix(to Target, p flat.Param) error {
-	module, isA := strings.CutSuffix(p.Name, LoraA)
-	module = strings.TrimSuffix(module, LoraB)
-	ways := [][]string{{module + ".weight"}}
-	if w.adapterNames != nil {
-		ways = append(ways, w.adapterNames(module+".weight")...)
+// matrixModule returns the module of the adapter that a parameter is a matrix of; "" if the adapter has no such module.
+func (w *Weights) matrixModule(p flat.Param) string {
+	own := matrixOf(p)
+	for _, way := range w.ways(own+".weight", []string{own + ".weight"}) {
+		if module := strings.TrimSuffix(way[0], ".weight"); len(way) == 1 && w.adapter.low[module] != nil {
+			return module
+		}
 	}
-	for _, way := range ways {
-		key := strings.TrimSuffix(way[0], ".weight")
-		l := w.adapter.low[key]
-		if len(way) != 1 || l == nil {
-			continue
-		}
-		w.adapter.used[key] = true
-		t := l.b
-		if isA {
-			t = l.a
-		}
-		if !slices.Equal(t.Shape, p.Dims) {
-			return fmt.Errorf("%s: tensor %q has the shape %v, want %v", w.adapter.path, t.Name, t.Shape, p.Dims)
-		}
-		values, err := to.Values(p)
-		if err != nil {
-			return err
-		}
-		return Read(values, []safetensors.Tensor{t})
-	}
-	return fmt.Errorf("%s: %q has no adapter, but is among lora_targets: want the modules of this adapter, which is trained further", w.adapter.path, module)
+	return ""
 }
 
-// isMatrix reports whether a parameter is one of an adapter's matrices.
-func isMatrix(p flat.Param) bool {
+// keptModules are the modules of the adapter whose matrices are among the parameters: the adapter is trained further. It is nil if none of the
+// parameters is a matrix, and everything is merged.
+func (w *Weights) keptModules(params []flat.Param) map[string]bool {
+	if w.adapter == nil || !slices.ContainsFunc(params, IsMatrix) {
+		return nil
+	}
+	kept := map[string]bool{}
+	for _, p := range params {
+		if IsMatrix(p) {
+			kept[w.matrixModule(p)] = true
+		}
+	}
+	return kept
+}
+
+// takeMatrix passes a parameter that is one of an adapter's two matrices to a target: the folder's adapter is trained further.
+func (w *Weights) takeMatrix(to Target, p flat.Param) error {
+	module := w.matrixModule(p)
+	if module == "" {
+		return fmt.Errorf("%s: %q has no adapter, but is among lora_targets: want the modules of this adapter, which is trained further", w.adapter.path, matrixOf(p))
+	}
+	w.adapter.used[module] = true
+	t := w.adapter.low[module].b
+	if strings.HasSuffix(p.Name, LoraA) {
+		t = w.adapter.low[module].a
+	}
+	if !slices.Equal(t.Shape, p.Dims) {
+		return fmt.Errorf("%s: tensor %q has the shape %v, want %v", w.adapter.path, t.Name, t.Shape, p.Dims)
+	}
+	values, err := to.Values(p)
+	if err != nil {
+		return err
+	}
+	return Read(values, []safetensors.Tensor{t})
+}
+
+// IsMatrix reports whether a parameter is one of an adapter's matrices.
+func IsMatrix(p flat.Param) bool {
 	return strings.HasSuffix(p.Name, LoraA) || strings.HasSuffix(p.Name, LoraB)
+}
+
+// matrixOf returns the module that a matrix belongs to.
+func matrixOf(p flat.Param) string {
+	return strings.TrimSuffix(strings.TrimSuffix(p.Name, LoraA), LoraB)
+}
+
+// checkFrozen fails if the adapter changes a frozen parameter, as a whole or some of its rows.
+func (x *adapter) checkFrozen(parts []string, patches []patch) error {
+	for _, name := range parts {
+		if change, ok := x.rows[name]; ok {
+			return x.lost(change)
+		}
+	}
+	if len(patches) > 0 {
+		return x.lost(patches[0])
+	}
+	return nil
+}
+
+// lost is the error for a frozen parameter that an adapter changes which is trained further: what is saved then has neither the parameter nor
+// the change.
+func (x *adapter) lost(change patch) error {
+	why := "has an adapter, but is not among lora_targets"
+	if change.low == nil {
+		why = "replaces the base's (modules_to_save), but is frozen here"
+	}
+	return fmt.Errorf("%s: %q %s, so that training the adapter further would lose it: merge it first with rag-retrieval merge", x.path, change.key, why)
 }
 
 // takePatched passes a parameter with an adapter to a target. parts are the names of its tensors in the base.
@@ -249,14 +307,14 @@ func (l *lowRank) addTo(weight []float32, first int64) error {
 // patchRow merges what the adapter adds to row i of a tensor into that row, [1, columns].
 func (x *adapter) patchRow(row *safetensors.Tensor, tensor string, i int64) error {
 	module := strings.TrimSuffix(tensor, ".weight")
-	if _, ok := x.saved[tensor]; ok {
-		x.used[tensor] = true
+	if t, ok := x.saved[tensor]; ok {
+		x.used[tensor], x.rows[row.Name] = true, patch{key: tensor, saved: t}
 	}
 	l := x.low[module]
 	if l == nil {
 		return nil
 	}
-	x.used[module] = true
+	x.used[module], x.rows[row.Name] = true, patch{key: module, low: l}
 	if l.b.Shape[0] <= i || l.a.Shape[1] != row.Shape[1] {
 		return fmt.Errorf("module %q has lora_A of shape %v and lora_B of shape %v, which is not that of the base's weight", module, l.a.Shape, l.b.Shape)
 	}
@@ -279,9 +337,6 @@ func (x *adapter) checkUsed() error {
 			second, _, _ := strings.Cut(rest, ".")
 			if x.used[key] || slices.Contains(unread, first) || slices.Contains(unread, second) {
 				continue
-			}
-			if x.continued {
-				return fmt.Errorf("%s: %q has an adapter, but is not among lora_targets: want the modules of this adapter, which is trained further", x.path, key)
 			}
 			return fmt.Errorf("%s: %q is not a part of the base model %s: the adapter was trained for another model, or with modules that are not read here", x.path, key, x.config.Base)
 		}
