@@ -19,7 +19,7 @@ func (c Config) AdapterConfig() hf.AdapterConfig {
 func (c Config) AdapterTensors(l *flat.Layout, parameters []float32, prefix string) ([]safetensors.Tensor, error) {
 	var params []flat.Param
 	for _, p := range c.Params() {
-		if strings.HasSuffix(p.Name, LoraA) || strings.HasSuffix(p.Name, LoraB) {
+		if hf.IsMatrix(p) {
 			params = append(params, p)
 		}
 	}
@@ -37,6 +37,29 @@ func (l LoRA) String() string {
 
 // otherLinears are linear layers outside the encoder's layers, which PEFT would adapt too if a target's name were the end of theirs.
 var otherLinears = []string{"pooler.dense", "classifier.dense", "classifier.out_proj", "head.dense", "dense", "embeddings_project", "classifier", "score", "lm_head"}
+
+// Targets are LoRA's targets by which exactly those linear layers of the encoder's layers are adapted that are among an adapter's modules. The
+// others, such as a head's, are left out.
+func (c Config) Targets(modules []string) []string {
+	var of LoRA
+	all := true
+	for _, linear := range c.linearLayers() {
+		for _, m := range c.modules(linear) {
+			is := slices.ContainsFunc(c.adapterNames(m+".weight"), func(way []string) bool {
+				return len(way) == 1 && slices.Contains(modules, strings.TrimSuffix(way[0], ".weight"))
+			})
+			if is {
+				of.Targets = append(of.Targets, m)
+			}
+			all = all && is
+		}
+	}
+	if all {
+		return []string{AllLinear}
+	}
+	c.LoRA = &of
+	return c.targetNames()
+}
 
 // targetNames are the adapted modules as PEFT's target_modules: the shortest ends of their names with which no other linear layer's name ends.
 func (c Config) targetNames() (out []string) {

@@ -11,8 +11,9 @@ import (
 )
 
 // setContinued takes what c does not say of adapters from the adapter in the model's folder, which is trained further. It fails if c says
-// something else than that adapter: its matrices would not fit, or mean something else.
-func setContinued(c config.Train, l *encoder.LoRA) error {
+// something else than that adapter: its matrices would not fit, or mean something else. Only its lora_dropout can be another, but not 0, which
+// is as if it were not set.
+func setContinued(c config.Train, e encoder.Config, l *encoder.LoRA) error {
 	is, err := hf.IsAdapter(c.Model)
 	if err != nil || !is {
 		return err
@@ -36,11 +37,17 @@ func setContinued(c config.Train, l *encoder.LoRA) error {
 	if !c.UseRSLora {
 		l.RSLoRA = a.RSLoRA
 	}
+	if c.LoraDropout == 0 {
+		l.Dropout = a.Dropout
+	}
 	if len(c.LoraTargets) == 0 {
-		if a.TargetPattern && (len(a.Targets) != 1 || a.Targets[0] != encoder.AllLinear) {
-			return fmt.Errorf("lora_targets: target_modules of %s is a regular expression: name the modules here", a.Path)
+		modules, err := hf.AdaptedModules(c.Model)
+		if err != nil {
+			return err
 		}
-		l.Targets = a.Targets
+		if l.Targets = e.Targets(modules); len(l.Targets) == 0 {
+			return fmt.Errorf("lora_rank: the adapter %s has none of the linear layers in the encoder's layers, and cannot be trained further: merge it first with rag-retrieval merge", a.Path)
+		}
 	}
 	if l.Rank != a.Rank || l.Alpha != a.Alpha || l.RSLoRA != a.RSLoRA {
 		return fmt.Errorf("the model is an adapter (%s) of r %d, lora_alpha %g, use_rslora %v, which is trained further, but lora_rank is %d, lora_alpha %g, use_rslora %v: want the same, or merge it first (rag-retrieval merge)",
@@ -55,7 +62,7 @@ func adapterNotes(c config.Train, e encoder.Config) (notes []string) {
 		return nil
 	}
 	if is, err := hf.IsAdapter(c.Model); err == nil && is {
-		notes = append(notes, fmt.Sprintf("the model is an adapter, which is trained further: LoRA of %s", e.LoRA))
+		notes = append(notes, fmt.Sprintf("the model is an adapter, which is trained further: LoRA of %s, lora_dropout %g", e.LoRA, e.LoRA.Dropout))
 	}
 	if e.ModelType == "new" && !c.Merge {
 		notes = append(notes, "lora_rank: PEFT cannot open the adapter of a base whose model_type is new: its own code joins the modules that transformers' GTE has; for Python save with merge")

@@ -34,7 +34,7 @@ func SetTrained(c config.Train, e *encoder.Config) error {
 	l := encoder.LoRA{
 		Rank: int64(c.LoraRank), Alpha: c.Alpha(), Dropout: c.LoraDropout, Targets: targets, RSLoRA: c.UseRSLora, Seed: c.Seed,
 	}
-	if err := setContinued(c, &l); err != nil {
+	if err := setContinued(c, *e, &l); err != nil {
 		return err
 	}
 	return e.SetLoRA(l)
