@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"rag-retrieval-go/mteb"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // hubOf serves a folder as the model and as the data set org/name.
@@ -150,4 +151,30 @@ func TestTrainFromTheHub(t *testing.T) {
 	}
 	call(t, `{"query":"a","documents":["b"]}`, "rerank", "--model", "org/name").ok(t)
 	call(t, "", "rerank", "--model", "org/other").fails(t, 1, "org/other: not found on http")
+}
+
+// A dry run fetches no base model for an adapter in a folder. It says that a training would, and plans once the base is in the cache.
+func TestDryRunOfAnAdapterFromTheHub(t *testing.T) {
+	home, root := t.TempDir(), t.TempDir()
+	t.Setenv(runtime.HomeVariable, home)
+	fetched := hubAt(t, tiny, "org/name", "main")
+	args := func(model, out string) []string {
+		return []string{"train", "embedding", "--model", model, "--train-dataset", pairs(t, 8), "--output-dir", filepath.Join(root, out), "--lora-rank", "2",
+			"--max-steps", "1", "--batch-size", "4", "--query-max-len", "8", "--passage-max-len", "8"}
+	}
+	call(t, "", args("org/name", "first")...).ok(t)
+	adapter := filepath.Join(root, "first", "model")
+	dry := append(args(adapter, "second"), "--dry-run")
+	if o := call(t, "", dry...).ok(t); strings.Contains(o.stdout, "would be fetched") || !strings.Contains(o.stdout, "8 examples, ") {
+		t.Errorf("with the base in the cache: %s", o.stdout)
+	}
+	t.Setenv(runtime.HomeVariable, t.TempDir())
+	fetched.Clear()
+	if o := call(t, "", dry...).ok(t); o.stdout != "would be fetched from the hub: org/name, the base model of "+adapter+"\nthe settings are valid; nothing was written\n" {
+		t.Errorf("without the base: %s", o.stdout)
+	}
+	fetched.Range(func(path, _ any) bool {
+		t.Errorf("%s was fetched", path)
+		return true
+	})
 }

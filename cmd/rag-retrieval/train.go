@@ -210,10 +210,24 @@ func checkFiles(cfg config.Train, out io.Writer) (remote bool, err error) {
 			return remote, err
 		}
 	}
+	if base, err := remoteBase(cfg.Model); err != nil {
+		return remote, err
+	} else if base != "" {
+		fmt.Fprintf(out, "would be fetched from the hub: %s, the base model of %s\n", base, cfg.Model)
+		remote = true
+	}
 	if missing > 0 {
 		return remote, fmt.Errorf("%d files or folders are not there; the settings are valid", missing)
 	}
 	return remote, nil
+}
+
+// remoteBase is the hub id of the base model that would be fetched for the adapter in a folder, or empty.
+func remoteBase(model string) (string, error) {
+	if st, err := os.Stat(model); err != nil || !st.IsDir() {
+		return "", nil // said already, or by the run
+	}
+	return resolve.RemoteBase(model)
 }
 
 // commandLine is how this run was started, without --resume.

@@ -133,11 +133,7 @@ func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) 
 
 // fetch downloads the selected files of a repository's revision into the cache, unless they are there already.
 func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, keep func([]File) []File) (string, error) {
-	home := filepath.Join(c.Cache, kind+"--"+strings.ReplaceAll(id, "/", "--"))
-	known := filepath.Join(home, revision) // holds the commit that was fetched
-	if revision != MainBranch {
-		known = filepath.Join(home, "ref-"+url.PathEscape(revision)) // a commit's folder has the name of the commit
-	}
+	home, known := c.places(kind, id, revision)
 	repo, err := c.describe(ctx, kind, id, revision)
 	if err != nil {
 		// Without a connection, use the files that were fetched before.
@@ -183,6 +179,22 @@ func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, k
 		}
 	}
 	return dir, errors.Join(atomicdir.WriteFile(known, []byte(repo.Commit)), lock.Close())
+}
+
+// HasModel says whether a model was fetched at a revision, as for ModelAt. The hub may have a newer one.
+func (c *Client) HasModel(id, revision string) bool {
+	_, known := c.places("models", id, cmp.Or(revision, MainBranch))
+	_, err := os.Stat(known)
+	return err == nil
+}
+
+// places returns the folder of a repository in the cache, and the file there that holds the commit that was fetched for a revision.
+func (c *Client) places(kind, id, revision string) (home, known string) {
+	home = filepath.Join(c.Cache, kind+"--"+strings.ReplaceAll(id, "/", "--"))
+	if revision == MainBranch {
+		return home, filepath.Join(home, revision)
+	}
+	return home, filepath.Join(home, "ref-"+url.PathEscape(revision)) // a commit's folder has the name of the commit
 }
 
 // allFetched says whether a folder has all these files.
