@@ -30,3 +30,23 @@ func TestPlannedMemory(t *testing.T) {
 		}
 	}
 }
+
+// With adapters, a token needs less memory than in a training of all parameters, but not with recomputed layers: those keep the same.
+func TestPlannedMemoryOfAdapters(t *testing.T) {
+	full := encoder.Config{NumHiddenLayers: 6, HiddenSize: 384}
+	adapted := full
+	adapted.LoRA = &encoder.LoRA{Rank: 8}
+	memory := func(c encoder.Config, recompute bool) int64 {
+		r := &Run{task: encoderOnly{encoder: c}, Set: &artifact.Set{Layout: &flat.Layout{}}, Config: config.Train{GradientCheckpointing: recompute}}
+		return r.memory(7834 - 988)
+	}
+	if got := memory(adapted, false); got < 1200e6 || got > 1300e6 { // measured: 1264 MB
+		t.Errorf("%d bytes with adapters", got)
+	}
+	if a, f := memory(adapted, false), memory(full, false); a >= f {
+		t.Errorf("%d bytes with adapters, %d without", a, f)
+	}
+	if a, f := memory(adapted, true), memory(full, true); a != f {
+		t.Errorf("with recomputed layers, %d bytes with adapters, %d without", a, f)
+	}
+}
