@@ -30,9 +30,11 @@ func (r Resolver) withBase(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if whole, err := isWhole(dir); err != nil || whole {
+	if whole, err := isWhole(dir); err != nil {
+		return "", err
+	} else if whole {
 		r.note("%s holds a whole model and an adapter: it is opened with the adapter, as transformers does", dir)
-		return dir, err
+		return dir, nil
 	}
 	base, err := r.base(ctx, dir, c)
 	if err != nil {
@@ -114,14 +116,11 @@ func (r Resolver) base(ctx context.Context, dir string, c hf.AdapterConfig) (str
 	return r.checkBase(path, c)
 }
 
-// checkBase refuses a base that is an adapter itself.
+// checkBase refuses a base that has an adapter itself: of two adapters one would be lost.
 func (r Resolver) checkBase(path string, c hf.AdapterConfig) (string, error) {
 	is, err := hf.IsAdapter(path)
 	if err == nil && is {
-		if whole, err := isWhole(path); err != nil || whole {
-			return path, err
-		}
-		err = fmt.Errorf("%s names %s as the base model, which is an adapter itself: merge that one into its base first (rag-retrieval merge), and name the merged folder", c.Path, path)
+		err = fmt.Errorf("%s names %s as the base model, which has an adapter itself: merge that one into its base first (rag-retrieval merge), and name the merged folder", c.Path, path)
 	}
 	return path, err
 }

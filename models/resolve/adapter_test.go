@@ -198,13 +198,16 @@ func TestAdapterBases(t *testing.T) {
 	writeFiles(t, filepath.Join(root, "org", "local"), baseFiles)
 	writeFiles(t, filepath.Join(root, "a", "inner"), baseFiles)
 	writeFiles(t, filepath.Join(root, "first"), map[string]string{"adapter_config.json": adapterFor("base", ""), "adapter_model.safetensors": "a"})
+	writeFiles(t, filepath.Join(root, "both"), baseFiles)
+	writeFiles(t, filepath.Join(root, "both"), map[string]string{"adapter_config.json": adapterFor("base", ""), "adapter_model.safetensors": "a"})
 	writeFiles(t, filepath.Join(root, "file"), nil)
 	for base, want := range map[string]string{
 		"base": "", filepath.Join(root, "base"): "", "org/local": "", "inner": "", "../base": "", // beside the adapter: a/inner, a/../base
 		"none":                      "there is no such folder, neither from the working directory nor beside the adapter (a/none), and it is no hub id (org/name): put the model there, or change base_model_name_or_path in a/adapter_config.json",
 		filepath.Join(root, "gone"): "there is no such folder, and it is no hub id",
 		"org/none":                  "a is an adapter for the model org/none: org/none: ",
-		"first":                     "which is an adapter itself: merge that one into its base first",
+		"first":                     "which has an adapter itself: merge that one into its base first",
+		"both":                      "which has an adapter itself: merge that one into its base first",
 		"a/adapter_config.json":     "is no folder",
 	} {
 		writeFiles(t, filepath.Join(root, "a"), map[string]string{"adapter_config.json": adapterFor(base, ""), "adapter_model.safetensors": "a"})
