@@ -328,7 +328,7 @@ func (m *Model) counted(r encoder.Row, passage bool) []int {
 func (m *Model) checkLengths(key string, n int) error {
 	low, high := m.Tokenizer.SpecialTokens()+2, m.Encoder.MaxLength()
 	if n < low || n > high {
-		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, m.Dir)
+		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, hf.NameOf(m.Dir))
 	}
 	return nil
 }

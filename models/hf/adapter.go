@@ -75,7 +75,7 @@ var changedBases = []string{"pissa", "olora", "corda", "loftq", "lora_ga"}
 // ReadAdapterConfig reads the adapter_config.json of a folder. What PEFT would compute and this program does not is an error that names
 // the key.
 func ReadAdapterConfig(dir string) (AdapterConfig, error) {
-	c := AdapterConfig{Path: filepath.Join(dir, AdapterConfigFile)}
+	c := AdapterConfig{Path: Origin(filepath.Join(dir, AdapterConfigFile))}
 	var file map[string]json.RawMessage
 	if err := ReadJSON(c.Path, &file); err != nil {
 		return c, err

@@ -44,6 +44,7 @@ func openAdapter(dir string) (*adapter, error) {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
+		path = Origin(path)
 		file, err := OpenFile(path)
 		if err != nil {
 			return nil, err

@@ -58,6 +58,24 @@ func AdapterFiles(adapterDir, baseDir string, bare bool) (map[string]string, err
 	return out, addModules(out, adapterDir)
 }
 
+// Origin is where a link leads that AdapterFiles describes. Any other path stays as it is, such as that of a link in a snapshot of Hugging
+// Face's cache, which leads to a file of another name.
+func Origin(path string) string {
+	if to, err := os.Readlink(path); err == nil && filepath.IsAbs(to) && filepath.Base(to) == filepath.Base(path) {
+		return to
+	}
+	return path
+}
+
+// NameOf is how messages name a model's folder: for one of links to an adapter and its base it is the adapter's.
+func NameOf(dir string) string {
+	config := filepath.Join(dir, AdapterConfigFile)
+	if to := Origin(config); to != config {
+		return filepath.Dir(to)
+	}
+	return dir
+}
+
 // addModules adds the folders of a folder's modules.
 func addModules(to map[string]string, dir string) error {
 	modules, err := Modules(dir)

@@ -127,12 +127,12 @@ func (m *Model) Close() error { return m.Tokenizer.Close() }
 func (m *Model) checkLength(key string, n int) error {
 	low, high := m.Tokenizer.PairSpecialTokens()+2, m.Encoder.MaxLength()
 	if n < low || n > high {
-		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, m.Dir)
+		return fmt.Errorf("%s is %d, want %d to %d for the model %s", key, n, low, high, hf.NameOf(m.Dir))
 	}
 	q, d := m.Formats.Around(prompt.Text{Query: true}), m.Formats.Around(prompt.Text{})
 	ids, _ := m.Tokenizer.EncodePair(q.String(), d.String(), high, tokenizer.OnlySecond)
 	if beside := len(ids); n < beside+2 && q.String()+d.String() != "" {
-		return fmt.Errorf("%s is %d, which leaves no room for texts: the prompt around query and passage has %d tokens already, with the model %s", key, n, beside, m.Dir)
+		return fmt.Errorf("%s is %d, which leaves no room for texts: the prompt around query and passage has %d tokens already, with the model %s", key, n, beside, hf.NameOf(m.Dir))
 	}
 	return nil
 }
