@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -131,17 +132,28 @@ func (c *Client) DataFile(ctx context.Context, id, name string) (string, error) 
 	return filepath.Join(dir, filepath.FromSlash(name)), err
 }
 
+// Commit returns the commit of a model whose folder in a cache is dir; "" if dir is not such a folder.
+func Commit(cache, id, dir string) string {
+	if !IsID(id) || filepath.Dir(dir) != filepath.Join(cache, folderName("models", id)) {
+		return ""
+	}
+	return filepath.Base(dir)
+}
+
+// folderName is the name of a repository's folder in the cache.
+func folderName(kind, id string) string { return kind + "--" + strings.ReplaceAll(id, "/", "--") }
+
 // fetch downloads the selected files of a repository's revision into the cache, unless they are there already.
 func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, keep func([]File) []File) (string, error) {
 	home, known := c.places(kind, id, revision)
 	repo, err := c.describe(ctx, kind, id, revision)
 	if err != nil {
 		// Without a connection, use the files that were fetched before.
-		if commit, readErr := os.ReadFile(known); readErr == nil && !errors.As(err, new(*statusError)) && ctx.Err() == nil {
+		if commit, readErr := fetchedBefore(home, known, revision); readErr == nil && !errors.As(err, new(*statusError)) && ctx.Err() == nil {
 			if c.Offline != nil {
 				c.Offline(id, err)
 			}
-			return filepath.Join(home, string(commit)), nil
+			return filepath.Join(home, commit), nil
 		}
 		return "", fmt.Errorf("%s: %w", id, err)
 	}
@@ -183,18 +195,30 @@ func (c *Client) fetch(ctx context.Context, kind, id, revision, prefix string, k
 
 // HasModel says whether a model was fetched at a revision, as for ModelAt. The hub may have a newer one.
 func (c *Client) HasModel(id, revision string) bool {
-	_, known := c.places("models", id, cmp.Or(revision, MainBranch))
-	_, err := os.Stat(known)
+	home, known := c.places("models", id, cmp.Or(revision, MainBranch))
+	_, err := fetchedBefore(home, known, revision)
 	return err == nil
 }
 
 // places returns the folder of a repository in the cache, and the file there that holds the commit that was fetched for a revision.
 func (c *Client) places(kind, id, revision string) (home, known string) {
-	home = filepath.Join(c.Cache, kind+"--"+strings.ReplaceAll(id, "/", "--"))
+	home = filepath.Join(c.Cache, folderName(kind, id))
 	if revision == MainBranch {
 		return home, filepath.Join(home, revision)
 	}
 	return home, filepath.Join(home, "ref-"+url.PathEscape(revision)) // a commit's folder has the name of the commit
+}
+
+// fetchedBefore returns the commit that was fetched for a revision. The file known names it; a revision may also be the commit itself that
+// the main branch was at.
+func fetchedBefore(home, known, revision string) (string, error) {
+	commit, err := os.ReadFile(known)
+	if errors.Is(err, fs.ErrNotExist) {
+		if main, mainErr := os.ReadFile(filepath.Join(home, MainBranch)); mainErr == nil && string(main) == revision {
+			return revision, nil
+		}
+	}
+	return string(commit), err
 }
 
 // allFetched says whether a folder has all these files.

@@ -150,6 +150,12 @@ func TestModel(t *testing.T) {
 	if again, err := c.Model(context.Background(), "org/name", most); err != nil || again != dir {
 		t.Errorf("without a network: %s, %v", again, err)
 	}
+	if again, err := c.ModelAt(context.Background(), "org/name", filepath.Base(dir), most); err != nil || again != dir {
+		t.Errorf("its commit without a network: %s, %v", again, err)
+	}
+	if commit := Commit(c.Cache, "org/name", dir); commit != filepath.Base(dir) || Commit(c.Cache, "org/other", dir) != "" {
+		t.Errorf("the commit is %q", commit)
+	}
 	if offline != "org/name" {
 		t.Error("nobody was told that there is no network")
 	}

@@ -1,6 +1,7 @@
 package modelfolder
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"rag-retrieval-go/models/encoder"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // Adapter is a model whose encoder is frozen but for its adapters. Its folder is PEFT's: it has the adapters and the head, and names the
@@ -77,18 +79,21 @@ func baseOf(from, named string) (base, revision string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	config, err := filepath.EvalSymlinks(filepath.Join(from, "config.json"))
-	if err != nil {
-		return "", "", fmt.Errorf("the base model of the adapter: %w", err)
+	config := filepath.Join(from, "config.json")
+	file := hf.Origin(config)
+	if file == config {
+		return "", "", fmt.Errorf("the base model of %s: want a folder of links to an adapter and its base", c.Path)
 	}
-	base, _, err = absolute(c.Base, filepath.Dir(config))
-	if base == c.Base {
-		revision = c.Revision
+	commit, err := commitOf(c.Base, filepath.Dir(file))
+	if err != nil || commit != "" {
+		return c.Base, cmp.Or(c.Revision, commit), err
 	}
-	return base, revision, err
+	base, err = filepath.Abs(filepath.Dir(file))
+	return base, "", err
 }
 
-// absolute returns a hub id as it is, and for a folder its absolute path. dir is the folder that was found for ref.
+// absolute returns a hub id as it is, with its commit if that is known, and for a folder its absolute path. dir is the folder that was found
+// for ref.
 func absolute(ref, dir string) (base, revision string, err error) {
 	here, err := hf.Exists(ref)
 	if err != nil {
@@ -99,8 +104,24 @@ func absolute(ref, dir string) (base, revision string, err error) {
 		return base, "", err
 	}
 	if hub.IsID(ref) {
-		return ref, "", nil
+		revision, err = commitOf(ref, dir)
+		return ref, revision, err
 	}
 	base, err = filepath.Abs(dir)
 	return base, "", err
+}
+
+// commitOf returns the commit of a model of the hub whose folder is dir; "" if dir is not its folder in the cache.
+func commitOf(id, dir string) (string, error) {
+	cache, err := runtime.InHome("hub")
+	if err != nil {
+		return "", nil // no cache
+	}
+	if cache, err = filepath.Abs(cache); err != nil {
+		return "", err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", err
+	}
+	return hub.Commit(cache, id, dir), nil
 }
