@@ -418,20 +418,37 @@ func TestMixedPrecision(t *testing.T) {
 		}) {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				task, tr := f.trainer(t, v)
-				skipped := 0
-				for step, want := range f.losses {
-					b := f.batch(t, task, step%len(f.rows))
-					s, err := tr.Step(b)
-					for err == nil && s.Skipped > skipped {
-						skipped = s.Skipped
-						s, err = tr.Step(b)
-					}
-					check(t, err)
-					if math.Abs(s.Loss-want) > 0.02*want+1e-6 {
-						t.Errorf("step %d: loss %.7g, PyTorch in fp32 %.7g", step, s.Loss, want)
-					}
-				}
+				f.compareLosses(t, task, tr)
 			})
+		}
+	}
+	for _, f := range loraFixtures(t) {
+		if f.name != "modernbert-bce" && f.name != "bert-bce" {
+			continue
+		}
+		for _, v := range []variant{{groups: 2, precision: "fp16"}, {groups: 2, precision: "fp16", device: runtime.CUDA}, {groups: 2, precision: "bf16", device: runtime.CUDA}} {
+			t.Run(fmt.Sprintf("lora %s/%+v", f.name, v), func(t *testing.T) {
+				x := f.loraTrainer(t, v)
+				f.compareLosses(t, x.task, x.Trainer)
+			})
+		}
+	}
+}
+
+// compareLosses does ten steps in 16 bits.
+func (f fixture) compareLosses(t *testing.T, task finetune.Task, tr *ortrain.Trainer) {
+	t.Helper()
+	skipped := 0
+	for step, want := range f.losses {
+		b := f.batch(t, task, step%len(f.rows))
+		s, err := tr.Step(b)
+		for err == nil && s.Skipped > skipped {
+			skipped = s.Skipped
+			s, err = tr.Step(b)
+		}
+		check(t, err)
+		if math.Abs(s.Loss-want) > 0.02*want+1e-6 {
+			t.Errorf("step %d: loss %.7g, PyTorch in fp32 %.7g", step, s.Loss, want)
 		}
 	}
 }

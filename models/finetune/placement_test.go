@@ -79,11 +79,20 @@ func (f fixture) dropping(v variant) fixture {
 	return f
 }
 
+// placedFixtures are those whose graphs are placed on CUDA: one with adapters of each kind is enough.
+func placedFixtures(t *testing.T) []fixture {
+	t.Helper()
+	adapters := slices.DeleteFunc(loraFixtures(t), func(f fixture) bool {
+		return !slices.Contains([]string{"qwen3-infonce", "xlmr-contrastive", "modernbert-bce"}, f.name)
+	})
+	return slices.Concat(fixtures(t), cellFixtures(t), adapters)
+}
+
 // TestPlacement runs steps of every kind and loss on the CUDA provider. Every node runs there, except those that compute shapes,
 // and no graph copies data to or from the host.
 func TestPlacement(t *testing.T) {
 	runtimetest.NeedProvider(t)
-	for _, f := range append(fixtures(t), cellFixtures(t)...) {
+	for _, f := range placedFixtures(t) {
 		for _, v := range f.of(t, placed) {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				prefix := filepath.Join(t.TempDir(), "profile")
@@ -157,7 +166,7 @@ const operatorsFile = "testdata/cuda_operators.txt"
 func TestOperators(t *testing.T) {
 	known := cudaOperators(t)
 	ranThere := map[string]bool{}
-	for _, f := range append(fixtures(t), cellFixtures(t)...) {
+	for _, f := range placedFixtures(t) {
 		for _, v := range f.of(t, placed) {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				f := f.dropping(v)
