@@ -83,10 +83,10 @@ type Train struct {
 	LoraRank    int     `yaml:"lora_rank" json:"lora_rank" usage:"train adapters of this rank (LoRA) instead of the encoder's own parameters, which stay frozen; the result is a PEFT folder; 0: train all parameters"`
 	LoraAlpha   float64 `yaml:"lora_alpha" json:"lora_alpha" usage:"an adapter's product is multiplied by lora_alpha / lora_rank; 0: twice lora_rank"`
 	LoraDropout float64 `yaml:"lora_dropout" json:"lora_dropout" usage:"rate of dropout before an adapter"`
-	LoraTargets List    `yaml:"lora_targets" json:"lora_targets" usage:"linear layers with adapters, by transformers' names, such as q_proj; default: all of the encoder's layers"`
+	LoraTargets List    `yaml:"lora_targets" json:"lora_targets" usage:"linear layers with adapters, comma-separated, by transformers' names, such as q_proj,v_proj; default: all-linear, those of all the encoder's layers"`
 	UseRSLora   bool    `yaml:"use_rslora" json:"use_rslora" usage:"divide lora_alpha by the square root of lora_rank, for large ranks"`
 	Merge       bool    `yaml:"merge" json:"merge" usage:"with lora_rank, save the whole model with the adapters added to its weights, instead of the adapters"`
-	Freeze      List    `yaml:"freeze" json:"freeze" usage:"parts of the encoder that are not trained: embeddings, layers:N (the first N layers)"`
+	Freeze      List    `yaml:"freeze" json:"freeze" usage:"parts of the encoder that are not trained, comma-separated: embeddings, layers:N (the first N layers)"`
 
 	EvalSteps int `yaml:"eval_steps" json:"eval_steps" usage:"steps between validations; 0: only after the last one"`
 	EarlyStop int `yaml:"early_stop" json:"early_stop" usage:"stop after this many validations without a better one; 0: never"`

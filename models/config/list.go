@@ -32,6 +32,18 @@ func (l *List) UnmarshalYAML(unmarshal func(any) error) error {
 
 func (l List) String() string { return strings.Join(l, ", ") }
 
+// Split returns the parts of all texts between commas, without blanks around them.
+func (l List) Split() (out []string) {
+	for _, text := range l {
+		for _, part := range strings.Split(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				out = append(out, part)
+			}
+		}
+	}
+	return out
+}
+
 // Ints is a list of numbers in a YAML file, or a text of numbers with commas between them, as RAG-Retrieval writes it.
 type Ints []int
 

@@ -39,7 +39,7 @@ func (c Train) validateTrained() error {
 
 // Frozen returns what freeze says: whether the embeddings are frozen, and how many of the first layers.
 func (c Train) Frozen() (embeddings bool, layers int, err error) {
-	for _, part := range c.Freeze {
+	for _, part := range c.Freeze.Split() {
 		n, isLayers := strings.CutPrefix(part, frozenLayers)
 		switch {
 		case part == frozenEmbeddings:

@@ -58,10 +58,15 @@ func setContinued(c config.Train, e encoder.Config, l *encoder.LoRA) error {
 
 // adapterNotes says that an adapter is trained further, and where PEFT cannot open what is saved. c.Model is the model's folder.
 func adapterNotes(c config.Train, e encoder.Config) (notes []string) {
+	is, err := hf.IsAdapter(c.Model)
+	is = is && err == nil
 	if e.LoRA == nil {
-		return nil
+		if is {
+			notes = append(notes, "the model is an adapter: it is merged into its base, and the whole is trained; with lora_rank the adapter would be trained further")
+		}
+		return notes
 	}
-	if is, err := hf.IsAdapter(c.Model); err == nil && is {
+	if is {
 		notes = append(notes, fmt.Sprintf("the model is an adapter, which is trained further: LoRA of %s, lora_dropout %g", e.LoRA, e.LoRA.Dropout))
 	}
 	if e.ModelType == "new" && !c.Merge {

@@ -170,7 +170,7 @@ func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error)
 		return err
 	}
 	if r.Set.Layout.Trained == 0 {
-		return fmt.Errorf("freeze leaves nothing to train: the model has no more than what it names")
+		return fmt.Errorf("freeze names all parts of the model: nothing is left to train")
 	}
 	r.Notes = append(r.Notes, trainedNotes(c, r.Set.Layout)...)
 	r.Notes = append(r.Notes, adapterNotes(base, r.task.Encoder())...)

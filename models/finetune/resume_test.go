@@ -19,3 +19,14 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// Scores that collapsed have a MAP and an MRR by chance: they are better than nothing, and never better than others.
+func TestCollapsedIsNotBest(t *testing.T) {
+	ordinary, collapsed := Validation{Step: 4, MAP: 0.2}, Validation{Step: 8, MAP: 0.9, Collapsed: true}
+	if collapsed.better(ordinary) || !ordinary.better(collapsed) || !collapsed.better(Validation{}) {
+		t.Error("a validation with collapsed scores counts as an ordinary one")
+	}
+	if better := (Validation{Step: 8, MAP: 0.3}); !better.better(ordinary) || ordinary.better(better) {
+		t.Error("the larger MAP is not better")
+	}
+}

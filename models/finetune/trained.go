@@ -8,8 +8,8 @@ import (
 	"rag-retrieval-go/ortrain/flat"
 )
 
-// loraLR is a learning rate below which adapters hardly learn. Authors of retrieval models train them with 1e-4 or more.
-const loraLR = 5e-5
+// loraLR is the smallest learning rate at which authors of retrieval models train adapters.
+const loraLR = 1e-4
 
 // SetTrained sets what of an encoder is trained, and its dropout.
 func SetTrained(c config.Train, e *encoder.Config) error {
@@ -27,7 +27,7 @@ func SetTrained(c config.Train, e *encoder.Config) error {
 	if c.LoraRank == 0 {
 		return nil
 	}
-	targets := c.LoraTargets
+	targets := c.LoraTargets.Split()
 	if len(targets) == 0 {
 		targets = []string{encoder.AllLinear}
 	}
@@ -46,7 +46,7 @@ func trainedNotes(c config.Train, l *flat.Layout) (notes []string) {
 		notes = append(notes, parameters(l))
 	}
 	if c.LoraRank > 0 && c.LR < loraLR {
-		notes = append(notes, fmt.Sprintf("lr: %g is a rate for training all parameters; adapters need a larger one, such as 1e-4", c.LR))
+		notes = append(notes, fmt.Sprintf("lr: %g is a rate for training all parameters; adapters need a larger one, such as 1e-4 to 5e-4", c.LR))
 	}
 	return notes
 }

@@ -32,7 +32,9 @@ var partly = map[string]struct {
 	trained func(name string) bool
 }{
 	"adapters": {
-		func(c *config.Train) { c.LoraRank, c.LoraDropout = 3, 0.2 },
+		func(c *config.Train) {
+			c.LoraRank, c.LoraDropout, c.LoraTargets = 3, 0.2, config.List{"query,value", "dense"}
+		},
 		func(name string) bool { return strings.Contains(name, ".lora_") || isHead(name) },
 	},
 	"frozen": {
@@ -185,7 +187,7 @@ func TestTrainedSettings(t *testing.T) {
 		"freeze has layers:99, but the model has 2 layers": func(c *config.Train) { c.Freeze = config.List{"layers:99"} },
 		"lora_rank is 2000, want at most 1024":             func(c *config.Train) { c.LoraRank = 2000 },
 		"lora_dropout is 1, want at least 0 and below 1":   func(c *config.Train) { c.LoraRank, c.LoraDropout = 4, 1 },
-		"freeze leaves nothing to train":                   func(c *config.Train) { c.Freeze = config.List{"embeddings", "layers:2"} },
+		"nothing is left to train":                         func(c *config.Train) { c.Freeze = config.List{"embeddings, layers:2"} },
 	} {
 		if _, err := prepare(t, modelcard.Embedding, "bert", trainedRows(), set); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

@@ -34,10 +34,15 @@ type Validation struct {
 	Best   bool    `json:"best"` // the best so far by MAP, then by loss; its model was saved
 	// Warning says what cannot be right, and what to check. A run has one for each such problem, at the first validation with it.
 	Warning string `json:"warning,omitempty"`
+	// Collapsed says that the scores do not tell passages apart: MAP and MRR mean nothing.
+	Collapsed bool `json:"collapsed,omitempty"`
 }
 
 // better says whether v is better than the best validation so far.
 func (v Validation) better(best Validation) bool {
+	if best.Step > 0 && v.Collapsed != best.Collapsed {
+		return best.Collapsed
+	}
 	return best.Step == 0 || v.MAP > best.MAP || v.MAP == best.MAP && v.Loss < best.Loss
 }
 
@@ -348,6 +353,7 @@ func (v *validator) measure(t *ortrain.Trainer, step int) (x Validation, err err
 	m, err := mteb.Evaluate(mteb.Rule1, v.samples, scores)
 	x.MAP, x.MRR = m.AP, m.RR
 	s := spreadOf(scores)
+	x.Collapsed = s.flat()
 	if problems := slices.DeleteFunc(v.r.problems(x, equal, s), v.warnedOf); len(problems) > 0 {
 		x.Warning = v.r.warning(problems[0], x, equal, s)
 	}

@@ -36,7 +36,7 @@ for seed in $(seq "$seeds"); do
   train all "$seed" --lr 5e-5
   train lora8 "$seed" --lora-rank 8 --lr 5e-4
   train lora64 "$seed" --lora-rank 64 --lr 5e-4
-  train freeze "$seed" --freeze embeddings --freeze layers:3 --lr 5e-5
+  train freeze "$seed" --freeze embeddings,layers:3 --lr 5e-5
 done
 bin/rag-retrieval eval "${models[@]}" --data "$out/data/test.jsonl"
 du -sk "${models[@]:1:1}" "$out"/*-seed1/model | sed 's/^\([0-9]*\)/\1 KiB/'
