@@ -2,6 +2,7 @@
 package lowrank
 
 import (
+	"math"
 	"runtime"
 	"sync"
 )
@@ -41,4 +42,12 @@ func addRow(row, b, a []float32, scale float64) {
 			row[i] += x * of[i]
 		}
 	}
+}
+
+// Scale is the factor of b·a: alpha/rank, or alpha/√rank with rsLoRA (Kalajdzievski 2023).
+func Scale(alpha float64, rank int64, rslora bool) float64 {
+	if rslora {
+		return alpha / math.Sqrt(float64(rank))
+	}
+	return alpha / float64(rank)
 }

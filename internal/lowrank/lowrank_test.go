@@ -36,3 +36,9 @@ func testAdd(t *testing.T, rank int) {
 	}
 	Add(nil, nil, nil, 0, 1)
 }
+
+func TestScale(t *testing.T) {
+	if plain, rs := Scale(8, 16, false), Scale(8, 16, true); plain != 0.5 || rs != 2 {
+		t.Errorf("%g and %g", plain, rs)
+	}
+}

@@ -3,7 +3,6 @@ package encoder
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -49,10 +48,7 @@ const (
 
 // Scale is the factor of B·A·x.
 func (l LoRA) Scale() float64 {
-	if l.RSLoRA {
-		return l.Alpha / math.Sqrt(float64(l.Rank))
-	}
-	return l.Alpha / float64(l.Rank)
+	return lowrank.Scale(l.Alpha, l.Rank, l.RSLoRA)
 }
 
 // targets says whether a module is adapted.

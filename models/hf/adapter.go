@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
+	"rag-retrieval-go/internal/lowrank"
 	"rag-retrieval-go/internal/safetensors"
 )
 
@@ -196,10 +196,7 @@ func (c AdapterConfig) scale(module string, rank int64) (float64, error) {
 	if rank != want {
 		return 0, fmt.Errorf("module %q has rank %d, %s says %d", module, rank, AdapterConfigFile, want)
 	}
-	if c.RSLoRA {
-		return alpha / math.Sqrt(float64(rank)), nil
-	}
-	return alpha / float64(rank), nil
+	return lowrank.Scale(alpha, rank, c.RSLoRA), nil
 }
 
 // match returns the value of the first pattern that a module's path matches as a whole or behind a dot.

@@ -94,7 +94,8 @@ type Target interface {
 	// Take receives a parameter as tensors of a checkpoint, to be concatenated along the first axis. Their data are valid
 	// until Take returns. A NaN or an infinity is an error.
 	Take(p flat.Param, parts []safetensors.Tensor) error
-	// Values returns the memory of a parameter that the checkpoint does not have: p.Size() zeros, which the caller fills.
+	// Values returns the memory of a parameter that is no tensor of the checkpoint as it is: p.Size() zeros, which the caller fills.
+	// The checkpoint does not have the parameter, or an adapter changes it.
 	Values(p flat.Param) ([]float32, error)
 }
 

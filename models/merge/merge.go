@@ -92,10 +92,9 @@ func open(dir string) (model, modelcard.Card, error) {
 		if err != nil {
 			return nil, c, err
 		}
-		if c.BaseModel = a.Base; c.Kind == "" {
-			if c.Kind, err = modelcard.Detect(dir); err != nil {
-				return nil, c, err
-			}
+		c.BaseModel = a.Base
+		if c.Kind, err = modelcard.Detect(dir); err != nil {
+			return nil, c, err
 		}
 	}
 	switch c.Kind {
