@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,8 +46,10 @@ func hubAt(t *testing.T, dir, id, revision string) (fetched *sync.Map) {
 	describe := func(w http.ResponseWriter, _ *http.Request) {
 		json.NewEncoder(w).Encode(map[string]any{"sha": "abc", "siblings": siblings})
 	}
-	mux.HandleFunc("/api/models/"+id+"/revision/"+revision, describe)
-	mux.HandleFunc("/api/datasets/"+id+"/revision/"+revision, describe)
+	for _, r := range slices.Compact([]string{revision, "abc"}) { // a commit is a revision too
+		mux.HandleFunc("/api/models/"+id+"/revision/"+r, describe)
+		mux.HandleFunc("/api/datasets/"+id+"/revision/"+r, describe)
+	}
 	fetched = &sync.Map{}
 	for _, prefix := range []string{"/" + id + "/resolve/abc/", "/datasets/" + id + "/resolve/abc/"} {
 		files := http.StripPrefix(prefix, http.FileServer(http.Dir(dir)))
