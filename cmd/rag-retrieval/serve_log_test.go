@@ -41,7 +41,7 @@ func TestLogLines(t *testing.T) {
 	to.mu.Unlock()
 	l.flush()
 	out := to.b.String()
-	if !strings.HasPrefix(out, "first\n") || !strings.Contains(out, "\n0\n1\n") || !strings.Contains(out, "9 lines of the log were dropped") || strings.Count(out, "\n") < logLinesKept {
+	if !strings.HasPrefix(out, "first\n") || !strings.Contains(out, "\n0\n") || !strings.Contains(out, "\n1\n2\n") || !strings.Contains(out, "9 lines of the log were dropped") || strings.Count(out, "\n") < logLinesKept {
 		t.Errorf("%d lines: %.200q", strings.Count(out, "\n"), out)
 	}
 	to = &stubborn{fail: true}
