@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	ort "github.com/yalue/onnxruntime_go"
+
+	"rag-retrieval-go/ortrain/kernels"
 )
 
 // Options holds the settings of a session. The zero value means the CPU, one thread per core and ONNX Runtime's defaults.
@@ -23,6 +25,8 @@ type Options struct {
 	MemoryLimit int64
 	// TF32 lets CUDA round the inputs of float32 matrix products to 10 bits of mantissa, which is faster.
 	TF32 bool
+	// BF16 is the unit of the CPU that computes matrix products in bfloat16, with sums in float32. None computes them in float32.
+	BF16 kernels.Unit
 	// Threads is the number of threads within an operator; 0 means one per core.
 	Threads int
 	// Training tunes the session for training graphs, whose shapes vary. It switches off the memory pattern, which keeps
