@@ -1,0 +1,109 @@
+#include "gemm_parts.h"
+
+#include "cpu.h"
+
+const rr_gemm_code *rr_gemm_code_of(rr_unit unit) {
+  switch (unit) {
+  case RR_UNIT_PORTABLE: return rr_gemm_portable();
+  case RR_UNIT_AVX512: return rr_gemm_avx512();
+  case RR_UNIT_AMX: return rr_gemm_amx();
+  }
+  return NULL;
+}
+
+int rr_spread(const rr_pool *pool, void (*task)(void *data, size_t i), long n, void *data) {
+  if (n <= 0) return 0;
+  if (pool && n > 1) return pool->run(pool->context, task, (size_t)n, data);
+  for (long i = 0; i < n; i++) task(data, (size_t)i);
+  return 0;
+}
+
+void rr_packing_add(rr_packing *packing, rr_source source) {
+  packing->source[packing->sources++] = source;
+  packing->panels += rr_panels(source.lines);
+}
+
+void rr_packing_cut(rr_packing *packing) {
+  packing->each = rr_cut(packing->panels, RR_MOST_PACK_TASKS);
+  packing->tasks = packing->panels ? rr_cut(packing->panels, packing->each) : 0;
+}
+
+void rr_packing_task(const rr_gemm_code *code, const rr_packing *packing, long task) {
+  long last = rr_at_most((task + 1) * packing->each, packing->panels);
+  for (long i = task * packing->each; i < last; i++) {
+    long panel = i;
+    const rr_source *s = packing->source;
+    for (; panel >= rr_panels(s->lines); s++) panel -= rr_panels(s->lines);
+    code->pack(s, panel, 0, rr_blocks(s->k));
+  }
+}
+
+// A task computes 4 x 8 panels: 128 rows and 256 columns of C. With K_BLOCKS its panels are 12 x 64 KB, which fit the second-level cache
+// of CPUs with these units (1 or 2 MB), and C is read and written once for 1,024 values of k.
+//
+//              panels of B: n_step
+//           ┌────┬────┬────┬────┐
+//           │    │    │    │    │        C is cut in tasks (here 2 x 4 panels). Inside a task: for each block range of K,
+//           └────┴────┴────┴────┘        for each panel of B, which stays in the first-level cache as far as it fits,
+//   ┌────┐  ┌────┬────┬────┬────┐        for each panel of A: one 32 x 32 block of C.
+//   │    │  │ 0  │ 2  │ 4  │ 6  │
+//   ├────┤  ├────┼────┼────┼────┤        Blocks at the right and lower edge, where C has fewer than 32 columns or rows, are computed
+//   │    │  │ 1  │ 3  │ 5  │ 7  │        whole in a buffer, of which the valid part is copied.
+//   └────┘  └────┴────┴────┴────┘
+//   panels of A: m_step
+enum { M_STEP = 4, N_STEP = 8, K_BLOCKS = 32, ENOUGH_TASKS = 16 };
+
+static void cut(rr_grid *grid) {
+  grid->m_tasks = rr_cut(rr_panels(grid->product.m), grid->m_step);
+  grid->tasks = grid->m_tasks * rr_cut(rr_panels(grid->product.n), grid->n_step);
+}
+
+rr_grid rr_grid_cut(rr_product product) {
+  rr_grid grid = {.product = product, .m_step = M_STEP, .n_step = N_STEP};
+  cut(&grid);
+  while (grid.tasks < ENOUGH_TASKS && grid.m_step * grid.n_step > 1) {
+    if (grid.n_step > grid.m_step) grid.n_step /= 2;
+    else grid.m_step /= 2;
+    cut(&grid);
+  }
+  return grid;
+}
+
+void rr_grid_task(const rr_gemm_code *code, const rr_grid *grid, long task) {
+  long m = task % grid->m_tasks * grid->m_step, n = task / grid->m_tasks * grid->n_step;
+  rr_multiply(code, &grid->product, m, rr_at_most(m + grid->m_step, rr_panels(grid->product.m)), n,
+              rr_at_most(n + grid->n_step, rr_panels(grid->product.n)));
+}
+
+// edge computes a block of C through a buffer: fewer than 32 rows or columns, or a sum of both bias and C.
+static void edge(const rr_gemm_code *code, const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, long rows, long columns,
+                 const float *bias, int accumulate) {
+  float t[RR_LINES * RR_LINES] __attribute__((aligned(64)));
+  float start[RR_LINES] __attribute__((aligned(64))) = {0};
+  for (long j = 0; bias && j < columns; j++) start[j] = bias[j];
+  code->multiply(a, b, blocks, t, RR_LINES, bias ? start : NULL, 0);
+  for (long i = 0; i < rows; i++)
+    for (long j = 0; j < columns; j++) c[i * ldc + j] = accumulate ? c[i * ldc + j] + t[i * RR_LINES + j] : t[i * RR_LINES + j];
+}
+
+static void multiply_range(const rr_gemm_code *code, const rr_product *p, long m, long n, long k, long blocks) {
+  const long all = rr_blocks(p->k) * RR_STEP;
+  const uint32_t *a = p->a + m * all + k * RR_STEP, *b = p->b + n * all + k * RR_STEP;
+  float *c = p->c + m * RR_LINES * p->ldc + n * RR_LINES;
+  const long rows = rr_at_most(p->m - m * RR_LINES, RR_LINES), columns = rr_at_most(p->n - n * RR_LINES, RR_LINES);
+  const float *bias = p->bias && k == 0 ? p->bias + n * RR_LINES : NULL;
+  const int accumulate = p->accumulate || k > 0;
+  if (rows < RR_LINES || columns < RR_LINES || (accumulate && bias)) edge(code, a, b, blocks, c, p->ldc, rows, columns, bias, accumulate);
+  else code->multiply(a, b, blocks, c, p->ldc, accumulate ? c : bias, accumulate ? p->ldc : 0);
+}
+
+void rr_multiply(const rr_gemm_code *code, const rr_product *p, long m0, long m1, long n0, long n1) {
+  const long all = rr_blocks(p->k), ranges = all > K_BLOCKS ? rr_cut(all, K_BLOCKS) : 1, range = rr_cut(all, ranges);
+  code->enter();
+  for (long k = 0; k == 0 || k < all; k += range) { // once for K = 0, too: C = bias
+    for (long n = n0; n < n1; n++)
+      for (long m = m0; m < m1; m++) multiply_range(code, p, m, n, k, rr_at_most(range, all - k));
+    if (range == 0) break;
+  }
+  code->leave();
+}
