@@ -4,6 +4,7 @@
 package kernels
 
 /*
+#cgo LDFLAGS: -lm
 #include "cpu.h"
 */
 import "C"

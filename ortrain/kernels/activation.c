@@ -1,0 +1,62 @@
+// Activations and their gradients.
+#include "rows.h"
+#include "split.h"
+
+typedef struct {
+  rr_activation_kind kind;
+  int gate_last;
+  const float *dy, *x, *bias;
+  float *pre, *y; // y is dx in gradients
+  size_t rows, width, rows_of_task;
+} pass;
+
+#define RR_TEMPLATE "activation_template.h"
+#include "each_target.h"
+
+typedef void range(const pass *a, size_t from, size_t to);
+
+typedef struct {
+  const pass *a;
+  range *f;
+} work;
+
+static void task(void *data, size_t i) {
+  const work *w = data;
+  size_t from = i * w->a->rows_of_task;
+  w->f(w->a, from, rr_least(from + w->a->rows_of_task, w->a->rows));
+}
+
+static int run(const rr_pool *pool, pass *a, range *f) {
+  a->rows_of_task = rr_rows_of_task(a->width);
+  work w = {a, f};
+  if (a->rows == 0 || a->width == 0) return 0;
+  return pool->run(pool->context, task, rr_parts(a->rows, a->rows_of_task), &w);
+}
+
+// one calls run with a row for each element.
+static int one(const rr_pool *pool, pass *a, range *f, size_t n) {
+  a->rows = n;
+  a->width = 1;
+  return run(pool, a, f);
+}
+
+int rr_activation(const rr_pool *pool, rr_activation_kind kind, const float *x, const float *bias, float *pre, float *y, size_t rows, size_t width) {
+  pass a = {.kind = kind, .x = x, .bias = bias, .pre = pre, .y = y, .rows = rows, .width = width};
+  if (bias == NULL && pre == NULL) return one(pool, &a, RR_CHOOSE(activate), rows * width);
+  return run(pool, &a, RR_CHOOSE(activate_rows));
+}
+
+int rr_activation_gradient(const rr_pool *pool, rr_activation_kind kind, const float *dy, const float *x, float *dx, size_t n) {
+  pass a = {.kind = kind, .dy = dy, .x = x, .y = dx};
+  return one(pool, &a, RR_CHOOSE(activation_gradient), n);
+}
+
+int rr_gated(const rr_pool *pool, rr_activation_kind kind, int gate_last, const float *x, float *y, size_t rows, size_t width) {
+  pass a = {.kind = kind, .gate_last = gate_last, .x = x, .y = y, .rows = rows, .width = width};
+  return run(pool, &a, RR_CHOOSE(gate_rows));
+}
+
+int rr_gated_gradient(const rr_pool *pool, rr_activation_kind kind, int gate_last, const float *dy, const float *x, float *dx, size_t rows, size_t width) {
+  pass a = {.kind = kind, .gate_last = gate_last, .dy = dy, .x = x, .y = dx, .rows = rows, .width = width};
+  return run(pool, &a, RR_CHOOSE(gate_gradient_rows));
+}

@@ -1,0 +1,135 @@
+// Activations, for one set of vector instructions (each_target.h).
+#define normal NAME(normal)
+#define act NAME(act)
+
+// normal computes the normal distribution Φ(x) and its density. Both come from d = exp(-x²/2): with a = |x|,
+// Φ(-a) = d·q(u), u = (a - 3)/(a + 3), q a polynomial made by kernel_coefficients.py. At 15, d is 0.
+INLINE vec normal(vec x, vec *density) {
+  vec a = least(all(15), pick(x < 0, -x, x)), square = a * a;
+  vec rest = fma_(a, a, -square); // what the rounding of the square lost; 0 without fused multiply-add
+  vec d = exp_(square * -0.5f);
+  d = fma_(d * -0.5f, rest, d);
+  vec u = (a - 3) / (a + 3);
+  vec q = fma_(all(5.409386007e-5f), u, all(0.0001162079292f));
+  q = fma_(q, u, all(-0.0003395564635f));
+  q = fma_(q, u, all(-0.0009842763833f));
+  q = fma_(q, u, all(0.00290442839f));
+  q = fma_(q, u, all(0.00613219251f));
+  q = fma_(q, u, all(-0.04621324747f));
+  q = fma_(q, u, all(0.1232250217f));
+  q = fma_(q, u, all(-0.2064026221f));
+  q = fma_(q, u, all(0.1215139477f)) * d;
+  *density = d * 0.3989422804f; // 1/√(2π)
+  return pick(x < 0, q, 1 - q);
+}
+
+// act is the activation of x; slope is set to its derivative. Those with sigmoid(z) compute e = exp(-|z|) and t = 1/(1 + e), because
+// sigmoid(z)·(1 - sigmoid(z)) = e·t² then loses nothing where sigmoid(z) is near 1.
+INLINE vec act(rr_activation_kind kind, vec x, vec *slope) {
+  if (kind == RR_GELU) {
+    vec density, p = normal(x, &density);
+    *slope = fma_(x, density, p);
+    return x * p;
+  }
+  vec z = pick(x < 0, -x, x), dz = all(1);
+  if (kind == RR_GELU_TANH) { // (1 + tanh(z/2))/2 = sigmoid(z)
+    const float c = 1.5957691216f, c3 = 0.0713548162726f; // 2·√(2/π), and times 0.044715
+    vec a = least(all(14), z), square = a * a;            // past 14, sigmoid is 0 or 1
+    z = a * fma_(square, all(c3), all(c));
+    dz = fma_(square, all(3 * c3), all(c));
+  }
+  vec e = exp_(-z), t = 1 / (1 + e);
+  vec s = t * pick(x < 0, e, all(1));
+  *slope = fma_(x, dz * e * t * t, s);
+  return x * s;
+}
+
+// EACH_KIND calls f with a constant for the kind, so that the compiler makes a loop for each.
+#undef EACH_KIND
+#define EACH_KIND(a, call)                        \
+  switch ((a)->kind) {                            \
+  case RR_GELU: call(RR_GELU); break;             \
+  case RR_GELU_TANH: call(RR_GELU_TANH); break;   \
+  case RR_SILU: call(RR_SILU); break;             \
+  }
+
+INLINE void NAME(activate_kind)(rr_activation_kind kind, const float *x, float *y, size_t n) {
+  vec unused;
+  for (size_t i = 0; i < n; i += N) put(y, i, n, act(kind, get(x, i, n), &unused));
+}
+
+FUNCTION void NAME(activate)(const pass *a, size_t from, size_t to) {
+#define CALL(kind) NAME(activate_kind)(kind, a->x + from, a->y + from, to - from)
+  EACH_KIND(a, CALL)
+#undef CALL
+}
+
+INLINE void NAME(activate_row)(rr_activation_kind kind, const float *x, const float *bias, float *pre, float *y, size_t n) {
+  vec unused;
+  for (size_t i = 0; i < n; i += N) {
+    vec v = get(x, i, n);
+    if (bias) v += get(bias, i, n);
+    if (pre) put(pre, i, n, v);
+    put(y, i, n, act(kind, v, &unused));
+  }
+}
+
+FUNCTION void NAME(activate_rows)(const pass *a, size_t from, size_t to) {
+  for (size_t i = from; i < to; i++) {
+    size_t at = i * a->width;
+#define CALL(kind) NAME(activate_row)(kind, a->x + at, a->bias, a->pre ? a->pre + at : NULL, a->y + at, a->width)
+    EACH_KIND(a, CALL)
+#undef CALL
+  }
+}
+
+INLINE void NAME(gradient_kind)(rr_activation_kind kind, const float *dy, const float *x, float *dx, size_t n) {
+  for (size_t i = 0; i < n; i += N) {
+    vec s;
+    act(kind, get(x, i, n), &s);
+    put(dx, i, n, get(dy, i, n) * s);
+  }
+}
+
+FUNCTION void NAME(activation_gradient)(const pass *a, size_t from, size_t to) {
+#define CALL(kind) NAME(gradient_kind)(kind, a->dy + from, a->x + from, a->y + from, to - from)
+  EACH_KIND(a, CALL)
+#undef CALL
+}
+
+INLINE void NAME(gate_row)(rr_activation_kind kind, const float *gate, const float *other, float *y, size_t n) {
+  vec unused;
+  for (size_t i = 0; i < n; i += N) put(y, i, n, act(kind, get(gate, i, n), &unused) * get(other, i, n));
+}
+
+FUNCTION void NAME(gate_rows)(const pass *a, size_t from, size_t to) {
+  size_t gate = a->gate_last ? a->width : 0, other = a->width - gate;
+  for (size_t i = from; i < to; i++) {
+    const float *x = a->x + 2 * i * a->width;
+#define CALL(kind) NAME(gate_row)(kind, x + gate, x + other, a->y + i * a->width, a->width)
+    EACH_KIND(a, CALL)
+#undef CALL
+  }
+}
+
+INLINE void NAME(gate_gradient_row)(rr_activation_kind kind, const float *dy, const float *gate, const float *other, float *dgate, float *dother, size_t n) {
+  for (size_t i = 0; i < n; i += N) {
+    vec s, d = get(dy, i, n), b = get(other, i, n), y = act(kind, get(gate, i, n), &s);
+    put(dgate, i, n, d * b * s);
+    put(dother, i, n, d * y);
+  }
+}
+
+FUNCTION void NAME(gate_gradient_rows)(const pass *a, size_t from, size_t to) {
+  size_t gate = a->gate_last ? a->width : 0, other = a->width - gate;
+  for (size_t i = from; i < to; i++) {
+    const float *x = a->x + 2 * i * a->width, *dy = a->dy + i * a->width;
+    float *dx = a->y + 2 * i * a->width;
+#define CALL(kind) NAME(gate_gradient_row)(kind, dy, x + gate, x + other, dx + gate, dx + other, a->width)
+    EACH_KIND(a, CALL)
+#undef CALL
+  }
+}
+
+#undef normal
+#undef act

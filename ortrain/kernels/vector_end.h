@@ -1,0 +1,22 @@
+// Ends what vector.h and each_target.h defined for one set of instructions.
+#undef N
+#undef NAME
+#undef FUNCTION
+#undef LANES
+#undef K
+#undef PARTS
+#undef INLINE
+#undef vec
+#undef ints
+#undef load
+#undef store
+#undef all
+#undef get
+#undef put
+#undef fma_
+#undef root
+#undef pick
+#undef least
+#undef most
+#undef total
+#undef exp_
