@@ -81,7 +81,7 @@ func (b builder) attend(i int, in attentionGroups, q, k, v []*onnx.Value) *onnx.
 		if b.c.shared() > 1 {
 			queries = g.ReshapeTo(queries, 0, b.c.keyValueHeads(), -1, b.c.HeadSize())
 		}
-		scores := b.recomputed(g.FusedMatMul(queries, k[group], onnx.FusedMatMulAttrs{Alpha: scale, TransB: true}))
+		scores := b.recomputed(g.AllowBF16(g.FusedMatMul(queries, k[group], onnx.FusedMatMulAttrs{Alpha: scale, TransB: true})))
 		scores = b.recomputed(g.Add(b.recomputed(b.full(scores)), masks[group].bias))
 		probs := b.recomputed(g.Softmax(scores, -1))
 		end()
@@ -89,7 +89,7 @@ func (b builder) attend(i int, in attentionGroups, q, k, v []*onnx.Value) *onnx.
 			probs = b.recomputed(dropped)
 		}
 		end = g.Scope(where)
-		out[group] = g.FusedMatMul(b.recomputed(b.half(probs)), v[group], onnx.FusedMatMulAttrs{})
+		out[group] = g.AllowBF16(g.FusedMatMul(b.recomputed(b.half(probs)), v[group], onnx.FusedMatMulAttrs{}))
 		if seeing := masks[group].seeing; seeing != nil {
 			out[group] = g.Mul(out[group], b.half(seeing))
 		}

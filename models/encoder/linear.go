@@ -28,7 +28,8 @@ func ApplyLinear(g *onnx.Graph, w Weights, name string, x *onnx.Value, bias bool
 func (b builder) linear(name string, x *onnx.Value, bias bool) *onnx.Value {
 	defer b.g.Scope(name)()
 	x = b.half(x)
-	return b.adapt(name, x, ApplyLinear(b.g, func(param string) *onnx.Value { return b.half(b.w(param)) }, name, x, bias))
+	y := b.g.AllowBF16(ApplyLinear(b.g, func(param string) *onnx.Value { return b.half(b.w(param)) }, name, x, bias))
+	return b.adapt(name, x, y)
 }
 
 // half casts x to the type of matrix products, full to float32.

@@ -192,8 +192,8 @@ func (b builder) adapt(linear string, x, y *onnx.Value) *onnx.Value {
 		before += l.Rank
 		up = append(up, g.Concat(1, append(row, zeros(adapters*l.Rank-before)...)...))
 	}
-	h := g.Gemm(x, g.Concat(0, down...), nil, onnx.GemmAttrs{TransB: true})
-	return g.Gemm(h, g.Concat(0, up...), y, onnx.GemmAttrs{Alpha: float32(l.Scale()), TransB: true})
+	h := g.AllowBF16(g.Gemm(x, g.Concat(0, down...), nil, onnx.GemmAttrs{TransB: true}))
+	return g.AllowBF16(g.Gemm(h, g.Concat(0, up...), y, onnx.GemmAttrs{Alpha: float32(l.Scale()), TransB: true}))
 }
 
 // Merged returns the layout and the values of the parameters of a model without adapters, in which the products of the adapters are

@@ -29,6 +29,16 @@ var elementwiseRules = map[string]rule{
 	"Where":      whereRule,
 }
 
+// kernel records that a kernel in C computes the outputs from the inputs in one pass. Kernels are for float32.
+func (p *pass) kernel(op string, inputs []*onnx.Value, outputs ...*onnx.Value) {
+	for _, v := range append(inputs, outputs...) {
+		if v != nil && v.DType != onnx.Float32 {
+			return
+		}
+	}
+	p.Kernel(onnx.Kernel{Op: op, Inputs: inputs, Outputs: outputs})
+}
+
 // accumulateEach adds f(i) to the gradient of every input i that needs one.
 func (p *pass) accumulateEach(n *onnx.Node, f func(i int) *onnx.Value) {
 	for i := range n.Inputs {
@@ -158,7 +168,9 @@ func geluRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
 	t := p.scale(x, math.Sqrt2/2)
 	cdf := p.HardSigmoid(p.Erf(t), 0.5, 0.5)
 	xTimesPDF := p.Div(p.scale(t, 1/math.SqrtPi), p.Exp(p.Mul(t, t)))
-	return p.Mul(dy, p.Add(cdf, xTimesPDF))
+	dx := p.Mul(dy, p.Add(cdf, xTimesPDF))
+	p.kernel("GeluGradient", []*onnx.Value{dy, x}, dx)
+	return dx
 }
 
 // clipRule: dx = dy where lo <= x <= hi, else 0. The bounds are included, as in PyTorch's clamp.

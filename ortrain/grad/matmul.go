@@ -38,6 +38,12 @@ type product func(a, b *onnx.Value, transA, transB bool) *onnx.Value
 //	y = Aᵀ·Bᵀ    da = Bᵀ·dyᵀ     db = dyᵀ·Aᵀ
 func (p *pass) productGradients(n *onnx.Node, dy *onnx.Value, mul product) (da, db *onnx.Value) {
 	transA, transB := n.Int("transA", 0) == 1, n.Int("transB", 0) == 1
+	if n.AllowsBF16 {
+		exact := mul
+		mul = func(a, b *onnx.Value, transA, transB bool) *onnx.Value {
+			return p.AllowBF16(exact(a, b, transA, transB))
+		}
+	}
 	if p.needs(n, 1) {
 		a := p.input(n, 0)
 		if transB {
@@ -79,6 +85,12 @@ func gemmRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	var dc *onnx.Value
 	if p.needs(n, 2) {
 		dc = p.scale(p.unbroadcast(dy, n.Inputs[2].Shape), float64(n.Float("beta", 1)))
+	}
+	if n.AllowsBF16 && n.Int("transA", 0) == 0 && n.Float("alpha", 1) == 1 && n.Float("beta", 1) == 1 {
+		p.Kernel(onnx.Kernel{
+			Op: "LinearGradient", Inputs: []*onnx.Value{dy, p.input(n, 0), p.input(n, 1)}, Outputs: []*onnx.Value{da, db, dc},
+			Attrs: onnx.Attrs{"transB": n.Int("transB", 0)},
+		})
 	}
 	if da != nil {
 		p.accumulate(n, 0, p.After(da, db, dc))

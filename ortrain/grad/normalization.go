@@ -12,7 +12,12 @@ var normalizationRules = map[string]rule{
 func softmaxRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
 	y := p.output(n, 0)
 	t := p.Mul(dy, y)
-	return p.Sub(t, p.Mul(y, p.ReduceSum(t, true, n.Int("axis", -1))))
+	axis := n.Int("axis", -1)
+	dx := p.Sub(t, p.Mul(y, p.ReduceSum(t, true, axis)))
+	if axis == -1 || axis == int64(y.Rank()-1) {
+		p.kernel("SoftmaxGradient", []*onnx.Value{dy, y}, dx)
+	}
+	return dx
 }
 
 // logSoftmaxRule: dx = dy - exp(y)·Σ dy.
@@ -48,14 +53,16 @@ func layerNormalizationRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	if !p.needs(n, 0) {
 		return nil
 	}
-	r := p.output(n, 2)
+	mean, r := p.output(n, 1), p.output(n, 2)
 	if r.DType != x.DType {
 		r = p.Cast(r, x.DType)
 	}
 	column := p.Unsqueeze(p.scale(scale, 1/float64(width.Size)), 1)
 	meanEH, meanE := p.MatMul(dyh, column), p.MatMul(dy, column)
 	dx := p.Sub(p.Mul(dy, scale), p.Add(p.Mul(h, meanEH), meanE))
-	p.accumulate(n, 0, p.After(p.Mul(dx, r), dscale, dbias))
+	dx = p.Mul(dx, r)
+	p.kernel("LayerNormGradient", []*onnx.Value{dy, x, scale, mean, r}, dx, dscale, dbias)
+	p.accumulate(n, 0, p.After(dx, dscale, dbias))
 	return nil
 }
 

@@ -4,12 +4,20 @@
 package kernels
 
 /*
-#cgo LDFLAGS: -lm
+#cgo CFLAGS: -I${SRCDIR}/../../.rag-retrieval/include
+#cgo LDFLAGS: -lm -lpthread
+#include <stdlib.h>
 #include "cpu.h"
+#include "gemm.h"
+#include "operators.h"
 */
 import "C"
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+)
 
 // Unit is a part of the CPU that multiplies bfloat16.
 type Unit string
@@ -56,3 +64,22 @@ func Vectors() string {
 	}
 	return "portable"
 }
+
+// number is the unit's number in C.
+func (u Unit) number() int64 {
+	return map[Unit]int64{Portable: C.RR_UNIT_PORTABLE, AVX512: C.RR_UNIT_AVX512, AMX: C.RR_UNIT_AMX}[u]
+}
+
+// AddOperators adds the operators to the options of a session. api is ONNX Runtime's OrtApi, options the OrtSessionOptions.
+func AddOperators(api, options unsafe.Pointer) error {
+	message := C.rr_add_operators((*C.OrtApi)(api), (*C.OrtSessionOptions)(options))
+	if message == nil {
+		return nil
+	}
+	defer C.free(unsafe.Pointer(message))
+	return errors.New(C.GoString(message))
+}
+
+// WeightsChanged says that inputs which are weights may have other values in the next run, see Weights. Kernels keep weights in a
+// packed form until then.
+func WeightsChanged() { C.rr_weights_changed() }

@@ -20,6 +20,9 @@ func FromProto(m *onnxpb.ModelProto) (*Graph, error) {
 		}
 	}
 	for _, kv := range m.MetadataProps {
+		if kv.Key == KernelsKey || kv.Key == ProductsKey {
+			continue // they name values of this file, and the graph may be changed
+		}
 		g.Meta[kv.Key] = kv.Value
 	}
 	values := map[string]*Value{}

@@ -38,6 +38,8 @@ type Node struct {
 	Inputs  []*Value // nil for a missing optional input
 	Outputs []*Value
 	Attrs   Attrs
+	// AllowsBF16 is set by Graph.AllowBF16.
+	AllowsBF16 bool
 }
 
 // Int returns an integer attribute, or def if it is not set.
@@ -86,6 +88,7 @@ type Graph struct {
 	nameCounts   map[string]int    // how often each name was asked for
 	sharedConsts map[string]*Value // the constants that Const made, by type, dimensions and contents
 	annotations  map[any]any
+	kernels      []Kernel
 	err          error
 }
 
@@ -246,6 +249,7 @@ func (g *Graph) op1(op string, inputs []*Value, attrs Attrs) *Value {
 
 // Clone appends a copy of a node with other inputs.
 func (g *Graph) Clone(n *Node, inputs []*Value) *Node {
-	outs := g.Op(n.Domain, n.Op, inputs, n.Attrs, len(n.Outputs))
-	return outs[0].Producer
+	clone := g.Op(n.Domain, n.Op, inputs, n.Attrs, len(n.Outputs))[0].Producer
+	clone.AllowsBF16 = n.AllowsBF16
+	return clone
 }

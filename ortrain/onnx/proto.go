@@ -47,8 +47,13 @@ func (g *Graph) Proto() (*onnxpb.ModelProto, error) {
 	if domains[Microsoft] {
 		m.OpsetImport = append(m.OpsetImport, &onnxpb.OperatorSetIdProto{Domain: Microsoft, Version: 1})
 	}
-	for _, k := range slices.Sorted(maps.Keys(g.Meta)) {
-		m.MetadataProps = append(m.MetadataProps, &onnxpb.StringStringEntryProto{Key: k, Value: g.Meta[k]})
+	meta, err := g.kernelMeta()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(meta, g.Meta)
+	for _, k := range slices.Sorted(maps.Keys(meta)) {
+		m.MetadataProps = append(m.MetadataProps, &onnxpb.StringStringEntryProto{Key: k, Value: meta[k]})
 	}
 	return m, nil
 }

@@ -62,14 +62,20 @@ func (a AdamW) Graph() *onnx.Graph {
 	n := onnx.NamedDim("elements")
 	vector := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, n) }
 	scalar := func(name string) *onnx.Value { return g.Input(name, onnx.Float32, onnx.FixedDim(1)) }
-	p, m, v := vector(Parameter), vector(FirstMoment), vector(SecondMoment)
-	h := g.Mul(vector(Gradient), scalar(GradientScale))
+	p, m, v, gradient := vector(Parameter), vector(FirstMoment), vector(SecondMoment), vector(Gradient)
+	gradientScale, decayFactor, stepSize, epsilon := scalar(GradientScale), scalar(DecayFactor), scalar(StepSize), scalar(Epsilon)
+	inputs := []*onnx.Value{p, m, v, gradient, gradientScale, decayFactor, stepSize, epsilon}
+	h := g.Mul(gradient, gradientScale)
 	c := func(x float64) *onnx.Value { return g.Scalar(h, x) }
+	squareScale := (1 - a.Beta2) / ((1 - a.Beta1) * (1 - a.Beta1))
 	m = g.Add(g.Mul(m, c(a.Beta1)), h)
-	v = g.Add(g.Mul(v, c(a.Beta2)), g.Mul(g.Mul(h, h), c((1-a.Beta2)/((1-a.Beta1)*(1-a.Beta1)))))
-	decayed := g.Mul(p, scalar(DecayFactor))
-	step := scalar(StepSize)
-	p = g.Sub(decayed, g.Mul(g.Div(m, g.Add(g.Sqrt(v), scalar(Epsilon))), step))
+	v = g.Add(g.Mul(v, c(a.Beta2)), g.Mul(g.Mul(h, h), c(squareScale)))
+	decayed := g.Mul(p, decayFactor)
+	p = g.Sub(decayed, g.Mul(g.Div(m, g.Add(g.Sqrt(v), epsilon)), stepSize))
+	g.Kernel(onnx.Kernel{
+		Op: "AdamW", Inputs: inputs, Outputs: []*onnx.Value{p, m, v},
+		Attrs: onnx.Attrs{"beta1": float32(a.Beta1), "beta2": float32(a.Beta2), "square_scale": float32(squareScale)},
+	})
 	g.Output(Parameter+OutSuffix, p)
 	g.Output(FirstMoment+OutSuffix, m)
 	g.Output(SecondMoment+OutSuffix, v)
@@ -84,7 +90,9 @@ const SumOfSquares = "sum_of_squares"
 func NormGraph() *onnx.Graph {
 	g := onnx.NewGraph("gradient_norm")
 	x := g.Input(Gradient, onnx.Float32, onnx.NamedDim("elements"))
-	g.Output(SumOfSquares, g.ReduceSumSquare(x, true, 0))
+	sum := g.ReduceSumSquare(x, true, 0)
+	g.Kernel(onnx.Kernel{Op: "SumOfSquares", Inputs: []*onnx.Value{x}, Outputs: []*onnx.Value{sum}})
+	g.Output(SumOfSquares, sum)
 	return g
 }
 
@@ -104,6 +112,8 @@ func AccumulateGraph() *onnx.Graph {
 	acc, x := g.Input(Accumulated, onnx.Float32, n), g.Input(Gradient, onnx.Float32, n)
 	keep, weight := g.Input(Keep, onnx.Float32, onnx.FixedDim(1)), g.Input(Weight, onnx.Float32, onnx.FixedDim(1))
 	zero := g.Scalar(acc, 0)
-	g.Output(Accumulated+OutSuffix, g.Add(g.Where(g.Greater(keep, zero), acc, zero), g.Mul(x, weight)))
+	sum := g.Add(g.Where(g.Greater(keep, zero), acc, zero), g.Mul(x, weight))
+	g.Kernel(onnx.Kernel{Op: "Accumulate", Inputs: []*onnx.Value{acc, x, keep, weight}, Outputs: []*onnx.Value{sum}})
+	g.Output(Accumulated+OutSuffix, sum)
 	return g
 }

@@ -27,6 +27,10 @@ type Options struct {
 	TF32 bool
 	// BF16 is the unit of the CPU that computes matrix products in bfloat16, with sums in float32. None computes them in float32.
 	BF16 kernels.Unit
+	// Weights says which inputs are weights, which products in bfloat16 pack once until kernels.WeightsChanged is called.
+	Weights kernels.Weights
+	// StockOperators leaves ONNX Runtime's own operators in the graph where package kernels has faster ones.
+	StockOperators bool
 	// Threads is the number of threads within an operator; 0 means one per core.
 	Threads int
 	// Training tunes the session for training graphs, whose shapes vary. It switches off the memory pattern, which keeps
@@ -57,6 +61,10 @@ type Session struct {
 
 // NewSession loads a graph from an ONNX file's bytes.
 func NewSession(model []byte, o Options) (*Session, error) {
+	model, err := o.substitute(model)
+	if err != nil {
+		return nil, err
+	}
 	return newSession(o, func(so *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
 		return ort.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, so)
 	})
@@ -119,8 +127,11 @@ func (o Options) sessionOptions() (*ort.SessionOptions, error) {
 		// ONNX Runtime adds the time in seconds to the file name, and two sessions may start in the same second.
 		errs = append(errs, so.EnableProfiling(fmt.Sprintf("%s_%d", o.Profile, profiles.Add(1))))
 	}
-	if o.Provider == CUDA {
+	switch {
+	case o.Provider == CUDA:
 		errs = append(errs, appendCUDA(so, o))
+	case !o.StockOperators:
+		errs = append(errs, addKernels(so))
 	}
 	for k, v := range o.Config {
 		errs = append(errs, so.AddSessionConfigEntry(k, v))

@@ -22,6 +22,10 @@ import (
 // onnx.Graph.BytesWithoutWeights. ONNX Runtime maps weights that are in files and releases their pages after packing them, so that a
 // model takes little more memory than its packed layers. It copies the weights given here in memory.
 func NewSessionWithWeights(model []byte, weights []*onnx.Value, o Options) (*Session, error) {
+	model, err := o.substitute(model)
+	if err != nil {
+		return nil, err
+	}
 	config := map[string]string{
 		externalFolder: onnx.ExternalRoot,
 		foldingLimit:   strconv.FormatInt(math.MaxInt64, 10),

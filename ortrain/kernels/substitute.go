@@ -1,0 +1,222 @@
+package kernels
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/onnx/onnxpb"
+)
+
+// Domain is the operators' domain in a graph that was substituted.
+const Domain = "rag_retrieval"
+
+// Ops are the kernels of this package by the name of their operator. Those that round to bfloat16 are used only with a Unit.
+var Ops = map[string]struct{ BF16 bool }{
+	"GeluGradient":      {},
+	"LayerNormGradient": {},
+	"SoftmaxGradient":   {},
+	"AdamW":             {},
+	"SumOfSquares":      {},
+	"Accumulate":        {},
+	"LinearGradient":    {BF16: true},
+	"Product":           {BF16: true},
+}
+
+// Weights says which graph inputs are weights: they change only before a call of WeightsChanged. nil means none.
+type Weights func(name string) bool
+
+// Kinds of weights: the attribute "weight" of products.
+const (
+	constantWeight  = 1
+	versionedWeight = 2
+)
+
+// Substitute puts kernels into a graph, which is the contents of an ONNX file: those that the file's metadata names, see
+// onnx.Kernel. With a unit, matrix products that allow it are computed in bfloat16 on it; their weights are packed once. It returns the bytes of the new
+// file, or model itself where nothing changes.
+func Substitute(model []byte, unit Unit, weights Weights) ([]byte, error) {
+	m := &onnxpb.ModelProto{}
+	if err := proto.Unmarshal(model, m); err != nil {
+		return nil, fmt.Errorf("reading the graph: %w", err)
+	}
+	s, err := newSubstitution(m, unit, weights)
+	if err != nil {
+		return nil, fmt.Errorf("the graph's kernels: %w", err)
+	}
+	if !s.apply() {
+		return model, nil
+	}
+	m.OpsetImport = append(m.OpsetImport, &onnxpb.OperatorSetIdProto{Domain: Domain, Version: 1})
+	return proto.Marshal(m)
+}
+
+type substitution struct {
+	graph    *onnxpb.GraphProto
+	unit     Unit
+	entries  []onnx.KernelEntry
+	products []string
+	weights  map[string]int64            // kinds by name
+	producer map[string]int              // from a value to the position of its node
+	before   map[int][]*onnxpb.NodeProto // kernels by the position of the node that they come before
+}
+
+func newSubstitution(m *onnxpb.ModelProto, unit Unit, weights Weights) (*substitution, error) {
+	s := &substitution{
+		graph: m.GetGraph(), unit: unit, weights: map[string]int64{}, producer: map[string]int{}, before: map[int][]*onnxpb.NodeProto{},
+	}
+	for _, t := range s.graph.GetInitializer() {
+		s.weights[t.Name] = constantWeight
+	}
+	for _, in := range s.graph.GetInput() {
+		if weights != nil && weights(in.Name) {
+			s.weights[in.Name] = versionedWeight
+		}
+	}
+	for _, p := range m.MetadataProps {
+		var to any
+		switch p.Key {
+		case onnx.KernelsKey:
+			to = &s.entries
+		case onnx.ProductsKey:
+			to = &s.products
+		default:
+			continue
+		}
+		if err := json.Unmarshal([]byte(p.Value), to); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Key, err)
+		}
+	}
+	for i, n := range s.graph.GetNode() {
+		for _, name := range n.Output {
+			s.producer[name] = i
+		}
+	}
+	return s, nil
+}
+
+// apply changes the graph and reports whether it did.
+func (s *substitution) apply() bool {
+	changed := false
+	for _, e := range s.entries {
+		if op, ok := Ops[e.Op]; ok && (!op.BF16 || s.unit != None) && s.replace(e) {
+			changed = true
+		}
+	}
+	if changed {
+		s.insert()
+	}
+	if s.unit != None && s.multiply() {
+		changed = true
+	}
+	if changed {
+		s.prune()
+	}
+	return changed
+}
+
+// replace adds the node of a kernel, unless another kernel computes one of its outputs already. It comes before the first of the
+// nodes that it replaces.
+func (s *substitution) replace(e onnx.KernelEntry) bool {
+	first := len(s.graph.Node)
+	for _, name := range e.Outputs {
+		if i, ok := s.producer[name]; ok {
+			first = min(first, i)
+		} else if name != "" {
+			return false
+		}
+	}
+	if first == len(s.graph.Node) {
+		return false
+	}
+	node := &onnxpb.NodeProto{
+		Name: "kernel/" + firstName(e.Outputs), OpType: e.Op, Domain: Domain, Input: e.Inputs, Output: e.Outputs,
+	}
+	for name, x := range e.Ints {
+		node.Attribute = append(node.Attribute, intAttribute(name, x))
+	}
+	for name, x := range e.Floats {
+		node.Attribute = append(node.Attribute, &onnxpb.AttributeProto{Name: name, Type: onnxpb.AttributeProto_FLOAT, F: &x})
+	}
+	if e.Op == "LinearGradient" {
+		node.Attribute = append(node.Attribute, s.product(e.Inputs[2])...)
+	}
+	s.before[first] = append(s.before[first], node)
+	for _, name := range e.Outputs {
+		if name == "" {
+			continue
+		}
+		old := s.graph.Node[s.producer[name]]
+		old.Output[slices.Index(old.Output, name)] = name + ":replaced"
+		delete(s.producer, name)
+	}
+	return true
+}
+
+// insert puts the kernels into the list of nodes.
+func (s *substitution) insert() {
+	var nodes []*onnxpb.NodeProto
+	for i, n := range s.graph.Node {
+		nodes = append(append(nodes, s.before[i]...), n)
+	}
+	s.graph.Node = nodes
+}
+
+// multiply makes products in bfloat16 of the nodes that allow it.
+func (s *substitution) multiply() bool {
+	changed := false
+	for _, n := range s.graph.Node {
+		if n.Domain == Domain || !slices.Contains(s.products, n.Name) {
+			continue
+		}
+		n.OpType, n.Domain = "Product", Domain
+		n.Attribute = slices.DeleteFunc(n.Attribute, func(a *onnxpb.AttributeProto) bool {
+			return !slices.Contains([]string{"transA", "transB", "alpha"}, a.Name)
+		})
+		n.Attribute = append(n.Attribute, s.product(n.Input[1])...)
+		changed = true
+	}
+	return changed
+}
+
+// product returns the attributes of a product whose second factor has that name.
+func (s *substitution) product(factor string) []*onnxpb.AttributeProto {
+	return []*onnxpb.AttributeProto{intAttribute("unit", s.unit.number()), intAttribute("weight", s.weights[factor])}
+}
+
+// prune removes the nodes that no output of the graph depends on.
+func (s *substitution) prune() {
+	needed := map[string]bool{}
+	for _, v := range s.graph.Output {
+		needed[v.Name] = true
+	}
+	var kept []*onnxpb.NodeProto
+	for _, n := range slices.Backward(s.graph.Node) {
+		if !slices.ContainsFunc(n.Output, func(name string) bool { return needed[name] }) {
+			continue
+		}
+		for _, name := range n.Input {
+			needed[name] = true
+		}
+		delete(needed, "") // a missing optional input
+		kept = append(kept, n)
+	}
+	slices.Reverse(kept)
+	s.graph.Node = kept
+}
+
+func intAttribute(name string, x int64) *onnxpb.AttributeProto {
+	return &onnxpb.AttributeProto{Name: name, Type: onnxpb.AttributeProto_INT, I: &x}
+}
+
+func firstName(names []string) string {
+	for _, n := range names {
+		if n != "" {
+			return n
+		}
+	}
+	return ""
+}

@@ -1,0 +1,246 @@
+package kernels_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/ortrain/grad"
+	"rag-retrieval-go/ortrain/kernels"
+	"rag-retrieval-go/ortrain/onnx"
+	"rag-retrieval-go/ortrain/runtime"
+)
+
+// A layer with every operator that has a kernel: attention over rows × length tokens, a feed-forward, norms. Its sizes are odd.
+const (
+	rows, length, heads, size = 3, 7, 2, 5
+	hidden, wide              = heads * size, 37
+)
+
+var params = map[string][]int64{
+	"qkv": {3 * hidden, hidden}, "qkv.bias": {3 * hidden}, "up": {wide, hidden}, "up.bias": {wide}, "down": {hidden, wide}, "down.bias": {hidden},
+	"norm": {hidden}, "norm.bias": {hidden},
+}
+
+var names = []string{"qkv", "qkv.bias", "up", "up.bias", "down", "down.bias", "norm", "norm.bias"}
+
+// layer returns the graph of a loss, which is the first output, and of the gradients of x and all parameters.
+func layer(t *testing.T) []byte {
+	t.Helper()
+	g := onnx.NewGraph("layer")
+	x := g.Input("x", onnx.Float32, onnx.Dims(rows*length, hidden)...)
+	w := map[string]*onnx.Value{}
+	wrt := []*onnx.Value{x}
+	for _, n := range names {
+		w[n] = g.Input(n, onnx.Float32, onnx.Dims(params[n]...)...)
+		wrt = append(wrt, w[n])
+	}
+	linear := func(x *onnx.Value, name string) *onnx.Value {
+		return g.AllowBF16(g.Gemm(x, w[name], w[name+".bias"], onnx.GemmAttrs{TransB: true}))
+	}
+	var parts [3]*onnx.Value
+	for i, part := range g.Split(linear(x, "qkv"), 1, hidden, hidden, hidden) {
+		parts[i] = g.Transpose(g.ReshapeTo(part, rows, length, heads, size), 0, 2, 1, 3)
+	}
+	scores := g.AllowBF16(g.FusedMatMul(parts[0], parts[1], onnx.FusedMatMulAttrs{Alpha: 0.4, TransB: true}))
+	seen := g.AllowBF16(g.FusedMatMul(g.Softmax(scores, -1), parts[2], onnx.FusedMatMulAttrs{}))
+	y := g.Add(x, g.ReshapeTo(g.Transpose(seen, 0, 2, 1, 3), rows*length, hidden))
+	y = g.LayerNormalization(y, w["norm"], w["norm.bias"], 1e-5)
+	y = g.Add(y, linear(g.Gelu(linear(y, "up")), "down"))
+	loss := g.ReduceSum(g.Mul(y, g.Tanh(y)), false)
+	grads, err := grad.Gradients(g, loss, wrt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Output("loss", g.ReshapeTo(loss, 1))
+	for i, d := range grads {
+		g.Output(wrt[i].Name+".grad", d)
+	}
+	g.Prune()
+	model, err := g.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return model
+}
+
+// session is an open graph of layer, with its inputs and outputs.
+type session struct {
+	binding *runtime.Binding
+	inputs  map[string][]float32
+	outputs map[string][]float32
+}
+
+func open(t *testing.T, model []byte, o runtime.Options) *session {
+	t.Helper()
+	s, err := runtime.NewSession(model, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	b, err := s.NewBinding()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	out := &session{b, map[string][]float32{}, map[string][]float32{"loss": make([]float32, 1)}}
+	bind := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	bind(b.OutputFloats("loss", out.outputs["loss"], 1))
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, n := range append([]string{"x"}, names...) {
+		dims := params[n]
+		if n == "x" {
+			dims = []int64{rows * length, hidden}
+		}
+		values := make([]float32, onnx.Elements(dims))
+		for i := range values {
+			values[i] = float32(0.3 * random.NormFloat64())
+		}
+		out.inputs[n], out.outputs[n+".grad"] = values, make([]float32, len(values))
+		bind(b.Floats(n, values, dims...))
+		bind(b.OutputFloats(n+".grad", out.outputs[n+".grad"], dims...))
+	}
+	return out
+}
+
+func (s *session) run(t *testing.T) {
+	t.Helper()
+	if err := s.binding.Run(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// difference is the largest difference of two sessions' outputs, relative to the largest value of each output.
+func (s *session) difference(other *session) (worst float64, where string) {
+	for name, a := range s.outputs {
+		largest, d := 0.0, 0.0
+		for i, x := range a {
+			largest = max(largest, math.Abs(float64(x)))
+			d = max(d, math.Abs(float64(x-other.outputs[name][i])))
+		}
+		if d /= largest; d > worst || math.IsNaN(d) {
+			worst, where = d, name
+		}
+	}
+	return worst, where
+}
+
+// units are None and the units of this CPU.
+func units() []kernels.Unit {
+	have := []kernels.Unit{kernels.None}
+	for _, u := range kernels.Units {
+		if u.Check() == nil {
+			have = append(have, u)
+		}
+	}
+	return have
+}
+
+func TestKernelsEqualStockOperators(t *testing.T) {
+	model := layer(t)
+	stock := open(t, model, runtime.Options{StockOperators: true, Training: true})
+	stock.run(t)
+	for _, unit := range units() {
+		for _, threads := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s %d", unit, threads), func(t *testing.T) {
+				s := open(t, model, runtime.Options{BF16: unit, Threads: threads, Training: true})
+				s.run(t)
+				bound := 2e-6
+				if unit != kernels.None {
+					bound = 0.03 // bfloat16 has 8 bits of mantissa
+				}
+				if d, where := s.difference(stock); !(d <= bound) {
+					t.Errorf("%s differs by %.2g of its largest value, want at most %g", where, d, bound)
+				} else if unit != kernels.None && d < 1e-5 {
+					t.Errorf("no output differs by more than %.2g: is anything computed in bfloat16?", d)
+				}
+			})
+		}
+	}
+}
+
+func TestKernelsOfALayer(t *testing.T) {
+	model := layer(t)
+	for _, c := range []struct {
+		unit kernels.Unit
+		want map[string]int
+	}{
+		{kernels.None, map[string]int{"GeluGradient": 1, "LayerNormGradient": 1, "SoftmaxGradient": 1, "Gemm": 12}},
+		{kernels.Portable, map[string]int{
+			"GeluGradient": 1, "LayerNormGradient": 1, "SoftmaxGradient": 1, "LinearGradient": 3, "Product": 3 + 2 + 4,
+		}},
+	} {
+		b, err := kernels.Substitute(model, c.unit, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := operators(t, b)
+		for _, op := range []string{"GeluGradient", "LayerNormGradient", "SoftmaxGradient", "LinearGradient", "Product", "Erf", "FusedMatMul"} {
+			if op == "FusedMatMul" && c.unit == kernels.None {
+				continue
+			}
+			if got[op] != c.want[op] {
+				t.Errorf("unit %q: %d nodes %s, want %d (all: %v)", c.unit, got[op], op, c.want[op], got)
+			}
+		}
+	}
+}
+
+// A weight is packed again only after WeightsChanged. The test overwrites it in between.
+func TestWeightsArePackedOnce(t *testing.T) {
+	isWeight := func(name string) bool { return len(params[name]) == 2 }
+	s := open(t, layer(t), runtime.Options{BF16: kernels.Portable, Weights: isWeight, Training: true})
+	s.run(t)
+	first := s.outputs["loss"][0]
+	clear(s.inputs["up"])
+	s.run(t)
+	if got := s.outputs["loss"][0]; got != first {
+		t.Errorf("the loss changes from %g to %g before WeightsChanged", first, got)
+	}
+	kernels.WeightsChanged()
+	s.run(t)
+	if got := s.outputs["loss"][0]; got == first {
+		t.Errorf("the loss stays %g after WeightsChanged", got)
+	}
+	fresh := open(t, layer(t), runtime.Options{BF16: kernels.Portable, Training: true})
+	clear(fresh.inputs["up"])
+	fresh.run(t)
+	if d, where := s.difference(fresh); d != 0 {
+		t.Errorf("%s differs by %g from a session that packs in each run", where, d)
+	}
+}
+
+func TestSubstituteLeavesOtherFiles(t *testing.T) {
+	g := onnx.NewGraph("stock")
+	x := g.Input("x", onnx.Float32, onnx.NamedDim("n"))
+	g.Output("y", g.Gelu(x))
+	model, err := g.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := kernels.Substitute(model, kernels.Portable, nil)
+	if err != nil || &b[0] != &model[0] {
+		t.Errorf("a graph without kernels changes: %v", err)
+	}
+	if _, err := kernels.Substitute([]byte("no graph"), kernels.None, nil); err == nil || !strings.Contains(err.Error(), "reading the graph") {
+		t.Errorf("bytes that are no graph: %v", err)
+	}
+}
+
+func TestUnits(t *testing.T) {
+	if err := kernels.Unit("abacus").Check(); err == nil || !strings.Contains(err.Error(), `no unit "abacus"`) {
+		t.Errorf("an unknown unit: %v", err)
+	}
+	if err := kernels.Portable.Check(); err != nil {
+		t.Error(err)
+	}
+	if best := kernels.Best(); best.Check() != nil || best == kernels.Portable {
+		t.Errorf("the best unit is %q", best)
+	}
+}

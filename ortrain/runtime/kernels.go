@@ -1,0 +1,35 @@
+package runtime
+
+/*
+#include "native.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"rag-retrieval-go/ortrain/kernels"
+)
+
+// substitute puts the kernels of this program into a graph for the CPU.
+func (o Options) substitute(model []byte) ([]byte, error) {
+	if o.provider() != CPU || o.StockOperators {
+		return model, nil
+	}
+	return kernels.Substitute(model, o.BF16, o.Weights)
+}
+
+// addKernels adds their operators to a session's options.
+func addKernels(so *ort.SessionOptions) error {
+	d, err := libraryInterface()
+	if err == nil {
+		err = kernels.AddOperators(unsafe.Pointer(d.api), firstPointer(unsafe.Pointer(so)))
+	}
+	if err != nil {
+		return fmt.Errorf("kernels: %w", err)
+	}
+	return nil
+}
