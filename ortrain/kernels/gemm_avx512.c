@@ -9,22 +9,26 @@
 // transpose turns 16 x 16 dwords around, in four steps that exchange neighbours of 1, 2, 4 and 8 dwords.
 VECTOR void transpose(__m512i r[16]) {
   __m512i t[16];
+  RR_UNROLL
   for (int i = 0; i < 8; i++) {
     t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
     t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
   }
+  RR_UNROLL
   for (int i = 0; i < 4; i++) {
     r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
     r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
     r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
     r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
   }
+  RR_UNROLL
   for (int i = 0; i < 4; i++) {
     t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
     t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
     t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
     t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
   }
+  RR_UNROLL
   for (int i = 0; i < 4; i++) {
     r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
     r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
@@ -44,6 +48,7 @@ VECTOR __m512i rounded(__m512 low, __m512 high, __m512 scale) {
 // along reads lines that are contiguous in k: vector l is line l, 32 k. Dword (l, p) is pair p of line l: a tile of A.
 VECTOR void along(__m512i r[16], const float *from, long ld, long lines, long ks, __m512 scale) {
   const unsigned short low = first(ks), high = first(ks - 16);
+  RR_UNROLL
   for (int l = 0; l < 16; l++) {
     if (l >= lines) r[l] = _mm512_setzero_si512();
     else if (ks >= 32) r[l] = rounded(_mm512_loadu_ps(from + l * ld), _mm512_loadu_ps(from + l * ld + 16), scale);
@@ -59,6 +64,7 @@ VECTOR void across(__m512i r[16], const float *from, long ld, long lines, long k
                                            8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const __m512i interleave = _mm512_loadu_si512(order);
   const unsigned short mask = first(lines);
+  RR_UNROLL
   for (int p = 0; p < 16; p++) {
     const __m512 low = 2 * p < ks ? _mm512_maskz_loadu_ps(mask, from + 2 * p * ld) : _mm512_setzero_ps();
     const __m512 high = 2 * p + 1 < ks ? _mm512_maskz_loadu_ps(mask, from + (2 * p + 1) * ld) : _mm512_setzero_ps();
@@ -70,10 +76,12 @@ VECTOR void pack_tile(const rr_source *s, long line, long k, uint32_t *to) {
   const __m512 scale = _mm512_set1_ps(s->scale);
   __m512i r[16];
   if (line >= s->lines)
+    RR_UNROLL
     for (int i = 0; i < 16; i++) r[i] = _mm512_setzero_si512();
   else if (s->k_contiguous) along(r, s->from + line * s->ld + k, s->ld, s->lines - line, s->k - k, scale);
   else across(r, s->from + k * s->ld + line, s->ld, s->lines - line, s->k - k, scale);
   if (line < s->lines && s->k_contiguous == s->is_b) transpose(r); // memory has the other order
+  RR_UNROLL
   for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + 16 * i, r[i]);
 }
 
@@ -86,18 +94,23 @@ RR_AVX512_CODE void rr_avx512_pack(const rr_source *s, long panel, long first_bl
 // eight_rows computes 8 rows and 32 columns of C in 16 vectors: for each pair of k two vectors of B, and 8 dwords of A, each broadcast.
 VECTOR void eight_rows(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld) {
   __m512 sum[8][2];
+  RR_UNROLL
   for (int i = 0; i < 8; i++)
+    RR_UNROLL
     for (int j = 0; j < 2; j++) sum[i][j] = start ? _mm512_loadu_ps(start + i * start_ld + 16 * j) : _mm512_setzero_ps();
   for (long block = 0; block < blocks; block++, a += RR_STEP, b += RR_STEP)
     for (int p = 0; p < 16; p++) {
       const __m512i b0 = _mm512_loadu_si512(b + 16 * p), b1 = _mm512_loadu_si512(b + RR_TILE + 16 * p);
+      RR_UNROLL
       for (int i = 0; i < 8; i++) {
         const __m512i x = _mm512_set1_epi32((int)a[16 * i + p]);
         sum[i][0] = _mm512_dpbf16_ps(sum[i][0], (__m512bh)x, (__m512bh)b0);
         sum[i][1] = _mm512_dpbf16_ps(sum[i][1], (__m512bh)x, (__m512bh)b1);
       }
     }
+  RR_UNROLL
   for (int i = 0; i < 8; i++)
+    RR_UNROLL
     for (int j = 0; j < 2; j++) _mm512_storeu_ps(c + i * ldc + 16 * j, sum[i][j]);
 }
 

@@ -52,17 +52,17 @@ BODY void widen(widened *out, const uint32_t *tiles) {
 // four_rows adds one block of k to 4 rows and 16 columns of C, held in 8 vectors.
 BODY void four_rows(float *t, const widened *a, const widened *b, long row, long half) {
   vector sum[4][2];
-  for (long i = 0; i < 4; i++)
-    for (long j = 0; j < 2; j++) sum[i][j] = *(vector *)(t + (row + i) * RR_LINES + half * 16 + j * 8);
+  RR_UNROLL
+  for (long i = 0; i < 8; i++) sum[i / 2][i % 2] = *(vector *)(t + (row + i / 2) * RR_LINES + half * 16 + i % 2 * 8);
   for (long p = 0; p < 16; p++) {
     const vector *even = b->even[half * 16 + p], *odd = b->odd[half * 16 + p];
-    for (long i = 0; i < 4; i++) {
-      const float x = ((const float *)a->even[row + i])[p], y = ((const float *)a->odd[row + i])[p];
-      for (long j = 0; j < 2; j++) sum[i][j] = sum[i][j] + x * even[j] + y * odd[j];
-    }
+    RR_UNROLL
+    for (long i = 0; i < 8; i++) sum[i / 2][i % 2] += ((const float *)a->even[row + i / 2])[p] * even[i % 2];
+    RR_UNROLL
+    for (long i = 0; i < 8; i++) sum[i / 2][i % 2] += ((const float *)a->odd[row + i / 2])[p] * odd[i % 2];
   }
-  for (long i = 0; i < 4; i++)
-    for (long j = 0; j < 2; j++) *(vector *)(t + (row + i) * RR_LINES + half * 16 + j * 8) = sum[i][j];
+  RR_UNROLL
+  for (long i = 0; i < 8; i++) *(vector *)(t + (row + i / 2) * RR_LINES + half * 16 + i % 2 * 8) = sum[i / 2][i % 2];
 }
 
 BODY void multiply_body(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld) {

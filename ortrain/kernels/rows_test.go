@@ -12,7 +12,7 @@ import (
 var rowsSources = []string{"activation.c", "adamw.c", "norm.c", "quantize.c", "softmax.c"}
 
 // compile compiles a C program of testdata with kernels, and returns the path of the program. Tests cannot use cgo.
-func compile(t *testing.T, program string, sources []string, flags ...string) string {
+func compile(t testing.TB, program string, sources []string, flags ...string) string {
 	t.Helper()
 	cc := os.Getenv("CC")
 	if cc == "" {

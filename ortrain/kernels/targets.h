@@ -14,4 +14,12 @@
 #else
 #define RR_HAS_BF16_TARGETS 0
 #endif
+
+// RR_UNROLL stands before a loop over an array of vectors that has to live in registers: at -O2, which cgo uses, gcc leaves such loops and
+// with them the array in memory. clang unrolls them by itself.
+#if defined(__GNUC__) && !defined(__clang__)
+#define RR_UNROLL _Pragma("GCC unroll 16")
+#else
+#define RR_UNROLL
+#endif
 #endif
