@@ -213,8 +213,11 @@ type Strings []string
 
 // UnmarshalJSON reads both forms.
 func (s *Strings) UnmarshalJSON(b []byte) error {
-	var one string
-	if json.Unmarshal(b, &one) == nil && string(b) != "null" {
+	if len(b) > 0 && b[0] == '"' { // trying both forms would read a long list twice
+		var one string
+		if err := json.Unmarshal(b, &one); err != nil {
+			return err
+		}
 		*s = Strings{one}
 		return nil
 	}

@@ -35,11 +35,12 @@ const (
 type Tokenizer struct {
 	t             *tokenizers.Tokenizer
 	single, pair  template
-	largestID     int64  // the largest token id
-	wordBreaks    string // characters at which words are always separated; see setWordBreaks
-	path          string // of the file that was read
-	generatedFile []byte // the tokenizer.json that was made from vocab.txt, or nil
-	noTypes       bool   // transformers gives a model no token types, see withoutTypes
+	largestID     int64      // the largest token id
+	wordBreaks    string     // characters at which words are always separated; see setWordBreaks
+	words         *wordPiece // nil for tokenizers that are not BERT's
+	path          string     // of the file that was read
+	generatedFile []byte     // the tokenizer.json that was made from vocab.txt, or nil
+	noTypes       bool       // transformers gives a model no token types, see withoutTypes
 }
 
 // Open reads the tokenizer of a folder from tokenizer.json or, if there is none, makes a WordPiece tokenizer from vocab.txt.
@@ -114,7 +115,7 @@ func parse(b []byte, ids int64) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Tokenizer{t: t, single: single, pair: pair, largestID: v.largest()}
+	out := &Tokenizer{t: t, single: single, pair: pair, largestID: v.largest(), words: newWordPiece(file, v)}
 	out.setWordBreaks(file, v.Added)
 	return out, nil
 }
@@ -128,7 +129,13 @@ func (t *Tokenizer) Encode(text string, maxLength int) []int64 {
 
 // tokens returns at most the first room tokens of a text.
 func (t *Tokenizer) tokens(text string, room int) []uint32 {
-	ids := t.prefix(sanitize(text), room)
+	text = sanitize(text)
+	var ids []uint32
+	if t.words != nil {
+		ids = t.words.tokens(text, room, t.prefix)
+	} else {
+		ids = t.prefix(text, room)
+	}
 	return ids[:min(room, len(ids))]
 }
 

@@ -74,9 +74,9 @@ type vocabulary struct {
 
 // addedToken is a token besides the vocabulary. It is matched before a text is split into words.
 type addedToken struct {
-	ID      int64
-	Content string
-	Special bool
+	ID                  int64
+	Content             string
+	Special, Normalized bool
 }
 
 // readVocabulary reads the vocabulary from the top-level keys of a tokenizer.json.
