@@ -9,6 +9,7 @@ import (
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -145,6 +146,10 @@ func (t *Trainer) open() (err error) {
 func (t *Trainer) trainingOptions() runtime.Options {
 	o := t.cfg.Session
 	o.Training = true
+	o.Weights = func(name string) bool {
+		_, _, err := t.set.Layout.Find(name)
+		return err == nil
+	}
 	return o
 }
 
@@ -219,6 +224,7 @@ func (t *Trainer) TotalSteps() int { return t.cfg.Schedule.Total }
 // job of several ranks, all of them call it, each with its own micro-batches; some may have none.
 // If no row counts, loss and gradient are zero, and AdamW still moves the parameters by its momentum, as PyTorch does.
 func (t *Trainer) Step(batches []*Batch) (Step, error) {
+	kernels.WeightsChanged() // in the last step, or since then
 	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.appliedSteps())}
 	for _, b := range batches {
 		s.Rows += b.Rows
@@ -362,6 +368,7 @@ func (t *Trainer) bindScale(to *runtime.Binding) error {
 // Gradients runs the forward and backward pass on the micro-batches of a batch, without an optimizer step. It serves tests
 // and tools. The gradients of the trained parameters are in the order of Layout and valid until the next call.
 func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float32, err error) {
+	kernels.WeightsChanged()
 	var s Step
 	for _, b := range batches {
 		s.Rows += b.Rows
@@ -382,6 +389,7 @@ func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float3
 
 // EvalLoss returns the loss of one batch, without dropout.
 func (t *Trainer) EvalLoss(b *Batch) (float64, error) {
+	kernels.WeightsChanged()
 	if t.chunks != nil {
 		return t.chunks.forward(t, dist.Alone{}, b, 0, false, max(b.Rows, 1))
 	}

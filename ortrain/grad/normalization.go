@@ -39,6 +39,7 @@ func layerNormalizationRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 		p.Fail("the gradient of LayerNormalization needs a fixed size of the last dimension, not %v", width)
 		return p.Err()
 	}
+	mean, r := p.output(n, 1), p.output(n, 2)
 	h := p.LayerNormalization(p.After(x, dy), p.constantLike(scale, 1), p.constantLike(scale, 0), n.Float("epsilon", 1e-5))
 	dyh := p.Mul(dy, h)
 	var dscale, dbias *onnx.Value
@@ -53,7 +54,6 @@ func layerNormalizationRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	if !p.needs(n, 0) {
 		return nil
 	}
-	mean, r := p.output(n, 1), p.output(n, 2)
 	if r.DType != x.DType {
 		r = p.Cast(r, x.DType)
 	}

@@ -129,7 +129,8 @@ func (s *substitution) replace(e onnx.KernelEntry) bool {
 			return false
 		}
 	}
-	if first == len(s.graph.Node) {
+	late := func(name string) bool { i, ok := s.producer[name]; return ok && i >= first }
+	if first == len(s.graph.Node) || slices.ContainsFunc(e.Inputs, late) {
 		return false
 	}
 	node := &onnxpb.NodeProto{

@@ -32,6 +32,11 @@ func (g *Graph) Cut(n int, outputs ...*Value) (first, rest *Graph, kept []*Value
 	for _, node := range g.Nodes[n:] {
 		need(node)
 	}
+	for _, k := range g.kernels { // a kernel of rest may read more than the nodes that it replaces
+		if slices.ContainsFunc(k.Outputs, func(v *Value) bool { return v != nil && !byFirst[v] }) {
+			need(&Node{Inputs: k.Inputs})
+		}
+	}
 	a, b := *g, *g
 	a.Nodes, a.Outputs = slices.Clone(g.Nodes[:n]), append(slices.Clone(outputs), kept...)
 	b.Nodes = nil

@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 )
 
@@ -42,7 +43,7 @@ type KernelEntry struct {
 	Floats  map[string]float32 `json:"floats,omitempty"`
 }
 
-// kernelMeta returns the metadata entries for the kernels whose outputs are in the graph.
+// kernelMeta returns the metadata entries for the kernels whose inputs and outputs are in the graph.
 func (g *Graph) kernelMeta() (map[string]string, error) {
 	computed := map[*Value]bool{}
 	var products []string
@@ -55,8 +56,13 @@ func (g *Graph) kernelMeta() (map[string]string, error) {
 		}
 	}
 	var entries []KernelEntry
+	known := maps.Clone(computed)
+	for _, v := range slices.Concat(g.Inputs, g.Initializers) {
+		known[v] = true
+	}
 	for _, k := range g.kernels {
-		if slices.ContainsFunc(k.Outputs, func(v *Value) bool { return computed[v] }) {
+		unknown := slices.ContainsFunc(k.Inputs, func(v *Value) bool { return v != nil && !known[v] })
+		if !unknown && slices.ContainsFunc(k.Outputs, func(v *Value) bool { return computed[v] }) {
 			entries = append(entries, k.entry(computed))
 		}
 	}
