@@ -82,12 +82,14 @@ static void small_task(void *data, size_t i) {
   const rr_gemm *g = w->gemm;
   uint32_t *a = w->scratch + (long)i * (packed_a(g) + packed_b(g)), *b = a + packed_a(g);
   long each = products_each(g), last = rr_at_most(((long)i + 1) * each, g->batch);
+  w->code->enter();
   for (long x = (long)i * each; x < last; x++) {
     if (g->k > 0) pack_all(w->code, source_a(g, x, a));
     if (g->k > 0 && !g->packed_b) pack_all(w->code, source_b(g, x, b));
     rr_product product = product_of(g, x, a, b);
     rr_multiply(w->code, &product, 0, rr_panels(g->m), 0, rr_panels(g->n));
   }
+  w->code->leave();
 }
 
 int rr_gemm_run(rr_unit unit, const rr_gemm *g, void *scratch, const rr_pool *pool) {

@@ -61,7 +61,7 @@ RR_AMX_CODE static void multiply(const uint32_t *a, const uint32_t *b, long bloc
   _tile_stored(3, c + 16 * ldc + 16, bytes);
 }
 
-static const rr_gemm_code amx = {enter, leave, rr_avx512_pack, multiply, rr_avx512_add_rows};
+static const rr_gemm_code amx = {enter, leave, rr_avx512_pack, multiply, rr_avx512_store_part, rr_avx512_add_rows};
 
 const rr_gemm_code *rr_gemm_amx(void) { return rr_has(RR_AVX512 | RR_VDPBF16 | RR_AMX) ? &amx : NULL; }
 #else

@@ -131,8 +131,19 @@ RR_AVX512_CODE void rr_avx512_add_rows(const float *from, long ld, long rows, lo
   if (right) _mm512_mask_storeu_ps(sums + 16, right, t);
 }
 
+RR_AVX512_CODE void rr_avx512_store_part(const float *t, float *c, long ldc, long rows, long columns, int accumulate) {
+  for (long j = 0; j < columns; j += 16) {
+    const unsigned short mask = first(columns - j);
+    for (long i = 0; i < rows; i++) {
+      __m512 x = _mm512_loadu_ps(t + i * RR_LINES + j);
+      if (accumulate) x = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, c + i * ldc + j), x);
+      _mm512_mask_storeu_ps(c + i * ldc + j, mask, x);
+    }
+  }
+}
+
 static void nothing(void) {}
-static const rr_gemm_code avx512 = {nothing, nothing, rr_avx512_pack, multiply, rr_avx512_add_rows};
+static const rr_gemm_code avx512 = {nothing, nothing, rr_avx512_pack, multiply, rr_avx512_store_part, rr_avx512_add_rows};
 
 const rr_gemm_code *rr_gemm_avx512(void) { return rr_has(RR_AVX512 | RR_VDPBF16) ? &avx512 : NULL; }
 #else

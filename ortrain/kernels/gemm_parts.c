@@ -71,8 +71,10 @@ rr_grid rr_grid_cut(rr_product product) {
 
 void rr_grid_task(const rr_gemm_code *code, const rr_grid *grid, long task) {
   long m = task % grid->m_tasks * grid->m_step, n = task / grid->m_tasks * grid->n_step;
+  code->enter();
   rr_multiply(code, &grid->product, m, rr_at_most(m + grid->m_step, rr_panels(grid->product.m)), n,
               rr_at_most(n + grid->n_step, rr_panels(grid->product.n)));
+  code->leave();
 }
 
 // edge computes a block of C through a buffer: fewer than 32 rows or columns, or a sum of both bias and C.
@@ -82,8 +84,7 @@ static void edge(const rr_gemm_code *code, const uint32_t *a, const uint32_t *b,
   float start[RR_LINES] __attribute__((aligned(64))) = {0};
   for (long j = 0; bias && j < columns; j++) start[j] = bias[j];
   code->multiply(a, b, blocks, t, RR_LINES, bias ? start : NULL, 0);
-  for (long i = 0; i < rows; i++)
-    for (long j = 0; j < columns; j++) c[i * ldc + j] = accumulate ? c[i * ldc + j] + t[i * RR_LINES + j] : t[i * RR_LINES + j];
+  code->store_part(t, c, ldc, rows, columns, accumulate);
 }
 
 static void multiply_range(const rr_gemm_code *code, const rr_product *p, long m, long n, long k, long blocks) {
@@ -99,11 +100,9 @@ static void multiply_range(const rr_gemm_code *code, const rr_product *p, long m
 
 void rr_multiply(const rr_gemm_code *code, const rr_product *p, long m0, long m1, long n0, long n1) {
   const long all = rr_blocks(p->k), ranges = all > K_BLOCKS ? rr_cut(all, K_BLOCKS) : 1, range = rr_cut(all, ranges);
-  code->enter();
   for (long k = 0; k == 0 || k < all; k += range) { // once for K = 0, too: C = bias
     for (long n = n0; n < n1; n++)
       for (long m = m0; m < m1; m++) multiply_range(code, p, m, n, k, rr_at_most(range, all - k));
     if (range == 0) break;
   }
-  code->leave();
 }

@@ -52,12 +52,14 @@ typedef struct {
 
 // What a unit supplies.
 typedef struct {
-  void (*enter)(void), (*leave)(void); // around the blocks of a task, on its thread
+  void (*enter)(void), (*leave)(void); // around the calls of multiply in a task, on its thread
   // Packs blocks first..last-1 of one panel.
   void (*pack)(const rr_source *source, long panel, long first, long last);
   // C[32, 32] = start + the sum over `blocks` blocks of panel a times panel b. start is a row of 32 that serves all rows (start_ld 0),
   // or a matrix, which may be c itself, or NULL for zeros.
   void (*multiply)(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld);
+  // C[rows, columns] = the upper left part of the block t[32, 32], or C + that with accumulate.
+  void (*store_part)(const float *t, float *c, long ldc, long rows, long columns, int accumulate);
   // sums[j] += from[i*ld + j] for all i < rows, j < columns; columns is at most 32.
   void (*add_rows)(const float *from, long ld, long rows, long columns, float *sums);
 } rr_gemm_code;
@@ -70,6 +72,7 @@ const rr_gemm_code *rr_gemm_code_of(rr_unit unit);
 
 // AMX has no instructions for packing and takes these of AVX512-BF16.
 void rr_avx512_pack(const rr_source *source, long panel, long first, long last);
+void rr_avx512_store_part(const float *t, float *c, long ldc, long rows, long columns, int accumulate);
 void rr_avx512_add_rows(const float *from, long ld, long rows, long columns, float *sums);
 
 static inline long rr_at_most(long a, long b) { return a < b ? a : b; }
@@ -96,7 +99,7 @@ typedef struct {
 rr_grid rr_grid_cut(rr_product product);
 void rr_grid_task(const rr_gemm_code *code, const rr_grid *grid, long task);
 
-// rr_multiply computes panels m0..m1-1 of A times n0..n1-1 of B.
+// rr_multiply computes panels m0..m1-1 of A times n0..n1-1 of B, between enter and leave.
 void rr_multiply(const rr_gemm_code *code, const rr_product *product, long m0, long m1, long n0, long n1);
 
 // rr_spread runs tasks 0..n-1 on the pool.

@@ -1,27 +1,42 @@
 // The portable unit: plain C, and the reference for the others. Products of two bfloat16 values are exact in float32, so that compilers may
 // or may not fuse multiplication and addition: the result is the same.
+#include <string.h>
+
 #include "cpu.h"
 #include "gemm_parts.h"
 #include "targets.h"
 
 #define BODY static inline __attribute__((always_inline))
 
+typedef float vector __attribute__((vector_size(32), may_alias));
+typedef uint32_t words __attribute__((vector_size(32), may_alias));
+typedef uint32_t word __attribute__((may_alias));
+
 // round_to_bfloat16 does what vcvtneps2bf16 does, bit for bit: to nearest, ties to even; denormals become zero; NaN becomes quiet.
-BODY uint32_t round_to_bfloat16(float x) {
-  union { float f; uint32_t u; } v = {x};
-  uint32_t nearest = (v.u + 0x7fff + (v.u >> 16 & 1)) >> 16, magnitude = v.u & 0x7fffffff;
-  nearest = magnitude > 0x7f800000 ? v.u >> 16 | 0x40 : nearest;
-  return magnitude < 0x00800000 ? v.u >> 16 & 0x8000 : nearest;
+// The result is in the lower halves.
+BODY void round_to_bfloat16(words *x) {
+  const words top = *x >> 16, magnitude = *x & 0x7fffffff, nearest = (*x + 0x7fff + (top & 1)) >> 16;
+  const words nan = (words)(magnitude > 0x7f800000), zero = (words)(magnitude < 0x00800000);
+  *x = (zero & top & 0x8000) | (~zero & ((nan & (top | 0x40)) | (~nan & nearest)));
 }
 
-// pack_tile packs 16 lines of 32 k; of these, `lines` and `ks` exist.
+// pack_tile packs 16 lines of 32 k, of which `lines` and `ks` exist: it copies them in the order of memory, rounds, and pairs.
 BODY void pack_tile(const float *from, const rr_source *s, long lines, long ks, uint32_t *to) {
-  uint32_t v[32][16]; // by k
-  const long line_step = s->k_contiguous ? s->ld : 1, k_step = s->k_contiguous ? 1 : s->ld;
-  for (long k = 0; k < 32; k++)
-    for (long l = 0; l < 16; l++) v[k][l] = l < lines && k < ks ? round_to_bfloat16(s->scale * from[l * line_step + k * k_step]) : 0;
+  float in[512] __attribute__((aligned(32))) = {0};
+  const long width = s->k_contiguous ? 32 : 16;
+  const long rows = s->k_contiguous ? rr_at_most(lines, 16) : rr_at_most(ks, 32);
+  const long columns = s->k_contiguous ? rr_at_most(ks, 32) : rr_at_most(lines, 16);
+  for (long i = 0; columns > 0 && i < rows; i++) memcpy(in + i * width, from + i * s->ld, (size_t)columns * sizeof *in);
+  for (long i = 0; i < 64; i++) {
+    ((vector *)in)[i] *= s->scale;
+    round_to_bfloat16((words *)in + i);
+  }
+  const word *v = (const word *)in;
+  const long line_step = s->k_contiguous ? 32 : 1, k_step = s->k_contiguous ? 1 : 16;
+  const long line_to = s->is_b ? 1 : 16, pair_to = s->is_b ? 16 : 1;
   for (long p = 0; p < 16; p++)
-    for (long l = 0; l < 16; l++) to[s->is_b ? p * 16 + l : l * 16 + p] = v[2 * p][l] | v[2 * p + 1][l] << 16;
+    for (long l = 0; l < 16; l++)
+      to[l * line_to + p * pair_to] = v[l * line_step + 2 * p * k_step] | v[l * line_step + (2 * p + 1) * k_step] << 16;
 }
 
 BODY void pack_body(const rr_source *s, long panel, long first, long last) {
@@ -34,8 +49,6 @@ BODY void pack_body(const rr_source *s, long panel, long first, long last) {
     }
 }
 
-typedef float vector __attribute__((vector_size(32), may_alias));
-typedef uint32_t words __attribute__((vector_size(32), may_alias));
 typedef struct {
   vector even[32][2], odd[32][2]; // values at even and odd k
 } widened;
@@ -80,6 +93,12 @@ BODY void multiply_body(const uint32_t *a, const uint32_t *b, long blocks, float
     for (long j = 0; j < RR_LINES; j++) c[i * ldc + j] = t[i * RR_LINES + j];
 }
 
+BODY void store_part_body(const float *t, float *c, long ldc, long rows, long columns, int accumulate) {
+  for (long i = 0; i < rows; i++, t += RR_LINES, c += ldc)
+    if (!accumulate) memcpy(c, t, (size_t)columns * sizeof *c);
+    else for (long j = 0; j < columns; j++) c[j] += t[j];
+}
+
 BODY void add_rows_body(const float *from, long ld, long rows, long columns, float *sums) {
   for (long i = 0; i < rows; i++)
     for (long j = 0; j < columns; j++) sums[j] += from[i * ld + j];
@@ -94,10 +113,13 @@ static void nothing(void) {}
                                      long start_ld) {                                                                                \
     multiply_body(a, b, blocks, c, ldc, start, start_ld);                                                                            \
   }                                                                                                                                  \
+  target static void store_part_##name(const float *t, float *c, long ldc, long rows, long columns, int accumulate) {                 \
+    store_part_body(t, c, ldc, rows, columns, accumulate);                                                                           \
+  }                                                                                                                                  \
   target static void add_rows_##name(const float *from, long ld, long rows, long columns, float *sums) {                             \
     add_rows_body(from, ld, rows, columns, sums);                                                                                    \
   }                                                                                                                                  \
-  static const rr_gemm_code name = {nothing, nothing, pack_##name, multiply_##name, add_rows_##name}
+  static const rr_gemm_code name = {nothing, nothing, pack_##name, multiply_##name, store_part_##name, add_rows_##name}
 
 VARIANT(any_cpu, );
 #ifdef RR_X86
