@@ -96,9 +96,11 @@ func (r Result) Recall100() float64 { return r.at("recall", recallCutoff) }
 
 // Report is the content of a file that eval --json writes.
 type Report struct {
-	Model   string   `json:"model"`
-	Kind    string   `json:"kind"`
-	Results []Result `json:"results"`
+	Model string `json:"model"`
+	Kind  string `json:"kind"`
+	// Precision names how the model's products were computed: fp32, int8, bf16-amx and so on. It is empty for scores without a model.
+	Precision string   `json:"precision,omitempty"`
+	Results   []Result `json:"results"`
 }
 
 // Write writes a report as JSON. A crash leaves no half-written file.

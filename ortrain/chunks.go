@@ -6,6 +6,7 @@ import (
 
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dist"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -16,6 +17,8 @@ type chunks struct {
 	graphs                                      *artifact.Chunks
 	encodeSession, lossSession, backwardSession *runtime.Session
 	encodeBinding, lossBinding, backwardBinding *runtime.Binding
+	exactSession                                *runtime.Session // encodes in float32 for EvalLoss, where training is in bfloat16; nil until then
+	exactBinding                                *runtime.Binding
 	comparison                                  *comparison    // computes the loss in place of lossSession; nil without artifact.Comparison
 	encoded, encodedGradients                   *runtime.Block // with room for the rows of one batch or more
 	kept                                        *runtime.Kept  // what the backward pass reads of the forward pass; nil if it encodes again
@@ -50,7 +53,7 @@ func (c *chunks) open(t *Trainer) (err error) {
 		c.comparison, err = openComparison(t)
 		return err
 	}
-	if c.lossSession, err = runtime.NewSession(c.graphs.Loss, t.trainingOptions()); err != nil {
+	if c.lossSession, err = runtime.NewSession(c.graphs.Loss, t.exactOptions()); err != nil {
 		return err
 	}
 	if c.lossBinding, err = c.lossSession.NewBinding(); err != nil {
@@ -92,20 +95,38 @@ func (c *chunks) encode(t *Trainer, b *Batch, microBatch int, drop bool) error {
 	if err := errors.Join(reserve(t, &c.encoded, n), reserve(t, &c.encodedGradients, n)); err != nil {
 		return err
 	}
+	encode, err := c.encoder(t, drop)
+	if err != nil {
+		return err
+	}
 	return c.eachChunk(b, func(k int, chunk *Batch, dims []int64, at int64) error {
-		if err := c.bind(t, c.encodeBinding, chunk, passNumber(microBatch, k), drop); err != nil {
+		if err := c.bind(t, encode, chunk, passNumber(microBatch, k), drop); err != nil {
 			return err
 		}
-		if err := c.encodeBinding.OutputView(artifact.EncodedValue, c.encoded, at, dims...); err != nil {
+		if err := encode.OutputView(artifact.EncodedValue, c.encoded, at, dims...); err != nil {
 			return err
 		}
 		if c.kept != nil && drop { // drop: a backward pass follows
-			if err := c.kept.Keep(c.encodeBinding); err != nil {
+			if err := c.kept.Keep(encode); err != nil {
 				return err
 			}
 		}
-		return c.encodeBinding.Run()
+		return encode.Run()
 	})
+}
+
+// encoder is the encoder's binding: for training, or in float32 for a validation.
+func (c *chunks) encoder(t *Trainer, training bool) (*runtime.Binding, error) {
+	if training || t.cfg.Session.BF16 == kernels.None {
+		return c.encodeBinding, nil
+	}
+	if c.exactSession == nil {
+		var err error
+		if c.exactSession, c.exactBinding, err = t.openSession(c.graphs.Encode, t.exactOptions()); err != nil {
+			return nil, err
+		}
+	}
+	return c.exactBinding, nil
 }
 
 // lossOfRows computes the loss of a micro-batch and its gradient with respect to the encoded rows.
@@ -227,6 +248,6 @@ func (c *chunks) Close() error {
 	if c == nil {
 		return nil
 	}
-	return errors.Join(c.comparison.Close(), c.kept.Close(), c.encodeBinding.Close(), c.lossBinding.Close(), c.backwardBinding.Close(),
-		c.encodeSession.Close(), c.lossSession.Close(), c.backwardSession.Close(), c.encoded.Close(), c.encodedGradients.Close())
+	return errors.Join(c.comparison.Close(), c.kept.Close(), c.encodeBinding.Close(), c.exactBinding.Close(), c.lossBinding.Close(), c.backwardBinding.Close(),
+		c.encodeSession.Close(), c.exactSession.Close(), c.lossSession.Close(), c.backwardSession.Close(), c.encoded.Close(), c.encodedGradients.Close())
 }

@@ -38,7 +38,7 @@ type comparison struct {
 func openComparison(t *Trainer) (*comparison, error) {
 	c := &comparison{width: onnx.Elements(t.set.Chunks.Width), shape: t.set.Chunks.Width, inputs: NewBatch()}
 	var err error
-	if c.session, err = runtime.NewSession(t.set.Chunks.Compare, t.trainingOptions()); err == nil {
+	if c.session, err = runtime.NewSession(t.set.Chunks.Compare, t.exactOptions()); err == nil {
 		c.binding, err = c.session.NewBinding()
 	}
 	if err == nil {

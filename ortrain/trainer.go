@@ -22,7 +22,7 @@ type Config struct {
 	Seed        uint64  // of dropout
 	Profile     string  // file prefix of ONNX Runtime's profile of the training graph; "" means no profile
 	// Session holds the device, threads and so on of the sessions. The trainer sets Training, and Profile of the training
-	// graph's session.
+	// graph's session. BF16 is for the encoder in training; losses and validations are in float32.
 	Session runtime.Options
 	// Gather makes the loss of a model with an artifact.Comparison compare each query with the passages of all ranks. All ranks
 	// must then have the same number of micro-batches; a rank without rows has one without queries and passages.
@@ -153,6 +153,13 @@ func (t *Trainer) trainingOptions() runtime.Options {
 	return o
 }
 
+// exactOptions are trainingOptions with all products in float32, for losses and validations.
+func (t *Trainer) exactOptions() runtime.Options {
+	o := t.trainingOptions()
+	o.BF16 = kernels.None
+	return o
+}
+
 // device is the device whose memory holds the trainer's blocks.
 func (t *Trainer) device() *runtime.Device { return t.cfg.Session.Device }
 
@@ -202,9 +209,13 @@ func (t *Trainer) BindParameter(b *runtime.Binding, name string) error {
 	return b.View(name, t.parameters, offset, dims...)
 }
 
-// SessionOptions returns the options of the trainer's sessions. With them, a session of the caller computes on the same
-// device and can read the parameters there.
-func (t *Trainer) SessionOptions() runtime.Options { return t.cfg.Session }
+// SessionOptions returns options with which a session of the caller computes on the trainer's device, in float32, and can read the
+// parameters there.
+func (t *Trainer) SessionOptions() runtime.Options {
+	o := t.cfg.Session
+	o.BF16 = kernels.None
+	return o
+}
 
 // Fill sets the parameters. The function fill must write every element of the buffer, in the order of the layout.
 func (t *Trainer) Fill(fill func(l *flat.Layout, parameters []float32) error) error {
@@ -408,7 +419,7 @@ func (t *Trainer) EvalLoss(b *Batch) (float64, error) {
 }
 
 func (t *Trainer) openEval() (err error) {
-	if t.evalSession, t.evalBinding, err = t.openSession(t.set.Eval, t.trainingOptions()); err != nil {
+	if t.evalSession, t.evalBinding, err = t.openSession(t.set.Eval, t.exactOptions()); err != nil {
 		return err
 	}
 	return t.evalBinding.Output(artifact.LossOutput, &t.loss.Tensor)

@@ -103,5 +103,5 @@ func TestNoCUDA(t *testing.T) {
 		}
 	}
 	call(t, "", append(train, "--provider", "gpu", "--dry-run")...).fails(t, 1, `provider is "gpu", want one of cpu, cuda, auto`)
-	call(t, "", append(train, "--mixed-precision", "bf16", "--dry-run")...).fails(t, 1, "fused_attention: the kernel has no bf16")
+	call(t, "", append(train, "--mixed-precision", "bf16", "--provider", "auto", "--dry-run")...).fails(t, 1, "fused_attention: the kernel has no bf16")
 }

@@ -20,6 +20,7 @@ import (
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/dist"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -51,7 +52,9 @@ func versionCommand() *cli.Command {
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "check that everything the program needs is there, and say what it understands of a model",
-		Description: "Under mpirun it shows the hosts of the job, and fails if they differ in a way that train refuses.\n\n" +
+		Description: "Under mpirun it shows the hosts of the job, and fails if they differ in a way that train refuses.\n" +
+			"The row bf16 says with which of the CPU's units train and scoring compute matrix products. " + kernels.Variable + "=amx, avx512\n" +
+			"or portable forces one for all commands.\n\n" +
 			"Examples:\n  rag-retrieval doctor\n  rag-retrieval doctor --model MODEL\n  mpirun -n 4 rag-retrieval doctor",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id (org/name) of a model: its architecture, and what of its config.json is understood and ignored"},
@@ -163,6 +166,12 @@ func doctor() error {
 		rows = append(rows, mpirunRow())
 	}
 	check("cores", fmt.Sprint(goruntime.NumCPU()), nil)
+	check("vectors", kernels.Vectors()+", for fp32", nil)
+	if state, found, err := bf16Path(); err != nil {
+		check("bf16", "", err)
+	} else {
+		rows = append(rows, []string{"bf16", state, found})
+	}
 	home, err := runtime.Home()
 	check("cache folder", home, err)
 	header := []string{"part", "state", "found"}

@@ -18,6 +18,7 @@ type rankReport struct {
 	MPI   string `json:"mpi"`
 	CUDA  bool   `json:"cuda"` // the GPU with the number of the local rank works
 	GPUs  int    `json:"gpus"`
+	BF16  string `json:"bf16"`  // the precision of train in this rank, by itself
 	Fault string `json:"fault"` // what does not work; "" if all does
 }
 
@@ -48,7 +49,7 @@ func doctorOfRanks() error {
 
 // examineRank finds out what works in this rank.
 func examineRank(comm dist.Comm) rankReport {
-	r := rankReport{MPI: dist.Version(comm), Versions: finetune.Versions{Program: version}}
+	r := rankReport{MPI: dist.Version(comm), Versions: finetune.Versions{Program: version}, BF16: bf16OfRank()}
 	if err := runtime.Load(""); err != nil {
 		r.Fault = err.Error()
 		return r
@@ -93,9 +94,9 @@ func printHosts(places []dist.Place, reports []rankReport) error {
 			gpu = fmt.Sprintf("GPU %s of %d", spans(local), k.GPUs)
 		}
 		rows = append(rows, []string{k.host, spans(ranks[k]), spans(local), fmt.Sprint(dist.HostCores(places, first)),
-			fmt.Sprint(dist.Threads(places, first)), k.Program, k.Runtime, k.MPI, gpu})
+			fmt.Sprint(dist.Threads(places, first)), k.Program, k.Runtime, k.MPI, k.BF16, gpu})
 	}
-	header := []string{"host", "ranks", "local ranks", "cores", "threads of a rank", "program", "ONNX Runtime", "MPI", "CUDA"}
+	header := []string{"host", "ranks", "local ranks", "cores", "threads of a rank", "program", "ONNX Runtime", "MPI", "train in", "CUDA"}
 	return eval.WriteTable(os.Stdout, "table", header, rows)
 }
 

@@ -174,7 +174,7 @@ func (e *evaluation) openModel(ref string, o retriever.Options) error {
 		return err
 	}
 	e.model = m.Info()
-	e.report.Model, e.report.Kind = ref, string(e.model.Kind)
+	e.report.Model, e.report.Kind, e.report.Precision = ref, string(e.model.Kind), e.model.Precision
 	e.source = source{scorerOf: func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: m} }, close: m.Close}
 	if e.source.fingerprint, err = fromFirst(e.job, func() (string, error) { return m.Fingerprint(version) }); err != nil {
 		return errors.Join(err, m.Close())
@@ -183,7 +183,7 @@ func (e *evaluation) openModel(ref string, o retriever.Options) error {
 		int8 := &reopened{m: m, open: func() (*retriever.Model, error) { return e.job.open(e.c, ref, o) }}
 		e.source.scorerOf, e.source.close = func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: int8} }, int8.close
 		fp32 := o
-		fp32.Int8 = false
+		fp32.Int8, fp32.MixedPrecision = false, retriever.NoBF16
 		e.source.exact = func() (*retriever.Model, error) { return e.job.open(e.c, ref, fp32) }
 	}
 	return nil

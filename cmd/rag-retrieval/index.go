@@ -175,7 +175,7 @@ func (j job) useOf(ctx context.Context, m *retriever.Model, o retriever.Options,
 	info := m.Info()
 	use := index.Use{
 		Model: info.Ref, QueryPrompt: o.QueryPrompt, PassagePrompt: o.PassagePrompt, QueryMaxLen: info.QueryMaxLen, PassageMaxLen: info.PassageMaxLen,
-		Dimension: dimension, Int8: info.Int8,
+		Dimension: dimension, Int8: info.Int8, BF16: info.BF16,
 	}
 	if _, err := os.Stat(use.Model); err == nil { // a search may be called in another folder
 		if use.Model, err = filepath.Abs(use.Model); err != nil {

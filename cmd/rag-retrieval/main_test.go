@@ -346,7 +346,7 @@ log_with: wandb
 gradient_checkpointing: true
 `)
 	o := call(t, "", "train", "--config", config, "--train-dataset-type", "grouped", "--dry-run").ok(t)
-	for _, want := range []string{"mixed_precision: a CPU trains in fp32", "log_with: ", "--train-dataset-type is not used here: it is for reranker"} {
+	for _, want := range []string{bf16Note(), "log_with: ", "--train-dataset-type is not used here: it is for reranker"} {
 		if strings.Count(o.stderr, want) != 1 {
 			t.Errorf("%q is not once in: %s", want, o.stderr)
 		}

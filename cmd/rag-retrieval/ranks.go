@@ -20,6 +20,7 @@ import (
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/dist"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -200,6 +201,10 @@ func (j job) openShared(c *cli.Context, ref string, o retriever.Options) (*retri
 			err = errors.Join(err, m.Close())
 		}
 		return nil, err
+	}
+	err = j.compare("it computes in another way (--mixed-precision no, or "+kernels.Variable+", makes all ranks alike)", map[string]string{"the precision": m.Info().Precision})
+	if err := j.agree(err); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	if err := j.agree(j.sameModel(c.Context, m)); err != nil {
 		return nil, errors.Join(err, m.Close())

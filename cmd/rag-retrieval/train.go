@@ -119,6 +119,9 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if err := messages.shareLines(comm); err != nil {
 		return err
 	}
+	if comm.Rank() == 0 {
+		fmt.Fprintln(os.Stderr, run.DescribePrecision())
+	}
 	log := record.NewLog(cfg.OutputDir, cfg.LogInterval, os.Stderr)
 	err = run.Train(c.Context, log.Validated, log)
 	if comm.Rank() > 0 {

@@ -102,7 +102,7 @@ type Train struct {
 	ShardOptimizer bool `yaml:"shard_optimizer" json:"shard_optimizer" usage:"under mpirun, keep on each rank only its share of AdamW's two moments (ZeRO stage 1), for less memory; the result is the same"`
 
 	Provider       string  `yaml:"provider" json:"provider" usage:"execution provider: cpu, cuda, or auto (cuda if it works, otherwise cpu)"`
-	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products on cuda: no (or fp32), fp16 (with a loss scale) or bf16; parameters, moments, LayerNorm, softmax and losses stay fp32; a CPU always uses fp32"`
+	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products: no (or fp32), bf16, fp16 (on cuda, with a loss scale), or auto: bf16 on a CPU with AMX or AVX512-BF16, otherwise fp32; parameters, moments, LayerNorm, softmax, losses and validations stay fp32"`
 	FusedAttention bool    `yaml:"fused_attention" json:"fused_attention" kinds:"embedding reranker" usage:"on cuda, with dropout 0 and not in bf16: use an attention kernel that does not store all probabilities; the backward pass recomputes them, one layer at a time"`
 	TF32           bool    `yaml:"tf32" json:"tf32" usage:"on cuda, round the inputs of fp32 matrix products to 10 bits of mantissa, which is faster"`
 	DeviceID       int     `yaml:"device_id" json:"device_id" usage:"on cuda, the number of the GPU; -1: under mpirun the rank's number on its host, otherwise 0"`
@@ -139,7 +139,7 @@ func DefaultTrain(kind modelcard.Kind) Train {
 		MaxLabel: 1, Negatives: "all", AllGather: true, MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
 		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
 		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, CheckSteps: 100, AttentionGroups: 4, ChunkTokens: -1,
-		Provider: runtime.CPU, DeviceID: -1, MixedPrecision: "no",
+		Provider: runtime.CPU, DeviceID: -1, MixedPrecision: AutoPrecision,
 	}
 	if l := Losses[kind]; l != nil {
 		c.LossType = l[0]
@@ -263,7 +263,7 @@ func (c Train) validateChoices() error {
 	if c.TrainDatasetType == Pointwise && !strings.HasPrefix(c.LossType, "pointwise_") {
 		return fmt.Errorf("loss_type %s needs all passages of a query in a row, but train_dataset_type is pointwise: want grouped", c.LossType)
 	}
-	if c.FusedAttention && c.MixedPrecision == "bf16" {
+	if c.FusedAttention && c.MixedPrecision == BF16 && c.Provider != runtime.CPU {
 		return fmt.Errorf("fused_attention: the kernel has no bf16; mixed_precision may be no or fp16")
 	}
 	if err := c.validateTrained(); err != nil {
@@ -311,12 +311,23 @@ func (c Train) AdamW() optim.AdamW {
 	return a
 }
 
-// precisions are the values of mixed_precision.
-var precisions = []string{"no", "fp32", "fp16", "bf16"}
+// The values of mixed_precision. "fp32" is another word for "no".
+const (
+	FP32          = "no"
+	FP16          = "fp16"
+	BF16          = "bf16"
+	AutoPrecision = "auto"
+)
 
-// Half returns the 16-bit type of matrix products, or zero for float32.
+var precisions = []string{FP32, "fp32", FP16, BF16, AutoPrecision}
+
+// Half returns the 16-bit type of the graph's matrix products, or zero for float32. On a CPU, bf16 is not in the graph: the session
+// computes its products so.
 func (c Train) Half() onnx.DType {
-	return map[string]onnx.DType{"fp16": onnx.Float16, "bf16": onnx.BFloat16}[c.MixedPrecision]
+	if c.MixedPrecision == BF16 && c.Provider == runtime.CPU {
+		return 0
+	}
+	return map[string]onnx.DType{FP16: onnx.Float16, BF16: onnx.BFloat16}[c.MixedPrecision]
 }
 
 // CheckFused returns an error if fused_attention is set and attention has dropout, which the kernel does not support.
@@ -336,7 +347,8 @@ func (c Train) SessionOptions() runtime.Options {
 }
 
 // Resolve replaces provider "auto" by the one that works, where device is the number of the GPU to use. If it is the CPU, it also
-// resets settings that only CUDA has. The notes say, for the user, which settings have no effect and why.
+// resets settings that only CUDA has. The notes say, for the user, which settings have no effect and why. It leaves mixed_precision
+// auto and bf16, which depend on the other ranks too.
 func (c *Train) Resolve(device int) (notes []string, err error) {
 	use, reason, err := runtime.Resolve(c.Provider, device)
 	if err != nil {
@@ -347,15 +359,15 @@ func (c *Train) Resolve(device int) (notes []string, err error) {
 	}
 	c.Provider = use
 	if c.MixedPrecision == "fp32" {
-		c.MixedPrecision = "no"
+		c.MixedPrecision = FP32
 	}
 	if use == runtime.CPU && c.FusedAttention {
 		notes = append(notes, "fused_attention: the kernel is only for cuda")
 		c.FusedAttention = false
 	}
-	if use == runtime.CPU && c.MixedPrecision != "no" {
-		notes = append(notes, fmt.Sprintf("mixed_precision: a CPU trains in fp32; %s is for cuda", c.MixedPrecision))
-		c.MixedPrecision = "no"
+	if use == runtime.CPU && c.MixedPrecision == FP16 {
+		notes = append(notes, "mixed_precision: a CPU trains in fp32 or bf16; fp16 is for cuda, so it is fp32 here")
+		c.MixedPrecision = FP32
 	}
 	return notes, nil
 }

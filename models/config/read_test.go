@@ -41,7 +41,7 @@ mixed_precision:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(c.TrainDataset, List{"a.jsonl"}) || c.LR != 1e-4 || c.MixedPrecision != "no" {
+	if !reflect.DeepEqual(c.TrainDataset, List{"a.jsonl"}) || c.LR != 1e-4 || c.MixedPrecision != AutoPrecision {
 		t.Errorf("train_dataset %v, lr %g, mixed_precision %q", c.TrainDataset, c.LR, c.MixedPrecision)
 	}
 	if len(left) != 4 || !strings.HasPrefix(left[0], "log_with: ") || !strings.HasPrefix(left[2], "device: ") {

@@ -29,6 +29,7 @@ import (
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -88,6 +89,7 @@ type Run struct {
 	Set     *artifact.Set
 	Notes   []string // which settings have no effect here, what of the base model is new, and why
 
+	unit          kernels.Unit    // that computes the encoder's products on the CPU; None: float32, or CUDA
 	comm          dist.Comm       // with the other ranks of the job
 	places        []dist.Place    // of all ranks
 	gather        bool            // the loss compares each query with the passages of all ranks
@@ -123,23 +125,29 @@ func prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Res
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Validate(); err != nil {
+	r := &Run{Config: c, resolver: from, version: version, comm: comm, places: places}
+	if err := r.settlePrecision(r.resolve()); err != nil {
 		return nil, err
 	}
-	r := &Run{Config: c, resolver: from, version: version, comm: comm, places: places}
 	if err := r.open(ctx, open, withData); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error) {
+// resolve checks the settings and finds the provider.
+func (r *Run) resolve() (err error) {
+	if err := r.Config.Validate(); err != nil {
+		return err
+	}
 	if err := r.checkGPUs(); err != nil {
 		return err
 	}
-	if r.Notes, err = r.Config.Resolve(r.sessionOptions().DeviceID); err != nil {
-		return err
-	}
+	r.Notes, err = r.Config.Resolve(r.sessionOptions().DeviceID)
+	return err
+}
+
+func (r *Run) open(ctx context.Context, open NewTask, withData bool) (err error) {
 	c := r.Config
 	if c.ShardOptimizer && r.comm.Size() == 1 {
 		r.Notes = append(r.Notes, "shard_optimizer: there is one rank, which keeps all of the moments")
@@ -466,7 +474,7 @@ func (r *Run) hooks(ctx context.Context, first *firstLoss, onValidation func(Val
 func (r *Run) saveModel(before, now *Validation) error {
 	c := modelcard.Card{
 		BaseModel: r.Config.Model, Steps: r.Trainer.StepsDone(), Version: r.version,
-		Data: r.Config.TrainDataset, Examples: r.Data.Len(), BatchSize: r.Config.BatchSize, LR: r.Config.LR,
+		Data: r.Config.TrainDataset, Examples: r.Data.Len(), BatchSize: r.Config.BatchSize, LR: r.Config.LR, Precision: r.Precision(),
 	}
 	if n := r.Ranks(); n > 1 {
 		c.Ranks = n

@@ -133,6 +133,9 @@ func (f fixture) build(t *testing.T, v variant) (finetune.Task, *artifact.Set) {
 	cfg := f.cfg
 	cfg.AttentionGroups, cfg.ChunkTokens, cfg.GradientCheckpointing = v.groups, v.chunkTokens, v.checkpointing
 	cfg.MixedPrecision, cfg.FusedAttention = v.precision, v.fused
+	if v.device == runtime.CUDA {
+		cfg.Provider = v.device
+	}
 	task, err := newTask[cfg.Kind](cfg)
 	check(t, err)
 	t.Cleanup(func() { task.Close() })

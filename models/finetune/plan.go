@@ -40,6 +40,7 @@ func (r *Run) Plan() (string, error) {
 	}
 	fmt.Fprintf(&b, "%d examples, %d steps of %s%d × %d, %s\n", r.Data.Len(), r.Steps, ranks,
 		r.Config.GradientAccumulationSteps, r.Config.BatchSize, parameters(l))
+	fmt.Fprintf(&b, "%s\n", r.DescribePrecision())
 	fmt.Fprintf(&b, "%d tokens in a micro-batch on average, %d at most, of the first %d\n", tokens/batches, longest, batches)
 	fmt.Fprintf(&b, "about %.1f GB of memory, and more with long texts\n", float64(r.memory(longest))/1e9)
 	if r.validation != nil {

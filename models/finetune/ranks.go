@@ -37,6 +37,7 @@ func PrepareRank(ctx context.Context, c config.Train, open NewTask, from resolve
 // share of the host's cores, and the GPU with its number among the ranks of the host.
 func (r *Run) sessionOptions() runtime.Options {
 	o := r.Config.SessionOptions()
+	o.BF16 = r.unit
 	if r.comm.Size() == 1 {
 		return o
 	}

@@ -28,6 +28,8 @@ type runState struct {
 	// GlobalBatch is the number of examples of a step, of all ranks. Checkpoints of earlier versions do not have it; it follows
 	// from the others.
 	GlobalBatch int `json:"global_batch,omitempty"`
+	// Precision is the path of the products, see Run.Precision.
+	Precision string `json:"precision,omitempty"`
 	// Frozen has the files of the base model where a part of it is frozen.
 	Frozen []inputFile `json:"frozen_model_files,omitempty"`
 }
@@ -64,7 +66,7 @@ func (r *Run) hashFiles(ctx context.Context) ([]inputFile, error) {
 
 // state returns the state of this run for a checkpoint.
 func (r *Run) state() runState {
-	s := runState{Train: r.Config, Steps: r.Steps, Files: r.inputFiles, GlobalBatch: divisionOf(r.Config, r.comm.Size()).global(), Frozen: r.frozenFiles()}
+	s := runState{Train: r.Config, Steps: r.Steps, Files: r.inputFiles, GlobalBatch: divisionOf(r.Config, r.comm.Size()).global(), Precision: r.Precision(), Frozen: r.frozenFiles()}
 	if r.comm.Size() > 1 {
 		s.Ranks = r.comm.Size()
 	}
@@ -124,6 +126,9 @@ func (r *Run) load(warn func(error)) error {
 		if d := differences(saved.Train, r.Config, freeKeys, "%s was %v, is %v"); len(d) > 0 {
 			return fmt.Errorf("the checkpoint in %s was made with another configuration: %s", dir, strings.Join(d, "; "))
 		}
+		if err := r.checkPath(saved); err != nil {
+			return err
+		}
 		was, is := divisionOf(saved.Train, max(saved.Ranks, 1)), divisionOf(r.Config, r.comm.Size())
 		if err := was.equals(is, r.Data.EpochLen(), r.Config.LossType); err != nil {
 			return fmt.Errorf("the checkpoint in %s was made with other batches: %w", dir, err)
@@ -163,11 +168,11 @@ func (r *Run) dataChanges(saved runState) []string {
 }
 
 // freeKeys are the settings that may differ between a checkpoint and its resumed run: they do not change what is learned. What
-// the last three may be, division.equals says.
+// the last three may be, division.equals says. mixed_precision is compared as the path that it stands for, see checkPath.
 var freeKeys = map[string]bool{
 	"output_dir": true, "save_steps": true, "save_on_epoch_end": true, "num_max_checkpoints": true, "log_interval": true, "threads": true, "profile": true,
 	"provider": true, "device_id": true, "gpu_mem_limit": true, "chunk_tokens": true, "gradient_checkpointing": true, "shard_optimizer": true, "check_steps": true, "merge": true,
-	"batch_size": true, "gradient_accumulation_steps": true, "all_gather": true,
+	"batch_size": true, "gradient_accumulation_steps": true, "all_gather": true, "mixed_precision": true,
 }
 
 // differences names the settings that differ from a checkpoint's, each in a format of key, saved value and value now. It ignores

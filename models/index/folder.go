@@ -19,6 +19,7 @@ import (
 	"rag-retrieval-go/internal/corpus"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/mapped"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -33,6 +34,8 @@ type Use struct {
 	PassageMaxLen int     `json:"passage_max_len"`
 	Dimension     int     `json:"dimension,omitempty"` // to which vectors are cut; 0: they are whole
 	Int8          bool    `json:"int8,omitempty"`
+	// BF16 is the unit of the CPU that computed products in bfloat16, or empty.
+	BF16 kernels.Unit `json:"bf16,omitempty"`
 }
 
 // Fingerprint stands for everything besides the documents that vectors depend on. It is the use as JSON, without the model's place:

@@ -61,6 +61,7 @@ type Card struct {
 	BatchSize  int         `json:"batch_size,omitempty"` // examples of a micro-batch of one rank
 	Ranks      int         `json:"ranks,omitempty"`      // of the job; 0 means 1
 	LR         float64     `json:"lr,omitempty"`
+	Precision  string      `json:"precision,omitempty"` // of the encoder's products in training, such as fp32 or bf16-amx
 	Validation *Validation `json:"validation,omitempty"`
 }
 

@@ -9,6 +9,7 @@ import (
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/onnxfile"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -33,7 +34,11 @@ type Info struct {
 	SpecialToken   string `json:"special_token,omitempty"` // likewise
 	Provider       string `json:"provider"`                // that computes
 	Int8           bool   `json:"int8,omitempty"`
-	LongDocs       string `json:"long_docs"`
+	// Precision names how products are computed: fp32, int8, bf16-amx, bf16-avx512 and so on, or int8+bf16-amx.
+	Precision string `json:"precision"`
+	// BF16 is the unit of the CPU that computes them in bfloat16, or empty.
+	BF16     kernels.Unit `json:"-"`
+	LongDocs string       `json:"long_docs"`
 }
 
 // Info tells what the model is.
@@ -72,6 +77,9 @@ func (m *Model) Fingerprint(version string) (string, error) {
 	}
 	if o.TrainingLengths || o.BatchTokens != 0 { // what was stored before these options keeps its fingerprint
 		fmt.Fprintln(h, "training-lengths", o.TrainingLengths, "batch-tokens", o.BatchTokens)
+	}
+	if m.info.BF16 != kernels.None { // as before
+		fmt.Fprintln(h, "bf16", m.info.BF16)
 	}
 	files, err := m.Files()
 	if err != nil {

@@ -37,6 +37,9 @@ type Options struct {
 
 	// Int8 computes linear layers in 8-bit integers, on the CPU: faster, with scores close to those of fp32.
 	Int8 bool
+	// MixedPrecision is how matrix products are computed on the CPU: NoBF16, BF16, or AutoBF16, which is BF16 where the CPU has a unit
+	// for it. With Int8, it is about the products that are not in 8-bit integers. Empty: NoBF16.
+	MixedPrecision string
 	// Provider is runtime.CPU, runtime.CUDA or runtime.Auto: CUDA where it works. Empty: CPU.
 	Provider string
 	// DeviceID is the number of the GPU on CUDA.
@@ -83,6 +86,9 @@ func (o Options) withDefaults() Options {
 	if o.Provider == "" {
 		o.Provider = runtime.CPU
 	}
+	if o.MixedPrecision == "" {
+		o.MixedPrecision = NoBF16
+	}
 	return o
 }
 
@@ -93,6 +99,12 @@ func (o Options) check() error {
 	}
 	if o.Int8 && o.Provider == runtime.CUDA { // it has no kernels for int8
 		return &OptionError{Format: "%s is for the CPU: leave it out, or %s cuda", Options: []string{"int8", "provider"}}
+	}
+	if !slices.Contains(Precisions, o.MixedPrecision) {
+		return optionError("mixed_precision", "is %q, want one of %v", o.MixedPrecision, Precisions)
+	}
+	if o.MixedPrecision == BF16 && o.Provider == runtime.CUDA {
+		return &OptionError{Format: "%s bf16 is for the CPU, scoring on cuda is in fp32: leave it out, or %s cuda", Options: []string{"mixed_precision", "provider"}}
 	}
 	if o.DeviceID < 0 {
 		return optionError("device_id", "is %d, want at least 0", o.DeviceID)
@@ -131,7 +143,7 @@ func optionError(option, format string, args ...any) error {
 // engine finds what computes.
 func (o Options) engine() (scoring.Options, error) {
 	provider := o.Provider
-	if o.Int8 {
+	if o.Int8 || o.MixedPrecision == BF16 {
 		provider = runtime.CPU
 	}
 	provider, reason, err := runtime.Resolve(provider, o.DeviceID)
@@ -141,8 +153,12 @@ func (o Options) engine() (scoring.Options, error) {
 	if reason != nil && o.Note != nil {
 		o.Note(fmt.Sprintf("running on the CPU: %v", reason))
 	}
+	unit, err := o.unit(provider)
+	if err != nil {
+		return scoring.Options{}, err
+	}
 	return scoring.Options{
-		Options: runtime.Options{Provider: provider, DeviceID: o.DeviceID, Threads: o.Threads}, Int8: o.Int8, MaxWindow: o.LongDocs == MaxWindow, BatchTokens: o.BatchTokens,
+		Options: runtime.Options{Provider: provider, DeviceID: o.DeviceID, Threads: o.Threads, BF16: unit}, Int8: o.Int8, MaxWindow: o.LongDocs == MaxWindow, BatchTokens: o.BatchTokens,
 		Ranks: o.Ranks, Concurrent: o.Queue != nil && o.Queue.Runs > 1,
 	}, nil
 }

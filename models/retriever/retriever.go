@@ -75,11 +75,17 @@ func Open(ctx context.Context, ref string, o Options) (*Model, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if onnxfile.Is(ref) {
+		if o.MixedPrecision == BF16 {
+			return nil, &OptionError{Format: "%s bf16: " + strings.ReplaceAll(ref, "%", "%%") + " is an ONNX file, which is run as it is: leave the option out, or give the model's folder", Options: []string{"mixed_precision"}}
+		}
+		o.MixedPrecision = NoBF16
+	}
 	engine, err := o.engine()
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{options: o, info: Info{Ref: ref, Provider: engine.Provider, Int8: o.Int8, LongDocs: o.LongDocs}}
+	m := &Model{options: o, info: Info{Ref: ref, Provider: engine.Provider, Int8: o.Int8, BF16: engine.BF16, Precision: precision(engine), LongDocs: o.LongDocs}}
 	if err := m.open(ctx, engine); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}

@@ -128,7 +128,7 @@ func TestEveryKind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := open(t, ref, retriever.Options{})
 			w := want[name]
-			w.Ref, w.Provider, w.LongDocs = ref, runtime.CPU, retriever.Truncate
+			w.Ref, w.Provider, w.LongDocs, w.Precision = ref, runtime.CPU, retriever.Truncate, "fp32"
 			if w.Dir = ref; strings.HasSuffix(ref, ".onnx") {
 				w.Dir = filepath.Dir(ref)
 			}
@@ -544,6 +544,9 @@ func TestBadModelsAndOptions(t *testing.T) {
 		{tiny, retriever.Options{LongDocs: "50%"}, `long_docs is "50%", want truncate or max-window`, true},
 		{tiny, retriever.Options{Provider: "tpu"}, `provider is "tpu", want one of [cpu cuda auto]`, true},
 		{tiny, retriever.Options{Provider: runtime.CUDA, Int8: true}, "int8 is for the CPU: leave it out, or provider cuda", true},
+		{tiny, retriever.Options{MixedPrecision: "fp16"}, `mixed_precision is "fp16", want one of [no bf16 auto]`, true},
+		{tiny, retriever.Options{Provider: runtime.CUDA, MixedPrecision: retriever.BF16}, "mixed_precision bf16 is for the CPU, scoring on cuda is in fp32: leave it out, or provider cuda", true},
+		{whole + "/model.onnx", retriever.Options{MixedPrecision: retriever.BF16}, "is an ONNX file, which is run as it is: leave the option out, or give the model's folder", true},
 	} {
 		before := runtime.OpenTensors()
 		m, err := retriever.Open(t.Context(), c.ref, c.o)

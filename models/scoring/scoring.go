@@ -21,6 +21,7 @@ import (
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/runtime"
 )
@@ -157,10 +158,11 @@ func weightsByName(g *onnx.Graph, values map[string]*onnx.Value) encoder.Weights
 	}
 }
 
-// NewWithoutWeights loads a graph that has no weights.
+// NewWithoutWeights loads a graph that has no weights, such as the comparison of vectors. Its products are in float32.
 func NewWithoutWeights(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Options) (*Session, error) {
 	g := onnx.NewGraph(name)
 	g.Output(output, build(g))
+	o.BF16 = kernels.None
 	return open(g, o)
 }
 

@@ -10,6 +10,7 @@ import (
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/models/tokenizer"
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/runtime"
 )
 
@@ -245,8 +246,11 @@ func (s *Server) teiInfo(c *call) (any, error) {
 	}
 	info := m.m.Info()
 	dtype := "float32"
-	if info.Int8 {
+	switch {
+	case info.Int8:
 		dtype = "int8"
+	case info.BF16 != kernels.None:
+		dtype = "bfloat16"
 	}
 	kind := map[string]any{"embedding": map[string]string{"pooling": info.Pooling}}
 	switch info.Kind {

@@ -28,6 +28,7 @@ const (
 	AMX      Unit = "amx"      // tiles: Intel, from 2023 (Sapphire Rapids)
 	AVX512   Unit = "avx512"   // the instruction vdpbf16ps: Intel, from 2020 (Cooper Lake); AMD, from 2022 (Zen 4)
 	Portable Unit = "portable" // C: the reference, slower than float32
+	ARM64    Unit = "arm64"    // ONNX Runtime's own products on Linux arm64 with the instruction bfmmla; never run by this project
 )
 
 // Units lists the units, fastest first.
@@ -46,9 +47,9 @@ func Best() Unit {
 // Check returns an error if this CPU, this operating system or this build lacks the unit.
 func (u Unit) Check() error {
 	switch have := C.rr_cpu(); {
-	case u == None, u == Portable, u == AMX && have&C.RR_AMX != 0, u == AVX512 && have&C.RR_VDPBF16 != 0:
+	case u == None, u == Portable, u == AMX && have&C.RR_AMX != 0, u == AVX512 && have&C.RR_VDPBF16 != 0, u == ARM64 && hasARM64():
 		return nil
-	case u == AMX || u == AVX512:
+	case u == AMX || u == AVX512 || u == ARM64:
 		return fmt.Errorf("this CPU has no %s", u)
 	}
 	return fmt.Errorf("no unit %q; there are %v", u, Units)

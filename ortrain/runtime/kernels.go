@@ -19,7 +19,11 @@ func (o Options) substitute(model []byte) ([]byte, error) {
 	if o.provider() != CPU || o.StockOperators {
 		return model, nil
 	}
-	return kernels.Substitute(model, o.BF16, o.Weights)
+	unit := o.BF16
+	if unit == kernels.ARM64 { // ONNX Runtime computes these products itself
+		unit = kernels.None
+	}
+	return kernels.Substitute(model, unit, o.Weights)
 }
 
 // addKernels adds their operators to a session's options.

@@ -49,6 +49,9 @@ type Options struct {
 	Config map[string]string
 }
 
+// arm64Products is the session config entry with which ONNX Runtime computes float32 products in bfloat16 on Linux arm64.
+const arm64Products = "mlas.enable_gemm_fastmath_arm64_bfloat16"
+
 // profiles counts the profiles of this process. The count makes their file names differ.
 var profiles atomic.Int64
 
@@ -132,6 +135,9 @@ func (o Options) sessionOptions() (*ort.SessionOptions, error) {
 		errs = append(errs, appendCUDA(so, o))
 	case !o.StockOperators:
 		errs = append(errs, addKernels(so))
+	}
+	if o.BF16 == kernels.ARM64 && o.Provider != CUDA {
+		errs = append(errs, so.AddSessionConfigEntry(arm64Products, "1"))
 	}
 	for k, v := range o.Config {
 		errs = append(errs, so.AddSessionConfigEntry(k, v))

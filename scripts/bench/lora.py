@@ -70,7 +70,7 @@ def run_peer(a, rows, work, seed):
 
 
 def run_ours(a, rows, work, seed):
-    found, loss = finetune.ours("embedding", a.model, rows, os.path.join(work, "run"), seed, a.length, a.batch, "--lora-rank", str(a.rank))
+    found, loss = finetune.ours("embedding", a.model, rows, os.path.join(work, "run"), seed, a.length, a.batch, "--lora-rank", str(a.rank), "--mixed-precision", "no")
     return {"tokens_per_s": found["tokens_per_s"], "MiB": found["MiB"], "loss": loss}
 
 

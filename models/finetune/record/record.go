@@ -60,6 +60,7 @@ type Summary struct {
 	Tokens          int     `json:"tokens"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	PeakMemoryMB    float64 `json:"peak_memory_mb"`
+	Precision       string  `json:"precision"` // of the encoder's products: fp32, bf16-amx, bf16-avx512, …, or on cuda fp16, bf16
 }
 
 // Log is a hook that shows and records every step.
@@ -206,7 +207,7 @@ func (l *Log) OnEnd(_ *ortrain.Trainer, _ error) error {
 func (l *Log) Finish(run *finetune.Run) error {
 	if l.tokens == 0 {
 		fmt.Fprintln(l.out, "all steps were done before")
-	} else if err := l.summarize(run.ModelPath()); err != nil {
+	} else if err := l.summarize(run); err != nil {
 		return err
 	}
 	if err := WriteReport(run); err != nil {
@@ -216,10 +217,10 @@ func (l *Log) Finish(run *finetune.Run) error {
 	return nil
 }
 
-func (l *Log) summarize(model string) error {
+func (l *Log) summarize(run *finetune.Run) error {
 	seconds := l.lastStepEnd.Sub(l.started).Seconds()
 	err := atomicdir.WriteJSON(filepath.Join(l.dir, SummaryFile), Summary{
-		Model: model, Steps: l.last.Step, Loss: l.smoothedLoss, Seconds: seconds, Tokens: l.tokens,
+		Model: run.ModelPath(), Precision: run.Precision(), Steps: l.last.Step, Loss: l.smoothedLoss, Seconds: seconds, Tokens: l.tokens,
 		TokensPerSecond: float64(l.tokens) / seconds, PeakMemoryMB: float64(memory.Peak()) / 1e6,
 	})
 	if err != nil {

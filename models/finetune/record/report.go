@@ -83,6 +83,7 @@ func WriteReport(run *finetune.Run) error {
 		return err
 	}
 	p.Lengths, p.Config = lengthsText(p.Data.Lengths), run.Config.Settings()
+	p.Config = append(p.Config, config.Setting{Key: "matrix products", Value: run.Precision()})
 	if n := run.Ranks(); n > 1 {
 		p.Config = append(p.Config, config.Setting{Key: "ranks, each with batch_size", Value: fmt.Sprint(n)})
 	}

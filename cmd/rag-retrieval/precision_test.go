@@ -1,0 +1,192 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rag-retrieval-go/ortrain/kernels"
+)
+
+// bf16Line begins the line with which every run says how it computes products.
+const bf16Line = "matrix products in "
+
+// portable forces bf16 on any CPU.
+var portable = []string{kernels.Variable + "=portable"}
+
+// bf16Note begins the note of a run that is asked for bf16 on a CPU without a unit for it, or the line of one that has it.
+func bf16Note() string {
+	if len(kernels.Present(true)) > 0 {
+		return "log_with: " // no note
+	}
+	return "mixed_precision: this CPU has no bf16 unit"
+}
+
+func readText(t *testing.T, path ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// A run says how it computes products, and so do all that it writes. It goes on in the same way only.
+func TestTrainPrecision(t *testing.T) {
+	data, out := pairs(t, 40), filepath.Join(t.TempDir(), "out")
+	args := trainRun(data, out)
+	if o := callEnv(t, portable, "", append(args, "--dry-run")...).ok(t); !strings.Contains(o.stdout, bf16Line+"bf16 by the CPU's unit portable; losses and validations in fp32\n") {
+		t.Errorf("dry run: %s", o.stdout)
+	}
+	o := callEnv(t, portable, "", args...).ok(t)
+	if strings.Count(o.stderr, bf16Line+"bf16 by the CPU's unit portable") != 1 {
+		t.Errorf("stderr: %s", o.stderr)
+	}
+	for path, want := range map[string]string{
+		"train.json": `"precision": "bf16-portable"`, "report.html": "bf16-portable", "model/rag_retrieval.json": `"precision": "bf16-portable"`,
+		"model/model_card.md": "| matrix products | bf16-portable |\n", "config.yaml": "mixed_precision: bf16\n",
+	} {
+		if text := readText(t, out, path); !strings.Contains(text, want) {
+			t.Errorf("%s lacks %q", path, want)
+		}
+	}
+	resume := append(args, "--resume")
+	callEnv(t, portable, "", resume...).ok(t)
+	callEnv(t, portable, "", append(resume, "--mixed-precision", "bf16")...).ok(t)
+	want := "the checkpoint in " + out + " was made in bf16-portable, and this run computes in fp32: go on with mixed_precision bf16 and RAG_RETRIEVAL_BF16=portable, or start a new run in another folder"
+	call(t, "", append(resume, "--mixed-precision", "no")...).fails(t, 1, want)
+	if kernels.Best() == kernels.None {
+		call(t, "", resume...).fails(t, 1, want) // auto
+	}
+}
+
+// A checkpoint of a version without bf16 on the CPU goes on in fp32.
+func TestResumeOfEarlierVersion(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	args := trainRun(pairs(t, 40), out, "--mixed-precision", "no")
+	call(t, "", args...).ok(t)
+	states, err := filepath.Glob(filepath.Join(out, "artifacts", "checkpoint", "*", "state.json"))
+	if err != nil || len(states) == 0 {
+		t.Fatal(states, err)
+	}
+	for _, path := range states {
+		text := readText(t, path)
+		old := strings.Replace(text, `"precision": "fp32"`, `"global_batch": 8`, 1)
+		if old == text {
+			t.Fatalf("no precision in %s", text)
+		}
+		if err := os.WriteFile(path, []byte(old), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call(t, "", append(args, "--resume")...).ok(t)
+	callEnv(t, portable, "", append(args, "--resume", "--mixed-precision", "auto")...).fails(t, 1,
+		"was made in fp32, and this run computes in bf16-portable: go on with mixed_precision no, or start a new run in another folder")
+}
+
+// A unit that is not known, or that this CPU lacks, stops what would use it.
+func TestForcedUnit(t *testing.T) {
+	data, out := pairs(t, 8), filepath.Join(t.TempDir(), "out")
+	unknown := []string{kernels.Variable + "=pancake"}
+	callEnv(t, unknown, "", trainRun(data, out, "--dry-run")...).fails(t, 1, `RAG_RETRIEVAL_BF16 is "pancake", want amx, avx512, portable or arm64`)
+	callEnv(t, unknown, "", trainRun(data, out, "--dry-run", "--mixed-precision", "no")...).ok(t)
+	text := `{"text":"a"}` + "\n"
+	callEnv(t, unknown, text, "encode", "--model", tiny).ok(t)
+	callEnv(t, unknown, text, "encode", "--model", tiny, "--mixed-precision", "auto").fails(t, 1, `RAG_RETRIEVAL_BF16 is "pancake"`)
+	if o := callEnv(t, unknown, "", "doctor"); o.code != 1 || !strings.Contains(o.stderr, "bf16 does not work") {
+		t.Errorf("doctor: exit %d: %s", o.code, o.stderr)
+	}
+	if kernels.AMX.Check() != nil {
+		callEnv(t, []string{kernels.Variable + "=amx"}, "", trainRun(data, out, "--dry-run")...).fails(t, 1, "RAG_RETRIEVAL_BF16 is amx: this CPU has no amx; unset it, or set it to portable")
+	}
+	if o := callEnv(t, portable, "", "doctor").ok(t); !strings.Contains(o.stdout, "RAG_RETRIEVAL_BF16=portable") || !strings.Contains(o.stdout, "train computes in bf16-portable") {
+		t.Errorf("doctor: %s", o.stdout)
+	}
+}
+
+// Every command that opens a model knows the flag and its values.
+func TestScoringPrecisions(t *testing.T) {
+	data, queries := pairs(t, 8), write(t, "q.jsonl", `{"query": "the a", "positive": ["aa"], "negative": ["bb", "cc"]}`+"\n")
+	corpus := write(t, "corpus.jsonl", `{"_id": "1", "text": "aa the er"}`+"\n")
+	index := filepath.Join(t.TempDir(), "index")
+	call(t, "", "index", "--model", tiny, "--corpus", corpus, "--output", index).ok(t)
+	for _, args := range [][]string{
+		{"eval", "--model", tiny, "--data", queries}, {"encode", "--model", tiny}, {"rerank", "--model", tiny}, {"search", "--index", index, "the a"},
+		{"mine", "--model", tiny, "--train-dataset", data, "--output", filepath.Join(t.TempDir(), "mined.jsonl")},
+		{"index", "--model", tiny, "--corpus", corpus, "--output", filepath.Join(t.TempDir(), "x")},
+		{"serve", "--model", "tiny=" + tiny, "--listen", "127.0.0.1:0"},
+	} {
+		call(t, "", append(args, "--mixed-precision", "fp16")...).fails(t, 2, `--mixed-precision is "fp16", want one of [no bf16 auto]`)
+		if args[0] == "search" {
+			continue // its index is opened first, on CUDA
+		}
+		call(t, "", append(args, "--mixed-precision", "bf16", "--provider", "cuda")...).fails(t, 2, "--mixed-precision bf16 is for the CPU, scoring on cuda is in fp32: leave it out, or --provider cuda")
+	}
+	callEnv(t, portable, "", "search", "--index", index, "--mixed-precision", "bf16", "the a").ok(t)
+	result := filepath.Join(t.TempDir(), "result.json")
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{nil, "fp32"}, {[]string{"--mixed-precision", "auto"}, "bf16-portable"}, {[]string{"--mixed-precision", "bf16"}, "bf16-portable"},
+		{[]string{"--int8", "--mixed-precision", "bf16"}, "int8+bf16-portable"}, {[]string{"--int8"}, "int8"},
+	} {
+		callEnv(t, portable, "", append([]string{"eval", "--model", tiny, "--data", queries, "--json", result}, c.flags...)...).ok(t)
+		var r struct{ Precision string }
+		if err := json.Unmarshal([]byte(readText(t, result)), &r); err != nil || r.Precision != c.want {
+			t.Errorf("%v: %q, want %q, %v", c.flags, r.Precision, c.want, err)
+		}
+	}
+	callEnv(t, portable, "", "index", "--model", tiny, "--corpus", corpus, "--output", index+"-bf16", "--mixed-precision", "bf16").ok(t)
+	if !strings.Contains(readText(t, index+"-bf16", "index.json"), `"bf16": "portable"`) {
+		t.Error("the index does not say how its vectors were computed")
+	}
+}
+
+// closeTo fails where two numbers differ by more than a share of the second.
+func closeTo(t *testing.T, what string, got, want, share float64) {
+	t.Helper()
+	if math.Abs(got-want) > share*math.Abs(want) {
+		t.Errorf("%s: %g, want %g within %g", what, got, want, share)
+	}
+}
+
+// Training in bf16 learns what training in fp32 does, and scores in bf16 are close.
+func TestPortable(t *testing.T) {
+	data := pairs(t, 40)
+	losses := func(env []string, precision string) (model string, out []float64) {
+		dir := filepath.Join(t.TempDir(), "out")
+		callEnv(t, env, "", trainRun(data, dir, "--dropout", "0", "--mixed-precision", precision)...).ok(t)
+		for _, line := range strings.Split(strings.TrimSpace(readText(t, dir, "metrics.jsonl")), "\n") {
+			var row struct{ Loss float64 }
+			if err := json.Unmarshal([]byte(line), &row); err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, row.Loss)
+		}
+		return filepath.Join(dir, "model"), out
+	}
+	model, got := losses(portable, "auto")
+	_, want := losses(nil, "no")
+	for i := range want {
+		closeTo(t, "loss", got[i], want[i], 0.05)
+	}
+	text := `{"text":"the a of b"}` + "\n"
+	vector := func(env []string, flags ...string) []float64 {
+		var row struct{ Embedding []float64 }
+		o := callEnv(t, env, text, append([]string{"encode", "--model", model}, flags...)...).ok(t)
+		if err := json.Unmarshal([]byte(o.stdout), &row); err != nil {
+			t.Fatal(err)
+		}
+		return row.Embedding
+	}
+	a, b := vector(nil), vector(portable, "--mixed-precision", "bf16")
+	cosine := 0.0
+	for i := range a {
+		cosine += a[i] * b[i]
+	}
+	closeTo(t, "cosine of the vectors", cosine, 1, 0.001)
+}

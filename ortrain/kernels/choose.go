@@ -1,0 +1,81 @@
+package kernels
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+)
+
+// Variable is the environment variable that forces a unit: it is used wherever products are in bfloat16, also where Best would be
+// another one or none.
+const Variable = "RAG_RETRIEVAL_BF16"
+
+// NoUnit tells the user why products are not in bfloat16 on a CPU without a unit for it.
+const NoUnit = "this CPU has no bf16 unit (AMX or AVX512-BF16), so products are in fp32, which is faster here; " +
+	Variable + "=portable computes bf16 all the same, slowly"
+
+// Forcible lists the units that Variable may name.
+var Forcible = []Unit{AMX, AVX512, Portable, ARM64}
+
+// Forced returns the unit that Variable names, or None where it is not set. An unknown name, and a unit that is not here, is an error.
+func Forced() (Unit, error) {
+	u := Unit(os.Getenv(Variable))
+	if u == None {
+		return None, nil
+	}
+	for _, x := range Forcible {
+		if u != x {
+			continue
+		}
+		if err := u.Check(); err != nil {
+			return None, fmt.Errorf("%s is %s: %w; unset it, or set it to %s", Variable, u, err, Portable)
+		}
+		return u, nil
+	}
+	return None, fmt.Errorf("%s is %q, want amx, avx512, portable or arm64", Variable, string(u))
+}
+
+// Choices lists the units that this process may compute products in bfloat16 with, best first: only the forced one where one is
+// forced, otherwise those of the CPU. asked says that the user asked for bfloat16; otherwise units that were never shown to be faster
+// than float32 are left out.
+func Choices(asked bool) ([]Unit, error) {
+	forced, err := Forced()
+	if err != nil {
+		return nil, err
+	}
+	if forced != None {
+		return []Unit{forced}, nil
+	}
+	return Present(asked), nil
+}
+
+// Present lists the units that this CPU has, best first. Without all, those that were never shown to be faster than float32 are left
+// out. Portable is no unit of a CPU.
+func Present(all bool) []Unit {
+	var out []Unit
+	for _, u := range []Unit{AMX, AVX512, ARM64} {
+		if u.Check() == nil && (all || u != ARM64) {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// Precision names the path that products take on the CPU, such as fp32 or bf16-amx. The same path, on as many threads, gives the same
+// bytes.
+func (u Unit) Precision() string {
+	if u == None {
+		return "fp32"
+	}
+	return "bf16-" + string(u)
+}
+
+// hasARM64 says whether this is Linux on an arm64 CPU with products of bfloat16.
+func hasARM64() bool {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "arm64" {
+		return false
+	}
+	info, err := os.ReadFile("/proc/cpuinfo")
+	return err == nil && bytes.Contains(info, []byte(" bf16"))
+}
