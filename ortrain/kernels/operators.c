@@ -62,6 +62,7 @@ struct operator {
   const char *name;
   size_t inputs, outputs;
   unsigned optional_inputs, optional_outputs; // bit i: number i may be missing
+  unsigned byte_outputs;                      // bit i: number i is uint8, not float32
   int in_place;                               // the first output may have the memory of the first input
   OrtStatus *(*compute)(run *);
 };
@@ -292,6 +293,19 @@ static OrtStatus *layernorm_gradient(run *r) {
   return result(r, rr_layernorm_gradient(&r->pool, dy.data, x.data, scale.data, mean.data, inverse.data, dx, dscale, dbias, (size_t)rows, (size_t)width));
 }
 
+static OrtStatus *quantize_rows(run *r) {
+  tensor x;
+  float *q, *scale;
+  int64_t dims[MAX_TENSORS];
+  TRY(input(r, 0, &x));
+  long width = last(&x);
+  memcpy(dims, x.dims, x.rank * sizeof *dims);
+  TRY(output(r, 0, dims, x.rank, &q));
+  if (x.rank) dims[x.rank - 1] = 1;
+  TRY(output(r, 1, dims, x.rank, &scale));
+  return result(r, rr_quantize_rows(&r->pool, x.data, (uint8_t *)q, scale, (size_t)rows_of(&x, width), (size_t)width));
+}
+
 // ---- optimizer ---------------------------------------------------------------------------------------------------------
 
 // updated allocates output i for the new values of input t. They have the same memory where the caller bound it to both; else
@@ -355,6 +369,7 @@ static operator_ operators[] = {
     {.name = "GeluGradient", .inputs = 2, .outputs = 1, .in_place = 1, .compute = gelu_gradient},
     {.name = "SoftmaxGradient", .inputs = 2, .outputs = 1, .in_place = 1, .compute = softmax_gradient},
     {.name = "LayerNormGradient", .inputs = 5, .outputs = 3, .optional_outputs = 7, .in_place = 1, .compute = layernorm_gradient},
+    {.name = "QuantizeRows", .inputs = 1, .outputs = 2, .byte_outputs = 1, .compute = quantize_rows},
     {.name = "AdamW", .inputs = 8, .outputs = 3, .compute = adamw},
     {.name = "SumOfSquares", .inputs = 1, .outputs = 1, .compute = sum_of_squares},
     {.name = "Accumulate", .inputs = 4, .outputs = 1, .compute = accumulate},
@@ -365,7 +380,10 @@ static const char *name(const OrtCustomOp *op) { return ((const operator_ *)op)-
 static const char *provider(const OrtCustomOp *op) { return (void)op, "CPUExecutionProvider"; }
 static size_t input_count(const OrtCustomOp *op) { return ((const operator_ *)op)->inputs; }
 static size_t output_count(const OrtCustomOp *op) { return ((const operator_ *)op)->outputs; }
-static ONNXTensorElementDataType float32(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; }
+static ONNXTensorElementDataType input_type(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; }
+static ONNXTensorElementDataType output_type(const OrtCustomOp *op, size_t i) {
+  return ((const operator_ *)op)->byte_outputs >> i & 1 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+}
 static OrtMemType memory(const OrtCustomOp *op, size_t i) { return (void)op, (void)i, OrtMemTypeDefault; }
 static int first_version(const OrtCustomOp *op) { return (void)op, 1; }
 static int last_version(const OrtCustomOp *op) { return (void)op, INT32_MAX; }
@@ -433,7 +451,7 @@ static OrtStatus *compute(void *p, OrtKernelContext *context) {
 static OrtCustomOp callbacks(int in_place) {
   OrtCustomOp o = {
       .version = ORT_API_VERSION, .GetName = name, .GetExecutionProviderType = provider, .GetInputTypeCount = input_count,
-      .GetOutputTypeCount = output_count, .GetInputType = float32, .GetOutputType = float32, .GetInputCharacteristic = input_kind,
+      .GetOutputTypeCount = output_count, .GetInputType = input_type, .GetOutputType = output_type, .GetInputCharacteristic = input_kind,
       .GetOutputCharacteristic = output_kind, .GetInputMemoryType = memory, .GetStartVersion = first_version,
       .GetEndVersion = last_version, .CreateKernelV2 = create, .KernelComputeV2 = compute, .KernelDestroy = destroy,
   };

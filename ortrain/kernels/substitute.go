@@ -19,6 +19,7 @@ var Ops = map[string]struct{ BF16 bool }{
 	"GeluGradient":      {},
 	"LayerNormGradient": {},
 	"SoftmaxGradient":   {},
+	"QuantizeRows":      {},
 	"AdamW":             {},
 	"SumOfSquares":      {},
 	"Accumulate":        {},

@@ -63,6 +63,7 @@ func (g *Graph) quantize(n *Node) {
 	r := g.Mul(rowMax, g.Scalar(x, 1.0/maxUint8Input))
 	one := g.Scalar(x, 1)
 	quantized := g.op1("QuantizeLinear", []*Value{g.Div(x, r), one, zeroPoint}, nil)
+	g.Kernel(Kernel{Op: "QuantizeRows", Inputs: []*Value{x}, Outputs: []*Value{quantized, r}})
 	y := g.Op(Microsoft, "MatMulIntegerToFloat", []*Value{quantized, weight, one, scale, zeroPoint}, nil, 1)[0]
 	y = g.Mul(y, r)
 	if len(n.Inputs) > 2 && n.Inputs[2] != nil {
