@@ -111,7 +111,7 @@ func (c *chunks) encode(t *Trainer, b *Batch, microBatch int, drop bool) error {
 				return err
 			}
 		}
-		return encode.Run()
+		return t.runGraph(encode)
 	})
 }
 
@@ -142,7 +142,7 @@ func (c *chunks) lossOfRows(t *Trainer, b *Batch) (float64, error) {
 	if err := c.lossBinding.OutputView(artifact.EncodedValue+artifact.GradientSuffix, c.encodedGradients, 0, all...); err != nil {
 		return 0, err
 	}
-	if err := c.lossBinding.Run(); err != nil {
+	if err := t.runGraph(c.lossBinding); err != nil {
 		return 0, fmt.Errorf("the loss of %d rows: %w", rows, err)
 	}
 	return float64(t.loss.Value()), nil
@@ -183,7 +183,7 @@ func (c *chunks) continueBackward(t *Trainer, b *Batch, microBatch int, total in
 		if err := c.backwardBinding.View(name, c.encodedGradients, at, dims...); err != nil {
 			return err
 		}
-		if err := c.runBackward(); err != nil {
+		if err := c.runBackward(t); err != nil {
 			return err
 		}
 		if only && len(b.Chunks) == 1 && weight == 1 {
@@ -195,13 +195,13 @@ func (c *chunks) continueBackward(t *Trainer, b *Batch, microBatch int, total in
 }
 
 // runBackward runs the backward pass of a chunk, and frees what the forward pass kept.
-func (c *chunks) runBackward() error {
+func (c *chunks) runBackward(t *Trainer) error {
 	if c.kept == nil {
-		return c.backwardBinding.Run()
+		return t.runGraph(c.backwardBinding)
 	}
 	err := c.kept.Pass(c.encodeBinding, 1, c.backwardBinding) // 1: the encoded rows
 	if err == nil {
-		err = c.backwardBinding.Run()
+		err = t.runGraph(c.backwardBinding)
 	}
 	return errors.Join(err, c.kept.Free(c.encodeBinding, c.backwardBinding))
 }

@@ -169,7 +169,7 @@ func (c *comparison) blocks(t *Trainer, all *passageRows, total int) (loss float
 		if err := errors.Join(c.bind(t, c.binding, x), c.bindOutputs(x)); err != nil {
 			return err
 		}
-		err := c.binding.Run()
+		err := t.runGraph(c.binding)
 		loss += float64(t.loss.Value()) * x.share
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"rag-retrieval-go/ortrain/optim"
 	"rag-retrieval-go/ortrain/runtime"
@@ -277,6 +278,7 @@ func (o *optimizer) apply(gradients *runtime.Block, s optim.Scalars) error {
 
 // accumulate adds the gradients, times a weight, to the step's sum. The first call of a step starts a new sum.
 func (o *optimizer) accumulate(t *Trainer, weight float64) error {
+	defer since(&t.times.Optimizer, time.Now())
 	if !o.accumulationBound {
 		if err := o.bindAccumulation(t); err != nil {
 			return fmt.Errorf("gradient accumulation: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/runtime"
@@ -94,7 +95,9 @@ func (t *Trainer) sumGradients(gradients *runtime.Block, values []float32, s *St
 func (t *Trainer) gradientNorm(gradients *runtime.Block, failed error) (float64, error) {
 	sum, err := 0.0, failed
 	if err == nil {
+		begun := time.Now()
 		sum, err = t.optimizer.sumOfSquares(gradients)
+		since(&t.times.Optimizer, begun)
 	}
 	if t.comm.Size() == 1 {
 		return math.Sqrt(sum), err

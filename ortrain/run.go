@@ -3,6 +3,8 @@ package ortrain
 import (
 	"context"
 	"errors"
+	goruntime "runtime"
+	"time"
 )
 
 // Source returns the micro-batches of a step, counted from 0. Its result must depend only on the step, so that a resumed
@@ -27,6 +29,7 @@ const prefetch = 2
 
 type prepared struct {
 	batches []*Batch
+	seconds float64 // of a processor, see Times.Preparing
 	err     error
 }
 
@@ -65,14 +68,17 @@ func (t *Trainer) Run(ctx context.Context, source Source, hooks ...Hook) (err er
 	for t.step < t.cfg.Schedule.Total {
 		var next prepared
 		err := ErrInterrupted
+		begun := time.Now()
 		if ctx.Err() == nil {
 			next = <-queue
 			err = next.err
 		}
+		waited := time.Since(begun)
 		if err := t.agree(err); err != nil {
 			return err
 		}
 		s, err := t.Step(next.batches)
+		s.Times.Waiting, s.Times.Preparing = waited.Seconds(), next.seconds
 		if err = t.agree(err); err == nil {
 			err = t.compareAfterStep()
 		}
@@ -101,11 +107,14 @@ func (t *Trainer) prepare(source Source, quit <-chan struct{}) <-chan prepared {
 	queue := make(chan prepared, prefetch-1)
 	first, total := t.step, t.cfg.Schedule.Total
 	go func() {
+		goruntime.LockOSThread() // for threadTime
+		defer goruntime.UnlockOSThread()
 		defer close(queue)
 		for step := first; step < total; step++ {
+			begun := threadTime()
 			batches, err := source(step)
 			select {
-			case queue <- prepared{batches, err}:
+			case queue <- prepared{batches, (threadTime() - begun).Seconds(), err}:
 			case <-quit:
 				return
 			}

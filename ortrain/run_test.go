@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/flat"
@@ -154,5 +155,34 @@ func TestRunGoesOn(t *testing.T) {
 	}
 	if want := []string{"a start", "a step 3", "a step 4", "a end", "a start", "a end"}; !slices.Equal(calls, want) {
 		t.Errorf("calls %q, want %q", calls, want)
+	}
+}
+
+// A step's times are its own, and are no longer than the step. What the source takes of a processor is beside them.
+func TestStepTimes(t *testing.T) {
+	tr := vectorTrainer(t, 3)
+	if threadTime() == 0 {
+		t.Skip("the system does not tell a thread's processor time")
+	}
+	const work = 5 * time.Millisecond
+	source := func(int) ([]*Batch, error) {
+		for begun := threadTime(); threadTime() < begun+work; {
+		}
+		return []*Batch{row()[0], row()[0]}, nil // accumulates
+	}
+	last := time.Now()
+	var calls []string
+	err := tr.Run(t.Context(), source, spy{"a", "", &calls, func(s Step) {
+		x, whole := s.Times, time.Since(last).Seconds()
+		last = time.Now()
+		if x.Graph <= 0 || x.Optimizer <= 0 || x.Graph+x.Optimizer+x.Waiting > whole {
+			t.Errorf("step %d took %g s: %+v", s.Step, whole, x)
+		}
+		if x.Preparing < work.Seconds() {
+			t.Errorf("step %d: %+v, a batch takes %v", s.Step, x, work)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

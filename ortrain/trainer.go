@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dist"
@@ -59,6 +60,7 @@ type Trainer struct {
 	mostTokens int
 	// transfer and waiting are the job's seconds in collective operations; see Step.
 	transfer, waiting float64
+	times             Times // of the current step
 
 	// All blocks lie in the memory of the sessions' device.
 	parameters, gradients *runtime.Block
@@ -88,6 +90,7 @@ type Step struct {
 	// Transfer and Waiting are seconds in collective operations, since Run began and before this step. Transfer is the time of
 	// the rank that waited least in each step; Waiting is what the ranks spent more than it, on average.
 	Transfer, Waiting float64
+	Times             Times
 	// LossScale is the factor that the loss was multiplied by, or 0 if the loss is not scaled.
 	LossScale float64
 	// Skipped counts the steps of the run so far, including this one, that overflowed and changed no parameter.
@@ -236,6 +239,7 @@ func (t *Trainer) TotalSteps() int { return t.cfg.Schedule.Total }
 // If no row counts, loss and gradient are zero, and AdamW still moves the parameters by its momentum, as PyTorch does.
 func (t *Trainer) Step(batches []*Batch) (Step, error) {
 	kernels.WeightsChanged() // in the last step, or since then
+	t.times = Times{}
 	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.appliedSteps())}
 	for _, b := range batches {
 		s.Rows += b.Rows
@@ -277,6 +281,7 @@ func (t *Trainer) Step(batches []*Batch) (Step, error) {
 		return s, err
 	}
 	t.step++
+	s.Times = t.times
 	return s, nil
 }
 
@@ -303,7 +308,9 @@ func (t *Trainer) update(gradients *runtime.Block, s *Step, batches []*Batch, fa
 		scale *= min(1, limit/(s.GradNorm+1e-6)) // torch.nn.utils.clip_grad_norm_
 	}
 	t.lossScaler.Stepped()
+	begun := time.Now()
 	err = t.optimizer.apply(gradients, t.cfg.AdamW.At(t.appliedSteps()+1, s.LearningRate, scale))
+	since(&t.times.Optimizer, begun)
 	if !t.sharded() {
 		return err
 	}
@@ -362,7 +369,7 @@ func (t *Trainer) runTraining(b *Batch, microBatch int) (float64, error) {
 	if err := errors.Join(b.Bind(t.trainBinding), t.bindScale(t.trainBinding)); err != nil {
 		return 0, err
 	}
-	if err := t.trainBinding.Run(); err != nil {
+	if err := t.runGraph(t.trainBinding); err != nil {
 		return 0, err
 	}
 	return float64(t.loss.Value()), nil

@@ -41,6 +41,11 @@ type Row struct {
 	Tokens   int     `json:"tokens"`
 	Seconds  float64 `json:"seconds"`   // of training in this process so far, without validations
 	MemoryMB float64 `json:"memory_mb"` // resident memory after the step
+	// The times of this step, see ortrain.Times. The seconds that it took, less those in graph and optimizer, passed outside of kernels.
+	GraphSeconds     float64 `json:"graph_seconds"`
+	OptimizerSeconds float64 `json:"optimizer_seconds"`
+	BatchWaitSeconds float64 `json:"batch_wait_seconds"`
+	PreparingSeconds float64 `json:"preparing_cpu_seconds"` // of making its batches, in another thread, while earlier steps computed
 	// TransferSeconds and WaitingSeconds are those of a job's ranks in collective operations, in the steps before this one in
 	// this process: see ortrain.Step.
 	TransferSeconds float64 `json:"transfer_seconds,omitempty"`
@@ -144,7 +149,11 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 	spent, held := l.lastStepEnd.Sub(l.started).Seconds(), float64(memory.Resident())/1e6
 	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  norm %.3g  %.0f tokens/s  %.2f GB",
 		l.smoothedLoss, s.LearningRate, s.GradNorm, float64(l.tokens)/spent, held/1e3)+skippedText(s))
-	b, err := json.Marshal(Row{s.Step, s.Loss, s.GradNorm, s.LearningRate, s.Rows, s.Tokens, spent, held, s.Transfer, s.Waiting, s.LossScale, s.Skipped, l.warning})
+	b, err := json.Marshal(Row{
+		Step: s.Step, Loss: s.Loss, GradNorm: s.GradNorm, LR: s.LearningRate, Rows: s.Rows, Tokens: s.Tokens, Seconds: spent, MemoryMB: held,
+		GraphSeconds: s.Times.Graph, OptimizerSeconds: s.Times.Optimizer, BatchWaitSeconds: s.Times.Waiting, PreparingSeconds: s.Times.Preparing,
+		TransferSeconds: s.Transfer, WaitingSeconds: s.Waiting, LossScale: s.LossScale, Skipped: s.Skipped, Warning: l.warning,
+	})
 	l.warning = ""
 	if err != nil {
 		return err

@@ -3,9 +3,10 @@
 // and the GFLOP/s of matrix products. To see how fast the machine can be: go test ./ortrain/runtime -run XXX -bench Gemm.
 //
 //	go run ./scripts/bench/profile [-skip 2] [-by op|node] [-metrics RUN/metrics.jsonl] PREFIX_*.json
+//	go run ./scripts/bench/profile [-skip 2] -metrics RUN/metrics.jsonl
 //
-// With the run's metrics it also prints how much of a step's time is outside the graph's operators: the optimizer (see
-// BenchmarkOptimizer), binding, waiting for batches, and ONNX Runtime's own overhead.
+// With the run's metrics it also prints how much of a step's time is outside the graph's operators, and how much outside of all graphs:
+// binding, waiting for batches, logging. Metrics alone need no profile, which slows a run down.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 
@@ -34,11 +36,18 @@ func main() {
 	by := flag.String("by", "op", "op, or node: numbers in names are left out, so that all layers are one line")
 	metrics := flag.String("metrics", "", "metrics.jsonl of the same run")
 	flag.Parse()
-	if flag.NArg() != 1 || *by != "op" && *by != "node" {
+	if flag.NArg() > 1 || flag.NArg() == 0 && *metrics == "" || *by != "op" && *by != "node" {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := report(flag.Arg(0), *metrics, *skip, *by); err != nil {
+	var err error
+	if *metrics != "" {
+		err = breakdown(*metrics, *skip)
+	}
+	if err == nil && flag.NArg() == 1 {
+		err = report(flag.Arg(0), *metrics, *skip, *by)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "profile:", err)
 		os.Exit(1)
 	}
@@ -94,6 +103,32 @@ func report(path, metrics string, skip int, by string) error {
 		}
 		fmt.Printf("%9.2f ms %5.1f %% %6d calls  %s%s\n", spent[k]/1e3/float64(steps), 100*spent[k]/kernels, calls[k]/steps, k, rate)
 	}
+	return nil
+}
+
+// breakdown prints where the time of a run's steps went: medians of the steps, in milliseconds.
+func breakdown(metrics string, skip int) error {
+	rows, err := jsonl.ReadLog[record.Row](metrics)
+	if err != nil {
+		return err
+	}
+	if skip < 1 || len(rows) <= skip {
+		return fmt.Errorf("%s has %d steps, want more than %d, of which at least one is left out", metrics, len(rows), skip)
+	}
+	var step, graph, optimizer, outside, waiting, preparing []float64
+	for i, x := range rows[skip:] {
+		seconds := x.Seconds - rows[skip+i-1].Seconds
+		step, graph, optimizer = append(step, seconds), append(graph, x.GraphSeconds), append(optimizer, x.OptimizerSeconds)
+		outside = append(outside, seconds-x.GraphSeconds-x.OptimizerSeconds)
+		waiting, preparing = append(waiting, x.BatchWaitSeconds), append(preparing, x.PreparingSeconds)
+	}
+	ms := func(x []float64) float64 {
+		slices.Sort(x)
+		return 1e3 * x[len(x)/2]
+	}
+	whole, out := ms(step), ms(outside)
+	fmt.Printf("medians of %d steps: %.1f ms, of it %.1f in the training graph, %.1f in the optimizer, %.2f (%.1f %%) outside of both, where %.2f are for waiting for batches; preparing a step's batches takes %.1f ms of a processor meanwhile\n",
+		len(step), whole, ms(graph), ms(optimizer), out, 100*out/whole, ms(waiting), ms(preparing))
 	return nil
 }
 
