@@ -44,90 +44,80 @@ INLINE vec act(rr_activation_kind kind, vec x, vec *slope) {
   return x * s;
 }
 
-// EACH_KIND calls f with a constant for the kind, so that the compiler makes a loop for each.
+// EACH_KIND calls VECTORS with a constant for the kind, so that the compiler makes a loop for each.
 #undef EACH_KIND
-#define EACH_KIND(a, call)                        \
-  switch ((a)->kind) {                            \
-  case RR_GELU: call(RR_GELU); break;             \
-  case RR_GELU_TANH: call(RR_GELU_TANH); break;   \
-  case RR_SILU: call(RR_SILU); break;             \
+#define EACH_KIND(kind, n, f, ...)                                 \
+  switch (kind) {                                                  \
+  case RR_GELU: VECTORS(n, f, RR_GELU, __VA_ARGS__); break;           \
+  case RR_GELU_TANH: VECTORS(n, f, RR_GELU_TANH, __VA_ARGS__); break; \
+  case RR_SILU: VECTORS(n, f, RR_SILU, __VA_ARGS__); break;           \
   }
 
-INLINE void NAME(activate_kind)(rr_activation_kind kind, const float *x, float *y, size_t n) {
+INLINE void NAME(activate_vector)(size_t i, size_t n, rr_activation_kind kind, const float *x, float *y) {
   vec unused;
-  for (size_t i = 0; i < n; i += N) put(y, i, n, act(kind, get(x, i, n), &unused));
+  put(y, i, n, act(kind, get(x, i, n), &unused));
 }
 
 FUNCTION void NAME(activate)(const pass *a, size_t from, size_t to) {
-#define CALL(kind) NAME(activate_kind)(kind, a->x + from, a->y + from, to - from)
-  EACH_KIND(a, CALL)
-#undef CALL
+  const float *x = a->x + from;
+  float *y = a->y + from;
+  EACH_KIND(a->kind, to - from, NAME(activate_vector), x, y)
 }
 
-INLINE void NAME(activate_row)(rr_activation_kind kind, const float *x, const float *bias, float *pre, float *y, size_t n) {
-  vec unused;
-  for (size_t i = 0; i < n; i += N) {
-    vec v = get(x, i, n);
-    if (bias) v += get(bias, i, n);
-    if (pre) put(pre, i, n, v);
-    put(y, i, n, act(kind, v, &unused));
-  }
+INLINE void NAME(activate_row_vector)(size_t i, size_t n, rr_activation_kind kind, const float *x, const float *bias, float *pre, float *y) {
+  vec v = get(x, i, n), unused;
+  if (bias) v += get(bias, i, n);
+  if (pre) put(pre, i, n, v);
+  put(y, i, n, act(kind, v, &unused));
 }
 
 FUNCTION void NAME(activate_rows)(const pass *a, size_t from, size_t to) {
-  for (size_t i = from; i < to; i++) {
-    size_t at = i * a->width;
-#define CALL(kind) NAME(activate_row)(kind, a->x + at, a->bias, a->pre ? a->pre + at : NULL, a->y + at, a->width)
-    EACH_KIND(a, CALL)
-#undef CALL
+  for (size_t row = from; row < to; row++) {
+    size_t n = a->width, at = row * n;
+    const float *x = a->x + at, *bias = a->bias;
+    float *y = a->y + at, *pre = a->pre ? a->pre + at : NULL;
+    EACH_KIND(a->kind, n, NAME(activate_row_vector), x, bias, pre, y)
   }
 }
 
-INLINE void NAME(gradient_kind)(rr_activation_kind kind, const float *dy, const float *x, float *dx, size_t n) {
-  for (size_t i = 0; i < n; i += N) {
-    vec s;
-    act(kind, get(x, i, n), &s);
-    put(dx, i, n, get(dy, i, n) * s);
-  }
+INLINE void NAME(gradient_vector)(size_t i, size_t n, rr_activation_kind kind, const float *dy, const float *x, float *dx) {
+  vec s;
+  act(kind, get(x, i, n), &s);
+  put(dx, i, n, get(dy, i, n) * s);
 }
 
 FUNCTION void NAME(activation_gradient)(const pass *a, size_t from, size_t to) {
-#define CALL(kind) NAME(gradient_kind)(kind, a->dy + from, a->x + from, a->y + from, to - from)
-  EACH_KIND(a, CALL)
-#undef CALL
+  const float *dy = a->dy + from, *x = a->x + from;
+  float *dx = a->y + from;
+  EACH_KIND(a->kind, to - from, NAME(gradient_vector), dy, x, dx)
 }
 
-INLINE void NAME(gate_row)(rr_activation_kind kind, const float *gate, const float *other, float *y, size_t n) {
+INLINE void NAME(gate_vector)(size_t i, size_t n, rr_activation_kind kind, const float *gate, const float *other, float *y) {
   vec unused;
-  for (size_t i = 0; i < n; i += N) put(y, i, n, act(kind, get(gate, i, n), &unused) * get(other, i, n));
+  put(y, i, n, act(kind, get(gate, i, n), &unused) * get(other, i, n));
 }
 
 FUNCTION void NAME(gate_rows)(const pass *a, size_t from, size_t to) {
-  size_t gate = a->gate_last ? a->width : 0, other = a->width - gate;
-  for (size_t i = from; i < to; i++) {
-    const float *x = a->x + 2 * i * a->width;
-#define CALL(kind) NAME(gate_row)(kind, x + gate, x + other, a->y + i * a->width, a->width)
-    EACH_KIND(a, CALL)
-#undef CALL
+  size_t n = a->width, gate = a->gate_last ? n : 0, other = n - gate;
+  for (size_t row = from; row < to; row++) {
+    const float *x = a->x + 2 * row * n;
+    float *y = a->y + row * n;
+    EACH_KIND(a->kind, n, NAME(gate_vector), x + gate, x + other, y)
   }
 }
 
-INLINE void NAME(gate_gradient_row)(rr_activation_kind kind, const float *dy, const float *gate, const float *other, float *dgate, float *dother, size_t n) {
-  for (size_t i = 0; i < n; i += N) {
-    vec s, d = get(dy, i, n), b = get(other, i, n), y = act(kind, get(gate, i, n), &s);
-    put(dgate, i, n, d * b * s);
-    put(dother, i, n, d * y);
-  }
+INLINE void NAME(gate_gradient_vector)(size_t i, size_t n, rr_activation_kind kind, const float *dy, const float *x, float *dx, size_t gate, size_t other) {
+  vec s, d = get(dy, i, n), b = get(x + other, i, n), y = act(kind, get(x + gate, i, n), &s);
+  put(dx + gate, i, n, d * b * s);
+  put(dx + other, i, n, d * y);
 }
 
 FUNCTION void NAME(gate_gradient_rows)(const pass *a, size_t from, size_t to) {
-  size_t gate = a->gate_last ? a->width : 0, other = a->width - gate;
-  for (size_t i = from; i < to; i++) {
-    const float *x = a->x + 2 * i * a->width, *dy = a->dy + i * a->width;
-    float *dx = a->y + 2 * i * a->width;
-#define CALL(kind) NAME(gate_gradient_row)(kind, dy, x + gate, x + other, dx + gate, dx + other, a->width)
-    EACH_KIND(a, CALL)
-#undef CALL
+  size_t n = a->width, gate = a->gate_last ? n : 0, other = n - gate;
+  for (size_t row = from; row < to; row++) {
+    const float *dy = a->dy + row * n, *x = a->x + 2 * row * n;
+    float *dx = a->y + 2 * row * n;
+    EACH_KIND(a->kind, n, NAME(gate_gradient_vector), dy, x, dx, gate, other)
   }
 }
 

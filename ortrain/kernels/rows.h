@@ -54,9 +54,6 @@ int rr_rmsnorm(const rr_pool *pool, const float *x, const float *scale, float ep
 // (a scale that the scores were multiplied by; else 1). All are [rows, width]; dx may be y or dy.
 int rr_softmax_gradient(const rr_pool *pool, const float *y, const float *dy, float factor, float *dx, size_t rows, size_t width);
 
-// rr_column_sums computes sums, [width], of the columns of x, [rows, width]: the gradient of a bias.
-int rr_column_sums(const rr_pool *pool, const float *x, float *sums, size_t rows, size_t width);
-
 // rr_quantize_rows computes scale = max(max|x|, 1e-30)/127 of each row, [rows], and q = x/scale, rounded to the nearest integer (ties
 // to even), plus 128, [rows, width]: the bits that QuantizeWeights in package onnx gets from Max, Div and QuantizeLinear.
 int rr_quantize_rows(const rr_pool *pool, const float *x, uint8_t *q, float *scale, size_t rows, size_t width);

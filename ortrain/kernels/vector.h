@@ -12,12 +12,26 @@
 #define LANES 32
 #define K (LANES / N)            // vectors of a block of LANES
 #define PARTS _Pragma("GCC unroll 8") for (int k = 0; k < K; k++)
+
+// VECTORS calls f(i, end, ...) for vectors of n elements, BLOCKS for blocks of LANES: with end = i + N or i + LANES, so that get and
+// put of element i out of end are a plain load or store, and with end = n for the rest. Arguments are evaluated for each vector.
+#define VECTORS(n, f, ...) EVERY(N, n, f, __VA_ARGS__)
+#define BLOCKS(n, f, ...) EVERY(LANES, n, f, __VA_ARGS__)
+#define EVERY(step, n, f, ...)                                                     \
+  do {                                                                             \
+    size_t at_ = 0;                                                                \
+    for (; at_ + (step) <= (n); at_ += (step)) f(at_, at_ + (step), __VA_ARGS__); \
+    if (at_ < (n)) f(at_, n, __VA_ARGS__);                                         \
+  } while (0)
+
 #define INLINE FUNCTION inline __attribute__((always_inline, unused))
 
 typedef float NAME(vec) __attribute__((vector_size(4 * N)));
 typedef int32_t NAME(ints) __attribute__((vector_size(4 * N)));
+typedef uint32_t NAME(bits) __attribute__((vector_size(4 * N)));
 #define vec NAME(vec)
 #define ints NAME(ints)
+#define bits NAME(bits)
 
 #define load NAME(load)
 #define store NAME(store)
@@ -43,20 +57,41 @@ INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 // all has x in each lane.
 INLINE vec all(float x) { return (vec){0} + x; }
 
+#if N == 8
+// mask has -1 in the first n lanes, of which there may be more or fewer than N.
+INLINE __m256i NAME(mask)(size_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+#endif
+
 // get loads p[i..], of which there are n elements; lanes past the end are 0.
 INLINE vec get(const float *p, size_t i, size_t n) {
   if (i + N <= n) return load(p + i);
   vec v = {0};
-  if (i < n) memcpy(&v, p + i, (n - i) * sizeof *p);
+  if (i >= n) return v;
+#if N == 16
+  return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << (n - i)) - 1), p + i);
+#elif N == 8
+  return (vec)_mm256_maskload_ps(p + i, NAME(mask)(n - i));
+#else
+  for (int j = 0; j < N; j++)
+    if (i + j < n) v[j] = p[i + j];
   return v;
+#endif
 }
 
 // put stores v at p[i..], of which there are n elements.
 INLINE void put(float *p, size_t i, size_t n, vec v) {
   if (i + N <= n)
     store(p + i, v);
-  else if (i < n)
-    memcpy(p + i, &v, (n - i) * sizeof *p);
+  else if (i < n) {
+#if N == 16
+    _mm512_mask_storeu_ps(p + i, (__mmask16)((1u << (n - i)) - 1), (__m512)v);
+#elif N == 8
+    _mm256_maskstore_ps(p + i, NAME(mask)(n - i), (__m256)v);
+#else
+    for (int j = 0; j < N; j++)
+      if (i + j < n) p[i + j] = v[j];
+#endif
+  }
 }
 
 // fma_ is a·b + c, rounded once where the instructions can do that.
@@ -111,19 +146,19 @@ INLINE vec most(vec a, vec b) {
 
 // total adds the lanes of a block: halves onto halves.
 INLINE float total(const vec *a) {
-  float lanes[LANES];
-  PARTS store(lanes + k * N, a[k]);
-  for (int half = LANES / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  return lanes[0];
+  typedef float four __attribute__((vector_size(16)));
+  four parts[LANES / 4];
+  PARTS memcpy(parts + k * (N / 4), a + k, sizeof *a);
+  four b = (parts[0] + parts[4]) + (parts[2] + parts[6]), c = (parts[1] + parts[5]) + (parts[3] + parts[7]);
+  b += c;
+  return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
-// exp_ is the exponential function, within 1.5 units in the last place where fma_ rounds once (measured on all floats); 0 below -104,
-// infinity from 88.73. It computes 2^n·exp(r) with x = n·ln 2 + r. ln 2 is split into a part of few bits, which n times is exact, and
-// the rest (Cody and Waite 1980). kernel_coefficients.py makes the polynomial. 2^n is multiplied in two steps, because it overflows or
-// underflows where the result does not yet.
+// exp_ is the exponential function of x <= 0, within 1 unit in the last place with fused multiply-add; 0 below -87. It computes
+// 2^n·exp(r) with x = n·ln 2 + r. ln 2 is split into a part of few bits, which n times is exact, and the rest (Cody and Waite 1980).
+// scripts/fixtures/kernel_coefficients.py makes the polynomial.
 INLINE vec exp_(vec x) {
-  x = most(all(-105), least(all(89), x)); // NaN stays
+  ints tiny = x < -87;
   const vec shift = all(12582912); // 1.5·2^23: its last bit is 1, so that adding it rounds to integers
   vec shifted = fma_(x, all(1.44269504f), shift);
   vec n = shifted - shift;
@@ -135,6 +170,6 @@ INLINE vec exp_(vec x) {
   y = fma_(y, r, all(0.5000000047f));
   y = fma_(y, r, all(1));
   y = fma_(y, r, all(1));
-  ints e = (ints)shifted - (ints)shift, half = e >> 1;
-  return y * (vec)((half + 127) << 23) * (vec)((e - half + 127) << 23);
+  y *= (vec)(((bits)shifted << 23) + 0x3f800000); // 2^n: the low bits of shifted are n
+  return (vec)((ints)y & ~tiny);
 }

@@ -5,9 +5,13 @@
 #undef LANES
 #undef K
 #undef PARTS
+#undef VECTORS
+#undef BLOCKS
+#undef EVERY
 #undef INLINE
 #undef vec
 #undef ints
+#undef bits
 #undef load
 #undef store
 #undef all
