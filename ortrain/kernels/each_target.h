@@ -15,7 +15,13 @@
 #ifdef RR_X86
 #define N 16
 #define NAME(f) f##_avx512
+#ifdef RR_SIMULATE // tests the code for 16 lanes on CPUs with AVX2: vector.h has plain C for the instructions
+#define FUNCTION static RR_TARGET("avx2,fma")
+#define INSTRUCTIONS 0
+#else
 #define FUNCTION static RR_TARGET("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
+#define INSTRUCTIONS 512
+#endif
 #include "vector.h"
 #include RR_TEMPLATE
 #include "vector_end.h"
@@ -23,6 +29,7 @@
 #define N 8
 #define NAME(f) f##_avx2
 #define FUNCTION static RR_TARGET("avx2,fma")
+#define INSTRUCTIONS 256
 #include "vector.h"
 #include RR_TEMPLATE
 #include "vector_end.h"
@@ -31,6 +38,7 @@
 #define N 4
 #define NAME(f) f##_baseline
 #define FUNCTION static
+#define INSTRUCTIONS 0
 #include "vector.h"
 #include RR_TEMPLATE
 #include "vector_end.h"

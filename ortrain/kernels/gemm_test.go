@@ -2,7 +2,6 @@ package kernels_test
 
 import (
 	"fmt"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -14,26 +13,17 @@ import (
 // gemmSources are the C files that testdata/gemm_test.c tests.
 var gemmSources = []string{"gemm.c", "gemm_amx.c", "gemm_avx512.c", "gemm_gradient.c", "gemm_parts.c", "gemm_portable.c", "cpu.c"}
 
-func runGemm(t testing.TB, program string, arguments ...string) string {
-	t.Helper()
-	text, err := exec.Command(program, arguments...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	return string(text)
-}
-
 // TestGemm compares every unit that this CPU has with the exact product of the rounded inputs.
 func TestGemm(t *testing.T) {
 	t.Parallel()
-	t.Log(runGemm(t, compile(t, "gemm_test.c", gemmSources, "-O2", "-Wall", "-Wextra", "-Werror")))
+	t.Log(runProgram(t, compile(t, "gemm_test.c", gemmSources, "-O2", "-Wall", "-Wextra", "-Werror")))
 }
 
 // TestGemmSimulated runs all units on any CPU, under sanitizers where the compiler has them: testdata/simulate.h has plain C in place of
 // the instructions of AVX-512 and AMX. It does not test the instructions themselves.
 func TestGemmSimulated(t *testing.T) {
 	t.Parallel()
-	t.Log(runGemm(t, compile(t, "gemm_test.c", gemmSources, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
+	t.Log(runProgram(t, compile(t, "gemm_test.c", gemmSources, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
 		"-DRR_SIMULATE", "-Wno-psabi"), "quick", "portable", "avx512", "amx"))
 }
 
@@ -68,7 +58,7 @@ func BenchmarkGemm(b *testing.B) {
 				for _, n := range []int{product.m, product.k, product.n, product.batch, runtime.NumCPU(), b.N} {
 					arguments = append(arguments, strconv.Itoa(n))
 				}
-				seconds, err := strconv.ParseFloat(strings.TrimSpace(runGemm(b, program, arguments...)), 64)
+				seconds, err := strconv.ParseFloat(strings.TrimSpace(runProgram(b, program, arguments...)), 64)
 				if err != nil {
 					b.Fatal(err)
 				}

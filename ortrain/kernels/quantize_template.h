@@ -18,9 +18,9 @@ INLINE void NAME(quantize_vector)(size_t i, size_t n, const float *x, float scal
   vec v = least(most(get(x, i, n) / scale, all(-128)), all(127));
   ints rounded = (ints)(v + shift) - (ints)shift + 128;
   uint8_t bytes[N];
-#if N == 16
+#if INSTRUCTIONS == 512
   _mm_storeu_si128((__m128i *)bytes, _mm512_cvtepi32_epi8((__m512i)rounded));
-#elif N == 8
+#elif INSTRUCTIONS == 256
   __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)rounded), _mm256_extracti128_si256((__m256i)rounded, 1));
   _mm_storel_epi64((__m128i *)bytes, _mm_packus_epi16(words, words));
 #else

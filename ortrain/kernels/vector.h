@@ -5,7 +5,7 @@
 #include <string.h>
 #if N == 4 && defined(__aarch64__)
 #include <arm_neon.h>
-#elif N == 4 && !defined(RR_X86)
+#else
 #include <math.h>
 #endif
 
@@ -24,7 +24,11 @@
     if (at_ < (n)) f(at_, n, __VA_ARGS__);                                         \
   } while (0)
 
+#ifdef RR_SIMULATE // compiles faster
+#define INLINE FUNCTION __attribute__((noinline, unused))
+#else
 #define INLINE FUNCTION inline __attribute__((always_inline, unused))
+#endif
 
 typedef float NAME(vec) __attribute__((vector_size(4 * N)));
 typedef int32_t NAME(ints) __attribute__((vector_size(4 * N)));
@@ -57,7 +61,7 @@ INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 // all has x in each lane.
 INLINE vec all(float x) { return (vec){0} + x; }
 
-#if N == 8
+#if INSTRUCTIONS == 256
 // mask has -1 in the first n lanes, of which there may be more or fewer than N.
 INLINE __m256i NAME(mask)(size_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
 #endif
@@ -67,9 +71,9 @@ INLINE vec get(const float *p, size_t i, size_t n) {
   if (i + N <= n) return load(p + i);
   vec v = {0};
   if (i >= n) return v;
-#if N == 16
+#if INSTRUCTIONS == 512
   return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << (n - i)) - 1), p + i);
-#elif N == 8
+#elif INSTRUCTIONS == 256
   return (vec)_mm256_maskload_ps(p + i, NAME(mask)(n - i));
 #else
   for (int j = 0; j < N; j++)
@@ -83,9 +87,9 @@ INLINE void put(float *p, size_t i, size_t n, vec v) {
   if (i + N <= n)
     store(p + i, v);
   else if (i < n) {
-#if N == 16
+#if INSTRUCTIONS == 512
     _mm512_mask_storeu_ps(p + i, (__mmask16)((1u << (n - i)) - 1), (__m512)v);
-#elif N == 8
+#elif INSTRUCTIONS == 256
     _mm256_maskstore_ps(p + i, NAME(mask)(n - i), (__m256)v);
 #else
     for (int j = 0; j < N; j++)
@@ -96,23 +100,26 @@ INLINE void put(float *p, size_t i, size_t n, vec v) {
 
 // fma_ is a·b + c, rounded once where the instructions can do that.
 INLINE vec fma_(vec a, vec b, vec c) {
-#if N == 16
+#if INSTRUCTIONS == 512
   return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif N == 8
+#elif INSTRUCTIONS == 256
   return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif N == 16 // RR_SIMULATE
+  for (int i = 0; i < N; i++) a[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return a;
 #else
   return a * b + c;
 #endif
 }
 
 INLINE vec root(vec a) {
-#if N == 16
+#if INSTRUCTIONS == 512
   return (vec)_mm512_sqrt_ps((__m512)a);
-#elif N == 8
+#elif INSTRUCTIONS == 256
   return (vec)_mm256_sqrt_ps((__m256)a);
-#elif defined(RR_X86)
+#elif N == 4 && defined(RR_X86)
   return (vec)_mm_sqrt_ps((__m128)a);
-#elif defined(__aarch64__)
+#elif N == 4 && defined(__aarch64__)
   return (vec)vsqrtq_f32((float32x4_t)a);
 #else
   for (int i = 0; i < N; i++) a[i] = sqrtf(a[i]);
@@ -125,9 +132,9 @@ INLINE vec pick(ints mask, vec a, vec b) { return (vec)((mask & (ints)a) | (~mas
 
 // least and most are the smaller and the larger one of a and b, and b where either is NaN.
 INLINE vec least(vec a, vec b) {
-#if N == 16
+#if INSTRUCTIONS == 512
   return (vec)_mm512_min_ps((__m512)a, (__m512)b);
-#elif N == 8
+#elif INSTRUCTIONS == 256
   return (vec)_mm256_min_ps((__m256)a, (__m256)b);
 #else
   return pick(a < b, a, b);
@@ -135,9 +142,9 @@ INLINE vec least(vec a, vec b) {
 }
 
 INLINE vec most(vec a, vec b) {
-#if N == 16
+#if INSTRUCTIONS == 512
   return (vec)_mm512_max_ps((__m512)a, (__m512)b);
-#elif N == 8
+#elif INSTRUCTIONS == 256
   return (vec)_mm256_max_ps((__m256)a, (__m256)b);
 #else
   return pick(a > b, a, b);

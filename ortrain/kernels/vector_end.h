@@ -2,6 +2,7 @@
 #undef N
 #undef NAME
 #undef FUNCTION
+#undef INSTRUCTIONS
 #undef LANES
 #undef K
 #undef PARTS

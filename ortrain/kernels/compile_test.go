@@ -1,0 +1,41 @@
+package kernels_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// compile compiles a C program of testdata with kernels, and returns the path of the program. Tests cannot use cgo.
+func compile(t testing.TB, program string, sources []string, flags ...string) string {
+	t.Helper()
+	cc := os.Getenv("CC")
+	if cc == "" {
+		cc = "cc"
+	}
+	if _, err := exec.LookPath(cc); err != nil {
+		t.Skipf("no C compiler: %v", err)
+	}
+	out := filepath.Join(t.TempDir(), strings.TrimSuffix(program, ".c"))
+	args := append([]string{"-g", filepath.Join("testdata", program), "-o", out}, flags...)
+	args = append(append(args, sources...), "-lm", "-lpthread")
+	if text, err := exec.Command(cc, args...).CombinedOutput(); err != nil {
+		if strings.Contains(strings.Join(flags, " "), "-fsanitize") {
+			t.Skipf("%s cannot link with %v: %v\n%s", cc, flags, err, text)
+		}
+		t.Fatalf("%s %v: %v\n%s", cc, args, err, text)
+	}
+	return out
+}
+
+// runProgram runs a compiled program and returns what it printed.
+func runProgram(t testing.TB, program string, arguments ...string) string {
+	t.Helper()
+	text, err := exec.Command(program, arguments...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return string(text)
+}
