@@ -97,7 +97,7 @@ VECTOR void eight_rows(const uint32_t *a, const uint32_t *b, long blocks, float 
   RR_UNROLL
   for (int i = 0; i < 8; i++)
     RR_UNROLL
-    for (int j = 0; j < 2; j++) sum[i][j] = start ? _mm512_loadu_ps(start + i * start_ld + 16 * j) : _mm512_setzero_ps();
+    for (int j = 0; j < 2; j++) sum[i][j] = _mm512_setzero_ps();
   for (long block = 0; block < blocks; block++, a += RR_STEP, b += RR_STEP)
     for (int p = 0; p < 16; p++) {
       const __m512i b0 = _mm512_loadu_si512(b + 16 * p), b1 = _mm512_loadu_si512(b + RR_TILE + 16 * p);
@@ -111,7 +111,10 @@ VECTOR void eight_rows(const uint32_t *a, const uint32_t *b, long blocks, float 
   RR_UNROLL
   for (int i = 0; i < 8; i++)
     RR_UNROLL
-    for (int j = 0; j < 2; j++) _mm512_storeu_ps(c + i * ldc + 16 * j, sum[i][j]);
+    for (int j = 0; j < 2; j++) {
+      if (start) sum[i][j] = _mm512_add_ps(_mm512_loadu_ps(start + i * start_ld + 16 * j), sum[i][j]);
+      _mm512_storeu_ps(c + i * ldc + 16 * j, sum[i][j]);
+    }
 }
 
 RR_AVX512_CODE static void multiply(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start,

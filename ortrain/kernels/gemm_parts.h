@@ -56,7 +56,8 @@ typedef struct {
   // Packs blocks first..last-1 of one panel.
   void (*pack)(const rr_source *source, long panel, long first, long last);
   // C[32, 32] = start + the sum over `blocks` blocks of panel a times panel b. start is a row of 32 that serves all rows (start_ld 0),
-  // or a matrix, which may be c itself, or NULL for zeros.
+  // or a matrix, which may be c itself, or NULL for zeros. Units that add one product after the other begin at zero and add start last:
+  // a chain of sums never is longer than the blocks of one call, which bounds its rounding error.
   void (*multiply)(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld);
   // C[rows, columns] = the upper left part of the block t[32, 32], or C + that with accumulate.
   void (*store_part)(const float *t, float *c, long ldc, long rows, long columns, int accumulate);

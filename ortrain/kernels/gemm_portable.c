@@ -79,10 +79,8 @@ BODY void four_rows(float *t, const widened *a, const widened *b, long row, long
 }
 
 BODY void multiply_body(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld) {
-  float t[RR_LINES * RR_LINES] __attribute__((aligned(64)));
+  float t[RR_LINES * RR_LINES] __attribute__((aligned(64))) = {0};
   widened wa, wb;
-  for (long i = 0; i < RR_LINES; i++)
-    for (long j = 0; j < RR_LINES; j++) t[i * RR_LINES + j] = start ? start[i * start_ld + j] : 0;
   for (long k = 0; k < blocks; k++) {
     widen(&wa, a + k * RR_STEP);
     widen(&wb, b + k * RR_STEP);
@@ -90,7 +88,7 @@ BODY void multiply_body(const uint32_t *a, const uint32_t *b, long blocks, float
       for (long half = 0; half < 2; half++) four_rows(t, &wa, &wb, row, half);
   }
   for (long i = 0; i < RR_LINES; i++)
-    for (long j = 0; j < RR_LINES; j++) c[i * ldc + j] = t[i * RR_LINES + j];
+    for (long j = 0; j < RR_LINES; j++) c[i * ldc + j] = start ? start[i * start_ld + j] + t[i * RR_LINES + j] : t[i * RR_LINES + j];
 }
 
 BODY void store_part_body(const float *t, float *c, long ldc, long rows, long columns, int accumulate) {

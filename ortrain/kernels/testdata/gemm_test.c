@@ -258,16 +258,16 @@ static void test_shapes(rr_unit unit) {
 // Both transposes, with and without packing, at sizes of several tasks and several ranges of K; small and large batches.
 static void test_kinds(rr_unit unit) {
   static const trial trials[] = {
-      {.m = 70, .n = 95, .k = 45, .batch = 1},   {.m = 300, .n = 290, .k = 33, .batch = 1}, {.m = 34, .n = 20, .k = 2100, .batch = 1},
+      {.m = 70, .n = 95, .k = 45, .batch = 1},   {.m = 300, .n = 290, .k = 33, .batch = 1}, {.m = 34, .n = 40, .k = 2100, .batch = 1},
       {.m = 31, .n = 33, .k = 1025, .batch = 1}, {.m = 20, .n = 24, .k = 32, .batch = 75},  {.m = 33, .n = 5, .k = 40, .batch = 9},
       {.m = 64, .n = 64, .k = 64, .batch = 3},   {.m = 40, .n = 30, .k = 0, .batch = 2},    {.m = 150, .n = 130, .k = 70, .batch = 2},
-      {.m = 33, .n = 33, .k = 0, .batch = 70},
+      {.m = 33, .n = 33, .k = 0, .batch = 70},   {.m = 32, .n = 33, .k = 8200, .batch = 1},
   };
   const int n = sizeof trials / sizeof trials[0];
   for (int i = 0; i < n * 8; i++) {
     trial t = trials[i % n];
     int kind = i / n;
-    if (quick && t.m * t.n * t.k * t.batch > 1 << 21) continue;
+    if (quick && t.m * t.n * t.k * t.batch > 1 << 22) continue;
     t.trans_a = kind & 1, t.trans_b = kind >> 1 & 1, t.packed = kind >> 2 && t.batch == 1, t.shared_b = kind >> 2 && t.batch > 1;
     if (kind == 7) t.packed = 1;
     t.bias = i % 3 == 1, t.accumulate = (i + kind) % 2, t.gap = i % 5 == 4 ? 3 : 0, t.alpha = t.batch > 1 ? 0.1767767f : 1;
