@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"rag-retrieval-go/ortrain/dist/disttest"
 	"rag-retrieval-go/ortrain/kernels"
 )
 
@@ -189,4 +191,34 @@ func TestPortable(t *testing.T) {
 		cosine += a[i] * b[i]
 	}
 	closeTo(t, "cosine of the vectors", cosine, 1, 0.001)
+}
+
+// The ranks of a job take one path. Where the variable is not set for all of them, the rank is named.
+func TestPrecisionOfRanks(t *testing.T) {
+	rows, queries := pairs(t, 24), write(t, "q.jsonl", `{"query": "the a", "positive": ["aa"], "negative": ["bb", "cc"]}`+"\n")
+	jobOf := func(env []string, args ...string) output {
+		c := disttest.Command(t, 1, "env", append([]string{env[0], os.Args[0]}, args...)...)
+		c.Args = append(append(append(c.Args, ":", "-n", "1", "env"), env[1], os.Args[0]), args...)
+		c.Env = append(c.Env, asProgram+"=1")
+		var stdout, stderr bytes.Buffer
+		c.Stdout, c.Stderr = &stdout, &stderr
+		_ = c.Run() // the exit code says it
+		return output{c.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	train := trainRun(rows, out, "--threads", "1", "--epochs", "1", "--batch-size", "4")
+	forced, none := kernels.Variable+"=portable", kernels.Variable+"="
+	if o := jobOf([]string{forced, none}, train...); o.code == 0 || !strings.Contains(o.stderr, `RAG_RETRIEVAL_BF16 is "" in rank 1 on `) {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+	eval := []string{"eval", "--model", tiny, "--data", queries, "--mixed-precision", "bf16"}
+	if kernels.Best() == kernels.None {
+		if o := jobOf([]string{forced, none}, eval...); o.code == 0 || !strings.Contains(o.stderr, "the precision is fp32, of rank 0 bf16-portable") {
+			t.Errorf("exit %d: %s", o.code, o.stderr)
+		}
+	}
+	jobOf([]string{forced, forced}, train...).ok(t)
+	if s := readText(t, out, "train.json"); !strings.Contains(s, `"precision": "bf16-portable"`) {
+		t.Error(s)
+	}
 }

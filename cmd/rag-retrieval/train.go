@@ -39,9 +39,13 @@ training graphs and the checkpoints), config.yaml, report.html (curves, data, se
 train.json, and with --val-dataset validation.jsonl. With --lora-rank, model/ is a PEFT folder: the adapters, and the
 name of the base model that they need, without model.onnx. Adding --merge saves the whole model.
 
+By default a CPU with AMX or AVX512-BF16 computes matrix products in bf16. train.json says how a run did; --resume goes on
+in the same way only. The variable RAG_RETRIEVAL_BF16=amx, avx512 or portable forces a unit; portable runs on any CPU, slowly.
+
 Examples:
   rag-retrieval train %[1]s --model MODEL %[2]s --output-dir out
   rag-retrieval train %[1]s --config run.yaml --lr 5e-5 --epochs 1
+  rag-retrieval train %[1]s --config run.yaml --mixed-precision no     # fp32 also where the CPU has a unit for bf16
   rag-retrieval train %[1]s --config run.yaml --resume`, k, x.example),
 				Flags: runFlags(k), OnUsageError: onUsageError, Action: func(c *cli.Context) error { return train(c, k) },
 			}

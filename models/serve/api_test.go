@@ -13,6 +13,7 @@ import (
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/retriever"
+	"rag-retrieval-go/ortrain/kernels"
 )
 
 // decoded decodes a response that must have the status 200.
@@ -246,6 +247,23 @@ func TestTokenize(t *testing.T) {
 	decoded(t, ask(h, "POST", "/tokenize", `{"inputs": ["a", "b c"], "add_special_tokens": false, "prompt_name": "query"}`), &out)
 	if len(out) != 2 || len(out[0]) != 1 || len(out[1]) != 2 {
 		t.Errorf("%v", out)
+	}
+}
+
+// A model in bf16 says so.
+func TestInfoOfBF16(t *testing.T) {
+	t.Setenv(kernels.Variable, string(kernels.Portable))
+	m, err := OpenModel(t.Context(), "embed", folders["embed"], retriever.Options{Threads: 1, MixedPrecision: retriever.BF16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New([]*Model{m}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if w := ask(s.Handler(), "GET", "/info", ""); !strings.Contains(w.Body.String(), `"model_dtype":"bfloat16"`) {
+		t.Error(w.Body)
 	}
 }
 

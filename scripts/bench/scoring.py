@@ -2,9 +2,11 @@
 """Encoding and reranking beside the Python peers: the same texts and models, one after the other.
 
     python scripts/bench/scoring.py --data DIR --embedding FOLDER --reranker FOLDER [--runs 3] [--texts 2000]
+        [--precision no|bf16|auto] [--peer-precision fp32|bf16]
 
 DIR is what `go run ./scripts/godocpairs --out DIR` wrote. FOLDERs are models that this project saved, with model.onnx in
-them. Texts are at most 256 tokens, 2 threads, fp32. The peers: sentence-transformers' encode and CrossEncoder.predict (batches
+them. Texts are at most 256 tokens, 2 threads. --precision is this project's --mixed-precision; --peer-precision bf16 has sentence-transformers'
+models in bfloat16 (ONNX Runtime's stays fp32). The peers: sentence-transformers' encode and CrossEncoder.predict (batches
 of 32, sorted by length by themselves), and ONNX Runtime from Python on model.onnx, batches of 32 sorted by length and padded.
 This project's time is the whole command's, its start and loading included; the peers' is without them, after a warm-up.
 Versions: scripts/fixtures/requirements.txt; needs scripts/setup.sh to have run.
@@ -53,7 +55,7 @@ def on_onnxruntime(folder, output, first, second=None):
     return run
 
 
-def compare(name, runs, sides, unit):
+def compare(name, runs, sides, peer, unit):
     seconds = {side: [] for side in sides}
     results = {}
     for side, f in sides.items():
@@ -68,6 +70,8 @@ def compare(name, runs, sides, unit):
         worst = float(np.abs(np.array(results[side], dtype=np.float64) - np.array(results[first], dtype=np.float64)).max())
         ratio = statistics.median(p / o for p, o in zip(all_seconds, seconds[first]))
         print(f"{name}, {side}: {unit / statistics.median(all_seconds):.1f}/s, {ratio:.2f} x the time of {first}, largest difference {worst:.1g}")
+    ratio = statistics.median(p / o for p, o in zip(seconds[peer], seconds[first]))
+    print(f"{name}/s, median of paired ratios (ours / peer): {ratio:.2f}")
 
 
 def main():
@@ -76,38 +80,46 @@ def main():
         ap.add_argument(flag, required=True)
     ap.add_argument("--runs", type=int, default=3)
     ap.add_argument("--texts", type=int, default=2000)
+    ap.add_argument("--precision", choices=("no", "bf16", "auto"), default="no", help="of this project: its --mixed-precision")
+    ap.add_argument("--peer-precision", choices=("fp32", "bf16"), default="fp32")
     a = ap.parse_args()
     print("versions:", platform.python_version(), {n: importlib.metadata.version(n) for n in ("torch", "transformers", "sentence-transformers", "onnxruntime")})
     texts = [json.loads(x)["pos"] for x in open(os.path.join(a.data, "train.jsonl"), encoding="utf-8")][:a.texts]
     model = SentenceTransformer(a.embedding, device="cpu")
     model.max_seq_length = LENGTH
+    if a.peer_precision == "bf16":
+        model.bfloat16()
+    own = ("--mixed-precision", a.precision)
+    print(f"precision: ours {a.precision}, peer {a.peer_precision}")
 
     def encoded(*flags):
         rows = ours(["encode", "--model", a.embedding, "--as", "passage", "--max-len", str(LENGTH), *flags], [{"text": t} for t in texts])
         return [r["embedding"] for r in rows]
 
     compare(f"{len(texts)} texts", a.runs, {
-        "this project": lambda: encoded(),
-        "this project, --int8": lambda: encoded("--int8"),
+        "this project": lambda: encoded(*own),
+        "this project, --int8": lambda: encoded("--int8", *own),
         "sentence-transformers": lambda: model.encode(texts, batch_size=BATCH, show_progress_bar=False),
         "ONNX Runtime, padded": on_onnxruntime(a.embedding, "sentence_embedding", texts),
-    }, len(texts))
+    }, "sentence-transformers", len(texts))
     tests = [json.loads(x) for x in open(os.path.join(a.data, "test.jsonl"), encoding="utf-8")]
     pool = [d for r in tests for d in r["positive"] + r["negative"]]
     rows = [{"query": r["query"], "documents": pool[100 * i:100 * i + 100]} for i, r in enumerate(tests[:20])]
     pairs = [(r["query"], d) for r in rows for d in r["documents"]]
     cross = CrossEncoder(a.reranker, device="cpu", max_length=LENGTH)
+    if a.peer_precision == "bf16":
+        cross.bfloat16()
     padded = on_onnxruntime(a.reranker, "logits", [q for q, _ in pairs], [d for _, d in pairs])
 
     def reranked(*flags):
         return [s for r in ours(["rerank", "--model", a.reranker, "--max-len", str(LENGTH), *flags], rows) for s in r["scores"]]
 
     compare(f"{len(pairs)} pairs", a.runs, {
-        "this project": lambda: reranked(),
-        "this project, --int8": lambda: reranked("--int8"),
+        "this project": lambda: reranked(*own),
+        "this project, --int8": lambda: reranked("--int8", *own),
         "CrossEncoder": lambda: cross.predict(pairs, batch_size=BATCH, show_progress_bar=False, activation_fn=torch.nn.Identity()),
         "ONNX Runtime, padded": lambda: padded()[:, 0],
-    }, len(pairs))
+    }, "CrossEncoder", len(pairs))
 
 
 main()
