@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kernels of ortrain/kernels beside the stock operators that they replace, in ONNX Runtime: wall and processor time, milliseconds.
 
-    python scripts/bench/kernels.py [THREADS [FILTER]]
+    python scripts/bench/row_kernels.py [THREADS [FILTER]]
 
 Each line is a median of paired runs, one after the other, and their ratio (stock / kernel). The stock operators are those that
 ortrain/grad and ortrain/onnx make. Compiles the kernels with cc. Needs onnx, onnxruntime and numpy (scripts/fixtures/requirements.txt).
