@@ -2,12 +2,13 @@ package encoder
 
 import (
 	"math"
+	"slices"
 
 	"rag-retrieval-go/ortrain/grad"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
-// Activations are the values of hidden_act that this package computes.
+// Activations are the values of hidden_act that this package computes, in the order of rr_activation_kind of package kernels.
 var Activations = []string{"gelu", "gelu_pytorch_tanh", "silu"}
 
 // feedForward is, [tokens, hidden] to [tokens, hidden]:
@@ -18,12 +19,7 @@ func (b builder) feedForward(n layerNames, name string, x *onnx.Value) *onnx.Val
 	blocks, f := b.c.Blocks, b.c.IntermediateSize
 	wide := b.linear(n.up, x, blocks.UpBias)
 	if blocks.Gated {
-		parts := b.g.Split(wide, 1, f, f)
-		gate, other := parts[0], parts[1]
-		if blocks.GateLast {
-			gate, other = other, gate
-		}
-		wide = b.g.Mul(b.activation(gate), other)
+		wide = b.gate(wide, f)
 	} else {
 		wide = b.activation(wide)
 	}
@@ -32,6 +28,25 @@ func (b builder) feedForward(n layerNames, name string, x *onnx.Value) *onnx.Val
 	}
 	return b.linear(n.down, wide, blocks.DownBias)
 }
+
+// gate is act(a) · b of the halves of x, each of width f.
+func (b builder) gate(x *onnx.Value, f int64) *onnx.Value {
+	attrs := onnx.Attrs{"kind": b.activationKind(), "gate_last": int64(0)}
+	if b.c.Blocks.GateLast {
+		attrs["gate_last"] = int64(1)
+	}
+	return grad.Fuse(b.g, &grad.Composite{Op: "Gated", Inputs: []*onnx.Value{x}, Attrs: attrs}, func(c *grad.Composite) {
+		parts := b.g.Split(x, 1, f, f)
+		gate, other := parts[0], parts[1]
+		if b.c.Blocks.GateLast {
+			gate, other = other, gate
+		}
+		c.Value = b.g.Mul(b.activation(gate), other)
+	})
+}
+
+// activationKind is the number that the kernels have for hidden_act.
+func (b builder) activationKind() int64 { return int64(slices.Index(Activations, b.c.HiddenAct)) }
 
 // activation applies act in float32 to x in the type of matrix products, and returns that type. The float32 values are
 // recomputed in the backward pass: kept, they would undo what the smaller type saves.
@@ -49,13 +64,17 @@ func (b builder) activation(x *onnx.Value) *onnx.Value {
 //	silu               x·sigmoid(x)
 func (b builder) act(x *onnx.Value) *onnx.Value {
 	g := b.g
-	switch b.c.HiddenAct {
-	case "silu":
-		return g.Mul(x, g.Sigmoid(x))
-	case "gelu_pytorch_tanh":
+	if b.c.HiddenAct == "gelu" {
+		return g.Gelu(x)
+	}
+	c := &grad.Composite{Op: "Activation", Inputs: []*onnx.Value{x}, Attrs: onnx.Attrs{"kind": b.activationKind()}}
+	return grad.Fuse(g, c, func(c *grad.Composite) {
+		if b.c.HiddenAct == "silu" {
+			c.Value = g.Mul(x, g.Sigmoid(x))
+			return
+		}
 		cube := g.Mul(g.Mul(g.Mul(x, x), x), g.Scalar(x, 0.044715))
 		t := g.Tanh(g.Mul(g.Add(x, cube), g.Scalar(x, math.Sqrt(2/math.Pi))))
-		return g.Mul(g.Mul(x, g.Scalar(x, 0.5)), g.Add(t, g.Scalar(x, 1)))
-	}
-	return g.Gelu(x)
+		c.Value = g.Mul(g.Mul(x, g.Scalar(x, 0.5)), g.Add(t, g.Scalar(x, 1)))
+	})
 }

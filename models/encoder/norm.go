@@ -2,6 +2,7 @@ package encoder
 
 import (
 	"rag-retrieval-go/ortrain/flat"
+	"rag-retrieval-go/ortrain/grad"
 	"rag-retrieval-go/ortrain/onnx"
 )
 
@@ -47,9 +48,12 @@ func (c Config) LayerNorm(g *onnx.Graph, w Weights, name string, x *onnx.Value) 
 
 func (b builder) rmsNorm(x, weight *onnx.Value) *onnx.Value {
 	g := b.g
-	// ReduceMean would have its axes as an attribute in ExportOpset and as an input in onnx.Opset; ReduceSum is the same in both.
-	sum := g.ReduceSum(g.Mul(x, x), true, int64(x.Rank()-1))
-	mean := g.Mul(sum, g.Scalar(x, 1/float64(weight.Shape[0].Size)))
-	r := g.Reciprocal(g.Sqrt(g.Add(mean, g.Scalar(x, b.c.LayerNormEps))))
-	return g.Mul(g.Mul(x, r), weight)
+	c := &grad.Composite{Op: "RMSNorm", Inputs: []*onnx.Value{x, weight}, Attrs: onnx.Attrs{"epsilon": float32(b.c.LayerNormEps)}}
+	return grad.Fuse(g, c, func(c *grad.Composite) {
+		// ReduceMean would have its axes as an attribute in ExportOpset and as an input in onnx.Opset; ReduceSum is the same in both.
+		sum := g.ReduceSum(g.Mul(x, x), true, int64(x.Rank()-1))
+		mean := g.Mul(sum, g.Scalar(x, 1/float64(weight.Shape[0].Size)))
+		c.Kept = g.Reciprocal(g.Sqrt(g.Add(mean, g.Scalar(x, b.c.LayerNormEps))))
+		c.Value = g.Mul(g.Mul(x, c.Kept), weight)
+	})
 }

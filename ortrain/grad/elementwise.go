@@ -169,7 +169,7 @@ func geluRule(p *pass, n *onnx.Node, dy *onnx.Value) *onnx.Value {
 	cdf := p.HardSigmoid(p.Erf(t), 0.5, 0.5)
 	xTimesPDF := p.Div(p.scale(t, 1/math.SqrtPi), p.Exp(p.Mul(t, t)))
 	dx := p.Mul(dy, p.Add(cdf, xTimesPDF))
-	p.kernel("GeluGradient", []*onnx.Value{dy, x}, dx)
+	p.kernel("ActivationGradient", []*onnx.Value{dy, x}, dx) // kind 0
 	return dx
 }
 

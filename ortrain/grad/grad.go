@@ -43,6 +43,7 @@ func Backward(g *onnx.Graph, seeds []Seed, wrt []*onnx.Value) ([]*onnx.Value, er
 	p := &pass{
 		Graph: g, active: activeValues(forward, wrt), contributions: map[*onnx.Value][]*onnx.Value{},
 		recomputed: map[*onnx.Value]*onnx.Value{}, dimSizes: map[string]*onnx.Value{}, onesRows: map[string]*onnx.Value{},
+		done: map[*onnx.Node]bool{},
 	}
 	for _, s := range seeds {
 		if !s.Value.Shape.Equal(s.Gradient.Shape) {
@@ -91,6 +92,7 @@ type pass struct {
 	currentGrad   *onnx.Value                   // dy of the rule that is running
 	dimSizes      map[string]*onnx.Value        // from a dimension's name to its size, int64 [1], see dimSize
 	onesRows      map[string]*onnx.Value        // from a length and a type to a row of ones, see columnSums
+	done          map[*onnx.Node]bool           // nodes of a Composite that was differentiated
 }
 
 // rule appends the gradients of a node's inputs. dy is the gradient of the node's first output.
@@ -110,8 +112,26 @@ func init() {
 	}
 }
 
-// visit runs a node's rule if one of its outputs has a gradient.
+// visit differentiates a node, and with the last node of a Composite all of its nodes.
 func (p *pass) visit(n *onnx.Node) error {
+	if p.done[n] {
+		return nil
+	}
+	c := p.composite(n)
+	if c == nil {
+		return p.apply(n)
+	}
+	dy := p.gradient(c.Value)
+	if dy == nil || !p.active[c.Value] {
+		return nil
+	}
+	defer p.Scope(n.Name)()
+	p.currentGrad = dy
+	return p.differentiateComposite(c, dy)
+}
+
+// apply runs a node's rule if one of its outputs has a gradient.
+func (p *pass) apply(n *onnx.Node) error {
 	dy, err := p.outputGradient(n)
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ func (p *pass) forwardValue(v *onnx.Value) *onnx.Value {
 	if w, ok := p.recomputed[v]; ok {
 		return w
 	}
+	defer p.recomputeComposite(v)()
 	inputs := make([]*onnx.Value, len(v.Producer.Inputs))
 	for i, in := range v.Producer.Inputs {
 		inputs[i] = p.forwardValue(in)

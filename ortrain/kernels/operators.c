@@ -37,8 +37,8 @@ enum { MAX_TENSORS = 16 };
 
 typedef struct {
   const operator_ *op;
-  int64_t trans_a, trans_b, unit, weight_kind;
-  float alpha, beta1, beta2, square_scale;
+  int64_t trans_a, trans_b, unit, weight_kind, kind, gate_last;
+  float alpha, beta1, beta2, square_scale, epsilon;
   weight weight;
 } kernel;
 
@@ -253,14 +253,75 @@ static OrtStatus *linear_gradient(run *r) {
 
 // ---- passes in float32 -------------------------------------------------------------------------------------------------
 
-static OrtStatus *gelu_gradient(run *r) {
+static OrtStatus *activation(run *r) {
+  tensor x;
+  float *y;
+  TRY(input(r, 0, &x));
+  TRY(output_like(r, 0, &x, &y));
+  return result(r, rr_activation(&r->pool, (rr_activation_kind)r->k->kind, x.data, NULL, NULL, y, 1, x.count));
+}
+
+static OrtStatus *activation_gradient(run *r) {
   tensor dy, x;
   float *dx;
   TRY(input(r, 0, &dy));
   TRY(input(r, 1, &x));
   TRY(same_count(&dy, &x));
   TRY(output_like(r, 0, &x, &dx));
-  return result(r, rr_activation_gradient(&r->pool, RR_GELU, dy.data, x.data, dx, x.count));
+  return result(r, rr_activation_gradient(&r->pool, (rr_activation_kind)r->k->kind, dy.data, x.data, dx, x.count));
+}
+
+static OrtStatus *gated(run *r) {
+  tensor x;
+  float *y;
+  int64_t dims[MAX_TENSORS];
+  TRY(input(r, 0, &x));
+  if (!x.rank || last(&x) % 2) return invalid("Gated: the last dimension is not even");
+  memcpy(dims, x.dims, x.rank * sizeof *dims);
+  dims[x.rank - 1] /= 2;
+  TRY(output(r, 0, dims, x.rank, &y));
+  return result(r, rr_gated(&r->pool, (rr_activation_kind)r->k->kind, (int)r->k->gate_last, x.data, y, (size_t)rows_of(&x, last(&x)), (size_t)last(&x) / 2));
+}
+
+static OrtStatus *gated_gradient(run *r) {
+  tensor dy, x;
+  float *dx;
+  TRY(input(r, 0, &dy));
+  TRY(input(r, 1, &x));
+  if (x.count != 2 * dy.count || last(&x) != 2 * last(&dy)) return invalid("GatedGradient: the shapes do not fit");
+  TRY(output_like(r, 0, &x, &dx));
+  return result(r, rr_gated_gradient(&r->pool, (rr_activation_kind)r->k->kind, (int)r->k->gate_last, dy.data, x.data, dx,
+                                     (size_t)rows_of(&x, last(&x)), (size_t)last(&dy)));
+}
+
+static OrtStatus *rmsnorm(run *r) {
+  tensor x, scale;
+  float *y, *inverse;
+  int64_t dims[MAX_TENSORS];
+  TRY(input(r, 0, &x));
+  TRY(input(r, 1, &scale));
+  long width = last(&x);
+  if ((long)scale.count != width) return invalid("RMSNorm: the shapes do not fit");
+  TRY(output_like(r, 0, &x, &y));
+  memcpy(dims, x.dims, x.rank * sizeof *dims);
+  if (x.rank) dims[x.rank - 1] = 1;
+  TRY(output(r, 1, dims, x.rank, &inverse));
+  return result(r, rr_rmsnorm(&r->pool, x.data, scale.data, r->k->epsilon, y, inverse, (size_t)rows_of(&x, width), (size_t)width));
+}
+
+static OrtStatus *rmsnorm_gradient(run *r) {
+  tensor dy, x, scale, inverse;
+  float *dx, *dscale;
+  TRY(input(r, 0, &dy));
+  TRY(input(r, 1, &x));
+  TRY(input(r, 2, &scale));
+  TRY(input(r, 3, &inverse));
+  TRY(same_count(&dy, &x));
+  long width = last(&x), rows = rows_of(&x, width);
+  if ((long)scale.count != width || (long)inverse.count != rows) return invalid("RMSNormGradient: the shapes do not fit");
+  TRY(output_like(r, 0, &x, &dx));
+  TRY(output_like(r, 1, &scale, &dscale));
+  return result(r, rr_layernorm_gradient(&r->pool, dy.data, x.data, scale.data, NULL, inverse.data, dx, dscale, NULL, (size_t)rows, (size_t)width));
 }
 
 static OrtStatus *softmax_gradient(run *r) {
@@ -366,7 +427,12 @@ static OrtStatus *accumulate(run *r) {
 static operator_ operators[] = {
     {.name = "Product", .inputs = 3, .outputs = 1, .optional_inputs = 1 << 2, .compute = product},
     {.name = "LinearGradient", .inputs = 3, .outputs = 3, .optional_outputs = 7, .compute = linear_gradient},
-    {.name = "GeluGradient", .inputs = 2, .outputs = 1, .in_place = 1, .compute = gelu_gradient},
+    {.name = "Activation", .inputs = 1, .outputs = 1, .compute = activation},
+    {.name = "ActivationGradient", .inputs = 2, .outputs = 1, .in_place = 1, .compute = activation_gradient},
+    {.name = "Gated", .inputs = 1, .outputs = 1, .compute = gated},
+    {.name = "GatedGradient", .inputs = 2, .outputs = 1, .compute = gated_gradient},
+    {.name = "RMSNorm", .inputs = 2, .outputs = 2, .optional_outputs = 2, .compute = rmsnorm},
+    {.name = "RMSNormGradient", .inputs = 4, .outputs = 2, .optional_outputs = 3, .in_place = 1, .compute = rmsnorm_gradient},
     {.name = "SoftmaxGradient", .inputs = 2, .outputs = 1, .in_place = 1, .compute = softmax_gradient},
     {.name = "LayerNormGradient", .inputs = 5, .outputs = 3, .optional_outputs = 7, .in_place = 1, .compute = layernorm_gradient},
     {.name = "QuantizeRows", .inputs = 1, .outputs = 2, .byte_outputs = 1, .compute = quantize_rows},
@@ -408,10 +474,10 @@ static void release_inplace(int *inputs, int *outputs) { free(inputs), free(outp
 // read_attributes sets the attributes that a node has; the others keep their defaults.
 static void read_attributes(const OrtKernelInfo *info, kernel *k) {
   struct { const char *name; int64_t *to; } ints[] = {
-      {"transA", &k->trans_a}, {"transB", &k->trans_b}, {"unit", &k->unit}, {"weight", &k->weight_kind},
+      {"transA", &k->trans_a}, {"transB", &k->trans_b}, {"unit", &k->unit}, {"weight", &k->weight_kind}, {"kind", &k->kind}, {"gate_last", &k->gate_last},
   };
   struct { const char *name; float *to; } floats[] = {
-      {"alpha", &k->alpha}, {"beta1", &k->beta1}, {"beta2", &k->beta2}, {"square_scale", &k->square_scale},
+      {"alpha", &k->alpha}, {"beta1", &k->beta1}, {"beta2", &k->beta2}, {"square_scale", &k->square_scale}, {"epsilon", &k->epsilon},
   };
   for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
     OrtStatus *e = ort->KernelInfoGetAttribute_int64(info, ints[i].name, ints[i].to);

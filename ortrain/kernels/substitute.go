@@ -16,15 +16,20 @@ const Domain = "rag_retrieval"
 
 // Ops are the kernels of this package by the name of their operator. Those that round to bfloat16 are used only with a Unit.
 var Ops = map[string]struct{ BF16 bool }{
-	"GeluGradient":      {},
-	"LayerNormGradient": {},
-	"SoftmaxGradient":   {},
-	"QuantizeRows":      {},
-	"AdamW":             {},
-	"SumOfSquares":      {},
-	"Accumulate":        {},
-	"LinearGradient":    {BF16: true},
-	"Product":           {BF16: true},
+	"Activation":         {},
+	"ActivationGradient": {},
+	"Gated":              {},
+	"GatedGradient":      {},
+	"LayerNormGradient":  {},
+	"RMSNorm":            {},
+	"RMSNormGradient":    {},
+	"SoftmaxGradient":    {},
+	"QuantizeRows":       {},
+	"AdamW":              {},
+	"SumOfSquares":       {},
+	"Accumulate":         {},
+	"LinearGradient":     {BF16: true},
+	"Product":            {BF16: true},
 }
 
 // Weights says which graph inputs are weights: they change only before a call of WeightsChanged. nil means none.

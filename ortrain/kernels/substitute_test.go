@@ -171,9 +171,9 @@ func TestKernelsOfALayer(t *testing.T) {
 		unit kernels.Unit
 		want map[string]int
 	}{
-		{kernels.None, map[string]int{"GeluGradient": 1, "LayerNormGradient": 1, "SoftmaxGradient": 1, "Gemm": 12}},
+		{kernels.None, map[string]int{"ActivationGradient": 1, "LayerNormGradient": 1, "SoftmaxGradient": 1, "Gemm": 12}},
 		{kernels.Portable, map[string]int{
-			"GeluGradient": 1, "LayerNormGradient": 1, "SoftmaxGradient": 1, "LinearGradient": 3, "Product": 3 + 2 + 4,
+			"ActivationGradient": 1, "LayerNormGradient": 1, "SoftmaxGradient": 1, "LinearGradient": 3, "Product": 3 + 2 + 4,
 		}},
 	} {
 		b, err := kernels.Substitute(model, c.unit, nil)
@@ -181,7 +181,7 @@ func TestKernelsOfALayer(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := operators(t, b)
-		for _, op := range []string{"GeluGradient", "LayerNormGradient", "SoftmaxGradient", "LinearGradient", "Product", "Erf", "FusedMatMul"} {
+		for _, op := range []string{"ActivationGradient", "LayerNormGradient", "SoftmaxGradient", "LinearGradient", "Product", "Erf", "FusedMatMul"} {
 			if op == "FusedMatMul" && c.unit == kernels.None {
 				continue
 			}

@@ -90,6 +90,7 @@ func (k Kernel) entry(computed map[*Value]bool) KernelEntry {
 		}
 		e.Outputs = append(e.Outputs, nameOf(v))
 	}
+	e.Inputs, e.Outputs = trimmed(e.Inputs), trimmed(e.Outputs)
 	for name, x := range k.Attrs {
 		switch x := x.(type) {
 		case int64:
@@ -105,6 +106,14 @@ func (k Kernel) entry(computed map[*Value]bool) KernelEntry {
 		}
 	}
 	return e
+}
+
+// trimmed removes missing names from the end of a list.
+func trimmed(names []string) []string {
+	for len(names) > 0 && names[len(names)-1] == "" {
+		names = names[:len(names)-1]
+	}
+	return names
 }
 
 func nameOf(v *Value) string {
