@@ -1,16 +1,21 @@
 // Rows of float32 to uint8, for one set of vector instructions (each_target.h).
 
-// largest is the largest lane of a block.
-INLINE float NAME(largest)(const vec *a) {
-  float lanes[LANES], x;
-  PARTS store(lanes + k * N, a[k]);
-  x = lanes[0];
-  for (int i = 1; i < LANES; i++) x = lanes[i] > x ? lanes[i] : x;
-  return x;
+// largest_block keeps the largest absolute values, compared as integers: floats without sign have the same order, and NaN is above all.
+INLINE void NAME(largest_block)(size_t i, size_t n, const float *x, ints *high) {
+  PARTS {
+    ints v = (ints)get(x, i + k * N, n) & 0x7fffffff, more = v > high[k];
+    high[k] = (v & more) | (high[k] & ~more);
+  }
 }
 
-INLINE void NAME(largest_block)(size_t i, size_t n, const float *x, vec *high) {
-  PARTS high[k] = most((vec)((ints)get(x, i + k * N, n) & 0x7fffffff), high[k]);
+// largest is the largest lane of a block.
+INLINE float NAME(largest)(const ints *a) {
+  int32_t lanes[LANES], x = 0;
+  PARTS memcpy(lanes + k * N, a + k, sizeof *a);
+  for (int i = 0; i < LANES; i++) x = lanes[i] > x ? lanes[i] : x;
+  float f;
+  memcpy(&f, &x, sizeof f);
+  return f;
 }
 
 INLINE void NAME(quantize_vector)(size_t i, size_t n, const float *x, float scale, uint8_t *q) {
@@ -33,9 +38,9 @@ FUNCTION void NAME(quantize_rows)(const pass *a, size_t from, size_t to) {
   size_t n = a->width;
   for (size_t row = from; row < to; row++) {
     const float *x = a->x + row * n;
-    vec high[K] = {0};
+    ints high[K] = {0};
     BLOCKS(n, NAME(largest_block), x, high);
-    float largest = NAME(largest)(high), scale = (largest > 1e-30f ? largest : 1e-30f) * (float)(1.0 / 127);
+    float largest = NAME(largest)(high), scale = (largest < 1e-30f ? 1e-30f : largest) * (float)(1.0 / 127);
     a->scale[row] = scale;
     uint8_t *q = a->q + row * n;
     VECTORS(n, NAME(quantize_vector), x, scale, q);

@@ -55,6 +55,7 @@ int rr_rmsnorm(const rr_pool *pool, const float *x, const float *scale, float ep
 int rr_softmax_gradient(const rr_pool *pool, const float *y, const float *dy, float factor, float *dx, size_t rows, size_t width);
 
 // rr_quantize_rows computes scale = max(max|x|, 1e-30)/127 of each row, [rows], and q = x/scale, rounded to the nearest integer (ties
-// to even), plus 128, [rows, width]: the bits that QuantizeWeights in package onnx gets from Max, Div and QuantizeLinear.
+// to even), plus 128, [rows, width]: the bits that QuantizeWeights in package onnx gets from Max, Div and QuantizeLinear, where
+// no element is NaN. A NaN makes its row's scale NaN, and with it what is computed from the row; the operators may lose it.
 int rr_quantize_rows(const rr_pool *pool, const float *x, uint8_t *q, float *scale, size_t rows, size_t width);
 #endif

@@ -307,6 +307,14 @@ static void test_quantize(const rr_pool *pool, size_t rows, size_t width) {
   for (int i = 0; i < 16; i++)
     if (q[i] != 0xa5 || q[16 + n + i] != 0xa5) FAIL("q was written outside of its elements");
   keep(q, n + 32), keep_floats("scale", scale, rows);
+  if (n > 0) {
+    x[0] = NAN, x[width - 1] = width > 1 ? -INFINITY : NAN;
+    rr_quantize_rows(pool, x, q + 16, scale, 1, width);
+    if (!isnan(scale[0])) FAIL("the scale of a row with NaN is %g", scale[0]);
+    x[0] = 1;
+    rr_quantize_rows(pool, x, q + 16, scale, 1, width);
+    if (width > 1 && (scale[0] != INFINITY || q[16] != 128)) FAIL("of a row with Inf, the scale is %g and 1 became %d", scale[0], q[16]);
+  }
   drop(x), drop(scale), free(q);
 }
 
