@@ -109,14 +109,27 @@ static OrtStatus *output_like(const run *r, size_t i, const tensor *t, float **d
 
 static uintptr_t aligned(const void *p) { return ((uintptr_t)p + 63) & ~(uintptr_t)63; }
 
-// scratch returns aligned memory that lives as long as the run of the kernel.
-static OrtStatus *scratch(const run *r, size_t bytes, void **out) {
-  *out = NULL;
+// scratch takes memory from the session's arena, which release gives back. (What KernelContext_GetScratchBuffer gives is never freed.)
+typedef struct {
+  OrtAllocator *allocator;
+  void *memory, *aligned;
+} scratch;
+
+static OrtStatus *take(const run *r, size_t bytes, scratch *s) {
+  memset(s, 0, sizeof *s);
   if (!bytes) return NULL;
-  void *p = NULL;
-  TRY(ort->KernelContext_GetScratchBuffer(r->context, host, bytes + 63, &p));
-  *out = (void *)aligned(p);
-  return NULL;
+  TRY(ort->KernelContext_GetAllocator(r->context, host, &s->allocator));
+  OrtStatus *e = ort->AllocatorAlloc(s->allocator, bytes + 63, &s->memory);
+  s->aligned = (void *)aligned(s->memory);
+  return e;
+}
+
+// release frees scratch memory and returns status, or the error of freeing.
+static OrtStatus *release(scratch *s, OrtStatus *status) {
+  OrtStatus *e = s->memory ? ort->AllocatorFree(s->allocator, s->memory) : NULL;
+  if (s->allocator) ort->ReleaseAllocator(s->allocator);
+  if (status && e) ort->ReleaseStatus(e);
+  return status ? status : e;
 }
 
 static OrtStatus *same_count(const tensor *a, const tensor *b) {
@@ -222,9 +235,10 @@ static OrtStatus *product(run *r) {
   }
   size_t bytes = rr_gemm_packed_size((rr_unit)r->k->unit, g.n, g.k);
   TRY(pack_weight(r, rr_gemm_pack_b, g.b, g.ldb, g.trans_b, g.n, g.k, bytes, &g.packed_b));
-  void *memory;
-  TRY(scratch(r, rr_gemm_scratch((rr_unit)r->k->unit, &g), &memory));
-  return result(r, rr_gemm_run((rr_unit)r->k->unit, &g, memory, &r->pool));
+  scratch s;
+  OrtStatus *e = take(r, rr_gemm_scratch((rr_unit)r->k->unit, &g), &s);
+  if (!e) e = result(r, rr_gemm_run((rr_unit)r->k->unit, &g, s.aligned, &r->pool));
+  return release(&s, e);
 }
 
 static OrtStatus *linear_gradient(run *r) {
@@ -246,9 +260,10 @@ static OrtStatus *linear_gradient(run *r) {
     size_t bytes = rr_gemm_packed_size((rr_unit)r->k->unit, g.k, g.n);
     TRY(pack_weight(r, rr_linear_gradient_pack_w, g.w, g.ldw, trans, g.n, g.k, bytes, &g.packed_w));
   }
-  void *memory;
-  TRY(scratch(r, rr_linear_gradient_scratch((rr_unit)r->k->unit, &g), &memory));
-  return result(r, rr_linear_gradient_run((rr_unit)r->k->unit, &g, memory, &r->pool));
+  scratch s;
+  OrtStatus *e = take(r, rr_linear_gradient_scratch((rr_unit)r->k->unit, &g), &s);
+  if (!e) e = result(r, rr_linear_gradient_run((rr_unit)r->k->unit, &g, s.aligned, &r->pool));
+  return release(&s, e);
 }
 
 // ---- passes in float32 -------------------------------------------------------------------------------------------------
