@@ -90,13 +90,13 @@ func TestOriginalFiles(t *testing.T) {
 		{
 			name: "embedding", kind: "embedding", file: "config/training_embedding.yaml", model: "bert",
 			args: []string{"--query-max-len", "12", "--passage-max-len", "16"},
-			once: []string{"log_with: ", "train_type: ", bf16Line},
+			once: []string{"log_with: ", "train_type: ", askedBF16()},
 			keys: []string{"all_gather: true", "batch_size: 8", "gradient_accumulation_steps: 3", "neg_nums: 5", "seed: 666", "temperature: 0.02", "use_mrl: false", "save_on_epoch_end: 1", "num_max_checkpoints: 5", "query_max_len: 12"},
 		},
 		{
 			name: "distill", kind: "embedding", file: "./config/distill_embedding.yaml", model: "bert",
 			args: []string{"--query-max-len", "16", "--passage-max-len", "16"},
-			once: []string{"log_with: ", bf16Line},
+			once: []string{"log_with: ", askedBF16()},
 			keys: []string{"loss_type: stella", "teacher_embedding_dim: 3584", "use_mrl: true", "shuffle: false", "gradient_checkpointing: true", "lr: 0.0001"},
 		},
 		{
@@ -113,7 +113,7 @@ func TestOriginalFiles(t *testing.T) {
 		},
 		{
 			name: "decoder", kind: "reranker", file: "config/training_llm.yaml", model: longDecoder(t), // max_len is the file's
-			once: []string{"log_with: ", "model_type: ", "num_labels: ", bf16Line, "the base model has no score yet"},
+			once: []string{"log_with: ", "model_type: ", "num_labels: ", askedBF16(), "the base model has no score yet"},
 			keys: []string{
 				"loss_type: pairwise_ranknet", "train_dataset_type: grouped", "train_group_size: 10", "max_len: 512", "stable_proportion: 0.5", "lr: 1e-05", "save_on_epoch_end: 0",
 				`query_format: "query: {}"`, `document_format: "document: {}"`, `seq: "\n"`, `special_token: "\nrelevance"`,

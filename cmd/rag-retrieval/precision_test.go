@@ -13,7 +13,7 @@ import (
 	"rag-retrieval-go/ortrain/kernels"
 )
 
-// bf16Line begins the line with which every run says how it computes products.
+// bf16Line begins the line with which a run says how it computes products, if not in fp32.
 const bf16Line = "matrix products in "
 
 // portable forces bf16 on any CPU.
@@ -24,7 +24,17 @@ func bf16Note() string {
 	if len(kernels.Present(true)) > 0 {
 		return "log_with: " // no note
 	}
-	return "mixed_precision: this CPU has no bf16 unit"
+	return noUnit
+}
+
+const noUnit = "mixed_precision: this CPU has no bf16 unit"
+
+// askedBF16 begins the line of a run that is asked for bf16: how it computes products, or why not so.
+func askedBF16() string {
+	if len(kernels.Present(true)) > 0 {
+		return bf16Line
+	}
+	return noUnit
 }
 
 func readText(t *testing.T, path ...string) string {

@@ -18,6 +18,7 @@ import (
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/ortrain"
 	"rag-retrieval-go/ortrain/dist"
+	"rag-retrieval-go/ortrain/kernels"
 )
 
 func trainCommand() *cli.Command {
@@ -123,7 +124,7 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 	if err := messages.shareLines(comm); err != nil {
 		return err
 	}
-	if comm.Rank() == 0 {
+	if comm.Rank() == 0 && run.Precision() != kernels.None.Precision() {
 		fmt.Fprintln(os.Stderr, run.DescribePrecision())
 	}
 	log := record.NewLog(cfg.OutputDir, cfg.LogInterval, os.Stderr)

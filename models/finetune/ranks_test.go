@@ -498,6 +498,7 @@ func TestShardedOptimizerElsewhere(t *testing.T) {
 				if !slices.Equal(sharded[0], sharded[1]) || !closeTo(sharded[0], whole[0], 1e-6) {
 					t.Error("the parameters differ")
 				}
+				last[0].Times, last[1].Times = ortrain.Times{}, ortrain.Times{}
 				if last[0] != last[1] || v.precision == "fp16" && last[0].Skipped == 0 {
 					t.Errorf("the last steps are %+v", last)
 				}
