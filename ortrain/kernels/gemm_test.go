@@ -16,7 +16,7 @@ var gemmSources = []string{"gemm.c", "gemm_amx.c", "gemm_avx512.c", "gemm_gradie
 // TestGemm compares every unit that this CPU has with the exact product of the rounded inputs.
 func TestGemm(t *testing.T) {
 	t.Parallel()
-	t.Log(runProgram(t, compile(t, "gemm_test.c", gemmSources, "-O2", "-Wall", "-Wextra", "-Werror")))
+	t.Log(runProgram(t, compile(t, "gemm_test.c", gemmSources, "-O2", "-Wall", "-Wextra", "-Werror"), "quick"))
 }
 
 // TestGemmSimulated runs all units on any CPU, under sanitizers where the compiler has them: testdata/simulate.h has plain C in place of
