@@ -407,7 +407,6 @@ func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float3
 
 // EvalLoss returns the loss of one batch, without dropout.
 func (t *Trainer) EvalLoss(b *Batch) (float64, error) {
-	kernels.WeightsChanged()
 	if t.chunks != nil {
 		return t.chunks.forward(t, dist.Alone{}, b, 0, false, max(b.Rows, 1))
 	}

@@ -40,7 +40,7 @@ training graphs and the checkpoints), config.yaml, report.html (curves, data, se
 train.json, and with --val-dataset validation.jsonl. With --lora-rank, model/ is a PEFT folder: the adapters, and the
 name of the base model that they need, without model.onnx. Adding --merge saves the whole model.
 
-By default a CPU with AMX or AVX512-BF16 computes matrix products in bf16. train.json says how a run did; --resume goes on
+By default a CPU with AMX computes matrix products in bf16. train.json says how a run did; --resume goes on
 in the same way only. The variable RAG_RETRIEVAL_BF16=amx, avx512 or portable forces a unit; portable runs on any CPU, slowly.
 
 Examples:

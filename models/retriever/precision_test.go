@@ -13,7 +13,10 @@ import (
 // fingerprint.
 func TestPrecisions(t *testing.T) {
 	ref := saved(t, modelcard.Embedding)
-	best := kernels.Best().Precision()
+	best, auto := kernels.Best().Precision(), kernels.None.Precision()
+	if u, err := kernels.Choices(false); err == nil && len(u) > 0 {
+		auto = u[0].Precision()
+	}
 	for _, c := range []struct {
 		variable  string
 		o         retriever.Options
@@ -21,7 +24,7 @@ func TestPrecisions(t *testing.T) {
 	}{
 		{"", retriever.Options{}, "fp32"},
 		{"", retriever.Options{MixedPrecision: "no"}, "fp32"},
-		{"", retriever.Options{MixedPrecision: "auto"}, best},
+		{"", retriever.Options{MixedPrecision: "auto"}, auto},
 		{"portable", retriever.Options{}, "fp32"},
 		{"portable", retriever.Options{MixedPrecision: "auto"}, "bf16-portable"},
 		{"portable", retriever.Options{MixedPrecision: "bf16"}, "bf16-portable"},

@@ -55,6 +55,13 @@ func (p *pass) differentiateComposite(c *Composite, dy *onnx.Value) error {
 	for _, v := range append(slices.Clone(c.Inputs), c.Kept) {
 		inputs = append(inputs, p.forwardValue(v))
 	}
+	for _, n := range c.nodes {
+		for _, v := range n.Outputs {
+			if v != c.Value && len(p.contributions[v]) > 0 {
+				p.Fail("node %s: another node reads %s, which is inside of the %s", n.Name, v.Name, c.Op)
+			}
+		}
+	}
 	outer := p.contributions
 	p.contributions = map[*onnx.Value][]*onnx.Value{c.Value: {dy}}
 	for _, n := range slices.Backward(c.nodes) {

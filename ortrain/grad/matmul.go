@@ -86,7 +86,8 @@ func gemmRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	if p.needs(n, 2) {
 		dc = p.scale(p.unbroadcast(dy, n.Inputs[2].Shape), float64(n.Float("beta", 1)))
 	}
-	if n.AllowsBF16 && n.Int("transA", 0) == 0 && n.Float("alpha", 1) == 1 && n.Float("beta", 1) == 1 {
+	row := len(n.Inputs) < 3 || n.Inputs[2] == nil || n.Inputs[2].Rank() == 1 // the third input is a bias, whose gradient is a sum
+	if n.AllowsBF16 && row && db != nil && n.Int("transA", 0) == 0 && n.Float("alpha", 1) == 1 && n.Float("beta", 1) == 1 {
 		p.Kernel(onnx.Kernel{
 			Op: "LinearGradient", Inputs: []*onnx.Value{dy, p.input(n, 0), p.input(n, 1)}, Outputs: []*onnx.Value{da, db, dc},
 			Attrs: onnx.Attrs{"transB": n.Int("transB", 0)},

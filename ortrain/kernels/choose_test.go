@@ -39,12 +39,11 @@ func TestChoices(t *testing.T) {
 	if err != nil || slices.Contains(got, Portable) || slices.Contains(got, ARM64) {
 		t.Errorf("%v, %v", got, err)
 	}
-	best := None
-	if len(got) > 0 {
-		best = got[0]
+	if all, err := Choices(true); err != nil || Best() != None && all[0] != Best() {
+		t.Errorf("%v, %v; the best unit is %q", all, err, Best())
 	}
-	if best != Best() {
-		t.Errorf("the first choice is %q, the best unit %q", best, Best())
+	if slices.Contains(got, AVX512) {
+		t.Errorf("auto takes %v, of which only AMX is known to be faster than float32", got)
 	}
 	t.Setenv(Variable, "pancake")
 	if _, err := Choices(true); err == nil {

@@ -18,6 +18,11 @@ func compile(t testing.TB, program string, sources []string, flags ...string) st
 	if _, err := exec.LookPath(cc); err != nil {
 		t.Skipf("no C compiler: %v", err)
 	}
+	for _, p := range append([]string{filepath.Join("testdata", program), filepath.Join("testdata", "simulate.h")}, sources...) {
+		if _, err := os.ReadFile(p); err != nil { // so that go test runs again when the file has changed
+			t.Fatal(err)
+		}
+	}
 	out := filepath.Join(t.TempDir(), strings.TrimSuffix(program, ".c"))
 	args := append([]string{"-g", filepath.Join("testdata", program), "-o", out}, flags...)
 	args = append(append(args, sources...), "-lm", "-lpthread")

@@ -82,5 +82,5 @@ func AddOperators(api, options unsafe.Pointer) error {
 }
 
 // WeightsChanged says that inputs which are weights may have other values in the next run, see Weights. Kernels keep weights in a
-// packed form until then.
+// packed form until then. It is for all sessions of the process: none that has such inputs may run meanwhile.
 func WeightsChanged() { C.rr_weights_changed() }

@@ -30,7 +30,8 @@ typedef struct operator operator_;
 typedef struct {
   pthread_mutex_t lock;
   void *memory, *packed; // packed is aligned
-  long version;          // of the weights when they were packed; -1 if they are not
+  size_t bytes;
+  int64_t version;       // of the weights when they were packed; -1 if they are not
 } weight;
 
 enum { MAX_TENSORS = 16 };
@@ -45,7 +46,7 @@ typedef struct {
 // Kinds of weights, the attribute "weight".
 enum { WEIGHT_NONE, WEIGHT_CONSTANT, WEIGHT_VERSIONED };
 
-static long weights_version;
+static int64_t weights_version;
 
 void rr_weights_changed(void) { __atomic_add_fetch(&weights_version, 1, __ATOMIC_ACQ_REL); }
 
@@ -171,12 +172,14 @@ static OrtStatus *pack_weight(run *r, packing *pack, const float *data, long ld,
   weight *w = &r->k->weight;
   *packed = NULL;
   if (r->k->weight_kind == WEIGHT_NONE || !bytes) return NULL;
-  long version = r->k->weight_kind == WEIGHT_CONSTANT ? 0 : __atomic_load_n(&weights_version, __ATOMIC_ACQUIRE);
+  int64_t version = r->k->weight_kind == WEIGHT_CONSTANT ? 0 : __atomic_load_n(&weights_version, __ATOMIC_ACQUIRE);
   OrtStatus *e = NULL;
   pthread_mutex_lock(&w->lock);
-  if (!w->memory) {
+  if (w->bytes != bytes) { // at the first run
+    free(w->memory);
     w->memory = malloc(bytes + 63);
     w->packed = (void *)aligned(w->memory);
+    w->bytes = w->memory ? bytes : 0;
     w->version = -1;
   }
   if (!w->memory) {
@@ -224,7 +227,7 @@ static OrtStatus *product(run *r) {
   rr_gemm g = {.a = a.data, .b = b.data, .bias = bias.data, .alpha = r->k->alpha};
   int64_t dims[MAX_TENSORS];
   TRY(batches(r->k, &a, &b, &g, dims));
-  if (bias.data && (long)bias.count != g.n) {
+  if (bias.data && !((long)bias.count == g.n && last(&bias) == g.n)) {
     g.accumulate = 1;
     g.bias = NULL;
   }
@@ -233,7 +236,7 @@ static OrtStatus *product(run *r) {
     if ((long)bias.count != g.m * g.n * g.batch) return invalid("Product: the third tensor is neither a row nor of the result's shape");
     memcpy(g.c, bias.data, bias.count * sizeof *g.c);
   }
-  size_t bytes = rr_gemm_packed_size((rr_unit)r->k->unit, g.n, g.k);
+  size_t bytes = b.rank == 2 ? rr_gemm_packed_size((rr_unit)r->k->unit, g.n, g.k) : 0; // a weight is one matrix
   TRY(pack_weight(r, rr_gemm_pack_b, g.b, g.ldb, g.trans_b, g.n, g.k, bytes, &g.packed_b));
   scratch s;
   OrtStatus *e = take(r, rr_gemm_scratch((rr_unit)r->k->unit, &g), &s);
@@ -512,6 +515,11 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKern
   k->alpha = 1;
   pthread_mutex_init(&k->weight.lock, NULL);
   read_attributes(info, k);
+  if (k->kind < RR_GELU || k->kind > RR_SILU || k->unit < RR_UNIT_PORTABLE || k->unit > RR_UNIT_AMX || k->weight_kind < WEIGHT_NONE ||
+      k->weight_kind > WEIGHT_VERSIONED) {
+    free(k);
+    return invalid("a kernel has an attribute that this version does not know");
+  }
   *out = k;
   return NULL;
 }
@@ -549,13 +557,17 @@ static OrtStatus *make_domain(const OrtApi *api) {
   ort = api;
   if (!host) TRY(ort->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &host));
   OrtCustomOpDomain *made;
+  OrtStatus *e = NULL;
   TRY(ort->CreateCustomOpDomain("rag_retrieval", &made));
-  for (size_t i = 0; i < OPERATORS; i++) {
+  for (size_t i = 0; i < OPERATORS && !e; i++) {
     operators[i].api = callbacks(operators[i].in_place);
-    TRY(ort->CustomOpDomain_Add(made, &operators[i].api));
+    e = ort->CustomOpDomain_Add(made, &operators[i].api);
   }
-  domain = made;
-  return NULL;
+  if (e)
+    ort->ReleaseCustomOpDomain(made);
+  else
+    domain = made;
+  return e;
 }
 
 char *rr_add_operators(const OrtApi *api, OrtSessionOptions *options) {

@@ -2,6 +2,7 @@ package kernels
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -14,22 +15,25 @@ import (
 // Domain is the operators' domain in a graph that was substituted.
 const Domain = "rag_retrieval"
 
-// Ops are the kernels of this package by the name of their operator. Those that round to bfloat16 are used only with a Unit.
-var Ops = map[string]struct{ BF16 bool }{
-	"Activation":         {},
-	"ActivationGradient": {},
-	"Gated":              {},
-	"GatedGradient":      {},
-	"LayerNormGradient":  {},
-	"RMSNorm":            {},
-	"RMSNormGradient":    {},
-	"SoftmaxGradient":    {},
-	"QuantizeRows":       {},
-	"AdamW":              {},
-	"SumOfSquares":       {},
-	"Accumulate":         {},
-	"LinearGradient":     {BF16: true},
-	"Product":            {BF16: true},
+// Ops are the kernels that a file's metadata may name, with their numbers of inputs and outputs, of which the last ones may be
+// missing. Those that round to bfloat16 are used only with a Unit.
+var Ops = map[string]struct {
+	Inputs, Outputs int
+	BF16            bool
+}{
+	"Activation":         {Inputs: 1, Outputs: 1},
+	"ActivationGradient": {Inputs: 2, Outputs: 1},
+	"Gated":              {Inputs: 1, Outputs: 1},
+	"GatedGradient":      {Inputs: 2, Outputs: 1},
+	"LayerNormGradient":  {Inputs: 5, Outputs: 3},
+	"RMSNorm":            {Inputs: 2, Outputs: 2},
+	"RMSNormGradient":    {Inputs: 4, Outputs: 2},
+	"SoftmaxGradient":    {Inputs: 2, Outputs: 1},
+	"QuantizeRows":       {Inputs: 1, Outputs: 2},
+	"AdamW":              {Inputs: 8, Outputs: 3},
+	"SumOfSquares":       {Inputs: 1, Outputs: 1},
+	"Accumulate":         {Inputs: 4, Outputs: 1},
+	"LinearGradient":     {Inputs: 3, Outputs: 3, BF16: true},
 }
 
 // Weights says which graph inputs are weights: they change only before a call of WeightsChanged. nil means none.
@@ -66,13 +70,18 @@ type substitution struct {
 	entries  []onnx.KernelEntry
 	products []string
 	weights  map[string]int64            // kinds by name
-	producer map[string]int              // from a value to the position of its node
+	producer map[string]int              // from a value to the position of the node or kernel that computes it
+	replaced map[string]bool             // values that a kernel computes
 	before   map[int][]*onnxpb.NodeProto // kernels by the position of the node that they come before
 }
 
 func newSubstitution(m *onnxpb.ModelProto, unit Unit, weights Weights) (*substitution, error) {
+	if m.Graph == nil {
+		return nil, errors.New("the file has no graph")
+	}
 	s := &substitution{
-		graph: m.GetGraph(), unit: unit, weights: map[string]int64{}, producer: map[string]int{}, before: map[int][]*onnxpb.NodeProto{},
+		graph: m.GetGraph(), unit: unit, weights: map[string]int64{}, producer: map[string]int{}, replaced: map[string]bool{},
+		before: map[int][]*onnxpb.NodeProto{},
 	}
 	for _, t := range s.graph.GetInitializer() {
 		s.weights[t.Name] = constantWeight
@@ -108,7 +117,9 @@ func newSubstitution(m *onnxpb.ModelProto, unit Unit, weights Weights) (*substit
 func (s *substitution) apply() bool {
 	changed := false
 	for _, e := range s.entries {
-		if op, ok := Ops[e.Op]; ok && (!op.BF16 || s.unit != None) && s.replace(e) {
+		op := Ops[e.Op]
+		fits := len(e.Inputs) == op.Inputs && len(e.Outputs) > 0 && len(e.Outputs) <= op.Outputs
+		if fits && (!op.BF16 || s.unit != None) && s.replace(e) {
 			changed = true
 		}
 	}
@@ -129,13 +140,18 @@ func (s *substitution) apply() bool {
 func (s *substitution) replace(e onnx.KernelEntry) bool {
 	first := len(s.graph.Node)
 	for _, name := range e.Outputs {
-		if i, ok := s.producer[name]; ok {
-			first = min(first, i)
-		} else if name != "" {
+		i, ok := s.producer[name]
+		if name != "" && (!ok || s.replaced[name]) {
 			return false
 		}
+		if ok {
+			first = min(first, i)
+		}
 	}
-	late := func(name string) bool { i, ok := s.producer[name]; return ok && i >= first }
+	late := func(name string) bool {
+		i, ok := s.producer[name]
+		return ok && (i > first || i == first && !s.replaced[name])
+	}
 	if first == len(s.graph.Node) || slices.ContainsFunc(e.Inputs, late) {
 		return false
 	}
@@ -158,7 +174,7 @@ func (s *substitution) replace(e onnx.KernelEntry) bool {
 		}
 		old := s.graph.Node[s.producer[name]]
 		old.Output[slices.Index(old.Output, name)] = name + ":replaced"
-		delete(s.producer, name)
+		s.producer[name], s.replaced[name] = first, true
 	}
 	return true
 }
@@ -176,7 +192,7 @@ func (s *substitution) insert() {
 func (s *substitution) multiply() bool {
 	changed := false
 	for _, n := range s.graph.Node {
-		if n.Domain == Domain || !slices.Contains(s.products, n.Name) {
+		if !slices.Contains(s.products, n.Name) || !isProduct(n) {
 			continue
 		}
 		n.OpType, n.Domain = "Product", Domain
@@ -187,6 +203,15 @@ func (s *substitution) multiply() bool {
 		changed = true
 	}
 	return changed
+}
+
+// isProduct reports whether the kernel Product computes what a node does: a Gemm, MatMul or FusedMatMul that adds its third input as it is
+// and transposes no batch.
+func isProduct(n *onnxpb.NodeProto) bool {
+	stock := n.Domain == "" && (n.OpType == "Gemm" || n.OpType == "MatMul") || n.Domain == onnx.Microsoft && n.OpType == "FusedMatMul"
+	return stock && len(n.Input) >= 2 && !slices.ContainsFunc(n.Attribute, func(a *onnxpb.AttributeProto) bool {
+		return a.Name == "beta" && a.GetF() != 1 || (a.Name == "transBatchA" || a.Name == "transBatchB") && a.GetI() != 0
+	})
 }
 
 // product returns the attributes of a product whose second factor has that name.

@@ -1,9 +1,11 @@
 package kernels_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -216,6 +218,117 @@ func TestWeightsArePackedOnce(t *testing.T) {
 	}
 }
 
+// What the kernel Product does not compute stays a stock operator, and gives the same numbers.
+func TestProductsThatStay(t *testing.T) {
+	floats := func(seed uint64, n int64) []float32 {
+		random, out := rand.New(rand.NewPCG(seed, 2)), make([]float32, n)
+		for i := range out {
+			out[i] = float32(random.NormFloat64())
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		build func(g *onnx.Graph, x *onnx.Value) *onnx.Value
+		dims  []int64
+		out   []int64
+		stays bool
+	}{
+		"a scaled third input": {func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+			w, c := g.Const(onnx.Floats(floats(1, 20), 4, 5)), g.Const(onnx.Floats(floats(2, 5), 5))
+			return g.Op("", "Gemm", []*onnx.Value{x, w, c}, onnx.Attrs{"beta": float32(0.5)}, 1)[0]
+		}, []int64{3, 4}, []int64{3, 5}, true},
+		"a batch of constants": {func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+			return g.FusedMatMul(x, g.Const(onnx.Floats(floats(1, 40), 2, 4, 5)), onnx.FusedMatMulAttrs{})
+		}, []int64{2, 3, 4}, []int64{2, 3, 5}, false},
+		"a matrix as third input": {func(g *onnx.Graph, x *onnx.Value) *onnx.Value {
+			w, c := g.Const(onnx.Floats(floats(1, 20), 4, 5)), g.Const(onnx.Floats(floats(2, 15), 3, 5))
+			return g.Gemm(x, w, c, onnx.GemmAttrs{})
+		}, []int64{3, 4}, []int64{3, 5}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := onnx.NewGraph("product")
+			g.Output("y", g.AllowBF16(c.build(g, g.Input("x", onnx.Float32, onnx.Dims(c.dims...)...))))
+			model, err := g.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			replaced, err := kernels.Substitute(model, kernels.Portable, nil)
+			if err != nil || operators(t, replaced)["Product"] == 1 == c.stays {
+				t.Errorf("operators %v, %v", operators(t, replaced), err)
+			}
+			want, got := make([]float32, onnx.Elements(c.out)), make([]float32, onnx.Elements(c.out))
+			x := floats(3, onnx.Elements(c.dims))
+			for y, o := range map[*[]float32]runtime.Options{&want: {StockOperators: true}, &got: {BF16: kernels.Portable}} {
+				s, err := runtime.NewSession(model, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				b, err := s.NewBinding()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer b.Close()
+				if err := errors.Join(b.Floats("x", x, c.dims...), b.OutputFloats("y", *y, c.out...), b.Run()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range want {
+				if math.Abs(float64(got[i]-want[i])) > 0.05 {
+					t.Errorf("element %d: %g, stock %g", i, got[i], want[i])
+				}
+			}
+		})
+	}
+}
+
+// A kernel that would read what is computed only after its place is left out.
+func TestKernelsThatComeTooEarly(t *testing.T) {
+	g := onnx.NewGraph("order")
+	x := g.Input("x", onnx.Float32, onnx.NamedDim("rows"), onnx.FixedDim(4))
+	first := g.Sigmoid(x)
+	inner := g.Mul(x, first)
+	g.Kernel(onnx.Kernel{Op: "Activation", Inputs: []*onnx.Value{x}, Outputs: []*onnx.Value{inner}, Attrs: onnx.Attrs{"kind": int64(2)}})
+	y := g.Add(inner, x)
+	g.Kernel(onnx.Kernel{Op: "RMSNorm", Inputs: []*onnx.Value{inner, x}, Outputs: []*onnx.Value{y, first}})
+	g.Output("y", y)
+	g.Output("z", first)
+	model, err := g.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := kernels.Substitute(model, kernels.None, nil)
+	if got := operators(t, b); err != nil || got["RMSNorm"] != 0 || got["Activation"] != 1 {
+		t.Errorf("operators %v, %v", got, err)
+	}
+}
+
+// Memory does not grow with the runs of a session whose products need workspace.
+func TestMemoryOfRuns(t *testing.T) {
+	s := open(t, layer(t), runtime.Options{BF16: kernels.Portable, Training: true})
+	resident := func() int {
+		b, err := os.ReadFile("/proc/self/statm")
+		if err != nil {
+			t.Skip(err)
+		}
+		var all, pages int
+		if _, err := fmt.Sscan(string(b), &all, &pages); err != nil {
+			t.Fatal(err)
+		}
+		return pages * os.Getpagesize()
+	}
+	for range 200 {
+		s.run(t)
+	}
+	before := resident()
+	for range 4000 {
+		s.run(t)
+	}
+	if grown := resident() - before; grown > 16<<20 {
+		t.Errorf("4,000 runs took %d MB more", grown>>20)
+	}
+}
+
 func TestSubstituteLeavesOtherFiles(t *testing.T) {
 	g := onnx.NewGraph("stock")
 	x := g.Input("x", onnx.Float32, onnx.NamedDim("n"))
@@ -227,6 +340,9 @@ func TestSubstituteLeavesOtherFiles(t *testing.T) {
 	b, err := kernels.Substitute(model, kernels.Portable, nil)
 	if err != nil || &b[0] != &model[0] {
 		t.Errorf("a graph without kernels changes: %v", err)
+	}
+	if _, err := kernels.Substitute(nil, kernels.None, nil); err == nil || !strings.Contains(err.Error(), "the file has no graph") {
+		t.Errorf("an empty file: %v", err)
 	}
 	if _, err := kernels.Substitute([]byte("no graph"), kernels.None, nil); err == nil || !strings.Contains(err.Error(), "reading the graph") {
 		t.Errorf("bytes that are no graph: %v", err)

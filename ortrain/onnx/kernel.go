@@ -22,7 +22,7 @@ func (g *Graph) Kernel(k Kernel) { g.kernels = append(g.kernels, k) }
 // AllowBF16 says that the inputs of the matrix product v may be rounded to bfloat16 when a session computes products in that type.
 // It returns v.
 func (g *Graph) AllowBF16(v *Value) *Value {
-	if v.Producer != nil && v.DType == Float32 {
+	if v.Producer != nil && v.DType == Float32 && !g.StandardOpsOnly {
 		v.Producer.AllowsBF16 = true
 	}
 	return v

@@ -150,7 +150,8 @@ func outside(metrics string, skip int, operators float64) error {
 
 // flops returns the number of floating-point operations of a matrix product, and 0 for other operators.
 func flops(e event) float64 {
-	if op, _ := e.Args["op_name"].(string); !strings.HasSuffix(op, "Gemm") && !strings.HasSuffix(op, "MatMul") {
+	op, _ := e.Args["op_name"].(string)
+	if !strings.HasSuffix(op, "Gemm") && !strings.HasSuffix(op, "MatMul") && op != "Product" && op != "LinearGradient" {
 		return 0
 	}
 	in, out := shape(e.Args["input_type_shape"]), shape(e.Args["output_type_shape"])
@@ -159,6 +160,9 @@ func flops(e event) float64 {
 	}
 	columns := out[len(out)-1]
 	inner := size(in) * columns / size(out) // of a factor [rows, inner], transposed or not
+	if op == "LinearGradient" { // the gradients of input and weight
+		return 4 * size(out) * inner
+	}
 	return 2 * size(out) * inner
 }
 
