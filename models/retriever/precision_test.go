@@ -13,7 +13,7 @@ import (
 // fingerprint.
 func TestPrecisions(t *testing.T) {
 	ref := saved(t, modelcard.Embedding)
-	best, auto := kernels.Best().Precision(), kernels.None.Precision()
+	auto := kernels.None.Precision()
 	if u, err := kernels.Choices(false); err == nil && len(u) > 0 {
 		auto = u[0].Precision()
 	}
