@@ -6,7 +6,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"rag-retrieval-go/ortrain/grad"
@@ -300,6 +302,51 @@ func TestKernelsThatComeTooEarly(t *testing.T) {
 	b, err := kernels.Substitute(model, kernels.None, nil)
 	if got := operators(t, b); err != nil || got["RMSNorm"] != 0 || got["Activation"] != 1 {
 		t.Errorf("operators %v, %v", got, err)
+	}
+}
+
+// The first runs of a session may be concurrent: its constant weights are packed once, and all runs give the same bits.
+func TestConcurrentFirstRuns(t *testing.T) {
+	const width, runs = 96, 8
+	random := rand.New(rand.NewPCG(3, 4))
+	values := make([]float32, 3*width*width)
+	for i := range values {
+		values[i] = float32(random.NormFloat64())
+	}
+	g := onnx.NewGraph("stack")
+	y := g.Input("x", onnx.Float32, onnx.Dims(width, width)...)
+	for i := range 3 {
+		w := g.Weight(fmt.Sprint("w", i), onnx.Floats(values[i*width*width:][:width*width], width, width))
+		y = g.Tanh(g.AllowBF16(g.Gemm(y, w, nil, onnx.GemmAttrs{TransB: true})))
+	}
+	g.Output("y", y)
+	model, err := g.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := runtime.NewSession(model, runtime.Options{BF16: kernels.Portable, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var outputs [runs][]float32
+	var errs [runs]error
+	var wait sync.WaitGroup
+	for i := range runs {
+		outputs[i] = make([]float32, width*width)
+		wait.Go(func() {
+			b, err := s.NewBinding()
+			if err == nil {
+				err = errors.Join(b.Floats("x", values[:width*width], width, width), b.OutputFloats("y", outputs[i], width, width), b.Run(), b.Close())
+			}
+			errs[i] = err
+		})
+	}
+	wait.Wait()
+	for i := range runs {
+		if errs[i] != nil || !slices.Equal(outputs[i], outputs[0]) {
+			t.Errorf("run %d: %v, or other bits than run 0", i, errs[i])
+		}
 	}
 }
 
