@@ -54,7 +54,7 @@ func doctorCommand() *cli.Command {
 		Name: "doctor", Usage: "check that everything the program needs is there, and say what it understands of a model",
 		Description: "Under mpirun it shows the hosts of the job, and fails if they differ in a way that train refuses.\n" +
 			"The row bf16 says with which of the CPU's units train and scoring compute matrix products. " + kernels.Variable + "=amx, avx512\n" +
-			"or portable forces one for all commands.\n\n" +
+			"or portable chooses one wherever products are in bf16, and makes auto bf16.\n\n" +
 			"Examples:\n  rag-retrieval doctor\n  rag-retrieval doctor --model MODEL\n  mpirun -n 4 rag-retrieval doctor",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id (org/name) of a model: its architecture, and what of its config.json is understood and ignored"},

@@ -33,7 +33,7 @@ func bf16Path() (state, found string, err error) {
 	case err != nil:
 		return "MISSING", "", err
 	case len(asked) == 0:
-		return "none", has + ": train and scoring compute in fp32", nil
+		return "none", fmt.Sprintf("%s: train and scoring compute in fp32 (%s=portable computes bf16 all the same, slowly)", has, kernels.Variable), nil
 	case len(auto) == 0:
 		return "ok", fmt.Sprintf("%s: train and scoring compute in fp32, with --mixed-precision bf16 in %s", has, asked[0].Precision()), nil
 	}

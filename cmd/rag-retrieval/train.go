@@ -241,6 +241,9 @@ func remoteBase(model string) (string, error) {
 // commandLine is how this run was started, without --resume.
 func commandLine() string {
 	var words []string
+	if unit := os.Getenv(kernels.Variable); unit != "" {
+		words = append(words, kernels.Variable+"="+unit)
+	}
 	for _, w := range os.Args {
 		if w == "--resume" || w == "-resume" {
 			continue

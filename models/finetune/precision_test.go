@@ -86,7 +86,7 @@ func TestCheckPath(t *testing.T) {
 	}
 	r := &Run{Config: config.Train{MixedPrecision: "no"}}
 	missing := r.returnTo("bf16-amx")
-	if want := "this CPU has no amx, so go on where the CPU has it"; kernels.AMX.Check() != nil && missing != want {
+	if want := "this CPU has no AMX for bf16, or the system does not allow it, so go on where the CPU has it"; kernels.AMX.Check() != nil && missing != want {
 		t.Errorf("%s, want %s", missing, want)
 	}
 }

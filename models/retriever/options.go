@@ -86,7 +86,7 @@ func (o Options) withDefaults() Options {
 	if o.Provider == "" {
 		o.Provider = runtime.CPU
 	}
-	if o.MixedPrecision == "" {
+	if o.MixedPrecision == "" || o.MixedPrecision == "fp32" { // train takes both names too
 		o.MixedPrecision = NoBF16
 	}
 	return o

@@ -12,7 +12,7 @@ func TestForced(t *testing.T) {
 		if u.Check() == nil {
 			return ""
 		}
-		return Variable + " is " + string(u) + ": this CPU has no " + string(u)
+		return Variable + " is " + string(u) + ": " + u.Check().Error()
 	}
 	for value, want := range map[string]string{
 		"": "", "portable": "", "amx": missing(AMX), "avx512": missing(AVX512), "arm64": missing(ARM64),

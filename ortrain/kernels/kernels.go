@@ -46,11 +46,14 @@ func Best() Unit {
 
 // Check returns an error if this CPU, this operating system or this build lacks the unit.
 func (u Unit) Check() error {
+	missing := map[Unit]string{
+		AMX: "this CPU has no AMX for bf16, or the system does not allow it", AVX512: "this CPU has no AVX512-BF16", ARM64: "this is no arm64 CPU with bf16",
+	}
 	switch have := C.rr_cpu(); {
 	case u == None, u == Portable, u == AMX && have&C.RR_AMX != 0, u == AVX512 && have&C.RR_VDPBF16 != 0, u == ARM64 && hasARM64():
 		return nil
-	case u == AMX || u == AVX512 || u == ARM64:
-		return fmt.Errorf("this CPU has no %s", u)
+	case missing[u] != "":
+		return errors.New(missing[u])
 	}
 	return fmt.Errorf("no unit %q; there are %v", u, Units)
 }
