@@ -19,6 +19,7 @@ import (
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/dist"
+	"rag-retrieval-go/ortrain/kernels"
 )
 
 func evalCommand() *cli.Command {
@@ -319,7 +320,7 @@ type evaluation struct {
 // measure measures one task and writes the results so far. All ranks of a job do it in step and have the same results; rank 0
 // keeps the journal and writes.
 func (e *evaluation) measure(p pending) (err error) {
-	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Rule: e.rule}
+	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Source: sourceOf(filepath.Clean(e.report.Model), e.report.Precision), Rule: e.rule}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
 		if done, err := e.finished(folder, p.name, p.place, p.known.Queries); done || err != nil {
 			return err
@@ -415,6 +416,14 @@ func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error
 	fmt.Fprintf(os.Stderr, "%s: MAP of %d queries is %.2f with int8, %.2f with fp32 (%+.2f)\n",
 		t.Name, x.Queries, 100*x.MAP, 100*x.MAPFloat32, 100*(x.MAP-x.MAPFloat32))
 	return nil
+}
+
+// sourceOf names what makes results, for mteb.ResultFolder: the model, and the precision where that is not fp32.
+func sourceOf(model, precision string) string {
+	if precision == "" || precision == kernels.None.Precision() {
+		return model
+	}
+	return model + " in " + precision
 }
 
 // finished adds the result of a task that was measured before, and reports whether there is one.

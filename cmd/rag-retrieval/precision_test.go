@@ -232,3 +232,17 @@ func TestPrecisionOfRanks(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// A folder of MTEB's result files has the results of one precision.
+func TestResultsOfOnePrecision(t *testing.T) {
+	dir, queries := t.TempDir(), write(t, "q.jsonl", `{"query": "the a", "positive": ["aa"], "negative": ["bb", "cc"]}`+"\n")
+	args := []string{"eval", "--model", tiny, "--data", queries, "--mteb-dir", dir}
+	callEnv(t, portable, "", append(args, "--mixed-precision", "bf16")...).ok(t)
+	want := " in bf16-portable, not of " + tiny + ": name another folder for them"
+	if o := call(t, "", args...); o.code != 1 || !strings.Contains(o.stderr, want) {
+		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+	if o := callEnv(t, portable, "", append(args, "--mixed-precision", "bf16")...).ok(t); !strings.Contains(o.stderr, "was measured before") {
+		t.Errorf("stderr: %s", o.stderr)
+	}
+}

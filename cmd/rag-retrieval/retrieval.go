@@ -133,9 +133,9 @@ func showRetrieval(c *cli.Context, j job, reports ...mteb.Report) error {
 // measure measures one task and writes the results so far. All ranks of a job do it in step and have the same results; rank 0
 // writes.
 func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
-	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.system, Rule: e.rule, Retrieval: true}
+	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.system, Source: sourceOf(filepath.Clean(e.system), e.report.Precision), Rule: e.rule, Retrieval: true}
 	if e.reranker != nil {
-		folder.Source = e.report.Model // with both models' folders
+		folder.Source = sourceOf(e.report.Model, e.report.Precision) // with both models' folders
 	}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
 		if done, err := e.wasMeasured(folder, p.name, p.place, p.known.Queries, p.known.Documents); done || err != nil {

@@ -160,7 +160,7 @@ func flops(e event) float64 {
 	}
 	columns := out[len(out)-1]
 	inner := size(in) * columns / size(out) // of a factor [rows, inner], transposed or not
-	if op == "LinearGradient" { // the gradients of input and weight
+	if op == "LinearGradient" {             // the gradients of input and weight
 		return 4 * size(out) * inner
 	}
 	return 2 * size(out) * inner
