@@ -12,26 +12,9 @@ typedef struct {
 
 #define RR_TEMPLATE "activation_template.h"
 #include "each_target.h"
+#include "each_range.h"
 
-typedef void range(const pass *a, size_t from, size_t to);
-
-typedef struct {
-  const pass *a;
-  range *f;
-} work;
-
-static void task(void *data, size_t i) {
-  const work *w = data;
-  size_t from = i * w->a->rows_of_task;
-  w->f(w->a, from, rr_least(from + w->a->rows_of_task, w->a->rows));
-}
-
-static int run(const rr_pool *pool, pass *a, range *f) {
-  a->rows_of_task = rr_rows_of_task(a->width);
-  work w = {a, f};
-  if (a->rows == 0 || a->width == 0) return 0;
-  return pool->run(pool->context, task, rr_parts(a->rows, a->rows_of_task), &w);
-}
+static int run(const rr_pool *pool, pass *a, range *f) { return a->width ? each_range(pool, a, f) : 0; }
 
 // one calls run with a row for each element.
 static int one(const rr_pool *pool, pass *a, range *f, size_t n) {

@@ -10,20 +10,9 @@ typedef struct {
 
 #define RR_TEMPLATE "softmax_template.h"
 #include "each_target.h"
-
-typedef struct {
-  const pass *a;
-  void (*f)(const pass *a, size_t from, size_t to);
-} work;
-
-static void task(void *data, size_t i) {
-  const work *w = data;
-  size_t from = i * w->a->rows_of_task;
-  w->f(w->a, from, rr_least(from + w->a->rows_of_task, w->a->rows));
-}
+#include "each_range.h"
 
 int rr_softmax_gradient(const rr_pool *pool, const float *y, const float *dy, float factor, float *dx, size_t rows, size_t width) {
-  pass a = {y, dy, factor, dx, rows, width, rr_rows_of_task(width)};
-  if (rows == 0 || width == 0) return 0;
-  return pool->run(pool->context, task, rr_parts(rows, a.rows_of_task), &(work){&a, RR_CHOOSE(softmax_gradient)});
+  pass a = {.y = y, .dy = dy, .factor = factor, .dx = dx, .rows = rows, .width = width};
+  return width ? each_range(pool, &a, RR_CHOOSE(softmax_gradient)) : 0;
 }
