@@ -64,7 +64,7 @@ Examples:
 			&cli.StringFlag{Name: "rule", Usage: "scoring rule: mteb-1 (ties as one threshold, all candidates) or mteb-2 (trec_eval)", Value: string(mteb.Rule1)},
 			&cli.StringFlag{Name: "json", Usage: "write the results to this file"},
 			&cli.StringFlag{Name: "mteb-dir", Usage: "write a result file of MTEB's form for each task into this folder; tasks that are there are not measured again"},
-			&cli.StringFlag{Name: "save-scores", Usage: "write every candidate's score to this file, one row per query"},
+			&cli.StringFlag{Name: "save-scores", Usage: "write every candidate's score to this file, one row per query; tasks that --mteb-dir has are measured again"},
 			&cli.BoolFlag{Name: "fresh", Usage: "measure from the beginning: neither go on where an earlier evaluation was stopped, nor take results from --mteb-dir"},
 			&cli.IntFlag{Name: "int8-check", Usage: "with --int8: score this many queries of each task in fp32 too, and say what MAP loses", Value: 100},
 			&cli.StringFlag{Name: "format", Usage: "of what is printed: table, markdown, csv, json or html", Value: "table"},
@@ -322,7 +322,7 @@ type evaluation struct {
 func (e *evaluation) measure(p pending) (err error) {
 	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Source: sourceOf(filepath.Clean(e.report.Model), e.report.Precision), Rule: e.rule}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
-		if done, err := e.finished(folder, p.name, p.place, p.known.Queries); done || err != nil {
+		if done, err := e.finished(folder, p.name, p.place, mteb.Result{Queries: p.known.Queries}); done || err != nil {
 			return err
 		}
 	}
@@ -332,7 +332,7 @@ func (e *evaluation) measure(p pending) (err error) {
 	}
 	if folder.Dir != "" && p.place.Revision == "" {
 		p.place.Revision = t.Hash()
-		if done, err := e.finished(folder, t.Name, p.place, len(t.Samples)); done || err != nil {
+		if done, err := e.finished(folder, t.Name, p.place, mteb.Result{Queries: len(t.Samples), Data: t.Hash()}); done || err != nil {
 			return err
 		}
 	}
@@ -426,9 +426,10 @@ func sourceOf(model, precision string) string {
 	return model + " in " + precision
 }
 
-// finished adds the result of a task that was measured before, and reports whether there is one.
-func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.DataSource, queries int) (bool, error) {
-	if e.c.Bool("fresh") {
+// finished adds the result of a task that was measured before, writes the report as write does, and reports whether there is such a
+// result. A result file of MTEB's form lacks what known has, and a query's own values.
+func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.DataSource, known mteb.Result) (bool, error) {
+	if e.c.Bool("fresh") || e.c.IsSet("save-scores") { // a result does not have the scores
 		return false, nil
 	}
 	r, err := fromFirst(e.job, func() (*mteb.Result, error) {
@@ -438,12 +439,20 @@ func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.
 		}
 		return &r, err
 	})
-	if r != nil {
-		r.Queries = queries
-		fmt.Fprintf(os.Stderr, "%s was measured before: its result is in %s (--fresh measures again, which a model that has changed needs)\n", task, folder.Dir)
-		e.report.Results = append(e.report.Results, *r)
+	if r == nil || err != nil {
+		return false, err
 	}
-	return r != nil, err
+	r.Queries, r.Documents, r.Data = known.Queries, known.Documents, known.Data
+	e.report.Results = append(e.report.Results, *r)
+	if e.job.first() {
+		note := ""
+		if e.c.IsSet("json") {
+			note = "; it lacks the values of each query, which compare reads"
+		}
+		fmt.Fprintf(os.Stderr, "%s was measured before: its result is in %s%s (--fresh measures again, which a model that has changed needs)\n", task, folder.Dir, note)
+		err = e.writeReport()
+	}
+	return true, e.job.agree(err)
 }
 
 // write writes a task's result, and all results so far to the files that the flags name.
@@ -458,6 +467,11 @@ func (e *evaluation) write(folder mteb.ResultFolder, r mteb.Result, place mteb.D
 			return err
 		}
 	}
+	return e.writeReport()
+}
+
+// writeReport writes all results so far to the file of --json.
+func (e *evaluation) writeReport() error {
 	if path := e.c.String("json"); path != "" {
 		return e.report.Write(path)
 	}

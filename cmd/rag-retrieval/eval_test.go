@@ -173,3 +173,42 @@ func TestInt8(t *testing.T) {
 	}
 	call(t, "", "eval", "--model", model+"/x.onnx", "--data", rows, "--int8").fails(t, 1, "without int8")
 }
+
+// Where all tasks were measured before, the files that the flags name are written all the same.
+func TestEvalMeasuredBefore(t *testing.T) {
+	queries, set := write(t, "q.jsonl", `{"query": "the a", "positive": ["aa"], "negative": ["bb", "cc"]}`+"\n"), retrievalSet(t, 20, 3)
+	for name, args := range map[string][]string{"reranking": {"--data", queries}, "retrieval": {"--retrieval", set}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "result.json")
+			args := append([]string{"eval", "--model", tiny, "--mteb-dir", filepath.Join(dir, "mteb"), "--json", path}, args...)
+			var found [2]mteb.Report
+			for i := range found {
+				o := call(t, "", args...).ok(t)
+				r, err := mteb.ReadReport(path)
+				if err != nil {
+					t.Fatal(err, o.stderr)
+				}
+				if again := strings.Contains(o.stderr, "was measured before: "); again != (i == 1) {
+					t.Errorf("call %d: %s", i, o.stderr)
+				}
+				found[i] = r
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a, b := found[0].Results[0], found[1].Results[0]
+			if a.Data == "" || a.Data != b.Data || a.Queries != b.Queries || a.Documents != b.Documents || math.Abs(a.MAP-b.MAP) > 1e-6 || found[1].Precision != "fp32" {
+				t.Errorf("measured %+v, from the folder %+v", a, b)
+			}
+			mpirun(t, 2, append(args, "--threads", "1")...).ok(t)
+			if _, err := mteb.ReadReport(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	args := []string{"--model", tiny, "--data", queries, "--mteb-dir", t.TempDir()}
+	if a, b := scoresOf(t, nil, args...), scoresOf(t, nil, args...); len(b) != 1 || largestDifference(a, b) != 0 {
+		t.Errorf("--save-scores wrote %v, then %v", a, b)
+	}
+}

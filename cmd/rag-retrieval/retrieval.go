@@ -138,7 +138,7 @@ func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
 		folder.Source = sourceOf(e.report.Model, e.report.Precision) // with both models' folders
 	}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
-		if done, err := e.wasMeasured(folder, p.name, p.place, p.known.Queries, p.known.Documents); done || err != nil {
+		if done, err := e.wasMeasured(folder, p.name, p.place, mteb.Result{Queries: p.known.Queries, Documents: p.known.Documents}); done || err != nil {
 			return err
 		}
 	}
@@ -149,7 +149,7 @@ func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
 	defer func() { err = errors.Join(err, t.Close()) }()
 	if folder.Dir != "" && p.place.Revision == "" {
 		p.place.Revision = t.Hash()
-		if done, err := e.wasMeasured(folder, t.Name, p.place, len(t.Queries), t.Corpus.Len()); done || err != nil {
+		if done, err := e.wasMeasured(folder, t.Name, p.place, mteb.Result{Queries: len(t.Queries), Documents: t.Corpus.Len(), Data: t.Hash()}); done || err != nil {
 			return err
 		}
 	}
@@ -182,17 +182,13 @@ func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
 	return err
 }
 
-// wasMeasured adds the result of a task that was measured before, and reports whether there is one. What a run file has may be
-// something else now, and a result does not say what was found.
-func (e *retrievalEvaluation) wasMeasured(folder mteb.ResultFolder, task string, place mteb.DataSource, queries, documents int) (bool, error) {
+// wasMeasured is finished, but not where the result cannot be used: what a run file has may be something else now, and a result does
+// not say what was found.
+func (e *retrievalEvaluation) wasMeasured(folder mteb.ResultFolder, task string, place mteb.DataSource, known mteb.Result) (bool, error) {
 	if e.c.IsSet("run") || e.c.IsSet("save-run") {
 		return false, nil
 	}
-	done, err := e.finished(folder, task, place, queries)
-	if done {
-		e.report.Results[len(e.report.Results)-1].Documents = documents
-	}
-	return done, err
+	return e.finished(folder, task, place, known)
 }
 
 // rerank has the second model score the best documents of a run.
@@ -262,6 +258,9 @@ func (e *retrievalEvaluation) open(model string) (err error) {
 	e.system = fmt.Sprintf("%s+%s@%d", shortName(e.report.Model), shortName(ref), e.c.Int("top-k"))
 	e.report.Model = fmt.Sprintf("%s + %s", e.report.Model, ref)
 	e.report.Kind += "+" + e.reranker.report.Kind
+	if e.finder.model == nil { // a model that finds computes by the same flags
+		e.report.Precision = e.reranker.report.Precision
+	}
 	return nil
 }
 
