@@ -16,13 +16,17 @@ type Comparison struct {
 	Queries int       `json:"queries"`
 	From    string    `json:"from"` // the first model
 	To      string    `json:"to"`   // the second model
-	MAP     Change    `json:"map"`
-	MRR     Change    `json:"mrr"`
-	NDCG    *Change   `json:"ndcg_at_10,omitempty"` // of a retrieval task
-	Metric  string    `json:"metric"`               // what a query gains or loses: AP, or nDCG@10 on a retrieval task
-	Won     int       `json:"won"`                  // queries with a higher value by the second model
-	Lost    int       `json:"lost"`                 // queries with a lower value by the second model
-	Gains   []Gain    `json:"gains"`
+	// How the models' products were computed: fp32, int8, bf16-amx and so on. Empty: not known, or scores without a model.
+	FromPrecision string `json:"from_precision,omitempty"`
+	ToPrecision   string `json:"to_precision,omitempty"`
+
+	MAP    Change  `json:"map"`
+	MRR    Change  `json:"mrr"`
+	NDCG   *Change `json:"ndcg_at_10,omitempty"` // of a retrieval task
+	Metric string  `json:"metric"`               // what a query gains or loses: AP, or nDCG@10 on a retrieval task
+	Won    int     `json:"won"`                  // queries with a higher value by the second model
+	Lost   int     `json:"lost"`                 // queries with a lower value by the second model
+	Gains  []Gain  `json:"gains"`
 }
 
 // The metrics in which a query gains or loses.
@@ -64,7 +68,7 @@ func Compare(from, to mteb.Report) ([]Comparison, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", a.Task, err)
 		}
-		c.From, c.To = from.Model, to.Model
+		c.From, c.To, c.FromPrecision, c.ToPrecision = from.Model, to.Model, precisionOf(from), precisionOf(to)
 		out = append(out, c)
 	}
 	if len(out) == 0 {
@@ -79,7 +83,7 @@ func compare(a, b mteb.Result) (Comparison, error) {
 		return c, fmt.Errorf("the results are on different data (%.12s… and %.12s…)", a.Data, b.Data)
 	}
 	if len(a.PerQuery) == 0 || len(a.PerQuery) != len(b.PerQuery) {
-		return c, errors.New(`"per_query" is missing: measure again with this version's eval --json`)
+		return c, errors.New(`"per_query" is missing: measure again with this version's eval --json, and --fresh where --mteb-dir has the result`)
 	}
 	value := func(q mteb.Query) float64 { return q.AP }
 	if a.Retrieval() {

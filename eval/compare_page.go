@@ -44,7 +44,7 @@ func WriteComparePage(w io.Writer, all []Comparison, listed int) error {
 		Worst, Best []Gain
 	}
 	var sections []section
-	for _, c := range all {
+	for _, c := range labelled(all) {
 		s := section{Comparison: c, Worst: c.Worst(listed), Best: c.BestQueries(listed)}
 		var values []float64
 		for _, g := range c.Gains {

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"bytes"
+	"html"
 	"math"
 	"strings"
 	"testing"
@@ -105,5 +106,49 @@ func TestGate(t *testing.T) {
 	other.Results[0].Rule = mteb.Rule2
 	if _, err := Gate(base, other, 1); err == nil || !strings.Contains(err.Error(), "lack task task by rule mteb-1") {
 		t.Errorf("other rule: %v", err)
+	}
+}
+
+// What was computed in different precisions is told apart; a gate refuses it. The units of bf16 make one precision.
+func TestPrecisions(t *testing.T) {
+	in := func(precision string) mteb.Report {
+		r := report("m", 0.5, 1)
+		r.Precision = precision
+		return r
+	}
+	quantized := in("") // by an earlier version
+	quantized.Results[0].Int8 = &mteb.Int8Check{}
+	scores := in("")
+	scores.Kind = "scores"
+	for _, c := range []struct {
+		from, to     mteb.Report
+		line, refuse string
+	}{
+		{in("fp32"), in("fp32"), "", ""}, {in(""), in("fp32"), "", ""}, {in(""), in(""), "", ""}, {scores, in("int8"), "", ""},
+		{in("fp32"), in("bf16-amx"), "a is in fp32, b is in bf16-amx", "in bf16-amx, the baseline in fp32"},
+		{quantized, in("fp32"), "a is in int8, b is in fp32", "in fp32, the baseline in int8"},
+		{in("int8"), in("int8+bf16-amx"), "a is in int8, b is in int8+bf16-amx", "in int8+bf16-amx, the baseline in int8"},
+		{in("bf16-amx"), in("bf16-avx512"), "a is in bf16-amx, b is in bf16-avx512", ""},
+		{in(""), in("bf16-amx"), "a is in an unknown one, b is in bf16-amx", ""},
+	} {
+		line := DifferingPrecisions([]string{"a", "b"}, []mteb.Report{c.from, c.to})
+		if (line == "") != (c.line == "") || !strings.HasSuffix(line, c.line) {
+			t.Errorf("%q, want %q", line, c.line)
+		}
+		if _, err := Gate(c.from, c.to, 1); (err == nil) != (c.refuse == "") || err != nil && !strings.Contains(err.Error(), c.refuse) {
+			t.Errorf("gate: %v, want %q", err, c.refuse)
+		}
+		all, err := Compare(c.from, c.to)
+		check(t, err)
+		var table, page bytes.Buffer
+		check(t, WriteComparisons(&table, "csv", all, 0))
+		check(t, WriteComparePage(&page, all, 0))
+		want := "m"
+		if c.line != "" {
+			want += " in " + c.to.Precision
+		}
+		if c.to.Precision != "int8" && (!strings.Contains(table.String(), ","+want+",") || !strings.Contains(html.UnescapeString(page.String()), ": "+want+" against m")) {
+			t.Errorf("no model %q in\n%s%s", want, table.String(), page.String())
+		}
 	}
 }

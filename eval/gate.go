@@ -20,14 +20,20 @@ type Check struct {
 func (c Check) Drop() float64 { return 100 * (c.Baseline - c.Now) }
 
 // Gate compares results with every task of a baseline. MAP and MRR, and nDCG@10 of a retrieval task, may fall by at most maxDrop
-// points. It is an error if a task is missing or was measured on other data.
+// points. It is an error if a task is missing, was measured on other data, or in another precision, which may hide a drop.
 func Gate(baseline, now mteb.Report, maxDrop float64) (checks []Check, err error) {
+	if was, is := precisionOf(baseline), precisionOf(now); was != "" && is != "" && typeOf(was) != typeOf(is) {
+		return nil, fmt.Errorf("the results are in %s, the baseline in %s: measure in the same precision, or make the baseline anew with --update; compare shows what a precision changes", is, was)
+	}
 	for _, b := range baseline.Results {
 		r, ok := now.Find(b.Task, b.Rule)
 		if !ok {
 			return nil, fmt.Errorf("the results lack task %s by rule %s, which the baseline has", b.Task, b.Rule)
 		}
-		if b.Data == "" || r.Data != b.Data {
+		if b.Data == "" || r.Data == "" {
+			return nil, fmt.Errorf("%s: the results or the baseline do not say on which data: measure again with eval --json --fresh", b.Task)
+		}
+		if r.Data != b.Data {
 			return nil, fmt.Errorf("%s: the results are on other data (%.12s…) than the baseline (%.12s…)", b.Task, r.Data, b.Data)
 		}
 		type metric struct {

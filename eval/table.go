@@ -141,13 +141,14 @@ func retrievalRows(r mteb.Report) [][]string {
 	return rows
 }
 
-// WriteComparisons writes comparisons as a table. Below it, except in CSV, it lists at most worst of the queries that lost
+// WriteComparisons writes comparisons as a table. Where precisions differ, the models' names have them. Below it, except in CSV, it lists at most worst of the queries that lost
 // most.
 func WriteComparisons(w io.Writer, format string, all []Comparison, worst int) error {
 	header := []string{"task", "model"}
 	if len(all) == 0 {
 		return nil
 	}
+	all = labelled(all)
 	first := metricsOf(all[0])
 	for _, m := range first {
 		header = append(header, m.name, "difference", "95 % interval")

@@ -18,7 +18,8 @@ func compareCommand() *cli.Command {
 	return &cli.Command{
 		Name: "compare", Usage: "compare models query by query", ArgsUsage: "A.json B.json …",
 		Description: `The files are what eval --json wrote, on the same data. Each is compared with the first: MAP and MRR@10 (nDCG@10 and MAP of retrieval tasks) with a 95 %
-confidence interval of the difference (paired bootstrap over queries), how many queries won and lost, and which lost most.
+confidence interval of the difference (paired bootstrap over queries), how many queries won and lost, and which lost most. Where the files are of
+different precisions (int8, bf16), a line on stderr says so, and the models' names have them.
 
 Examples:
   rag-retrieval compare before.json after.json
@@ -59,6 +60,9 @@ func compareReports(c *cli.Context) error {
 			return fmt.Errorf("%s and %s: %w", paths[0], paths[i+1], err)
 		}
 		all = append(all, found...)
+	}
+	if differ := eval.DifferingPrecisions(paths, reports); differ != "" {
+		note(differ)
 	}
 	write := func(w io.Writer) error { return writeComparisons(w, format, all, c.Int("worst")) }
 	if path := c.String("output"); path != "" {

@@ -18,8 +18,8 @@ func gateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "gate", Usage: "fail where results fell below a baseline: for CI", ArgsUsage: "RESULTS.json",
 		Description: `RESULTS.json is what eval --json wrote; a baseline is what --update makes of such a file. Exit 1 and a table where MAP,
-MRR@10, or nDCG@10 of a retrieval task, fell by more than --max-drop points (1 point is 0.01), or where a task is missing or was measured on
-other data.
+MRR@10, or nDCG@10 of a retrieval task, fell by more than --max-drop points (1 point is 0.01), or where a task is missing, or was measured on
+other data or in another precision (fp32, bf16, int8).
 
 Examples:
   rag-retrieval gate --baseline baseline.json --max-drop 0.5 results.json
@@ -65,6 +65,9 @@ func gate(c *cli.Context) error {
 	checks, err := eval.Gate(baseline, now, c.Float64("max-drop"))
 	if err != nil {
 		return err
+	}
+	if differ := eval.DifferingPrecisions([]string{path, c.Args().First()}, []mteb.Report{baseline, now}); differ != "" {
+		note(differ) // units of bf16, or a baseline of an earlier version
 	}
 	return showChecks(format, checks, c.Float64("max-drop"))
 }

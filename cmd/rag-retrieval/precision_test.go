@@ -246,3 +246,32 @@ func TestResultsOfOnePrecision(t *testing.T) {
 		t.Errorf("stderr: %s", o.stderr)
 	}
 }
+
+// Results of different precisions are told apart, and a baseline of another one is refused.
+func TestComparePrecisions(t *testing.T) {
+	dir, queries := t.TempDir(), write(t, "q.jsonl", `{"query": "the a", "positive": ["aa"], "negative": ["bb", "cc"]}`+"\n")
+	path := func(name string) string { return filepath.Join(dir, name+".json") }
+	for name, flags := range map[string][]string{"fp32": nil, "int8": {"--int8"}, "bf16": {"--mixed-precision", "bf16"}} {
+		callEnv(t, portable, "", append([]string{"eval", "--model", tiny, "--data", queries, "--json", path(name)}, flags...)...).ok(t)
+	}
+	o := call(t, "", "compare", path("fp32"), path("int8"), path("bf16"), "--format", "csv").ok(t)
+	if want := "fp32.json is in fp32, "; !strings.Contains(o.stderr, want) || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stdout, tiny+" in bf16-portable,") {
+		t.Errorf("%s%s", o.stderr, o.stdout)
+	}
+	if o := call(t, "", "compare", path("fp32"), path("fp32")).ok(t); o.stderr != "" || strings.Contains(o.stdout, "fp32") {
+		t.Errorf("%s%s", o.stderr, o.stdout)
+	}
+	baseline := path("baseline")
+	call(t, "", "gate", "--baseline", baseline, "--update", path("fp32")).ok(t)
+	call(t, "", "gate", "--baseline", baseline, path("fp32")).ok(t)
+	call(t, "", "gate", "--baseline", baseline, path("int8")).fails(t, 1, "the results are in int8, the baseline in fp32: ")
+}
+
+// The precision of a second model, on top of BM25, is the report's.
+func TestPrecisionOfReranking(t *testing.T) {
+	result := filepath.Join(t.TempDir(), "result.json")
+	callEnv(t, portable, "", "eval", "--retrieval", retrievalSet(t, 20, 3), "--kind", "bm25", "--rerank", tiny, "--mixed-precision", "bf16", "--json", result).ok(t)
+	if text := readText(t, result); !strings.Contains(text, `"precision": "bf16-portable"`) {
+		t.Error(text)
+	}
+}
