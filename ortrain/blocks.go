@@ -1,8 +1,6 @@
 package ortrain
 
 import (
-	"fmt"
-
 	"rag-retrieval-go/ortrain/dropout"
 	"rag-retrieval-go/ortrain/flat"
 	"rag-retrieval-go/ortrain/runtime"
@@ -10,15 +8,9 @@ import (
 
 // bindViews binds the tensors of a flat block, the first of the layout's, under the parameter's name followed by suffix.
 func (t *Trainer) bindViews(b *runtime.Binding, block *runtime.Block, params []flat.Param, suffix string,
-	bind func(*runtime.Binding, string, *runtime.Tensor) error) error {
-	l := t.set.Layout
+	bind func(b *runtime.Binding, name string, block *runtime.Block, offset int64, dims ...int64) error) error {
 	for i, p := range params {
-		view, err := block.View(l.Offsets[i], p.Dims...)
-		if err != nil {
-			return fmt.Errorf("parameter %q: %w", p.Name, err)
-		}
-		t.tensors = append(t.tensors, view)
-		if err := bind(b, p.Name+suffix, view); err != nil {
+		if err := bind(b, p.Name+suffix, block, t.set.Layout.Offsets[i], p.Dims...); err != nil {
 			return err
 		}
 	}

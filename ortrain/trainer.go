@@ -68,6 +68,7 @@ type Trainer struct {
 	accumulated           *runtime.Block             // the step's sum of gradients; nil until a step has two micro-batches
 	sum                   *runtime.Block             // where this step's sum is: accumulated or gradients; nil before it has any
 	dropoutTables         map[float64]*runtime.Block // dropout factors by rate
+	weights               *runtime.Weights           // the parameters, for the sessions that read them
 	transferred           []float32                  // see hostBuffer
 
 	trainSession, evalSession *runtime.Session // nil where batches are chunked
@@ -76,7 +77,6 @@ type Trainer struct {
 	chunks                    *chunks // nil where batches are encoded whole
 	loss                      *runtime.Scalar[float32]
 	optimizer                 *optimizer
-	tensors                   []*runtime.Tensor // views that the bindings read
 }
 
 // Step is what one optimizer step reports.
@@ -109,6 +109,10 @@ func NewTrainer(set *artifact.Set, cfg Config) (*Trainer, error) {
 	if cfg.Comm == nil {
 		t.comm.Comm = dist.Alone{}
 	}
+	t.weights = runtime.NewWeights(func(name string) bool {
+		_, _, err := set.Layout.Find(name)
+		return err == nil
+	})
 	t.shards = newShards(set.Layout.Trained, t.comm.Rank(), t.comm.Size())
 	if set.Scaled {
 		t.lossScaler = optim.NewLossScaler()
@@ -149,10 +153,7 @@ func (t *Trainer) open() (err error) {
 func (t *Trainer) trainingOptions() runtime.Options {
 	o := t.cfg.Session
 	o.Training = true
-	o.Weights = func(name string) bool {
-		_, _, err := t.set.Layout.Find(name)
-		return err == nil
-	}
+	o.Weights = t.weights
 	return o
 }
 
@@ -191,12 +192,12 @@ func (t *Trainer) openSession(model []byte, o runtime.Options) (s *runtime.Sessi
 
 // bindParameters binds the parameters as the inputs of a graph.
 func (t *Trainer) bindParameters(b *runtime.Binding) error {
-	return t.bindViews(b, t.parameters, t.set.Layout.Params, "", (*runtime.Binding).Input)
+	return t.bindViews(b, t.parameters, t.set.Layout.Params, "", (*runtime.Binding).View)
 }
 
 // bindGradients binds the outputs of a graph that are the trained parameters' gradients.
 func (t *Trainer) bindGradients(b *runtime.Binding) error {
-	return t.bindViews(b, t.gradients, t.set.Layout.TrainedParams(), artifact.GradientSuffix, (*runtime.Binding).Output)
+	return t.bindViews(b, t.gradients, t.set.Layout.TrainedParams(), artifact.GradientSuffix, (*runtime.Binding).OutputView)
 }
 
 // Parameters returns the parameters in the order of Layout. The slice may share the trainer's memory: the caller must not
@@ -238,7 +239,7 @@ func (t *Trainer) TotalSteps() int { return t.cfg.Schedule.Total }
 // job of several ranks, all of them call it, each with its own micro-batches; some may have none.
 // If no row counts, loss and gradient are zero, and AdamW still moves the parameters by its momentum, as PyTorch does.
 func (t *Trainer) Step(batches []*Batch) (Step, error) {
-	kernels.WeightsChanged() // in the last step, or since then
+	t.weights.Changed() // in the last step, or since then
 	t.times = Times{}
 	s := Step{Step: t.step + 1, Total: t.cfg.Schedule.Total, LearningRate: t.cfg.Schedule.At(t.appliedSteps())}
 	for _, b := range batches {
@@ -386,7 +387,7 @@ func (t *Trainer) bindScale(to *runtime.Binding) error {
 // Gradients runs the forward and backward pass on the micro-batches of a batch, without an optimizer step. It serves tests
 // and tools. The gradients of the trained parameters are in the order of Layout and valid until the next call.
 func (t *Trainer) Gradients(batches ...*Batch) (loss float64, gradients []float32, err error) {
-	kernels.WeightsChanged()
+	t.weights.Changed()
 	var s Step
 	for _, b := range batches {
 		s.Rows += b.Rows
@@ -434,9 +435,6 @@ func (t *Trainer) openEval() (err error) {
 // Close frees all native memory.
 func (t *Trainer) Close() error {
 	errs := []error{t.optimizer.Close(), t.trainBinding.Close(), t.evalBinding.Close(), t.chunks.Close()}
-	for _, v := range t.tensors {
-		errs = append(errs, v.Close())
-	}
 	if t.loss != nil {
 		errs = append(errs, t.loss.Close())
 	}

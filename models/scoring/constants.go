@@ -15,14 +15,14 @@ import (
 )
 
 // constants is the hf.Target that makes parameters constants of a graph. Parameters that a file holds in a usable form stay in
-// the file, which ONNX Runtime maps, see runtime.NewSessionWithWeights. Others are copied into memory.
+// the file, which ONNX Runtime maps, see runtime.NewModel. Others are copied into memory.
 type constants struct {
 	int8    bool
 	paths   map[string]string // resolved paths of files by the paths in tensors; see resolvePath
 	files   map[string][]part
 	values  map[string]*onnx.Tensor
-	buffers []*runtime.Buffer // the memory of values
-	opened  []*weightFile     // the files that files refers to
+	buffers map[string]*runtime.Buffer // the memory of values
+	opened  []*weightFile              // the files that files refers to
 }
 
 // part is one tensor of a file that makes up a parameter, alone or with others.
@@ -32,7 +32,7 @@ type part struct {
 }
 
 func newConstants(int8 bool) *constants {
-	return &constants{int8: int8, paths: map[string]string{}, files: map[string][]part{}, values: map[string]*onnx.Tensor{}}
+	return &constants{int8: int8, paths: map[string]string{}, files: map[string][]part{}, values: map[string]*onnx.Tensor{}, buffers: map[string]*runtime.Buffer{}}
 }
 
 // Values implements hf.Target. The memory is allocated outside Go's heap, so that it is freed as soon as the session is made:
@@ -42,9 +42,16 @@ func (c *constants) Values(p flat.Param) ([]float32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parameter %q: %w", p.Name, err)
 	}
-	c.buffers = append(c.buffers, b)
+	c.buffers[p.Name] = b
 	c.values[p.Name] = &onnx.Tensor{DType: onnx.Float32, Dims: p.Dims, Raw: safetensors.FromFloat32(p.Name, b.Data).Data}
 	return b.Data, nil
+}
+
+// release gives back the memory of a copied parameter, of which nothing reads the values any more. Several goroutines may call it.
+func (c *constants) release(name string) {
+	if b := c.buffers[name]; b != nil {
+		b.Discard()
+	}
 }
 
 // close frees the memory of copied parameters, and closes the files unless a session has taken them over.
@@ -54,7 +61,8 @@ func (c *constants) close() error {
 		errs = append(errs, b.Close())
 	}
 	errs = append(errs, forEach(c.opened, (*weightFile).close))
-	c.buffers, c.opened = nil, nil
+	clear(c.buffers)
+	c.opened = nil
 	return errors.Join(errs...)
 }
 

@@ -45,16 +45,14 @@ type Options struct {
 	Ranks *dist.Dealer
 	// Concurrent is for servers, on the CPU. A run that begins while others go on has half the threads: two such runs at once do more
 	// than one after the other with all threads, because nothing in them waits for another thread. It takes a second session, with its
-	// own copy of the packed layers.
+	// own copy of the packed layers in fp32; in bf16 both read one.
 	Concurrent bool
 }
 
-// halfThreads are the options of the session for runs beside others, and whether there is one.
-func (o Options) halfThreads() (runtime.Options, bool) {
-	half := o.Options
+// halfThreads are the threads of the session for runs beside others, and whether there is one.
+func (o Options) halfThreads() (int, bool) {
 	threads := cmp.Or(o.Threads, goruntime.NumCPU())
-	half.Threads = (threads + 1) / 2
-	return half, o.Concurrent && threads > 1 && half.Provider != runtime.CUDA
+	return (threads + 1) / 2, o.Concurrent && threads > 1 && o.Provider != runtime.CUDA
 }
 
 // Graph is a forward pass to run.
@@ -98,13 +96,8 @@ func New(x Graph, o Options) (s *Session, err error) {
 		g.QuantizeWeights()
 	}
 	o.NoMemoryPattern = o.Concurrent
-	if s, err = open(g, o.Options); err != nil {
+	if s, err = open(g, c.release, o); err != nil {
 		return nil, err
-	}
-	if half, ok := o.halfThreads(); ok {
-		if s.half, err = open(g, half); err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
 	}
 	s.weights, c.opened = c.opened, nil
 	if err := forEach(s.weights, (*weightFile).checkLoaded); err != nil {
@@ -121,7 +114,7 @@ func (x Graph) withTrainer(o Options) (*Session, error) {
 		values[p.Name] = p.Input(g)
 	}
 	x.build(g, weightsByName(g, values))
-	s, err := open(g, o.Options)
+	s, err := open(g, nil, Options{Options: o.Options})
 	if err != nil {
 		return nil, err
 	}
@@ -163,18 +156,29 @@ func NewWithoutWeights(name string, build func(g *onnx.Graph) *onnx.Value, o run
 	g := onnx.NewGraph(name)
 	g.Output(output, build(g))
 	o.BF16 = kernels.None
-	return open(g, o)
+	return open(g, nil, Options{Options: o})
 }
 
-// open loads a finished graph.
-func open(g *onnx.Graph, o runtime.Options) (*Session, error) {
-	model, weights, err := g.BytesWithoutWeights()
+// open loads a finished graph. release is that of runtime.NewModel.
+func open(g *onnx.Graph, release func(name string), o Options) (s *Session, err error) {
+	file, weights, err := g.BytesWithoutWeights()
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{}
-	if s.session, err = runtime.NewSessionWithWeights(model, weights, o); err != nil {
+	model, err := runtime.NewModel(file, weights, release, o.Options)
+	if err != nil {
 		return nil, err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	s = &Session{}
+	if s.session, err = model.Open(o.Threads); err != nil {
+		return nil, err
+	}
+	if threads, ok := o.halfThreads(); ok {
+		s.half = &Session{}
+		if s.half.session, err = model.Open(threads); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 	}
 	return s, nil
 }

@@ -5,8 +5,8 @@
 typedef struct {
   rr_activation_kind kind;
   int gate_last;
-  const float *dy, *x, *bias;
-  float *pre, *y; // y is dx in gradients
+  const float *dy, *x;
+  float *y; // dx in gradients
   size_t rows, width, rows_of_task;
 } pass;
 
@@ -23,10 +23,9 @@ static int one(const rr_pool *pool, pass *a, range *f, size_t n) {
   return run(pool, a, f);
 }
 
-int rr_activation(const rr_pool *pool, rr_activation_kind kind, const float *x, const float *bias, float *pre, float *y, size_t rows, size_t width) {
-  pass a = {.kind = kind, .x = x, .bias = bias, .pre = pre, .y = y, .rows = rows, .width = width};
-  if (bias == NULL && pre == NULL) return one(pool, &a, RR_CHOOSE(activate), rows * width);
-  return run(pool, &a, RR_CHOOSE(activate_rows));
+int rr_activation(const rr_pool *pool, rr_activation_kind kind, const float *x, float *y, size_t n) {
+  pass a = {.kind = kind, .x = x, .y = y};
+  return one(pool, &a, RR_CHOOSE(activate), n);
 }
 
 int rr_activation_gradient(const rr_pool *pool, rr_activation_kind kind, const float *dy, const float *x, float *dx, size_t n) {

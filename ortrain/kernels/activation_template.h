@@ -64,22 +64,6 @@ FUNCTION void NAME(activate)(const pass *a, size_t from, size_t to) {
   EACH_KIND(a->kind, to - from, NAME(activate_vector), x, y)
 }
 
-INLINE void NAME(activate_row_vector)(size_t i, size_t n, rr_activation_kind kind, const float *x, const float *bias, float *pre, float *y) {
-  vec v = get(x, i, n), unused;
-  if (bias) v += get(bias, i, n);
-  if (pre) put(pre, i, n, v);
-  put(y, i, n, act(kind, v, &unused));
-}
-
-FUNCTION void NAME(activate_rows)(const pass *a, size_t from, size_t to) {
-  for (size_t row = from; row < to; row++) {
-    size_t n = a->width, at = row * n;
-    const float *x = a->x + at, *bias = a->bias;
-    float *y = a->y + at, *pre = a->pre ? a->pre + at : NULL;
-    EACH_KIND(a->kind, n, NAME(activate_row_vector), x, bias, pre, y)
-  }
-}
-
 INLINE void NAME(gradient_vector)(size_t i, size_t n, rr_activation_kind kind, const float *dy, const float *x, float *dx) {
   vec s;
   act(kind, get(x, i, n), &s);

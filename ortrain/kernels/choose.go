@@ -5,18 +5,17 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 )
 
-// Variable is the environment variable that forces a unit: it is used wherever products are in bfloat16, also where Best would be
-// another one or none.
+// Variable is the environment variable that forces a unit: it is used wherever products are in bfloat16, also where the CPU has
+// a faster one or none.
 const Variable = "RAG_RETRIEVAL_BF16"
 
 // NoUnit tells the user why products are not in bfloat16 on a CPU without a unit for it.
 const NoUnit = "this CPU has no bf16 unit (AMX or AVX512-BF16), so products are in fp32, which is faster here; " +
 	Variable + "=portable computes bf16 all the same, slowly"
-
-// Forcible lists the units that Variable may name.
-var Forcible = []Unit{AMX, AVX512, Portable, ARM64}
 
 // Forced returns the unit that Variable names, or None where it is not set. An unknown name, and a unit that is not here, is an error.
 func Forced() (Unit, error) {
@@ -24,16 +23,23 @@ func Forced() (Unit, error) {
 	if u == None {
 		return None, nil
 	}
-	for _, x := range Forcible {
-		if u != x {
-			continue
-		}
-		if err := u.Check(); err != nil {
-			return None, fmt.Errorf("%s is %s: %w; unset it, or set it to %s", Variable, u, err, Portable)
-		}
-		return u, nil
+	if !slices.Contains(Forcible, u) {
+		return None, fmt.Errorf("%s is %q, want %s", Variable, string(u), alternatives(Forcible))
 	}
-	return None, fmt.Errorf("%s is %q, want amx, avx512, portable or arm64", Variable, string(u))
+	if err := u.Check(); err != nil {
+		return None, fmt.Errorf("%s is %s: %w; unset it, or set it to %s", Variable, u, err, Portable)
+	}
+	return u, nil
+}
+
+// alternatives is a list as text: "amx, avx512 or portable".
+func alternatives(list []Unit) string {
+	var names []string
+	for _, u := range list {
+		names = append(names, string(u))
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // Choices lists the units that this process may compute products in bfloat16 with, best first: only the forced one where one is
@@ -53,8 +59,8 @@ func Choices(asked bool) ([]Unit, error) {
 // float32. The others were never timed. Portable is no unit of a CPU.
 func Present(all bool) []Unit {
 	var out []Unit
-	for _, u := range []Unit{AMX, AVX512, ARM64} {
-		if u.Check() == nil && (all || u == AMX) {
+	for _, u := range Forcible {
+		if u != Portable && u.Check() == nil && (all || u == AMX) {
 			out = append(out, u)
 		}
 	}

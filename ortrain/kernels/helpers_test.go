@@ -5,8 +5,24 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/onnx/onnxpb"
 )
+
+// substitute puts the kernels for a unit into a graph.
+func substitute(t *testing.T, model []byte, unit kernels.Unit) *kernels.Graph {
+	t.Helper()
+	g, err := kernels.Substitute(model, kernels.Options{Unit: unit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Packed.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
 
 // operators counts the nodes of an ONNX file by operator.
 func operators(t *testing.T, model []byte) map[string]int {

@@ -31,31 +31,57 @@ const (
 	ARM64    Unit = "arm64"    // ONNX Runtime's own products on Linux arm64 with the instruction bfmmla; never run by this project
 )
 
-// Units lists the units, fastest first.
-var Units = []Unit{AMX, AVX512, Portable}
+// units has a row for each unit, fastest first. All that depends on which units there are asks it.
+var units = []struct {
+	unit    Unit
+	number  int64       // in C; -1: ONNX Runtime computes the products itself
+	have    func() bool // whether this CPU, this operating system and this build have it
+	missing string      // what the user reads where it is missing
+}{
+	{AMX, C.RR_UNIT_AMX, func() bool { return C.rr_cpu()&C.RR_AMX != 0 }, "this CPU has no AMX for bf16, or the system does not allow it"},
+	{AVX512, C.RR_UNIT_AVX512, func() bool { return C.rr_cpu()&C.RR_VDPBF16 != 0 }, "this CPU has no AVX512-BF16"},
+	{Portable, C.RR_UNIT_PORTABLE, func() bool { return true }, ""},
+	{ARM64, -1, hasARM64, "this is no arm64 CPU with bf16"},
+}
 
-// Best returns the fastest unit of this CPU, or None if it has only Portable.
-func Best() Unit {
-	for _, u := range []Unit{AMX, AVX512} {
-		if u.Check() == nil {
-			return u
+// Units lists the units that kernels of this package compute on, fastest first; Forcible those that Variable may name.
+var Units, Forcible = lists()
+
+func lists() (own, all []Unit) {
+	for _, u := range units {
+		all = append(all, u.unit)
+		if u.number >= 0 {
+			own = append(own, u.unit)
 		}
 	}
-	return None
+	return own, all
 }
 
 // Check returns an error if this CPU, this operating system or this build lacks the unit.
 func (u Unit) Check() error {
-	missing := map[Unit]string{
-		AMX: "this CPU has no AMX for bf16, or the system does not allow it", AVX512: "this CPU has no AVX512-BF16", ARM64: "this is no arm64 CPU with bf16",
-	}
-	switch have := C.rr_cpu(); {
-	case u == None, u == Portable, u == AMX && have&C.RR_AMX != 0, u == AVX512 && have&C.RR_VDPBF16 != 0, u == ARM64 && hasARM64():
+	if u == None {
 		return nil
-	case missing[u] != "":
-		return errors.New(missing[u])
 	}
-	return fmt.Errorf("no unit %q; there are %v", u, Units)
+	for _, x := range units {
+		switch {
+		case x.unit != u:
+			continue
+		case x.have():
+			return nil
+		}
+		return errors.New(x.missing)
+	}
+	return fmt.Errorf("no unit %q; there are %v", u, Forcible)
+}
+
+// number is the unit's number in C.
+func (u Unit) number() int64 {
+	for _, x := range units {
+		if x.unit == u {
+			return x.number
+		}
+	}
+	return -1
 }
 
 // Vectors names the vector instructions that kernels in float32 use here: avx512, avx2 or portable.
@@ -69,11 +95,6 @@ func Vectors() string {
 	return "portable"
 }
 
-// number is the unit's number in C.
-func (u Unit) number() int64 {
-	return map[Unit]int64{Portable: C.RR_UNIT_PORTABLE, AVX512: C.RR_UNIT_AVX512, AMX: C.RR_UNIT_AMX}[u]
-}
-
 // AddOperators adds the operators to the options of a session. api is ONNX Runtime's OrtApi, options the OrtSessionOptions.
 func AddOperators(api, options unsafe.Pointer) error {
 	message := C.rr_add_operators((*C.OrtApi)(api), (*C.OrtSessionOptions)(options))
@@ -83,7 +104,3 @@ func AddOperators(api, options unsafe.Pointer) error {
 	defer C.free(unsafe.Pointer(message))
 	return errors.New(C.GoString(message))
 }
-
-// WeightsChanged says that inputs which are weights may have other values in the next run, see Weights. Kernels keep weights in a
-// packed form until then. It is for all sessions of the process: none that has such inputs may run meanwhile.
-func WeightsChanged() { C.rr_weights_changed() }

@@ -5,7 +5,4 @@
 
 // rr_add_operators adds the operators to the options of a session. It returns NULL, or an error message that the caller frees.
 char *rr_add_operators(const OrtApi *api, OrtSessionOptions *options);
-
-// rr_weights_changed says that weights which kernels have packed may have other values now.
-void rr_weights_changed(void);
 #endif

@@ -22,9 +22,8 @@ typedef enum {
   RR_SILU,      // x·sigmoid(x)
 } rr_activation_kind;
 
-// rr_activation computes y = act(x + bias), and pre = x + bias for the gradient. bias, [width], and pre may be NULL. x, pre and y are
-// [rows, width], and may be the same array.
-int rr_activation(const rr_pool *pool, rr_activation_kind kind, const float *x, const float *bias, float *pre, float *y, size_t rows, size_t width);
+// rr_activation computes y = act(x) of n elements. y may be x.
+int rr_activation(const rr_pool *pool, rr_activation_kind kind, const float *x, float *y, size_t n);
 
 // rr_activation_gradient computes dx = dy·act'(x) of n elements. dx may be dy or x.
 int rr_activation_gradient(const rr_pool *pool, rr_activation_kind kind, const float *dy, const float *x, float *dx, size_t n);
@@ -50,9 +49,9 @@ int rr_layernorm_gradient(const rr_pool *pool, const float *dy, const float *x, 
 // [width]; inverse, [rows], gets r and may be NULL.
 int rr_rmsnorm(const rr_pool *pool, const float *x, const float *scale, float epsilon, float *y, float *inverse, size_t rows, size_t width);
 
-// rr_softmax_gradient computes dx = factor·y·(dy - Σ y·dy), the gradient of y = Softmax(x) over the last dimension, times a constant
-// (a scale that the scores were multiplied by; else 1). All are [rows, width]; dx may be y or dy.
-int rr_softmax_gradient(const rr_pool *pool, const float *y, const float *dy, float factor, float *dx, size_t rows, size_t width);
+// rr_softmax_gradient computes dx = y·(dy - Σ y·dy), the gradient of y = Softmax(x) over the last dimension. All are [rows, width]; dx
+// may be y or dy.
+int rr_softmax_gradient(const rr_pool *pool, const float *y, const float *dy, float *dx, size_t rows, size_t width);
 
 // rr_quantize_rows computes scale = max(max|x|, 1e-30)/127 of each row, [rows], and q = x/scale, rounded to the nearest integer (ties
 // to even), plus 128, [rows, width]: the bits that QuantizeWeights in package onnx gets from Max, Div and QuantizeLinear, where

@@ -36,59 +36,92 @@ var Ops = map[string]struct {
 	"LinearGradient":     {Inputs: 3, Outputs: 3, BF16: true},
 }
 
-// Weights says which graph inputs are weights: they change only before a call of WeightsChanged. nil means none.
-type Weights func(name string) bool
+// Options say which kernels a graph gets. The zero value means those in float32.
+type Options struct {
+	// Unit computes the products that allow it in bfloat16; None computes them in float32.
+	Unit Unit
+	// Weights says which inputs of the graph are weights: their values change only when the input VersionInput does. Products in bfloat16 pack
+	// them once until then. nil means none.
+	Weights func(name string) bool
+	// Memory has the data of constants that are neither in the graph's file nor in another one, by their names; see onnx.InMemory.
+	Memory map[string][]byte
+	// Release, unless it is nil, is called with the name of a constant of Memory as soon as its data are not needed any more. Several
+	// goroutines call it at once.
+	Release func(name string)
+	// Folder is the folder that the paths of external data are relative to; "" means that there are none.
+	Folder string
+	// Threads is how many threads pack weights; 0 means one for each core.
+	Threads int
+}
 
-// Kinds of weights: the attribute "weight" of products.
-const (
-	constantWeight  = 1
-	versionedWeight = 2
-)
+// VersionInput is an input that Substitute adds to a graph with products of weights that change: int64, of shape [1].
+const VersionInput = "rag_retrieval.weights_version"
+
+// Graph is a graph with kernels.
+type Graph struct {
+	Model     []byte          // the contents of its ONNX file
+	Packed    *Packed         // initializers that are not in Model, or nil. The caller closes it
+	Versioned bool            // whether it has VersionInput
+	Constants map[string]bool // the names of its initializers in Model; nil if they are those of before
+}
 
 // Substitute puts kernels into a graph, which is the contents of an ONNX file: those that the file's metadata names, see
-// onnx.Kernel. With a unit, matrix products that allow it are computed in bfloat16 on it; their weights are packed once. It returns the bytes of the new
-// file, or model itself where nothing changes.
-func Substitute(model []byte, unit Unit, weights Weights) ([]byte, error) {
+// onnx.Kernel. With a unit, matrix products that allow it are computed in bfloat16 on it. Their constant weights are packed here, and leave
+// the graph unless other operators read them too. Where nothing changes, Model is model itself.
+func Substitute(model []byte, o Options) (*Graph, error) {
 	m := &onnxpb.ModelProto{}
 	if err := proto.Unmarshal(model, m); err != nil {
 		return nil, fmt.Errorf("reading the graph: %w", err)
 	}
-	s, err := newSubstitution(m, unit, weights)
+	s, err := newSubstitution(m, o)
 	if err != nil {
 		return nil, fmt.Errorf("the graph's kernels: %w", err)
 	}
 	if !s.apply() {
-		return model, nil
+		return &Graph{Model: model}, nil
+	}
+	g := &Graph{Versioned: s.versioned}
+	if g.Packed, err = s.packConstants(); err != nil {
+		return nil, err
+	}
+	g.Constants = map[string]bool{}
+	for _, t := range s.graph.Initializer {
+		g.Constants[t.Name] = true
 	}
 	m.OpsetImport = append(m.OpsetImport, &onnxpb.OperatorSetIdProto{Domain: Domain, Version: 1})
-	return proto.Marshal(m)
+	if g.Model, err = proto.Marshal(m); err != nil {
+		return nil, errors.Join(err, g.Packed.Close())
+	}
+	return g, nil
 }
 
 type substitution struct {
-	graph    *onnxpb.GraphProto
-	unit     Unit
-	entries  []onnx.KernelEntry
-	products []string
-	weights  map[string]int64            // kinds by name
-	producer map[string]int              // from a value to the position of the node or kernel that computes it
-	replaced map[string]bool             // values that a kernel computes
-	before   map[int][]*onnxpb.NodeProto // kernels by the position of the node that they come before
+	Options
+	graph     *onnxpb.GraphProto
+	entries   []onnx.KernelEntry
+	products  []string
+	constants map[string]*onnxpb.TensorProto
+	inputs    map[string]bool
+	versioned bool
+	producer  map[string]int              // from a value to the position of the node or kernel that computes it
+	replaced  map[string]bool             // values that a kernel computes
+	before    map[int][]*onnxpb.NodeProto // kernels by the position of the node that they come before
 }
 
-func newSubstitution(m *onnxpb.ModelProto, unit Unit, weights Weights) (*substitution, error) {
+func newSubstitution(m *onnxpb.ModelProto, o Options) (*substitution, error) {
 	if m.Graph == nil {
 		return nil, errors.New("the file has no graph")
 	}
 	s := &substitution{
-		graph: m.GetGraph(), unit: unit, weights: map[string]int64{}, producer: map[string]int{}, replaced: map[string]bool{},
-		before: map[int][]*onnxpb.NodeProto{},
-	}
-	for _, t := range s.graph.GetInitializer() {
-		s.weights[t.Name] = constantWeight
+		Options: o, graph: m.GetGraph(), constants: map[string]*onnxpb.TensorProto{}, inputs: map[string]bool{}, producer: map[string]int{},
+		replaced: map[string]bool{}, before: map[int][]*onnxpb.NodeProto{},
 	}
 	for _, in := range s.graph.GetInput() {
-		if weights != nil && weights(in.Name) {
-			s.weights[in.Name] = versionedWeight
+		s.inputs[in.Name] = true
+	}
+	for _, t := range s.graph.GetInitializer() {
+		if !s.inputs[t.Name] { // an input with a default value is no constant
+			s.constants[t.Name] = t
 		}
 	}
 	for _, p := range m.MetadataProps {
@@ -119,15 +152,18 @@ func (s *substitution) apply() bool {
 	for _, e := range s.entries {
 		op := Ops[e.Op]
 		fits := len(e.Inputs) == op.Inputs && len(e.Outputs) > 0 && len(e.Outputs) <= op.Outputs
-		if fits && (!op.BF16 || s.unit != None) && s.replace(e) {
+		if fits && (!op.BF16 || s.Unit != None) && s.replace(e) {
 			changed = true
 		}
 	}
 	if changed {
 		s.insert()
 	}
-	if s.unit != None && s.multiply() {
+	if s.Unit != None && s.multiply() {
 		changed = true
+	}
+	if s.versioned {
+		s.addVersion()
 	}
 	if changed {
 		s.prune()
@@ -165,7 +201,7 @@ func (s *substitution) replace(e onnx.KernelEntry) bool {
 		node.Attribute = append(node.Attribute, &onnxpb.AttributeProto{Name: name, Type: onnxpb.AttributeProto_FLOAT, F: &x})
 	}
 	if e.Op == "LinearGradient" {
-		node.Attribute = append(node.Attribute, s.product(e.Inputs[2])...)
+		s.product(node, 2)
 	}
 	s.before[first] = append(s.before[first], node)
 	for _, name := range e.Outputs {
@@ -199,7 +235,7 @@ func (s *substitution) multiply() bool {
 		n.Attribute = slices.DeleteFunc(n.Attribute, func(a *onnxpb.AttributeProto) bool {
 			return !slices.Contains([]string{"transA", "transB", "alpha"}, a.Name)
 		})
-		n.Attribute = append(n.Attribute, s.product(n.Input[1])...)
+		s.product(n, 1)
 		changed = true
 	}
 	return changed
@@ -214,9 +250,33 @@ func isProduct(n *onnxpb.NodeProto) bool {
 	})
 }
 
-// product returns the attributes of a product whose second factor has that name.
-func (s *substitution) product(factor string) []*onnxpb.AttributeProto {
-	return []*onnxpb.AttributeProto{intAttribute("unit", s.unit.number()), intAttribute("weight", s.weights[factor])}
+// versionAt is the number of the input of Product and LinearGradient that is the weights' version.
+const versionAt = 3
+
+// product adds to a product whose weight may be its input at the given place: the unit, and whether the weight is packed once.
+func (s *substitution) product(n *onnxpb.NodeProto, at int) {
+	weight, once := n.Input[at], int64(0)
+	switch {
+	case s.constants[weight] != nil:
+		once = 1
+	case s.inputs[weight] && s.Weights != nil && s.Weights(weight):
+		once = 1
+		for len(n.Input) < versionAt {
+			n.Input = append(n.Input, "")
+		}
+		n.Input = append(n.Input, VersionInput)
+		s.versioned = true
+	}
+	n.Attribute = append(n.Attribute, intAttribute("unit", s.Unit.number()), intAttribute("weight", once))
+}
+
+// addVersion adds VersionInput to the graph.
+func (s *substitution) addVersion() {
+	shape := &onnxpb.TensorShapeProto{Dim: []*onnxpb.TensorShapeProto_Dimension{{Value: &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: 1}}}}
+	tensor := &onnxpb.TypeProto_Tensor{ElemType: int32(onnx.Int64), Shape: shape}
+	s.graph.Input = append(s.graph.Input, &onnxpb.ValueInfoProto{
+		Name: VersionInput, Type: &onnxpb.TypeProto{Value: &onnxpb.TypeProto_TensorType{TensorType: tensor}},
+	})
 }
 
 // prune removes the nodes that no output of the graph depends on.

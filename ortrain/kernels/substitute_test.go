@@ -180,11 +180,7 @@ func TestKernelsOfALayer(t *testing.T) {
 			"ActivationGradient": 1, "LayerNormGradient": 1, "SoftmaxGradient": 1, "LinearGradient": 3, "Product": 3 + 2 + 4,
 		}},
 	} {
-		b, err := kernels.Substitute(model, c.unit, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := operators(t, b)
+		got := operators(t, substitute(t, model, c.unit).Model)
 		for _, op := range []string{"ActivationGradient", "LayerNormGradient", "SoftmaxGradient", "LinearGradient", "Product", "Erf", "FusedMatMul"} {
 			if op == "FusedMatMul" && c.unit == kernels.None {
 				continue
@@ -196,27 +192,42 @@ func TestKernelsOfALayer(t *testing.T) {
 	}
 }
 
-// A weight is packed again only after WeightsChanged. The test overwrites it in between.
+// A weight is packed again only after its owner called Changed. The test overwrites it in between. Another owner's session does not
+// notice.
 func TestWeightsArePackedOnce(t *testing.T) {
 	isWeight := func(name string) bool { return len(params[name]) == 2 }
-	s := open(t, layer(t), runtime.Options{BF16: kernels.Portable, Weights: isWeight, Training: true})
-	s.run(t)
-	first := s.outputs["loss"][0]
+	weights, others := runtime.NewWeights(isWeight), runtime.NewWeights(isWeight)
+	s := open(t, layer(t), runtime.Options{BF16: kernels.Portable, Weights: weights, Training: true})
+	other := open(t, layer(t), runtime.Options{BF16: kernels.Portable, Weights: others, Training: true})
+	loss := func(s *session) float32 {
+		s.run(t)
+		return s.outputs["loss"][0]
+	}
+	first := loss(s)
+	if got := loss(other); got != first {
+		t.Errorf("two sessions give %g and %g", first, got)
+	}
 	clear(s.inputs["up"])
-	s.run(t)
-	if got := s.outputs["loss"][0]; got != first {
-		t.Errorf("the loss changes from %g to %g before WeightsChanged", first, got)
+	clear(other.inputs["up"])
+	if got := loss(s); got != first {
+		t.Errorf("the loss changes from %g to %g before Changed", first, got)
 	}
-	kernels.WeightsChanged()
-	s.run(t)
-	if got := s.outputs["loss"][0]; got == first {
-		t.Errorf("the loss stays %g after WeightsChanged", got)
+	weights.Changed()
+	if got := loss(s); got == first {
+		t.Errorf("the loss stays %g after Changed", got)
 	}
+	if got := loss(other); got != first {
+		t.Errorf("the loss of another owner changes from %g to %g", first, got)
+	}
+	others.Changed()
+	loss(other)
 	fresh := open(t, layer(t), runtime.Options{BF16: kernels.Portable, Training: true})
 	clear(fresh.inputs["up"])
 	fresh.run(t)
-	if d, where := s.difference(fresh); d != 0 {
-		t.Errorf("%s differs by %g from a session that packs in each run", where, d)
+	for _, s := range []*session{s, other} {
+		if d, where := s.difference(fresh); d != 0 {
+			t.Errorf("%s differs by %g from a session that packs in each run", where, d)
+		}
 	}
 }
 
@@ -254,9 +265,9 @@ func TestProductsThatStay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			replaced, err := kernels.Substitute(model, kernels.Portable, nil)
-			if err != nil || operators(t, replaced)["Product"] == 1 == c.stays {
-				t.Errorf("operators %v, %v", operators(t, replaced), err)
+			replaced := operators(t, substitute(t, model, kernels.Portable).Model)
+			if replaced["Product"]+replaced["PackedProduct"] == 1 == c.stays {
+				t.Errorf("operators %v", replaced)
 			}
 			want, got := make([]float32, onnx.Elements(c.out)), make([]float32, onnx.Elements(c.out))
 			x := floats(3, onnx.Elements(c.dims))
@@ -299,9 +310,8 @@ func TestKernelsThatComeTooEarly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := kernels.Substitute(model, kernels.None, nil)
-	if got := operators(t, b); err != nil || got["RMSNorm"] != 0 || got["Activation"] != 1 {
-		t.Errorf("operators %v, %v", got, err)
+	if got := operators(t, substitute(t, model, kernels.None).Model); got["RMSNorm"] != 0 || got["Activation"] != 1 {
+		t.Errorf("operators %v", got)
 	}
 }
 
@@ -384,14 +394,13 @@ func TestSubstituteLeavesOtherFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := kernels.Substitute(model, kernels.Portable, nil)
-	if err != nil || &b[0] != &model[0] {
-		t.Errorf("a graph without kernels changes: %v", err)
+	if b := substitute(t, model, kernels.Portable); &b.Model[0] != &model[0] || b.Packed != nil || b.Constants != nil {
+		t.Error("a graph without kernels changes")
 	}
-	if _, err := kernels.Substitute(nil, kernels.None, nil); err == nil || !strings.Contains(err.Error(), "the file has no graph") {
+	if _, err := kernels.Substitute(nil, kernels.Options{}); err == nil || !strings.Contains(err.Error(), "the file has no graph") {
 		t.Errorf("an empty file: %v", err)
 	}
-	if _, err := kernels.Substitute([]byte("no graph"), kernels.None, nil); err == nil || !strings.Contains(err.Error(), "reading the graph") {
+	if _, err := kernels.Substitute([]byte("no graph"), kernels.Options{}); err == nil || !strings.Contains(err.Error(), "reading the graph") {
 		t.Errorf("bytes that are no graph: %v", err)
 	}
 }
@@ -402,8 +411,5 @@ func TestUnits(t *testing.T) {
 	}
 	if err := kernels.Portable.Check(); err != nil {
 		t.Error(err)
-	}
-	if best := kernels.Best(); best.Check() != nil || best == kernels.Portable {
-		t.Errorf("the best unit is %q", best)
 	}
 }

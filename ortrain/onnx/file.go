@@ -56,7 +56,7 @@ func (g *Graph) save(path string, limit int64) error {
 // BytesWithoutWeights returns the graph as an ONNX file in which all weights of 1 KiB or more are external data. So the file
 // stays below protobuf's limit of 2 GiB for a model of any size. A weight that is in a file (Tensor.File) refers to
 // it by its path from ExternalRoot. The other large weights are returned; the caller passes them to the session together
-// with the model, see runtime.NewSessionWithWeights.
+// with the model, see runtime.NewModel.
 func (g *Graph) BytesWithoutWeights() (model []byte, weights []*Value, err error) {
 	m, err := g.Proto()
 	if err != nil {
@@ -65,7 +65,7 @@ func (g *Graph) BytesWithoutWeights() (model []byte, weights []*Value, err error
 	used := g.usedInitializers() // in the order of the file's initializers
 	for i, t := range m.Graph.Initializer {
 		if len(t.RawData) >= minExternalSize {
-			makeExternal(t, "memory", 0, int64(len(t.RawData)))
+			makeExternal(t, InMemory, 0, int64(len(t.RawData)))
 			weights = append(weights, used[i])
 		}
 	}
@@ -80,6 +80,9 @@ const ExternalRoot = "/"
 func (f *FileRange) location() string {
 	return strings.TrimPrefix(filepath.ToSlash(f.Path), ExternalRoot)
 }
+
+// InMemory is the location of external data that are in no file: a session gets them together with the graph.
+const InMemory = "memory"
 
 // minExternalSize is the smallest size in bytes of a weight that may be external data. Smaller constants, such as shapes and
 // scales, stay in the file, because ONNX Runtime's optimizers read them there.

@@ -83,6 +83,10 @@ char *rr_weight(rr_device *d, void *options, const char *name, void *p, size_t b
   return e;
 }
 
+char *rr_share_weight(rr_device *d, void *options, const char *name, OrtValue *value) {
+  return message_of(d->api, d->api->AddInitializer((OrtSessionOptions *)options, name, value));
+}
+
 char *rr_keep(rr_device *d, void *binding, const char *name) {
   return message_of(d->api, d->api->BindOutputToDevice((OrtIoBinding *)binding, name, d->info));
 }

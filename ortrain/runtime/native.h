@@ -32,6 +32,8 @@ void rr_release(rr_device *d, OrtValue *v);
 // rr_weight adds an initializer to the options of a session. Its data are not in the graph's file; the session copies them
 // when it is opened.
 char *rr_weight(rr_device *d, void *options, const char *name, void *p, size_t bytes, const int64_t *dims, size_t rank, int type);
+// rr_share_weight makes a session read an initializer where it is. The value outlives the session, which does not own it.
+char *rr_share_weight(rr_device *d, void *options, const char *name, OrtValue *value);
 // rr_keep makes each run of a binding leave an output where it was computed.
 char *rr_keep(rr_device *d, void *binding, const char *name);
 // rr_pass binds outputs of a binding's last run as inputs of another one. It skips the first outputs, then takes names in order.

@@ -27,8 +27,8 @@ type Options struct {
 	TF32 bool
 	// BF16 is the unit of the CPU that computes matrix products in bfloat16, with sums in float32. None computes them in float32.
 	BF16 kernels.Unit
-	// Weights says which inputs are weights, which products in bfloat16 pack once until kernels.WeightsChanged is called.
-	Weights kernels.Weights
+	// Weights are the inputs that products in bfloat16 pack once until the weights change. nil means none.
+	Weights *Weights
 	// StockOperators leaves ONNX Runtime's own operators in the graph where package kernels has faster ones.
 	StockOperators bool
 	// Threads is the number of threads within an operator; 0 means one per core.
@@ -60,17 +60,17 @@ type Session struct {
 	s            *ort.DynamicAdvancedSession
 	copiesInputs bool // inputs bound from host memory are copied to a device
 	device       *Device
+	weights      *Weights       // of which each run reads the version; nil if it reads none
+	packed       *packedWeights // nil if the graph has none
 }
 
 // NewSession loads a graph from an ONNX file's bytes.
 func NewSession(model []byte, o Options) (*Session, error) {
-	model, err := o.substitute(model)
+	m, err := newModel(model, nil, kernels.Options{}, o)
 	if err != nil {
 		return nil, err
 	}
-	return newSession(o, func(so *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
-		return ort.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, so)
-	})
+	return m.open()
 }
 
 // OpenSession loads a graph from a file, with its external data if it has any.
@@ -96,7 +96,7 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime session: %w", explainError(err))
 	}
-	return &Session{s, o.Provider == CUDA, o.Device}, nil
+	return &Session{s: s, copiesInputs: o.Provider == CUDA, device: o.Device}, nil
 }
 
 func (o Options) provider() string {
@@ -155,7 +155,7 @@ func (s *Session) Close() error {
 	}
 	err := s.s.Destroy()
 	s.s = nil
-	return err
+	return errors.Join(err, s.packed.release())
 }
 
 // NewBinding makes a binding without any inputs and outputs.
@@ -164,7 +164,14 @@ func (s *Session) NewBinding() (*Binding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime binding: %w", err)
 	}
-	return &Binding{session: s, b: b, owned: map[string]*Tensor{}, bound: map[string]*Tensor{}}, nil
+	binding := &Binding{session: s, b: b, owned: map[string]*Tensor{}, bound: map[string]*Tensor{}}
+	if s.weights == nil {
+		return binding, nil
+	}
+	if err := binding.Ints(kernels.VersionInput, s.weights.version, 1); err != nil {
+		return nil, errors.Join(err, binding.Close())
+	}
+	return binding, nil
 }
 
 // Binding connects buffers to a session's inputs and outputs. It is used by one goroutine at a time.

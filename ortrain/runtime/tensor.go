@@ -95,6 +95,13 @@ func NewBuffer(n int) (*Buffer, error) {
 	return &Buffer{Data: unsafe.Slice((*float32)(unsafe.Pointer(&raw[0])), n), raw: raw}, nil
 }
 
+// Discard gives the memory back to the system, but keeps the addresses: all elements are zeros afterwards.
+func (b *Buffer) Discard() {
+	if len(b.raw) > 0 {
+		_ = unix.Madvise(b.raw, unix.MADV_DONTNEED) // only advice: Close will free it
+	}
+}
+
 // Close frees the memory. Tensors over it must not be used afterwards.
 func (b *Buffer) Close() error {
 	if b == nil || b.raw == nil {

@@ -14,11 +14,11 @@ trap 'rm -rf "$work"' EXIT
 options=(--timeout 3600)
 if [ "${1-}" = --timeout ]; then options=("$1" "${2:?--timeout needs seconds}"); shift 2; fi
 
-# The kernels without operators.c, which needs ONNX Runtime. A test may bring its own copy of a file: the linker takes the others from the library.
+# The kernels without ort_*.c, which need ONNX Runtime. A test may bring its own copy of a file: the linker takes the others from the library.
 library() {
   local c objects=()
   for c in "$kernels"/*.c; do
-    [ "$(basename "$c")" != operators.c ] || continue
+    [[ $(basename "$c") != ort_* ]] || continue
     objects+=("$work/$(basename "$c" .c).o")
     "${CC:-cc}" -std=gnu11 -O2 -c -o "${objects[-1]}" "$c"
   done
