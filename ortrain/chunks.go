@@ -17,7 +17,7 @@ type chunks struct {
 	graphs                                      *artifact.Chunks
 	encodeSession, lossSession, backwardSession *runtime.Session
 	encodeBinding, lossBinding, backwardBinding *runtime.Binding
-	exactSession                                *runtime.Session // encodes in float32 for EvalLoss, where training is in bfloat16; nil until then
+	exactSession                                *runtime.Session // encodes in float32 for EvalLoss, where training is in bfloat16; only during a validation
 	exactBinding                                *runtime.Binding
 	comparison                                  *comparison    // computes the loss in place of lossSession; nil without artifact.Comparison
 	encoded, encodedGradients                   *runtime.Block // with room for the rows of one batch or more
@@ -115,9 +115,13 @@ func (c *chunks) encode(t *Trainer, b *Batch, microBatch int, drop bool) error {
 	})
 }
 
-// encoder is the encoder's binding: for training, or in float32 for a validation.
+// encoder is the encoder's binding: for training, or in float32 for a validation. Training closes what a validation before it opened: opening
+// it again costs less than its memory would, since validations are few.
 func (c *chunks) encoder(t *Trainer, training bool) (*runtime.Binding, error) {
-	if training || t.cfg.Session.BF16 == kernels.None {
+	if training {
+		return c.encodeBinding, c.closeExact()
+	}
+	if t.cfg.Session.BF16 == kernels.None {
 		return c.encodeBinding, nil
 	}
 	if c.exactSession == nil {
@@ -127,6 +131,12 @@ func (c *chunks) encoder(t *Trainer, training bool) (*runtime.Binding, error) {
 		}
 	}
 	return c.exactBinding, nil
+}
+
+func (c *chunks) closeExact() error {
+	err := errors.Join(c.exactBinding.Close(), c.exactSession.Close())
+	c.exactBinding, c.exactSession = nil, nil
+	return err
 }
 
 // lossOfRows computes the loss of a micro-batch and its gradient with respect to the encoded rows.
@@ -248,6 +258,6 @@ func (c *chunks) Close() error {
 	if c == nil {
 		return nil
 	}
-	return errors.Join(c.comparison.Close(), c.kept.Close(), c.encodeBinding.Close(), c.exactBinding.Close(), c.lossBinding.Close(), c.backwardBinding.Close(),
-		c.encodeSession.Close(), c.exactSession.Close(), c.lossSession.Close(), c.backwardSession.Close(), c.encoded.Close(), c.encodedGradients.Close())
+	return errors.Join(c.comparison.Close(), c.kept.Close(), c.encodeBinding.Close(), c.closeExact(), c.lossBinding.Close(), c.backwardBinding.Close(),
+		c.encodeSession.Close(), c.lossSession.Close(), c.backwardSession.Close(), c.encoded.Close(), c.encodedGradients.Close())
 }

@@ -3,9 +3,11 @@ package finetune_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"rag-retrieval-go/ortrain/kernels"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // With products in bfloat16 on each unit of this CPU, the ten losses of every fixture stay near PyTorch's in fp32, and differ from
@@ -58,4 +60,35 @@ func (f fixture) lossesIn(t *testing.T, v variant, unit kernels.Unit) []float64 
 		losses = append(losses, s.Loss)
 	}
 	return losses
+}
+
+// Validations of a chunked run in bf16 are in fp32, and leave nothing open for the steps after them: each opens a session of its own.
+func TestValidationsOfAChunkedRunInBF16(t *testing.T) {
+	all := fixtures(t)
+	f := all[slices.IndexFunc(all, func(f fixture) bool { return f.name == "infonce" })]
+	v := variant{groups: 1, chunkTokens: 12, precision: "no"}
+	_, plain := f.trainer(t, v)
+	session := v.session(t)
+	session.BF16 = kernels.Portable
+	task, tr := f.open(t, v, session, "")
+	defer func() { check(t, tr.Close()) }()
+	b := f.batch(t, task, -1)
+	if in32, in16 := evalLoss(t, plain, b), evalLoss(t, tr, b); in32 != in16 {
+		t.Errorf("the loss of a validation is %.9g, in a run in fp32 %.9g", in16, in32)
+	}
+	open := int64(0)
+	for i := range 3 {
+		_, err := tr.Step(b)
+		check(t, err)
+		switch now := runtime.OpenTensors(); {
+		case i == 0:
+			open = now
+		case now != open:
+			t.Errorf("after %d validations and a step, %d tensors are open, after the first step %d", i, now, open)
+		}
+		evalLoss(t, tr, b)
+		if runtime.OpenTensors() <= open {
+			t.Error("a validation opens no session")
+		}
+	}
 }
