@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,4 +151,100 @@ func TestModelPutAside(t *testing.T) {
 	if _, err := os.Stat(model + atomicdir.PreviousSuffix); err == nil || encode() != want {
 		t.Error("not put back")
 	}
+}
+
+// What a resumed run says of itself covers the whole run, also where its last step was done before and no summary was written.
+func TestResumedSummary(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	args := trainRun(pairs(t, 40), out, "--save-steps", "4")
+	call(t, "", args...).ok(t)
+	type summary struct {
+		Steps, Tokens   int
+		Loss, Seconds   float64
+		TokensPerSecond float64 `json:"tokens_per_second"`
+		PeakMemory      float64 `json:"peak_memory_mb"`
+	}
+	path := filepath.Join(out, "train.json")
+	var whole, resumed, again summary
+	readJSON(t, path, &whole)
+	if err := os.RemoveAll(filepath.Join(out, lastCheckpoint(t, out))); err != nil { // of step 10: that of step 8 is left
+		t.Fatal(err)
+	}
+	o := call(t, "", append(args, "--resume", "--log-interval", "1")...).ok(t)
+	for _, want := range []string{"going on after step 8: ", "training 9/10  loss ", "80 examples in ", "of these in this part: 2 steps in "} {
+		if !strings.Contains(o.stderr, want) {
+			t.Errorf("%q is not in: %s", want, o.stderr)
+		}
+	}
+	readJSON(t, path, &resumed)
+	if resumed.Steps != 10 || resumed.Tokens != whole.Tokens || resumed.Loss != whole.Loss || resumed.Seconds <= 0 || resumed.PeakMemory <= 0 {
+		t.Errorf("resumed %+v, whole %+v", resumed, whole)
+	}
+	closeTo(t, "tokens/s", resumed.TokensPerSecond, float64(resumed.Tokens)/resumed.Seconds, 1e-9)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if o := call(t, "", append(args, "--resume")...).ok(t); !strings.Contains(o.stderr, "all steps were done before") {
+		t.Error(o.stderr)
+	}
+	if readJSON(t, path, &again); again.Steps != 10 || again.Loss != whole.Loss || again.Tokens != whole.Tokens {
+		t.Errorf("written again %+v, whole %+v", again, whole)
+	}
+}
+
+// A dry run of --resume checks what --resume checks, says where it would go on, and changes nothing.
+func TestResumeDryRun(t *testing.T) {
+	data, out := pairs(t, 40), filepath.Join(t.TempDir(), "out")
+	args := slices.Clip(trainRun(data, out, "--val-dataset", pairs(t, 20), "--save-steps", "4"))
+	resume, dry := slices.Clip(append(args, "--resume")), slices.Clip(append(args, "--resume", "--dry-run"))
+	call(t, "", dry...).fails(t, 1, "no checkpoint in "+out)
+	call(t, "", args...).ok(t)
+	call(t, "", append(args, "--dry-run")...).fails(t, 1, "output_dir "+out+" is not empty")
+	if o := call(t, "", dry...).ok(t); !strings.Contains(o.stdout, "all 10 steps are done: nothing is left to train\n") {
+		t.Error(o.stdout)
+	}
+	newest := filepath.Join(out, lastCheckpoint(t, out))
+	if err := os.Rename(newest, newest+atomicdir.PreviousSuffix); err != nil { // as a killed run may leave it
+		t.Fatal(err)
+	}
+	if o := call(t, "", dry...).ok(t); !strings.Contains(o.stdout, "all 10 steps are done") {
+		t.Error(o.stdout)
+	}
+	if err := os.RemoveAll(newest + atomicdir.PreviousSuffix); err != nil { // the checkpoint of step 8 is left
+		t.Fatal(err)
+	}
+	before := filesOf(t, out)
+	if o := call(t, "", dry...).ok(t); !strings.Contains(o.stdout, "would go on after step 8 of 10, from "+filepath.Join(out, "artifacts", "checkpoint", "step-00000008")+"\nnothing was written\n") {
+		t.Error(o.stdout)
+	}
+	undo := rewrite(t, data, "the a of a", "the b of a")
+	for _, wrong := range [][]string{nil, {"--lr", "0.5"}, {"--epochs", "3"}} {
+		a, b := call(t, "", append(dry, wrong...)...), call(t, "", append(resume, wrong...)...)
+		if a.fails(t, 1, "the checkpoint in "+out+" was made with "); a.stderr != b.stderr {
+			t.Errorf("%v: a dry run says %sthe run %s", wrong, a.stderr, b.stderr)
+		}
+	}
+	undo()
+	if after := filesOf(t, out); strings.Join(after, "\n") != strings.Join(before, "\n") {
+		t.Errorf("a dry run left %v, was %v", after, before)
+	}
+	if o := mpirun(t, 2, append(dry, "--batch-size", "4", "--threads", "1")...).ok(t); !strings.Contains(o.stdout, "would go on after step 8 of 10, ") {
+		t.Errorf("%s%s", o.stdout, o.stderr)
+	}
+	call(t, "", resume...).ok(t)
+}
+
+// filesOf lists the files below a folder with their times of change.
+func filesOf(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	err := filepath.Walk(dir, func(path string, st os.FileInfo, err error) error {
+		if err == nil && !st.IsDir() {
+			files = append(files, path+" "+st.ModTime().String())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }

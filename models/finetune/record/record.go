@@ -56,16 +56,17 @@ type Row struct {
 	Warning   string  `json:"warning,omitempty"` // what cannot be right in the first step, without validation data
 }
 
-// Summary is the content of train.json. It covers the run since it was started or last resumed.
+// Summary is the content of train.json. It covers the whole run, also where it was resumed: the steps before come from
+// metrics.jsonl.
 type Summary struct {
 	Model           string  `json:"model"`
 	Steps           int     `json:"steps"`
-	Loss            float64 `json:"loss"` // smoothed over the last steps
-	Seconds         float64 `json:"seconds"`
+	Loss            float64 `json:"loss"`    // smoothed over the last steps
+	Seconds         float64 `json:"seconds"` // of training, without validations and without steps that were lost in a crash
 	Tokens          int     `json:"tokens"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
-	PeakMemoryMB    float64 `json:"peak_memory_mb"`
-	Precision       string  `json:"precision"` // of the encoder's products: fp32, bf16-amx, bf16-avx512, …, or on cuda fp16, bf16
+	PeakMemoryMB    float64 `json:"peak_memory_mb"` // of the parts before the last resume, only the most after a step
+	Precision       string  `json:"precision"`      // of the encoder's products: fp32, bf16-amx, bf16-avx512, …, or on cuda fp16, bf16
 }
 
 // Log is a hook that shows and records every step.
@@ -79,13 +80,36 @@ type Log struct {
 	events               *tfevents.Writer
 	started              time.Time
 	lastStepEnd          time.Time // the time since then went into saving
-	stepsBefore          int       // steps done before a resume
-	tokens               int
-	rows                 int
-	smoothedLoss         float64 // an exponential moving average
-	last                 ortrain.Step
+	before               totals    // of the steps before a resume
+	all                  totals    // of all steps; its seconds are those of before
 	warning              string
 	constantLossReported bool // the message about a batch with a constant loss is shown only once
+}
+
+// totals sum up steps.
+type totals struct {
+	steps, rows, tokens int
+	loss                float64 // an exponential moving average
+	seconds             float64
+	memoryMB            float64 // the most after a step
+}
+
+// add adds a step.
+func (t *totals) add(loss float64, rows, tokens int) {
+	if t.steps == 0 {
+		t.loss = loss
+	}
+	t.steps, t.rows, t.tokens = t.steps+1, t.rows+rows, t.tokens+tokens
+	t.loss += 0.1 * (loss - t.loss)
+}
+
+// totalsOf sums up the steps of a metrics file.
+func totalsOf(rows []Row) (t totals) {
+	for i, r := range rows {
+		t.add(r.Loss, r.Rows, r.Tokens)
+		t.seconds, t.memoryMB = t.seconds+stepSeconds(rows, i), max(t.memoryMB, r.MemoryMB)
+	}
+	return t
 }
 
 // NewLog records a run in its output folder dir, and shows progress and messages on out. On a terminal, progress is a bar;
@@ -96,35 +120,40 @@ func NewLog(dir string, interval int, out io.Writer) *Log {
 
 // OnStart opens the files. In a resumed run it first removes the steps after the checkpoint from them.
 func (l *Log) OnStart(t *ortrain.Trainer) (err error) {
-	l.stepsBefore, l.started = t.StepsDone(), time.Now()
-	l.lastStepEnd = l.started // a finished run that is resumed has no further step
-	l.bar = progress.New(l.out, "training", t.TotalSteps(), l.interval)
-	l.bar.Start(l.stepsBefore)
+	done := t.StepsDone()
 	path := filepath.Join(l.dir, MetricsFile)
-	if err := dropLaterSteps(path, l.stepsBefore); err != nil {
+	rows, err := dropLaterSteps(path, done)
+	if err != nil {
 		return err
 	}
+	if l.before = totalsOf(rows); l.before.steps < done {
+		fmt.Fprintf(l.out, "%s has %d of the %d steps before: loss, tokens and seconds of the whole run do without the others\n", path, l.before.steps, done)
+	}
+	if l.all = l.before; done > 0 && done < t.TotalSteps() {
+		fmt.Fprintf(l.out, "going on after step %d: the loss below is that of the whole run, tokens/s are those of this part\n", done)
+	}
+	l.started = time.Now()
+	l.lastStepEnd = l.started // a finished run that is resumed has no further step
+	l.bar = progress.New(l.out, "training", t.TotalSteps(), l.interval)
+	l.bar.Start(done)
 	if l.file, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
 		return err
 	}
-	l.events, err = tfevents.Create(filepath.Join(l.dir, TensorBoardDir), l.stepsBefore)
+	l.events, err = tfevents.Create(filepath.Join(l.dir, TensorBoardDir), done)
 	return err
 }
 
-// dropLaterSteps removes the rows after a step from a metrics file. A killed run may have gone further than its last
-// checkpoint.
-func dropLaterSteps(path string, steps int) error {
+// dropLaterSteps removes the rows after a step from a metrics file, and returns the others. A killed run may have gone further than
+// its last checkpoint.
+func dropLaterSteps(path string, steps int) ([]Row, error) {
 	rows, err := jsonl.ReadLog[Row](path)
-	if err != nil {
-		return err
+	if err != nil || rows == nil {
+		return nil, err
 	}
 	for len(rows) > 0 && rows[len(rows)-1].Step > steps {
 		rows = rows[:len(rows)-1]
 	}
-	if rows == nil {
-		return nil
-	}
-	return jsonl.Write(path, rows)
+	return rows, jsonl.Write(path, rows)
 }
 
 // Warn implements finetune.Warner: it shows the message at once and records it with the next step.
@@ -136,19 +165,16 @@ func (l *Log) Warn(message string) error {
 
 // OnStep shows and records a step.
 func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
-	if s.Step == l.stepsBefore+1 {
-		l.smoothedLoss = s.Loss
-	}
 	if s.ConstantLossRow != "" && !l.constantLossReported {
 		l.constantLossReported = true
 		l.bar.Print(fmt.Sprintf("step %d: the batch with %s taught nothing: its passages do not differ for the loss (reported once)", s.Step, s.ConstantLossRow))
 	}
 	seconds := time.Since(l.lastStepEnd).Seconds()
-	l.tokens, l.rows, l.last, l.lastStepEnd = l.tokens+s.Tokens, l.rows+s.Rows, s, time.Now()
-	l.smoothedLoss += 0.1 * (s.Loss - l.smoothedLoss)
-	spent, held := l.lastStepEnd.Sub(l.started).Seconds(), float64(memory.Resident())/1e6
+	l.lastStepEnd = time.Now()
+	l.all.add(s.Loss, s.Rows, s.Tokens)
+	spent, held := l.seconds(), float64(memory.Resident())/1e6
 	l.bar.Set(s.Step, fmt.Sprintf("loss %.4f  lr %.2g  norm %.3g  %.0f tokens/s  %.2f GB",
-		l.smoothedLoss, s.LearningRate, s.GradNorm, float64(l.tokens)/spent, held/1e3)+skippedText(s))
+		l.all.loss, s.LearningRate, s.GradNorm, float64(l.all.tokens-l.before.tokens)/spent, held/1e3)+skippedText(s))
 	b, err := json.Marshal(Row{
 		Step: s.Step, Loss: s.Loss, GradNorm: s.GradNorm, LR: s.LearningRate, Rows: s.Rows, Tokens: s.Tokens, Seconds: spent, MemoryMB: held,
 		GraphSeconds: s.Times.Graph, OptimizerSeconds: s.Times.Optimizer, BatchWaitSeconds: s.Times.Waiting, PreparingSeconds: s.Times.Preparing,
@@ -167,6 +193,9 @@ func (l *Log) OnStep(_ *ortrain.Trainer, s ortrain.Step) error {
 		tfevents.Scalar{Tag: "train/tokens_per_second", Value: float64(s.Tokens) / seconds},
 		tfevents.Scalar{Tag: "train/memory_mb", Value: held})
 }
+
+// seconds are those of training in this process, up to its last step.
+func (l *Log) seconds() float64 { return l.lastStepEnd.Sub(l.started).Seconds() }
 
 // skippedText says how many steps overflowed and so changed nothing.
 func skippedText(s ortrain.Step) string {
@@ -214,10 +243,14 @@ func (l *Log) OnEnd(_ *ortrain.Trainer, _ error) error {
 
 // Finish writes train.json and report.html after the last step, and shows a summary.
 func (l *Log) Finish(run *finetune.Run) error {
-	if l.tokens == 0 {
+	_, err := os.Stat(filepath.Join(l.dir, SummaryFile))
+	if l.all.steps == l.before.steps {
 		fmt.Fprintln(l.out, "all steps were done before")
-	} else if err := l.summarize(run); err != nil {
-		return err
+	}
+	if l.all.steps > l.before.steps || err != nil { // a run may have been stopped between its last step and the summary
+		if err := l.summarize(run); err != nil {
+			return err
+		}
 	}
 	if err := WriteReport(run); err != nil {
 		return fmt.Errorf("%s: %w", ReportFile, err)
@@ -227,15 +260,20 @@ func (l *Log) Finish(run *finetune.Run) error {
 }
 
 func (l *Log) summarize(run *finetune.Run) error {
-	seconds := l.lastStepEnd.Sub(l.started).Seconds()
-	err := atomicdir.WriteJSON(filepath.Join(l.dir, SummaryFile), Summary{
-		Model: run.ModelPath(), Precision: run.Precision(), Steps: l.last.Step, Loss: l.smoothedLoss, Seconds: seconds, Tokens: l.tokens,
-		TokensPerSecond: float64(l.tokens) / seconds, PeakMemoryMB: float64(memory.Peak()) / 1e6,
-	})
-	if err != nil {
+	part := l.seconds()
+	seconds, peak := l.before.seconds+part, max(float64(memory.Peak())/1e6, l.before.memoryMB)
+	s := Summary{
+		Model: run.ModelPath(), Precision: run.Precision(), Steps: run.Trainer.StepsDone(), Loss: l.all.loss, Seconds: seconds, Tokens: l.all.tokens, PeakMemoryMB: peak,
+	}
+	if seconds > 0 { // JSON has no NaN
+		s.TokensPerSecond = float64(l.all.tokens) / seconds
+	}
+	if err := atomicdir.WriteJSON(filepath.Join(l.dir, SummaryFile), s); err != nil {
 		return err
 	}
-	fmt.Fprintf(l.out, "%d examples in %.0f s, %.0f tokens/s, loss %.4f, at most %.2f GB\n",
-		l.rows, seconds, float64(l.tokens)/seconds, l.smoothedLoss, float64(memory.Peak())/1e9)
+	fmt.Fprintf(l.out, "%d examples in %.0f s, %.0f tokens/s, loss %.4f, at most %.2f GB\n", l.all.rows, seconds, s.TokensPerSecond, s.Loss, peak/1e3)
+	if steps := l.all.steps - l.before.steps; l.before.steps > 0 && steps > 0 {
+		fmt.Fprintf(l.out, "of these in this part: %d steps in %.0f s, %.0f tokens/s\n", steps, part, float64(l.all.tokens-l.before.tokens)/part)
+	}
 	return nil
 }
