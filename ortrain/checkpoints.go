@@ -18,6 +18,8 @@ import (
 type Checkpoints struct {
 	Dir  string
 	Keep int // how many of the newest checkpoints are kept; older ones are removed
+	// ReadOnly makes Load change nothing on disk: a checkpoint that a killed run was replacing is read where it lies.
+	ReadOnly bool
 }
 
 // stepPrefix starts the name of a checkpoint's folder. The step follows with leading zeros, so that names sort by step.
@@ -96,20 +98,29 @@ func (c Checkpoints) list() (checkpoints, temporary []string, err error) {
 	return checkpoints, temporary, nil
 }
 
-// recoverAndList returns the checkpoints, newest first. It first restores a checkpoint that a killed run was replacing.
+// recoverAndList returns the checkpoints, newest first, also one that a killed run was replacing. It restores that one first, unless c is
+// ReadOnly.
 func (c Checkpoints) recoverAndList() (checkpoints []string, err error) {
 	_, temporary, err := c.list()
 	if err != nil {
 		return nil, err
 	}
+	var aside []string
 	for _, path := range temporary {
-		if dir, ok := strings.CutSuffix(path, atomicdir.PreviousSuffix); ok {
+		dir, ok := strings.CutSuffix(path, atomicdir.PreviousSuffix)
+		switch {
+		case !ok:
+		case !c.ReadOnly:
 			if err := atomicdir.Recover(dir); err != nil {
 				return nil, err
 			}
+		case atomicdir.PreviousPath(dir) != "":
+			aside = append(aside, path)
 		}
 	}
 	checkpoints, _, err = c.list()
+	checkpoints = append(checkpoints, aside...)
+	sort.Sort(sort.Reverse(sort.StringSlice(checkpoints)))
 	return checkpoints, err
 }
 

@@ -59,17 +59,22 @@ func TestTrainPrecision(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"train.json": `"precision": "bf16-portable"`, "report.html": "bf16-portable", "model/rag_retrieval.json": `"precision": "bf16-portable"`,
-		"model/model_card.md": "| matrix products | bf16-portable |\n", "config.yaml": "mixed_precision: bf16\n",
+		"model/model_card.md": "| matrix products | bf16-portable |\n", "config.yaml": "mixed_precision: auto\n",
 	} {
 		if text := readText(t, out, path); !strings.Contains(text, want) {
 			t.Errorf("%s lacks %q", path, want)
 		}
+	}
+	// The file begins a run on a machine that takes another path.
+	if o := callEnv(t, []string{kernels.Variable + "="}, "", "train", "--config", filepath.Join(out, "config.yaml"), "--output-dir", out+"-2", "--dry-run").ok(t); strings.Contains(o.stdout+o.stderr, "portable") {
+		t.Errorf("a copied config.yaml: %s%s", o.stdout, o.stderr)
 	}
 	resume := append(args, "--resume")
 	callEnv(t, portable, "", resume...).ok(t)
 	callEnv(t, portable, "", append(resume, "--mixed-precision", "bf16")...).ok(t)
 	want := "the checkpoint in " + out + " was made in bf16-portable, and this run computes in fp32: go on with mixed_precision bf16 and RAG_RETRIEVAL_BF16=portable, or start a new run in another folder"
 	call(t, "", append(resume, "--mixed-precision", "no")...).fails(t, 1, want)
+	call(t, "", append(resume, "--mixed-precision", "no", "--dry-run")...).fails(t, 1, want)
 	if len(kernels.Present(true)) == 0 {
 		call(t, "", resume...).fails(t, 1, want) // auto
 	}

@@ -47,7 +47,8 @@ Examples:
   rag-retrieval train %[1]s --model MODEL %[2]s --output-dir out
   rag-retrieval train %[1]s --config run.yaml --lr 5e-5 --epochs 1
   rag-retrieval train %[1]s --config run.yaml --mixed-precision no     # fp32 also where the CPU has a unit for bf16
-  rag-retrieval train %[1]s --config run.yaml --resume`, k, x.example),
+  rag-retrieval train %[1]s --config run.yaml --resume
+  rag-retrieval train %[1]s --config run.yaml --resume --dry-run       # from which step it would go on`, k, x.example),
 				Flags: runFlags(k), OnUsageError: onUsageError, Action: func(c *cli.Context) error { return train(c, k) },
 			}
 		}),
@@ -70,7 +71,7 @@ Examples:
 func runFlags(k modelcard.Kind) []cli.Flag {
 	return append(trainFlags(k),
 		&cli.BoolFlag{Name: "resume", Usage: "go on from the checkpoint in the output folder"},
-		&cli.BoolFlag{Name: "dry-run", Usage: "check everything and say what would run; write nothing"})
+		&cli.BoolFlag{Name: "dry-run", Usage: "check everything, with --resume the checkpoint too, and say what would run; write nothing"})
 }
 
 // train trains a model of kind k, or of the kind that the configuration file names.
@@ -93,7 +94,7 @@ func train(c *cli.Context, k modelcard.Kind) (err error) {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return dryRun(c.Context, cfg, comm)
+		return dryRun(c.Context, cfg, comm, c.Bool("resume"))
 	}
 	run, err := finetune.PrepareRank(c.Context, cfg, kinds[cfg.Kind].newTask, resolver(), version, comm)
 	if err != nil {
@@ -170,7 +171,7 @@ func printNotes(run *finetune.Run) {
 
 // dryRun checks model, data and settings, and says what would run, or what would have to be fetched first. All ranks check; rank 0
 // prints.
-func dryRun(ctx context.Context, cfg config.Train, comm dist.Comm) (err error) {
+func dryRun(ctx context.Context, cfg config.Train, comm dist.Comm, resume bool) (err error) {
 	var out io.Writer = os.Stdout
 	if comm.Rank() > 0 {
 		out = io.Discard
@@ -180,6 +181,9 @@ func dryRun(ctx context.Context, cfg config.Train, comm dist.Comm) (err error) {
 		return err
 	}
 	if remote {
+		if resume {
+			fmt.Fprintln(out, "the checkpoint was not looked at: that takes the model and the data")
+		}
 		fmt.Fprintln(out, "the settings are valid; nothing was written")
 		return nil
 	}
@@ -189,6 +193,10 @@ func dryRun(ctx context.Context, cfg config.Train, comm dist.Comm) (err error) {
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
 	printNotes(run)
+	begin, err := checkOutput(run, resume)
+	if err != nil {
+		return err
+	}
 	plan, err := run.Plan()
 	if err := dist.Agree(comm, err); err != nil {
 		return err
@@ -197,8 +205,25 @@ func dryRun(ctx context.Context, cfg config.Train, comm dist.Comm) (err error) {
 		return err
 	}
 	fmt.Fprint(out, plan)
+	fmt.Fprint(out, begin)
 	fmt.Fprintln(out, "nothing was written")
 	return nil
+}
+
+// checkOutput does the checks of a run's output folder and writes nothing. It says where a resumed run would go on.
+func checkOutput(run *finetune.Run, resume bool) (string, error) {
+	if !resume {
+		return "", run.CheckStart()
+	}
+	checkpoint, err := run.CheckResume(warn)
+	if err != nil {
+		return "", err
+	}
+	done, total := run.Trainer.StepsDone(), run.Trainer.TotalSteps()
+	if done == total {
+		return fmt.Sprintf("all %d steps are done: nothing is left to train\n", total), nil
+	}
+	return fmt.Sprintf("would go on after step %d of %d, from %s\n", done, total, checkpoint), nil
 }
 
 // checkFiles checks the settings, and that the files and folders they name are there. remote says that some are on the hub.

@@ -89,6 +89,7 @@ type Run struct {
 	Set     *artifact.Set
 	Notes   []string // which settings have no effect here, what of the base model is new, and why
 
+	asked         config.Train    // before anything in it was settled for this machine
 	unit          kernels.Unit    // that computes the encoder's products on the CPU; None: float32, or CUDA
 	comm          dist.Comm       // with the other ranks of the job
 	places        []dist.Place    // of all ranks
@@ -125,7 +126,7 @@ func prepare(ctx context.Context, c config.Train, open NewTask, from resolve.Res
 	if err != nil {
 		return nil, err
 	}
-	r := &Run{Config: c, resolver: from, version: version, comm: comm, places: places}
+	r := &Run{Config: c, asked: c, resolver: from, version: version, comm: comm, places: places}
 	if err := r.settlePrecision(r.resolve()); err != nil {
 		return nil, err
 	}
@@ -351,8 +352,16 @@ func (r *Run) lockOutput(dir string, warn func(error)) error {
 	return nil
 }
 
-// Start writes the graphs and the resolved configuration into the output folder, which must be new or empty. It calls warn
-// for problems that do not stop the run.
+// freeOutput unlocks the output folder.
+func (r *Run) freeOutput() error {
+	l := r.lock
+	r.lock = nil
+	return l.Close()
+}
+
+// Start writes the graphs and the configuration into the output folder, which must be new or empty. The configuration is that which was
+// asked for, so that the file starts the same run on another machine: with provider or mixed_precision auto, the best that it has. What
+// this run took is in its checkpoints and in train.json. Start calls warn for problems that do not stop the run.
 func (r *Run) Start(warn func(error)) error {
 	var err error
 	if r.isFirst() {
@@ -383,8 +392,22 @@ func (r *Run) lockNewFolder(dir string, warn func(error)) error {
 	if err := r.lockOutput(dir, warn); err != nil {
 		return err
 	}
+	return checkEmpty(dir)
+}
+
+// CheckStart returns the error with which Start would refuse the output folder's contents. It writes nothing.
+func (r *Run) CheckStart() error {
+	var err error
+	if r.isFirst() {
+		err = checkEmpty(r.Config.OutputDir)
+	}
+	return dist.Agree(r.comm, err)
+}
+
+// checkEmpty returns an error if a folder has files. It may be absent.
+func checkEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("output_dir: %w", err)
 	}
 	for _, e := range entries {
@@ -403,7 +426,7 @@ func (r *Run) writeInitialFiles(isNew bool) error {
 		if err := r.Set.Write(filepath.Join(dir, ArtifactsDir)); err != nil {
 			return err
 		}
-		b, err := r.Config.YAML()
+		b, err := r.asked.YAML()
 		if err != nil {
 			return err
 		}

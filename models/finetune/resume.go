@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -88,37 +89,68 @@ func (r *Run) Resume(warn func(error)) error {
 	var err error
 	if r.isFirst() {
 		if err = r.takeOutput(warn); err == nil {
-			err = r.load(warn)
+			err = atomicdir.Recover(r.ModelPath()) // if the run died while it replaced the best model
 		}
 	}
 	if err := dist.Agree(r.comm, err); err != nil {
 		return err
 	}
-	if !r.isFirst() { // after rank 0, which finishes what a crash left half done
-		err = r.load(warn)
-	}
-	if err := dist.Agree(r.comm, err); err != nil {
-		return err
-	}
-	if err := dist.Agree(r.comm, r.compareSteps()); err != nil {
+	if err := r.loadInTurn(r.checkpoints(r.artifacts()), warn); err != nil {
 		return err
 	}
 	r.noteCheckpoint()
 	return nil
 }
 
-// takeOutput locks the output folder of a run that is resumed, and finishes what a crash left half done.
+// CheckResume reads the checkpoint as Resume does, with the same errors, and writes nothing. Trainer.StepsDone then says where the run
+// would go on. It returns the checkpoint's folder.
+func (r *Run) CheckResume(warn func(error)) (checkpoint string, err error) {
+	if r.isFirst() {
+		if err = r.takeOutput(warn); err == nil && r.validation != nil {
+			_, err = r.validation.earlier(math.MaxInt)
+		}
+		err = errors.Join(err, r.freeOutput())
+	}
+	if err := dist.Agree(r.comm, err); err != nil {
+		return "", err
+	}
+	c := r.checkpoints(r.artifacts())
+	c.ReadOnly = true
+	if err := r.loadInTurn(c, warn); err != nil {
+		return "", err
+	}
+	return c.Path(r.Trainer.StepsDone()), nil
+}
+
+// loadInTurn loads the checkpoint on rank 0, which finishes what a crash left half done, and then on the others.
+func (r *Run) loadInTurn(from ortrain.Checkpoints, warn func(error)) (err error) {
+	if r.isFirst() {
+		err = r.load(from, warn)
+	}
+	if err := dist.Agree(r.comm, err); err != nil {
+		return err
+	}
+	if !r.isFirst() {
+		err = r.load(from, warn)
+	}
+	if err := dist.Agree(r.comm, err); err != nil {
+		return err
+	}
+	return dist.Agree(r.comm, r.compareSteps())
+}
+
+// takeOutput locks the output folder of a run that is resumed.
 func (r *Run) takeOutput(warn func(error)) error {
 	if err := r.lockOutput(r.Config.OutputDir, warn); err != nil && !errors.Is(err, fs.ErrNotExist) { // load reports a missing folder
 		return err
 	}
-	return atomicdir.Recover(r.ModelPath()) // if the run died while it replaced the best model
+	return nil
 }
 
 // load reads the newest undamaged checkpoint.
-func (r *Run) load(warn func(error)) error {
+func (r *Run) load(from ortrain.Checkpoints, warn func(error)) error {
 	dir := r.Config.OutputDir
-	return r.checkpoints(filepath.Join(dir, ArtifactsDir)).Load(r.Trainer, func(host json.RawMessage) error {
+	return from.Load(r.Trainer, func(host json.RawMessage) error {
 		saved := runState{Train: config.DefaultTrain(r.Config.Kind)} // for keys that an older version did not have
 		if err := json.Unmarshal(host, &saved); err != nil {
 			return fmt.Errorf("the checkpoint's configuration: %w", err)
@@ -195,9 +227,12 @@ func (r *Run) checkpoints(dir string) ortrain.Checkpoints {
 	return ortrain.Checkpoints{Dir: filepath.Join(dir, artifact.CheckpointDir), Keep: r.Config.NumMaxCheckpoints}
 }
 
+// artifacts is the artifact directory of the run.
+func (r *Run) artifacts() string { return filepath.Join(r.Config.OutputDir, ArtifactsDir) }
+
 // SaveCheckpoint saves a checkpoint of the run in its output folder. All ranks of a job call it; rank 0 writes.
 func (r *Run) SaveCheckpoint() error {
-	if err := r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Save(r.Trainer, r.state()); err != nil {
+	if err := r.checkpoints(r.artifacts()).Save(r.Trainer, r.state()); err != nil {
 		return err
 	}
 	r.noteCheckpoint()
@@ -208,5 +243,5 @@ func (r *Run) SaveCheckpoint() error {
 func (r *Run) noteCheckpoint() {
 	step := r.Trainer.StepsDone()
 	r.comm.Note(fmt.Sprintf("the last whole checkpoint is %s, of step %d: go on from it with --resume",
-		r.checkpoints(filepath.Join(r.Config.OutputDir, ArtifactsDir)).Path(step), step))
+		r.checkpoints(r.artifacts()).Path(step), step))
 }

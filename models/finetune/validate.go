@@ -236,19 +236,25 @@ func (v *validator) fromFirst(rows *[]Validation) error {
 // read reads the validations up to a step. It drops later ones from the file: the stopped run went further than its last
 // checkpoint.
 func (v *validator) read(step int) (earlier []Validation, err error) {
-	path := filepath.Join(v.r.Config.OutputDir, ValidationFile)
-	rows, err := jsonl.ReadLog[Validation](path)
-	if err != nil || rows == nil { // nil: the run was stopped before the first validation
+	earlier, err = v.earlier(step)
+	if err != nil || earlier == nil { // nil: the run was stopped before the first validation
 		return nil, err
 	}
-	for _, x := range rows {
-		if x.Step > step {
-			break
-		}
-		earlier = append(earlier, x)
-	}
-	return earlier, jsonl.Write(path, earlier)
+	return earlier, jsonl.Write(v.path(), earlier)
 }
+
+// earlier returns the validations up to a step, or nil if there is no file of them.
+func (v *validator) earlier(step int) ([]Validation, error) {
+	rows, err := jsonl.ReadLog[Validation](v.path())
+	for i, x := range rows {
+		if x.Step > step {
+			return rows[:i], err
+		}
+	}
+	return rows, err
+}
+
+func (v *validator) path() string { return filepath.Join(v.r.Config.OutputDir, ValidationFile) }
 
 // remember updates the best validation. The base model, at step 0, is not a candidate for the best model.
 func (v *validator) remember(x *Validation) {
@@ -322,7 +328,7 @@ func (v *validator) write(x Validation) error {
 func (v *validator) OnEnd(*ortrain.Trainer, error) error { return nil }
 
 func (v *validator) appendRow(x Validation) (err error) {
-	f, err := os.OpenFile(filepath.Join(v.r.Config.OutputDir, ValidationFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(v.path(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
