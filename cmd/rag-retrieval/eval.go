@@ -15,6 +15,7 @@ import (
 	"rag-retrieval-go/eval"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/progress"
+	"rag-retrieval-go/models/precision"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/mteb"
@@ -182,10 +183,12 @@ func (e *evaluation) openModel(ref string, o retriever.Options) error {
 		return errors.Join(err, m.Close())
 	}
 	if o.Int8 {
-		int8 := &reopened{m: m, open: func() (*retriever.Model, error) { return e.job.open(e.c, ref, o) }}
+		again := o
+		again.Note = nil // all was said
+		int8 := &reopened{m: m, open: func() (*retriever.Model, error) { return e.job.open(e.c, ref, again) }}
 		e.source.scorerOf, e.source.close = func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: int8} }, int8.close
 		fp32 := o
-		fp32.Int8, fp32.MixedPrecision = false, retriever.NoBF16
+		fp32.Int8, fp32.MixedPrecision = false, precision.No
 		e.source.exact = func() (*retriever.Model, error) { return e.job.open(e.c, ref, fp32) }
 	}
 	return nil
@@ -413,8 +416,8 @@ func (e *evaluation) checkInt8(t mteb.Task, out *eval.Outcome, n int) (err error
 		return err
 	}
 	out.Result.Int8 = &x
-	fmt.Fprintf(os.Stderr, "%s: MAP of %d queries is %.2f with int8, %.2f with fp32 (%+.2f)\n",
-		t.Name, x.Queries, 100*x.MAP, 100*x.MAPFloat32, 100*(x.MAP-x.MAPFloat32))
+	fmt.Fprintf(os.Stderr, "%s: MAP of %d queries is %.2f with %s, %.2f with fp32 (%+.2f)\n",
+		t.Name, x.Queries, 100*x.MAP, e.report.Precision, 100*x.MAPFloat32, 100*(x.MAP-x.MAPFloat32))
 	return nil
 }
 

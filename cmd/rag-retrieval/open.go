@@ -11,6 +11,7 @@ import (
 
 	"rag-retrieval-go/internal/progress"
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/precision"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/runtime"
@@ -35,7 +36,7 @@ func engineFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core, or under mpirun the rank's share of its host's cores"},
 		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers, on the CPU: faster, scores close to those of fp32"},
-		&cli.StringFlag{Name: "mixed-precision", Usage: "matrix products on the CPU: no (fp32), bf16, or auto: bf16 on a CPU with AMX; with --int8, of the layers that are not in 8-bit integers", Value: retriever.NoBF16},
+		&cli.StringFlag{Name: "mixed-precision", Usage: "matrix products on the CPU: no (or fp32), bf16, or auto: bf16 on a CPU with AMX; with --int8, of the layers that are not in 8-bit integers", Value: precision.No},
 		&cli.StringFlag{Name: "provider", Usage: "cpu, cuda, or auto: cuda where it works", Value: runtime.CPU},
 		&cli.IntFlag{Name: "device-id", Usage: "on cuda, the number of the GPU", DefaultText: "0, or under mpirun the rank's number on its host"},
 	}

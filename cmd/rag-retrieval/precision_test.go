@@ -136,26 +136,38 @@ func TestScoringPrecisions(t *testing.T) {
 		{"index", "--model", tiny, "--corpus", corpus, "--output", filepath.Join(t.TempDir(), "x")},
 		{"serve", "--model", "tiny=" + tiny, "--listen", "127.0.0.1:0"},
 	} {
-		call(t, "", append(args, "--mixed-precision", "fp16")...).fails(t, 2, `--mixed-precision is "fp16", want one of [no bf16 auto]`)
+		call(t, "", append(args, "--mixed-precision", "fp16")...).fails(t, 2, `--mixed-precision is "fp16", want one of [no fp32 bf16 auto]`)
 		if args[0] == "search" {
 			continue // its index is opened first, on CUDA
 		}
 		call(t, "", append(args, "--mixed-precision", "bf16", "--provider", "cuda")...).fails(t, 2, "--mixed-precision bf16 is for the CPU, scoring on cuda is in fp32: leave it out, or --provider cuda")
 	}
-	callEnv(t, portable, "", "search", "--index", index, "--mixed-precision", "bf16", "the a").ok(t)
 	result := filepath.Join(t.TempDir(), "result.json")
 	for _, c := range []struct {
 		flags []string
 		want  string
 	}{
-		{nil, "fp32"}, {[]string{"--mixed-precision", "auto"}, "bf16-portable"}, {[]string{"--mixed-precision", "bf16"}, "bf16-portable"},
+		{nil, "fp32"}, {[]string{"--mixed-precision", "fp32"}, "fp32"}, {[]string{"--mixed-precision", "auto"}, "bf16-portable"}, {[]string{"--mixed-precision", "bf16"}, "bf16-portable"},
 		{[]string{"--int8", "--mixed-precision", "bf16"}, "int8+bf16-portable"}, {[]string{"--int8"}, "int8"},
 	} {
-		callEnv(t, portable, "", append([]string{"eval", "--model", tiny, "--data", queries, "--json", result}, c.flags...)...).ok(t)
+		o := callEnv(t, portable, "", append([]string{"eval", "--model", tiny, "--data", queries, "--json", result}, c.flags...)...).ok(t)
+		line := tiny + ": " + bf16Line + "bf16 by the CPU's unit portable\n"
+		if strings.HasPrefix(c.want, "int8+") {
+			line = tiny + ": linear layers in 8-bit integers, other " + bf16Line + "bf16 by the CPU's unit portable\n"
+		}
+		if n := strings.Count(o.stderr, line); (n == 1) != strings.Contains(c.want, "bf16") || n == 0 && strings.Contains(o.stderr, "bf16") {
+			t.Errorf("%v: stderr lacks %q, or has another such line: %s", c.flags, line, o.stderr)
+		}
+		if strings.HasPrefix(c.want, "int8") && !strings.Contains(o.stderr, " with "+c.want+", ") {
+			t.Errorf("%v: %s", c.flags, o.stderr)
+		}
 		var r struct{ Precision string }
 		if err := json.Unmarshal([]byte(readText(t, result)), &r); err != nil || r.Precision != c.want {
 			t.Errorf("%v: %q, want %q, %v", c.flags, r.Precision, c.want, err)
 		}
+	}
+	if o := callEnv(t, portable, "", "search", "--index", index, "--mixed-precision", "bf16", "the a").ok(t); !strings.Contains(o.stderr, bf16Line) {
+		t.Errorf("search: %s", o.stderr)
 	}
 	callEnv(t, portable, "", "index", "--model", tiny, "--corpus", corpus, "--output", index+"-bf16", "--mixed-precision", "bf16").ok(t)
 	if !strings.Contains(readText(t, index+"-bf16", "index.json"), `"bf16": "portable"`) {
@@ -278,5 +290,15 @@ func TestPrecisionOfReranking(t *testing.T) {
 	callEnv(t, portable, "", "eval", "--retrieval", retrievalSet(t, 20, 3), "--kind", "bm25", "--rerank", tiny, "--mixed-precision", "bf16", "--json", result).ok(t)
 	if text := readText(t, result); !strings.Contains(text, `"precision": "bf16-portable"`) {
 		t.Error(text)
+	}
+}
+
+// A server says at its start how it computes.
+func TestServePrecision(t *testing.T) {
+	s := launchServing(t, portable, "--model", "tiny="+tiny, "--mixed-precision", "bf16")
+	s.line(t, tiny+": "+bf16Line+"bf16 by the CPU's unit portable")
+	s.line(t, "serving on ")
+	if _, err := s.end(t, os.Interrupt); err != nil {
+		t.Error(err)
 	}
 }

@@ -23,6 +23,14 @@ type serving struct {
 // startServing starts a server with a free port, and waits until it serves.
 func startServing(t *testing.T, env []string, args ...string) *serving {
 	t.Helper()
+	s := launchServing(t, env, args...)
+	s.url, _ = strings.CutPrefix(s.line(t, "serving on ")["msg"].(string), "serving on ")
+	return s
+}
+
+// launchServing starts a server with a free port.
+func launchServing(t *testing.T, env []string, args ...string) *serving {
+	t.Helper()
 	p := program(env, append([]string{"serve", "--listen", "127.0.0.1:0", "--threads", "1"}, args...)...)
 	stderr, err := p.StderrPipe()
 	if err != nil {
@@ -32,9 +40,7 @@ func startServing(t *testing.T, env []string, args ...string) *serving {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Process.Kill() })
-	s := &serving{cmd: p, stderr: bufio.NewReader(stderr)}
-	s.url, _ = strings.CutPrefix(s.line(t, "serving on ")["msg"].(string), "serving on ")
-	return s
+	return &serving{cmd: p, stderr: bufio.NewReader(stderr)}
 }
 
 // line reads the log up to a line whose message has some words.

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/precision"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/ortrain/onnx"
 	"rag-retrieval-go/ortrain/optim"
@@ -139,7 +140,7 @@ func DefaultTrain(kind modelcard.Kind) Train {
 		MaxLabel: 1, Negatives: "all", AllGather: true, MaskDuplicates: true, Epochs: 2, BatchSize: 32, GradientAccumulationSteps: 1,
 		LR: 2e-5, LRSchedule: "cosine", WarmupProportion: 0.1, WeightDecay: 0.01, MaxGradNorm: 1, Temperature: 0.02,
 		Dropout: -1, Shuffle: true, Seed: 666, LogInterval: 10, NumMaxCheckpoints: 2, CheckSteps: 100, AttentionGroups: 4, ChunkTokens: -1,
-		Provider: runtime.CPU, DeviceID: -1, MixedPrecision: AutoPrecision,
+		Provider: runtime.CPU, DeviceID: -1, MixedPrecision: precision.Auto,
 	}
 	if l := Losses[kind]; l != nil {
 		c.LossType = l[0]
@@ -235,7 +236,7 @@ func (c Train) validateChoices() error {
 		of         []string
 	}{{"loss_type", c.LossType, losses}, {"negatives", c.Negatives, []string{"all", "hard"}},
 		{"train_dataset_type", c.TrainDatasetType, datasetTypes}, {"val_dataset_type", c.ValDatasetType, datasetTypes},
-		{"provider", c.Provider, runtime.Providers}, {"mixed_precision", c.MixedPrecision, precisions}} {
+		{"provider", c.Provider, runtime.Providers}, {"mixed_precision", c.MixedPrecision, precision.Training}} {
 		if !slices.Contains(k.of, k.value) {
 			return fmt.Errorf("%s is %q, want one of %s", k.key, k.value, strings.Join(k.of, ", "))
 		}
@@ -263,7 +264,7 @@ func (c Train) validateChoices() error {
 	if c.TrainDatasetType == Pointwise && !strings.HasPrefix(c.LossType, "pointwise_") {
 		return fmt.Errorf("loss_type %s needs all passages of a query in a row, but train_dataset_type is pointwise: want grouped", c.LossType)
 	}
-	if c.FusedAttention && c.MixedPrecision == BF16 && c.Provider != runtime.CPU {
+	if c.FusedAttention && c.MixedPrecision == precision.BF16 && c.Provider != runtime.CPU {
 		return fmt.Errorf("fused_attention: the kernel has no bf16; mixed_precision may be no or fp16")
 	}
 	if err := c.validateTrained(); err != nil {
@@ -311,23 +312,13 @@ func (c Train) AdamW() optim.AdamW {
 	return a
 }
 
-// The values of mixed_precision. "fp32" is another word for "no".
-const (
-	FP32          = "no"
-	FP16          = "fp16"
-	BF16          = "bf16"
-	AutoPrecision = "auto"
-)
-
-var precisions = []string{FP32, "fp32", FP16, BF16, AutoPrecision}
-
 // Half returns the 16-bit type of the graph's matrix products, or zero for float32. On a CPU, bf16 is not in the graph: the session
 // computes its products so.
 func (c Train) Half() onnx.DType {
-	if c.MixedPrecision == BF16 && c.Provider == runtime.CPU {
+	if c.MixedPrecision == precision.BF16 && c.Provider == runtime.CPU {
 		return 0
 	}
-	return map[string]onnx.DType{FP16: onnx.Float16, BF16: onnx.BFloat16}[c.MixedPrecision]
+	return map[string]onnx.DType{precision.FP16: onnx.Float16, precision.BF16: onnx.BFloat16}[c.MixedPrecision]
 }
 
 // CheckFused returns an error if fused_attention is set and attention has dropout, which the kernel does not support.
@@ -358,16 +349,14 @@ func (c *Train) Resolve(device int) (notes []string, err error) {
 		notes = append(notes, fmt.Sprintf("provider: the CPU is used: %v", reason))
 	}
 	c.Provider = use
-	if c.MixedPrecision == "fp32" {
-		c.MixedPrecision = FP32
-	}
+	c.MixedPrecision = precision.Normal(c.MixedPrecision)
 	if use == runtime.CPU && c.FusedAttention {
 		notes = append(notes, "fused_attention: the kernel is only for cuda")
 		c.FusedAttention = false
 	}
-	if use == runtime.CPU && c.MixedPrecision == FP16 {
+	if use == runtime.CPU && c.MixedPrecision == precision.FP16 {
 		notes = append(notes, "mixed_precision: a CPU trains in fp32 or bf16; fp16 is for cuda, so it is fp32 here")
-		c.MixedPrecision = FP32
+		c.MixedPrecision = precision.No
 	}
 	return notes, nil
 }

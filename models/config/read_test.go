@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/precision"
 )
 
 // read reads a YAML text into a kind's default configuration.
@@ -41,7 +42,7 @@ mixed_precision:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(c.TrainDataset, List{"a.jsonl"}) || c.LR != 1e-4 || c.MixedPrecision != AutoPrecision {
+	if !reflect.DeepEqual(c.TrainDataset, List{"a.jsonl"}) || c.LR != 1e-4 || c.MixedPrecision != precision.Auto {
 		t.Errorf("train_dataset %v, lr %g, mixed_precision %q", c.TrainDataset, c.LR, c.MixedPrecision)
 	}
 	if len(left) != 4 || !strings.HasPrefix(left[0], "log_with: ") || !strings.HasPrefix(left[2], "device: ") {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"rag-retrieval-go/models/config"
+	"rag-retrieval-go/models/precision"
 	"rag-retrieval-go/ortrain/dist"
 	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/runtime"
@@ -37,7 +37,7 @@ func ownOffer(provider string) (o offer, err error) {
 func (r *Run) settlePrecision(failed error) error {
 	asked := r.Config.MixedPrecision
 	mine, err := ownOffer(r.Config.Provider)
-	if asked != config.BF16 && asked != config.AutoPrecision || r.Config.Provider == runtime.CUDA {
+	if asked != precision.BF16 && asked != precision.Auto || r.Config.Provider == runtime.CUDA {
 		err = nil // the variable is for products that this rank does not have
 	}
 	if failed == nil {
@@ -67,14 +67,14 @@ func orError(a, b error) error {
 
 // precisionOf decides how a job of these ranks computes products: in the precision that is asked for, and bf16 on a CPU with a unit that
 // all ranks have. The note says, for the user, what else would be possible.
-func precisionOf(asked string, ranks []offer, name func(rank int) string) (precision string, unit kernels.Unit, note string, err error) {
-	if asked != config.BF16 && asked != config.AutoPrecision {
+func precisionOf(asked string, ranks []offer, name func(rank int) string) (settled string, unit kernels.Unit, note string, err error) {
+	if asked != precision.BF16 && asked != precision.Auto {
 		return asked, kernels.None, "", nil
 	}
 	mixed := slices.IndexFunc(ranks, func(o offer) bool { return o.Provider != ranks[0].Provider })
 	switch {
-	case asked == config.AutoPrecision && (mixed > 0 || ranks[0].Provider == runtime.CUDA):
-		return config.FP32, kernels.None, "", nil
+	case asked == precision.Auto && (mixed > 0 || ranks[0].Provider == runtime.CUDA):
+		return precision.No, kernels.None, "", nil
 	case mixed > 0:
 		return "", kernels.None, "", fmt.Errorf("bf16 of cpu and cuda are not the same: %s has the provider %s, rank 0 %s", name(mixed), ranks[mixed].Provider, ranks[0].Provider)
 	case ranks[0].Provider == runtime.CUDA:
@@ -86,7 +86,7 @@ func precisionOf(asked string, ranks []offer, name func(rank int) string) (preci
 		}
 	}
 	units := func(o offer) []kernels.Unit {
-		if asked == config.BF16 {
+		if asked == precision.BF16 {
 			return o.Asked
 		}
 		return o.Auto
@@ -95,7 +95,7 @@ func precisionOf(asked string, ranks []offer, name func(rank int) string) (preci
 	for _, u := range units(ranks[0]) {
 		lacking := slices.IndexFunc(ranks, func(o offer) bool { return !slices.Contains(units(o), u) })
 		if lacking < 0 {
-			return config.BF16, u, "", nil
+			return precision.BF16, u, "", nil
 		}
 		lacks = append(lacks, lacking)
 	}
@@ -104,10 +104,10 @@ func precisionOf(asked string, ranks []offer, name func(rank int) string) (preci
 		note = name(0) + " has no bf16 unit, so all ranks compute in fp32"
 	case any:
 		note = name(lacks[0]) + " has none of rank 0's bf16 units, so all ranks compute in fp32"
-	case asked == config.BF16:
+	case asked == precision.BF16:
 		note = kernels.NoUnit
 	}
-	return config.FP32, kernels.None, note, nil
+	return precision.No, kernels.None, note, nil
 }
 
 // Precision names the path that the training graph's products take: fp32; bf16-amx, bf16-avx512 and so on on a CPU; fp16 or bf16 on
@@ -115,7 +115,7 @@ func precisionOf(asked string, ranks []offer, name func(rank int) string) (preci
 func (r *Run) Precision() string { return pathOf(r.Config.MixedPrecision, r.unit) }
 
 func pathOf(mixedPrecision string, unit kernels.Unit) string {
-	if unit != kernels.None || mixedPrecision == config.FP32 {
+	if unit != kernels.None || mixedPrecision == precision.No {
 		return unit.Precision()
 	}
 	return mixedPrecision
@@ -126,7 +126,7 @@ func (s runState) path() string {
 	switch p := s.Train.MixedPrecision; {
 	case s.Precision != "":
 		return s.Precision
-	case p == config.FP16 || p == config.BF16:
+	case p == precision.FP16 || p == precision.BF16:
 		return p
 	}
 	return kernels.None.Precision()
@@ -146,7 +146,7 @@ func (r *Run) returnTo(path string) string {
 	switch {
 	case path == kernels.None.Precision():
 		return "go on with mixed_precision no"
-	case path == config.FP16 || path == config.BF16:
+	case path == precision.FP16 || path == precision.BF16:
 		return "go on with provider cuda and mixed_precision " + path
 	}
 	for _, u := range kernels.Forcible {
@@ -165,9 +165,9 @@ func (r *Run) returnTo(path string) string {
 func (r *Run) DescribePrecision() string {
 	switch p := r.Precision(); {
 	case r.unit != kernels.None:
-		return fmt.Sprintf("matrix products in bf16 by the CPU's unit %s; losses and validations in fp32", r.unit)
+		return r.unit.Describe() + "; losses and validations in fp32"
 	case p == kernels.None.Precision():
-		return "matrix products in fp32"
+		return r.unit.Describe()
 	default:
 		return fmt.Sprintf("matrix products in %s on cuda", p)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/precision"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/ortrain/dist"
@@ -37,8 +38,8 @@ type Options struct {
 
 	// Int8 computes linear layers in 8-bit integers, on the CPU: faster, with scores close to those of fp32.
 	Int8 bool
-	// MixedPrecision is how matrix products are computed on the CPU: NoBF16, BF16, or AutoBF16, which is BF16 where the CPU has a unit
-	// for it. With Int8, it is about the products that are not in 8-bit integers. Empty: NoBF16.
+	// MixedPrecision is how matrix products are computed on the CPU: one of precision.Scoring. With Int8, it is about the products that are
+	// not in 8-bit integers. Empty: precision.No.
 	MixedPrecision string
 	// Provider is runtime.CPU, runtime.CUDA or runtime.Auto: CUDA where it works. Empty: CPU.
 	Provider string
@@ -86,9 +87,7 @@ func (o Options) withDefaults() Options {
 	if o.Provider == "" {
 		o.Provider = runtime.CPU
 	}
-	if o.MixedPrecision == "" || o.MixedPrecision == "fp32" { // train takes both names too
-		o.MixedPrecision = NoBF16
-	}
+	o.MixedPrecision = precision.Normal(o.MixedPrecision)
 	return o
 }
 
@@ -100,10 +99,10 @@ func (o Options) check() error {
 	if o.Int8 && o.Provider == runtime.CUDA { // it has no kernels for int8
 		return &OptionError{Format: "%s is for the CPU: leave it out, or %s cuda", Options: []string{"int8", "provider"}}
 	}
-	if !slices.Contains(Precisions, o.MixedPrecision) {
-		return optionError("mixed_precision", "is %q, want one of %v", o.MixedPrecision, Precisions)
+	if !slices.Contains(precision.Scoring, o.MixedPrecision) {
+		return optionError("mixed_precision", "is %q, want one of %v", o.MixedPrecision, precision.Scoring)
 	}
-	if o.MixedPrecision == BF16 && o.Provider == runtime.CUDA {
+	if o.MixedPrecision == precision.BF16 && o.Provider == runtime.CUDA {
 		return &OptionError{Format: "%s bf16 is for the CPU, scoring on cuda is in fp32: leave it out, or %s cuda", Options: []string{"mixed_precision", "provider"}}
 	}
 	if o.DeviceID < 0 {
@@ -143,7 +142,7 @@ func optionError(option, format string, args ...any) error {
 // engine finds what computes.
 func (o Options) engine() (scoring.Options, error) {
 	provider := o.Provider
-	if o.Int8 || o.MixedPrecision == BF16 {
+	if o.Int8 || o.MixedPrecision == precision.BF16 {
 		provider = runtime.CPU
 	}
 	provider, reason, err := runtime.Resolve(provider, o.DeviceID)

@@ -21,9 +21,11 @@ import (
 
 	"rag-retrieval-go/models/modelcard"
 	"rag-retrieval-go/models/onnxfile"
+	"rag-retrieval-go/models/precision"
 	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/scoring"
 	"rag-retrieval-go/models/tokenizer"
+	"rag-retrieval-go/ortrain/kernels"
 )
 
 // Query is a query with the documents that are to be scored for it.
@@ -76,18 +78,21 @@ func Open(ctx context.Context, ref string, o Options) (*Model, error) {
 		return nil, err
 	}
 	if onnxfile.Is(ref) {
-		if o.MixedPrecision == BF16 {
+		if o.MixedPrecision == precision.BF16 {
 			return nil, &OptionError{Format: "%s bf16: " + strings.ReplaceAll(ref, "%", "%%") + " is an ONNX file, which is run as it is: leave the option out, or give the model's folder", Options: []string{"mixed_precision"}}
 		}
-		o.MixedPrecision = NoBF16
+		o.MixedPrecision = precision.No
 	}
 	engine, err := o.engine()
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{options: o, info: Info{Ref: ref, Provider: engine.Provider, Int8: o.Int8, BF16: engine.BF16, Precision: precision(engine), LongDocs: o.LongDocs}}
+	m := &Model{options: o, info: Info{Ref: ref, Provider: engine.Provider, Int8: o.Int8, BF16: engine.BF16, Precision: pathOf(engine), LongDocs: o.LongDocs}}
 	if err := m.open(ctx, engine); err != nil {
 		return nil, errors.Join(err, m.Close())
+	}
+	if engine.BF16 != kernels.None && o.Note != nil {
+		o.Note(ref + ": " + describePrecision(engine))
 	}
 	return m, nil
 }

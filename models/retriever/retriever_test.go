@@ -20,6 +20,7 @@ import (
 	"rag-retrieval-go/models/encoder/encodertest"
 	"rag-retrieval-go/models/hf"
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/precision"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/reranker"
 	"rag-retrieval-go/models/retriever"
@@ -544,9 +545,9 @@ func TestBadModelsAndOptions(t *testing.T) {
 		{tiny, retriever.Options{LongDocs: "50%"}, `long_docs is "50%", want truncate or max-window`, true},
 		{tiny, retriever.Options{Provider: "tpu"}, `provider is "tpu", want one of [cpu cuda auto]`, true},
 		{tiny, retriever.Options{Provider: runtime.CUDA, Int8: true}, "int8 is for the CPU: leave it out, or provider cuda", true},
-		{tiny, retriever.Options{MixedPrecision: "fp16"}, `mixed_precision is "fp16", want one of [no bf16 auto]`, true},
-		{tiny, retriever.Options{Provider: runtime.CUDA, MixedPrecision: retriever.BF16}, "mixed_precision bf16 is for the CPU, scoring on cuda is in fp32: leave it out, or provider cuda", true},
-		{whole + "/model.onnx", retriever.Options{MixedPrecision: retriever.BF16}, "is an ONNX file, which is run as it is: leave the option out, or give the model's folder", true},
+		{tiny, retriever.Options{MixedPrecision: "fp16"}, `mixed_precision is "fp16", want one of [no fp32 bf16 auto]`, true},
+		{tiny, retriever.Options{Provider: runtime.CUDA, MixedPrecision: precision.BF16}, "mixed_precision bf16 is for the CPU, scoring on cuda is in fp32: leave it out, or provider cuda", true},
+		{whole + "/model.onnx", retriever.Options{MixedPrecision: precision.BF16}, "is an ONNX file, which is run as it is: leave the option out, or give the model's folder", true},
 	} {
 		before := runtime.OpenTensors()
 		m, err := retriever.Open(t.Context(), c.ref, c.o)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/models/precision"
 	"rag-retrieval-go/models/prompt"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/ortrain/kernels"
@@ -253,7 +254,7 @@ func TestTokenize(t *testing.T) {
 // A model in bf16 says so.
 func TestInfoOfBF16(t *testing.T) {
 	t.Setenv(kernels.Variable, string(kernels.Portable))
-	m, err := OpenModel(t.Context(), "embed", folders["embed"], retriever.Options{Threads: 1, MixedPrecision: retriever.BF16})
+	m, err := OpenModel(t.Context(), "embed", folders["embed"], retriever.Options{Threads: 1, MixedPrecision: precision.BF16})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,6 +76,14 @@ func (u Unit) Precision() string {
 	return "bf16-" + string(u)
 }
 
+// Describe says the same in words.
+func (u Unit) Describe() string {
+	if u == None {
+		return "matrix products in fp32"
+	}
+	return fmt.Sprintf("matrix products in bf16 by the CPU's unit %s", u)
+}
+
 // hasARM64 says whether this is Linux on an arm64 CPU with products of bfloat16.
 func hasARM64() bool {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "arm64" {
