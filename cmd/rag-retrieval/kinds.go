@@ -64,7 +64,11 @@ func kindCommands(make func(k modelcard.Kind, x kind) *cli.Command) []*cli.Comma
 
 // noKind is the error of a command that was given an unknown kind of model.
 func noKind(c *cli.Context) error {
-	return usagef("no kind of model %q: want one of %s", c.Args().First(), kindNames())
+	var names []string
+	for _, k := range modelcard.Kinds {
+		names = append(names, string(k))
+	}
+	return usagef("no kind of model %q%s; want one of %s", c.Args().First(), didYouMean("", c.Args().First(), names), kindNames())
 }
 
 func kindNames() string {

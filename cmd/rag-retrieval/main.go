@@ -110,7 +110,7 @@ func newApp() *cli.App {
 		OnUsageError:              onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usagef("no command %q; see rag-retrieval --help", c.Args().First())
+				return usagef("no command %q%s; see rag-retrieval --help", c.Args().First(), didYouMean("", c.Args().First(), commandNames(c.App.Commands)))
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -123,7 +123,12 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	if c.Command != nil && c.Command.Name != "" {
 		name = c.Command.HelpName
 	}
-	return usagef("%v; see %s --help", err, name)
+	text := err.Error()
+	if flag, unknown := strings.CutPrefix(text, "flag provided but not defined: -"); unknown && c.Command != nil {
+		flag = strings.TrimLeft(flag, "-")
+		text = fmt.Sprintf("no flag --%s%s", flag, orText(ofOtherKinds(c.Command, flag), didYouMean("--", flag, flagNames(c.Command.Flags))))
+	}
+	return usagef("%s; see %s --help", text, name)
 }
 
 // noArguments refuses words that no flag takes.

@@ -613,15 +613,21 @@ func TestUnusualRowsAreRead(t *testing.T) {
 func TestBadCalls(t *testing.T) {
 	data := pairs(t, 10)
 	config := write(t, "run.yaml", "lr: 1e-3\nlearning_rate: 1\n")
-	out := filepath.Join(t.TempDir(), "out")
+	out, run := filepath.Join(t.TempDir(), "out"), t.TempDir()
+	copyFolder(t, tiny, filepath.Join(run, "model"))
 	for _, c := range []struct {
 		code int
 		want string
 		args []string
 	}{
-		{2, "no command \"trian\"", []string{"trian"}},
-		{2, "no kind of model \"llm\"", []string{"train", "llm"}},
-		{2, "flag provided but not defined: -lrr", trainRun(data, out, "--lrr", "1")},
+		{2, "no command \"trian\" (did you mean train?); see", []string{"trian"}},
+		{2, "no kind of model \"llm\"; want", []string{"train", "llm"}},
+		{2, "no flag --lrr (did you mean --lr?); see", trainRun(data, out, "--lrr", "1")},
+		{2, "no flag --modle (did you mean --model?); see rag-retrieval eval --help", []string{"eval", "--modle", tiny}},
+		{2, "no flag --neg-nums for kind reranker: it is for embedding and colbert; see", []string{"train", "reranker", "--neg-nums", "1"}},
+		{2, "no kind of model \"embeding\" (did you mean embedding?); want", []string{"train", "embeding", "--model", tiny}},
+		{1, "run.yaml:1: epoch is not a known key (did you mean epochs?); train embedding --help", trainRun(data, out, "--config", write(t, "run.yaml", "epoch: 1\n"))},
+		{1, "reading the model: " + run + " has no model, but its folder model has: did you mean " + run + "/model?", []string{"encode", "--model", run}},
 		{2, "unexpected argument \"more\"", trainRun(data, out, "more")},
 		{2, "--rule is \"mteb-3\"", []string{"eval", "--model", tiny, "--data", data, "--rule", "mteb-3"}},
 		{2, "--as is \"word\"", []string{"encode", "--model", tiny, "--as", "word"}},

@@ -199,9 +199,9 @@ func TestOriginalCommandLine(t *testing.T) {
 		t.Errorf("checkpoints %v: want one of each epoch", checkpoints)
 	}
 	for want, args := range map[string][]string{
-		`model_type is "decoder"`:               {"reranker", "--model_type", "decoder"},
-		`num_labels is "3"`:                     {"reranker", "--num_labels", "3"},
-		"flag provided but not defined: -lr_up": {"embedding", "--lr_up", "1"},
+		`model_type is "decoder"`: {"reranker", "--model_type", "decoder"},
+		`num_labels is "3"`:       {"reranker", "--num_labels", "3"},
+		"no flag --lr_up; see":    {"embedding", "--lr_up", "1"},
 	} {
 		callIn(t, dir, append([]string{"train"}, args...)...).fails(t, 2, want)
 	}

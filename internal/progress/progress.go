@@ -34,8 +34,8 @@ type logLines struct {
 	wait     time.Duration
 }
 
-// New starts a bar on out. If out is not a terminal, it writes a line after every interval units, or every ten seconds if
-// interval is 0.
+// New starts a bar on out. If out is not a terminal, it writes a line after the first unit and every interval units, or every ten
+// seconds if interval is 0.
 func New(out io.Writer, task string, total, interval int) *Bar {
 	b := &Bar{out: out, task: task, total: total, started: time.Now()}
 	if f, ok := out.(*os.File); !ok || !Interactive(f) {
@@ -79,7 +79,7 @@ func (b *Bar) Set(done int, note string) {
 		_ = b.bar.Set(done)
 		return
 	}
-	due := b.lines.interval > 0 && done%b.lines.interval == 0 || b.lines.interval == 0 && time.Since(b.lines.last) > b.lines.wait
+	due := b.lines.interval > 0 && (done%b.lines.interval == 0 || done == b.doneBefore+1) || b.lines.interval == 0 && time.Since(b.lines.last) > b.lines.wait
 	if !due && done != b.total {
 		return
 	}

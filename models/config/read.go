@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"rag-retrieval-go/internal/nearest"
 	"rag-retrieval-go/models/modelcard"
 )
 
@@ -152,7 +154,7 @@ func translate(path string, keys *ast.MappingNode, kind modelcard.Kind) (notes [
 		token := pair.Key.GetToken()
 		name := token.Value
 		if _, ok := originalKeys[name]; !ok && own[name] == nil { // also for keys that are not strings, which the library would ignore
-			return nil, fmt.Errorf("%s:%d: %s is not a known key; train %s --help lists them", path, token.Position.Line, name, kind)
+			return nil, fmt.Errorf("%s:%d: %s is not a known key%s; train %s --help lists them", path, token.Position.Line, name, like(name, own), kind)
 		}
 		if _, null := pair.Value.(*ast.NullNode); null {
 			continue
@@ -188,6 +190,14 @@ func ownKeys() map[string]reflect.Type {
 		keys[field.Tag.Get("yaml")] = field.Type
 	}
 	return keys
+}
+
+// like names a key that a mistyped one may stand for, or is empty.
+func like(name string, own map[string]reflect.Type) string {
+	if key := nearest.Name(name, append(slices.Sorted(maps.Keys(own)), OriginalKeys()...)); key != "" {
+		return fmt.Sprintf(" (did you mean %s?)", key)
+	}
+	return ""
 }
 
 // rename replaces a key in the syntax tree and, if it differs, its value. The new tokens keep the position of the old ones,

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -90,7 +91,7 @@ func (r Resolver) folder(ctx context.Context, ref string) (string, error) {
 		case !st.IsDir():
 			return "", fmt.Errorf("reading the model: %s is no folder", ref)
 		}
-		return ref, nil
+		return ref, checkModel(ref)
 	}
 	c, done, err := r.client()
 	if err != nil {
@@ -98,6 +99,24 @@ func (r Resolver) folder(ctx context.Context, ref string) (string, error) {
 	}
 	defer done()
 	return c.Model(ctx, ref, modelFiles)
+}
+
+// checkModel returns an error for a folder that has no model but a folder "model" which has one, as the output folder of a training run.
+func checkModel(dir string) error {
+	inside := filepath.Join(dir, "model")
+	for _, name := range []string{"config.json", "modules.json", hf.AdapterConfigFile} {
+		if there, err := hf.Exists(filepath.Join(dir, name)); there || err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"config.json", hf.AdapterConfigFile} {
+		if there, err := hf.Exists(filepath.Join(inside, name)); err != nil {
+			return err
+		} else if there {
+			return fmt.Errorf("reading the model: %s has no model, but its folder model has: did you mean %s?", dir, inside)
+		}
+	}
+	return nil // who reads the folder says what it lacks
 }
 
 // Data returns the path of a data file as JSON lines.
