@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets everything up: ONNX Runtime's library, the tokenizer library, a small real model, and bin/rag-retrieval.
 #
-#   ./scripts/setup.sh [--no-model] [--no-install] [--mpi] [--postgres] [--cuda[=12|13]] [--no-nvidia] [--check] [--dry-run]
+#   ./scripts/setup.sh [--no-model] [--no-install] [--mpi] [--postgres] [--openvino] [--cuda[=12|13]] [--no-nvidia] [--check] [--dry-run]
 #
 # It first names what the machine lacks. As root with apt, dnf or apk it installs that. Go, if it is missing or too old, is fetched into
 # the cache folder, which needs no root.
@@ -14,6 +14,7 @@
 #   --postgres    bring a PostgreSQL server with pgvector, for --store (25 MB); scripts/postgres.sh starts it, without root. A server
 #                 of your own needs none of this: name it with --store postgres://USER@HOST/DATABASE. It must have the extension
 #                 vector 0.8 or newer (CREATE EXTENSION vector), or the user must be allowed to create it
+#   --openvino    bring OpenVINO's execution provider for --provider openvino, on Intel's CPUs (53 MB); Linux x86-64
 #   --no-model    do not download the small model
 #   --check       only say what is there;  --dry-run: and what would be downloaded
 #
@@ -36,19 +37,21 @@ needs=''
 cuda=no
 mpi=no
 postgres=no
+openvino=no
 cuda_args=()
 for a in "$@"; do
   case $a in
     --no-model) want_model=no ;;
     --mpi) mpi=yes ;;
     --postgres) postgres=yes ;;
+    --openvino) openvino=yes ;;
     --no-install) needs="$needs --no-install" ;;
     --check) check_only=yes ;;
     --cuda) cuda=yes ;;
     --cuda=*) cuda=yes cuda_args+=("${a#--cuda=}") ;;
     --no-nvidia) cuda_args+=(--no-nvidia) ;;
     --dry-run) check_only=yes cuda_args+=(--dry-run) ;;
-    -h | --help) sed -n '2,25s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
+    -h | --help) sed -n '2,26s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
     *) echo "setup.sh: unknown option $a; see --help" >&2; exit 2 ;;
   esac
 done
@@ -86,7 +89,8 @@ needs="$needs cc"
 [ -f "$tok_lib" ] || needs="$needs cargo"
 if [ $cuda = yes ] || [ ! -f "$ort_lib" ] || { [ $want_model = yes ] && [ ! -f "$model_dir/model.safetensors" ]; } ||
   { [ $mpi = yes ] && [ -z "${MPICC:-}" ] && ! command -v mpicc >/dev/null; } ||
-  { [ $postgres = yes ] && ! compgen -G "$HOME_DIR/pgserver-*" >/dev/null; }; then
+  { [ $postgres = yes ] && ! compgen -G "$HOME_DIR/pgserver-*" >/dev/null; } ||
+  { [ $openvino = yes ] && ! compgen -G "$HOME_DIR/onnxruntime-ep-openvino-*" >/dev/null; }; then
   needs="$needs pip"
 fi
 [ $check_only = no ] || needs="$needs --check"
@@ -193,6 +197,7 @@ link "$(go list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)" "$root/.rag-r
 [ $want_model = yes ] && link "$HOME_DIR/models" "$root/.rag-retrieval/models"
 [ $mpi = no ] || scripts/setup/mpi.sh
 [ $postgres = no ] || scripts/setup/postgres.sh
+[ $openvino = no ] || scripts/setup/openvino.sh
 
 scripts/setup/logged.sh "$HOME_DIR/build.log" "the program was not built" go build -o bin/rag-retrieval ./cmd/rag-retrieval
 say "ready: bin/rag-retrieval"

@@ -157,6 +157,11 @@ func doctor() error {
 		} else {
 			check("CUDA", "computes on GPU 0"+ofGPUs(), tryRuntime(runtime.Options{Provider: runtime.CUDA}))
 		}
+		if v, err := runtime.FindOpenVINO(); err != nil {
+			rows = append(rows, []string{"OpenVINO", "none", err.Error()}) // not needed
+		} else {
+			check("OpenVINO", openVINOPrecisions(v)+" "+v.Path, tryRuntime(runtime.Options{Provider: runtime.OpenVINO}))
+		}
 	}
 	if path, err := dist.FindLibrary(); err != nil {
 		rows = append(rows, []string{"MPI", "none", err.Error()}) // only jobs of several ranks need it
@@ -179,6 +184,14 @@ func doctor() error {
 		return err
 	}
 	return failed
+}
+
+// openVINOPrecisions says what OpenVINO computes in on this CPU.
+func openVINOPrecisions(v runtime.OpenVINODevice) string {
+	if v.BF16 {
+		return "computes in fp32 and bf16"
+	}
+	return "computes in fp32"
 }
 
 // mpirunRow is the row of the program that starts ranks. A cluster may have its own, such as srun.

@@ -63,6 +63,7 @@ func NewExact(v *Vectors, o runtime.Options) (*Exact, error) {
 }
 
 func newExact(v *Vectors, o runtime.Options, topK bool) (e *Exact, err error) {
+	o = o.WithoutOpenVINO()
 	e = &Exact{vectors: v, topK: topK, threads: cmp.Or(o.Threads, goruntime.GOMAXPROCS(0))}
 	if !topK { // the threads that compare scores need the cores between two runs
 		o.Config = map[string]string{"session.intra_op.allow_spinning": "0"}

@@ -38,10 +38,10 @@ type Options struct {
 
 	// Int8 computes linear layers in 8-bit integers, on the CPU: faster, with scores close to those of fp32.
 	Int8 bool
-	// MixedPrecision is how matrix products are computed on the CPU: one of precision.Scoring. With Int8, it is about the products that are
-	// not in 8-bit integers. Empty: precision.No.
+	// MixedPrecision is how matrix products are computed on the CPU or with OpenVINO: one of precision.Scoring. With Int8, it is about
+	// the products that are not in 8-bit integers. Empty: precision.No.
 	MixedPrecision string
-	// Provider is runtime.CPU, runtime.CUDA or runtime.Auto: CUDA where it works. Empty: CPU.
+	// Provider is runtime.CPU, runtime.CUDA, runtime.Auto: CUDA where it works, or runtime.OpenVINO. Empty: CPU.
 	Provider string
 	// DeviceID is the number of the GPU on CUDA.
 	DeviceID int
@@ -93,11 +93,11 @@ func (o Options) withDefaults() Options {
 
 // check says whether the options are right whatever the model.
 func (o Options) check() error {
-	if !slices.Contains(runtime.Providers, o.Provider) {
-		return optionError("provider", "is %q, want one of %v", o.Provider, runtime.Providers)
+	if !slices.Contains(runtime.ScoringProviders, o.Provider) {
+		return optionError("provider", "is %q, want one of %v", o.Provider, runtime.ScoringProviders)
 	}
-	if o.Int8 && o.Provider == runtime.CUDA { // it has no kernels for int8
-		return &OptionError{Format: "%s is for the CPU: leave it out, or %s cuda", Options: []string{"int8", "provider"}}
+	if o.Int8 && (o.Provider == runtime.CUDA || o.Provider == runtime.OpenVINO) { // they have no kernels for int8 as this program writes it
+		return &OptionError{Format: "%s is for the CPU: leave it out, or %s " + o.Provider, Options: []string{"int8", "provider"}}
 	}
 	if !slices.Contains(precision.Scoring, o.MixedPrecision) {
 		return optionError("mixed_precision", "is %q, want one of %v", o.MixedPrecision, precision.Scoring)
@@ -142,7 +142,7 @@ func optionError(option, format string, args ...any) error {
 // engine finds what computes.
 func (o Options) engine() (scoring.Options, error) {
 	provider := o.Provider
-	if o.Int8 || o.MixedPrecision == precision.BF16 {
+	if provider == runtime.Auto && (o.Int8 || o.MixedPrecision == precision.BF16) {
 		provider = runtime.CPU
 	}
 	provider, reason, err := runtime.Resolve(provider, o.DeviceID)

@@ -12,6 +12,9 @@ func (o Options) unit(provider string) (kernels.Unit, error) {
 	if o.MixedPrecision == precision.No || provider == runtime.CUDA {
 		return kernels.None, nil
 	}
+	if provider == runtime.OpenVINO {
+		return o.openVINOUnit()
+	}
 	units, err := kernels.Choices(o.MixedPrecision == precision.BF16)
 	switch {
 	case err != nil:
@@ -20,6 +23,20 @@ func (o Options) unit(provider string) (kernels.Unit, error) {
 		return units[0], nil
 	case o.MixedPrecision == precision.BF16 && o.Note != nil:
 		o.Note("mixed_precision: " + kernels.NoUnit)
+	}
+	return kernels.None, nil
+}
+
+// openVINOUnit is OpenVINO's own unit where this CPU has one.
+func (o Options) openVINOUnit() (kernels.Unit, error) {
+	device, err := runtime.FindOpenVINO()
+	switch {
+	case err != nil:
+		return kernels.None, err
+	case device.BF16:
+		return kernels.OpenVINO, nil
+	case o.MixedPrecision == precision.BF16 && o.Note != nil:
+		o.Note("mixed_precision: OpenVINO finds no bf16 unit in this CPU (AMX or AVX512-BF16), so products are in fp32")
 	}
 	return kernels.None, nil
 }

@@ -543,7 +543,7 @@ func TestBadModelsAndOptions(t *testing.T) {
 		{reranker, retriever.Options{QueryPrompt: &prefix}, "prompts are for embedding models", true},
 		{tiny, retriever.Options{Kind: "pancake"}, `kind is "pancake", want one of embedding, colbert, reranker`, true},
 		{tiny, retriever.Options{LongDocs: "50%"}, `long_docs is "50%", want truncate or max-window`, true},
-		{tiny, retriever.Options{Provider: "tpu"}, `provider is "tpu", want one of [cpu cuda auto]`, true},
+		{tiny, retriever.Options{Provider: "tpu"}, `provider is "tpu", want one of [cpu cuda auto openvino]`, true},
 		{tiny, retriever.Options{Provider: runtime.CUDA, Int8: true}, "int8 is for the CPU: leave it out, or provider cuda", true},
 		{tiny, retriever.Options{MixedPrecision: "fp16"}, `mixed_precision is "fp16", want one of [no fp32 bf16 auto]`, true},
 		{tiny, retriever.Options{Provider: runtime.CUDA, MixedPrecision: precision.BF16}, "mixed_precision bf16 is for the CPU, scoring on cuda is in fp32: leave it out, or provider cuda", true},

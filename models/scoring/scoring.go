@@ -155,6 +155,7 @@ func weightsByName(g *onnx.Graph, values map[string]*onnx.Value) encoder.Weights
 func NewWithoutWeights(name string, build func(g *onnx.Graph) *onnx.Value, o runtime.Options) (*Session, error) {
 	g := onnx.NewGraph(name)
 	g.Output(output, build(g))
+	o = o.WithoutOpenVINO()
 	o.BF16 = kernels.None
 	return open(g, nil, Options{Options: o})
 }

@@ -275,7 +275,7 @@ func (c *call) setTEIHeaders() {
 	totals, total := c.trace.Totals(), time.Since(c.record.start)
 	tokenization := max(0, total-totals.Waited-totals.Ran)
 	device := "cpu"
-	if c.model.m.Info().Provider != runtime.CPU {
+	if c.model.m.Info().Provider == runtime.CUDA {
 		device = "gpu"
 	}
 	for key, value := range map[string]any{

@@ -78,8 +78,11 @@ func (u Unit) Precision() string {
 
 // Describe says the same in words.
 func (u Unit) Describe() string {
-	if u == None {
+	switch u {
+	case None:
 		return "matrix products in fp32"
+	case OpenVINO:
+		return "matrix products in bf16 by OpenVINO"
 	}
 	return fmt.Sprintf("matrix products in bf16 by the CPU's unit %s", u)
 }

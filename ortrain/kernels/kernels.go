@@ -29,6 +29,7 @@ const (
 	AVX512   Unit = "avx512"   // the instruction vdpbf16ps: Intel, from 2020 (Cooper Lake); AMD, from 2022 (Zen 4)
 	Portable Unit = "portable" // C: the reference, slower than float32
 	ARM64    Unit = "arm64"    // ONNX Runtime's own products on Linux arm64 with the instruction bfmmla; never run by this project
+	OpenVINO Unit = "openvino" // OpenVINO's own products, where it is the provider; it keeps other values in bfloat16 too
 )
 
 // units has a row for each unit, fastest first. All that depends on which units there are asks it.

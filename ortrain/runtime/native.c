@@ -108,6 +108,23 @@ char *rr_pass(rr_device *d, void *from, size_t skip, void *to, const char **name
 
 char *rr_wait(rr_device *d, void *binding) { return message_of(d->api, d->api->SynchronizeBoundInputs((OrtIoBinding *)binding)); }
 
+char *rr_find_cpu(rr_device *d, const char *provider, const char *key, const OrtEpDevice **device, const char **value) {
+  const OrtEpDevice *const *all;
+  size_t n = 0;
+  char *e = message_of(d->api, d->api->GetEpDevices(d->env, &all, &n));
+  for (size_t i = 0; i < n && !e && !*device; i++) {
+    if (strcmp(d->api->EpDevice_EpName(all[i]), provider)) continue;
+    if (d->api->HardwareDevice_Type(d->api->EpDevice_Device(all[i])) != OrtHardwareDeviceType_CPU) continue;
+    *device = all[i];
+    *value = d->api->GetKeyValue(d->api->EpDevice_EpMetadata(all[i]), key);
+  }
+  return e;
+}
+
+char *rr_append_provider(rr_device *d, void *options, const OrtEpDevice *device, const char *key, const char *value) {
+  return message_of(d->api, d->api->SessionOptionsAppendExecutionProvider_V2((OrtSessionOptions *)options, d->env, &device, 1, &key, &value, 1));
+}
+
 char *rr_close(rr_device *d, int shared) {
   char *e = NULL;
   if (!d->api) return NULL;

@@ -1,6 +1,6 @@
 // Functions of ONNX Runtime's C interface that onnxruntime_go lacks: device memory, tensors in it, one arena for all
-// sessions, weights outside of a graph's file, waiting for copies of inputs, and loading libraries by path. Each function
-// returns NULL, or an error message that the caller frees with free().
+// sessions, weights outside of a graph's file, waiting for copies of inputs, plug-in providers, and loading libraries by path.
+// Each function returns NULL, or an error message that the caller frees with free().
 #include <stdlib.h>
 
 #include "onnxruntime_c_api.h"
@@ -40,4 +40,9 @@ char *rr_keep(rr_device *d, void *binding, const char *name);
 char *rr_pass(rr_device *d, void *from, size_t skip, void *to, const char **names, size_t n);
 // rr_wait waits until the inputs of a binding have been copied to the device.
 char *rr_wait(rr_device *d, void *binding);
+// rr_find_cpu finds the CPU among the devices of a plug-in's provider, and what the device says under a key. Both stay NULL where it
+// has none; ONNX Runtime owns them.
+char *rr_find_cpu(rr_device *d, const char *provider, const char *key, const OrtEpDevice **device, const char **value);
+// rr_append_provider adds a plug-in's provider to the options of a session, with one setting.
+char *rr_append_provider(rr_device *d, void *options, const OrtEpDevice *device, const char *key, const char *value);
 char *rr_close(rr_device *d, int shared);

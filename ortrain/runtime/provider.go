@@ -19,19 +19,30 @@ const (
 	CPU  = "cpu"
 	CUDA = "cuda"
 	Auto = "auto" // CUDA if it works, otherwise CPU
+	// OpenVINO is Intel's, on its CPUs. It scores, and does not train.
+	OpenVINO = "openvino"
 )
 
-// Providers lists the valid arguments of Resolve.
-var Providers = []string{CPU, CUDA, Auto}
+// Providers lists the arguments of Resolve that are valid for training, ScoringProviders those for scoring.
+var (
+	Providers        = []string{CPU, CUDA, Auto}
+	ScoringProviders = []string{CPU, CUDA, Auto, OpenVINO}
+)
 
 // ErrNoCUDA says that the CUDA execution provider does not work here. The error that wraps it says why and what to do.
 var ErrNoCUDA = errors.New("CUDA does not work here")
 
-// Resolve returns the provider to use, CPU or CUDA. For Auto it tries CUDA on the GPU with the number device; if that fails,
-// it returns CPU and the reason. For CUDA it returns an error if CUDA does not work. "" means CPU.
+// Resolve returns the provider to use: CPU, CUDA or OpenVINO. For Auto it tries CUDA on the GPU with the number device; if that
+// fails, it returns CPU and the reason. For CUDA and OpenVINO it returns an error if they do not work. "" means CPU.
 func Resolve(provider string, device int) (use string, reason, err error) {
 	if provider == CPU || provider == "" {
 		return CPU, nil, nil
+	}
+	if provider == OpenVINO {
+		if _, err := FindOpenVINO(); err != nil {
+			return "", nil, err
+		}
+		return OpenVINO, nil, nil
 	}
 	err = tryCUDA(device)
 	if err == nil {

@@ -15,7 +15,7 @@ import (
 
 // Options holds the settings of a session. The zero value means the CPU, one thread per core and ONNX Runtime's defaults.
 type Options struct {
-	// Provider is CPU or CUDA; "" means CPU. See Resolve.
+	// Provider is CPU, CUDA or OpenVINO; "" means CPU. See Resolve.
 	Provider string
 	// DeviceID is the number of the GPU that CUDA uses, as CUDA counts them in this process.
 	DeviceID int
@@ -85,7 +85,7 @@ func newSession(o Options, load func(*ort.SessionOptions) (*ort.DynamicAdvancedS
 		return nil, err
 	}
 	so, err := o.sessionOptions()
-	if errors.Is(err, ErrNoCUDA) {
+	if errors.Is(err, ErrNoCUDA) || errors.Is(err, ErrNoOpenVINO) {
 		return nil, err
 	}
 	if err != nil {
@@ -133,6 +133,8 @@ func (o Options) sessionOptions() (*ort.SessionOptions, error) {
 	switch {
 	case o.Provider == CUDA:
 		errs = append(errs, appendCUDA(so, o))
+	case o.Provider == OpenVINO:
+		errs = append(errs, appendOpenVINO(so, o))
 	case !o.StockOperators:
 		errs = append(errs, addKernels(so))
 	}
