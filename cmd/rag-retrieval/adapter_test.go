@@ -33,7 +33,13 @@ func TestAdapters(t *testing.T) {
 	if o := call(t, "", "doctor", "--model", adapter).ok(t); !strings.Contains(o.stdout, "\nadapter: LoRA of rank 2 and alpha 4 (scale alpha / rank) for "+base+", on ") {
 		t.Errorf("%s", o.stdout)
 	}
-	call(t, "", append(train, "--model", adapter, "--output-dir", filepath.Join(root, "further"), "--dry-run")...).ok(t)
+	const described = "LoRA of rank 2 and alpha 4 (scale alpha / rank), on " // the same everywhere
+	if o := call(t, "", append(train, "--model", adapter, "--output-dir", filepath.Join(root, "further"), "--dry-run")...).ok(t); !strings.Contains(o.stderr, "which is trained further: "+described) {
+		t.Errorf("%s", o.stderr)
+	}
+	if card := readText(t, adapter, "rag_retrieval.json"); !strings.Contains(card, `"adapter": "`+described) {
+		t.Errorf("%s", card)
+	}
 	call(t, "", append(train, "--model", adapter, "--output-dir", filepath.Join(root, "further"), "--lora-alpha", "9")...).fails(t, 1, "which is trained further, but lora_rank is 2, lora_alpha 9")
 	call(t, "", "merge", "--model", adapter, "--output", whole).fails(t, 1, "is not empty")
 	call(t, "", "merge", "--model", base, "--output", filepath.Join(root, "x")).fails(t, 1, "there is nothing to merge")

@@ -1,7 +1,6 @@
 package encoder
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -24,15 +23,6 @@ func (c Config) AdapterTensors(l *flat.Layout, parameters []float32, prefix stri
 		}
 	}
 	return hf.FromLayout(l, parameters, params, func(name string) []string { return []string{prefix + name} })
-}
-
-// String describes the adapters in a line.
-func (l LoRA) String() string {
-	scale := fmt.Sprintf("rank %d, alpha %g", l.Rank, l.Alpha)
-	if l.RSLoRA {
-		scale += " (rsLoRA)"
-	}
-	return fmt.Sprintf("%s, on %s", scale, strings.Join(l.Targets, ", "))
 }
 
 // otherLinears are linear layers outside the encoder's layers, which PEFT would adapt too if a target's name were the end of theirs.

@@ -67,7 +67,7 @@ func adapterNotes(c config.Train, e encoder.Config) (notes []string) {
 		return notes
 	}
 	if is {
-		notes = append(notes, fmt.Sprintf("the model is an adapter, which is trained further: LoRA of %s, lora_dropout %g", e.LoRA, e.LoRA.Dropout))
+		notes = append(notes, fmt.Sprintf("the model is an adapter, which is trained further: %s, lora_dropout %g", e.AdapterConfig().Describe(), e.LoRA.Dropout))
 	}
 	if e.ModelType == "new" && !c.Merge {
 		notes = append(notes, "lora_rank: PEFT cannot open the adapter of a base whose model_type is new: its own code joins the modules that transformers' GTE has; for Python save with merge")

@@ -142,13 +142,17 @@ func (c *AdapterConfig) check(kind, bias, init any) error {
 	return nil
 }
 
-// Describe says in a line what the adapter is.
+// Describe says in a line what the adapter is, and of which base where that is known.
 func (c AdapterConfig) Describe() string {
 	scale := "alpha / rank"
 	if c.RSLoRA {
 		scale = "alpha / √rank"
 	}
-	out := fmt.Sprintf("LoRA of rank %d and alpha %g (scale %s) for %s, on %s", c.Rank, c.Alpha, scale, c.Base, strings.Join(c.Targets, ", "))
+	of := ""
+	if c.Base != "" {
+		of = " for " + c.Base
+	}
+	out := fmt.Sprintf("LoRA of rank %d and alpha %g (scale %s)%s, on %s", c.Rank, c.Alpha, scale, of, strings.Join(c.Targets, ", "))
 	if c.HasPatterns() {
 		out += ", with rank_pattern or alpha_pattern"
 	}

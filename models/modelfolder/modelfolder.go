@@ -61,7 +61,7 @@ func (m Model) Save(dir string) error {
 // write writes the weights: those of the adapter, or of the whole model and its graph for other runtimes.
 func (m *Model) write(dir string) error {
 	if m.Adapter != nil {
-		m.Card.Adapter = m.Adapter.Encoder.LoRA.String()
+		m.Card.Adapter = m.Adapter.Encoder.AdapterConfig().Describe()
 		return m.Adapter.write(dir, m.From, m.Card.BaseModel, m.Layout, m.Parameters)
 	}
 	if err := m.Weights(dir); err != nil {
