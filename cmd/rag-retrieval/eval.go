@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,8 +13,6 @@ import (
 	"rag-retrieval-go/eval"
 	"rag-retrieval-go/internal/jsonl"
 	"rag-retrieval-go/internal/progress"
-	"rag-retrieval-go/models/precision"
-	"rag-retrieval-go/models/resolve"
 	"rag-retrieval-go/models/retriever"
 	"rag-retrieval-go/mteb"
 	"rag-retrieval-go/ortrain/dist"
@@ -75,14 +71,6 @@ Examples:
 	}
 }
 
-// pending is a task that is to be measured.
-type pending struct {
-	name  string
-	place mteb.DataSource // Revision is empty for local data: their hash stands for it
-	known *mteb.KnownTask
-	load  func(ctx context.Context) (mteb.Task, error)
-}
-
 func evaluate(c *cli.Context, j job) (err error) {
 	if err := noArguments(c); err != nil {
 		return err
@@ -127,186 +115,6 @@ func evaluate(c *cli.Context, j job) (err error) {
 		}
 	}
 	return e.show()
-}
-
-// source is what scores: a model, recorded scores, or BM25.
-type source struct {
-	scorerOf func(task string) mteb.Scorer
-	// fingerprint stands for everything that a model's scores depend on besides the data. Empty: the scores are made too fast to
-	// be kept.
-	fingerprint string
-	// exact opens the same model in fp32; nil where it is in fp32.
-	exact func() (*retriever.Model, error)
-	close func() error
-}
-
-// openSource opens the model or the scores that the flags name.
-func (e *evaluation) openSource() error {
-	c := e.c
-	path, bm25 := c.String("scores"), c.String("kind") == kindBM25
-	given := len(c.StringSlice("model"))
-	for _, is := range []bool{path != "", bm25} {
-		if is {
-			given++
-		}
-	}
-	if given != 1 {
-		return usagef("want one of --model, --scores and --kind bm25")
-	}
-	nothing := func() error { return nil }
-	switch {
-	case path != "":
-		r, err := eval.OpenSavedScores(path)
-		if err != nil {
-			return err
-		}
-		e.report.Model, e.report.Kind, e.source = filepath.Base(path), "scores", source{scorerOf: r.ForTask, close: nothing}
-		return nil
-	case bm25:
-		e.report.Model, e.report.Kind = kindBM25, kindBM25
-		e.source = source{scorerOf: func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: retriever.BM25{}} }, close: nothing}
-		return nil
-	}
-	return e.openModel(c.StringSlice("model")[0], scoringOptions(c))
-}
-
-// openModel opens a model as the source of scores.
-func (e *evaluation) openModel(ref string, o retriever.Options) error {
-	m, err := e.job.open(e.c, ref, o)
-	if err != nil {
-		return err
-	}
-	e.model = m.Info()
-	e.report.Model, e.report.Kind, e.report.Precision = ref, string(e.model.Kind), e.model.Precision
-	e.source = source{scorerOf: func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: m} }, close: m.Close}
-	if e.source.fingerprint, err = fromFirst(e.job, func() (string, error) { return m.Fingerprint(version) }); err != nil {
-		return errors.Join(err, m.Close())
-	}
-	if o.Int8 {
-		again := o
-		again.Note = nil // all was said
-		int8 := &reopened{m: m, open: func() (*retriever.Model, error) { return e.job.open(e.c, ref, again) }}
-		e.source.scorerOf, e.source.close = func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: int8} }, int8.close
-		fp32 := o
-		fp32.Int8, fp32.MixedPrecision = false, precision.No
-		e.source.exact = func() (*retriever.Model, error) { return e.job.open(e.c, ref, fp32) }
-	}
-	return nil
-}
-
-// reopened is a model that may be closed and is opened again when it is needed, so that two large models are never in memory at
-// once.
-type reopened struct {
-	m    *retriever.Model // nil: closed
-	open func() (*retriever.Model, error)
-}
-
-// Rank implements retriever.Ranker.
-func (r *reopened) Rank(ctx context.Context, queries []retriever.Query, o retriever.RankOptions, emit func([]float32) error) error {
-	if r.m == nil {
-		m, err := r.open()
-		if err != nil {
-			return err
-		}
-		r.m = m
-	}
-	return r.m.Rank(ctx, queries, o, emit)
-}
-
-func (r *reopened) close() error {
-	m := r.m
-	if r.m = nil; m == nil {
-		return nil
-	}
-	return m.Close()
-}
-
-// kindBM25 is the baseline's kind.
-const kindBM25 = "bm25"
-
-// pendingTasks lists what --data and --task name, in their order, and checks what can be checked at once.
-func pendingTasks(c *cli.Context, rule mteb.Rule) ([]pending, error) {
-	var out []pending
-	for _, path := range c.StringSlice("data") {
-		if _, err := os.Stat(path); err != nil && !resolve.Remote(path) {
-			return nil, err
-		}
-		out = append(out, pending{
-			name: path, place: mteb.DataSource{Split: orText(c.String("split"), "test")},
-			load: func(ctx context.Context) (mteb.Task, error) { return readData(ctx, path, c.String("split")) },
-		})
-	}
-	for _, name := range c.StringSlice("task") {
-		k, err := mteb.FindTask(name)
-		if err != nil {
-			return nil, usagef("--task: %v", err)
-		}
-		p, err := knownTask(c, k, rule)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	if len(out) == 0 {
-		return nil, usagef("want --data or --task; see %s --help", c.Command.HelpName)
-	}
-	return out, nil
-}
-
-// knownTask is one of MTEB's tasks, from --data-dir or the hub.
-func knownTask(c *cli.Context, k mteb.KnownTask, rule mteb.Rule) (pending, error) {
-	source, split := k.Source(rule), orText(c.String("split"), k.Split)
-	p := pending{name: k.Name, known: &k, place: mteb.DataSource{Revision: source.Revision, Split: split, Languages: k.Languages}}
-	p.load = func(ctx context.Context) (mteb.Task, error) {
-		dir, err := resolver().Dataset(ctx, source.ID, source.Revision)
-		if err != nil {
-			return mteb.Task{}, err
-		}
-		return readData(ctx, dir, split)
-	}
-	if dir := c.String("data-dir"); dir != "" {
-		path, err := findData(dir, k)
-		if err != nil {
-			return p, err
-		}
-		p.place.Revision = ""
-		p.load = func(ctx context.Context) (mteb.Task, error) { return readData(ctx, path, split) }
-	}
-	return p, nil
-}
-
-func orText(s, otherwise string) string {
-	if s != "" {
-		return s
-	}
-	return otherwise
-}
-
-// readData reads a file or folder, or a file of a hub's data set.
-func readData(ctx context.Context, path, split string) (mteb.Task, error) {
-	if resolve.Remote(path) {
-		local, err := resolver().Data(ctx, path)
-		if err != nil {
-			return mteb.Task{}, err
-		}
-		path = local
-	}
-	return mteb.Read(path, split, func(file string) (string, error) { return resolver().Unpacked(ctx, file) })
-}
-
-// findData finds a task's data in a folder.
-func findData(dir string, k mteb.KnownTask) (string, error) {
-	for _, name := range append([]string{k.Name}, k.Aliases...) {
-		for _, suffix := range []string{"", ".jsonl", ".jsonl.gz", ".parquet"} {
-			path := filepath.Join(dir, name+suffix)
-			if _, err := os.Stat(path); err == nil {
-				return path, nil
-			} else if !errors.Is(err, fs.ErrNotExist) {
-				return "", err
-			}
-		}
-	}
-	return "", fmt.Errorf("%s has no data of %s: want a folder %[2]s, or %[2]s.jsonl, .jsonl.gz or .parquet", dir, k.Name)
 }
 
 // evaluation is a run of the command.
