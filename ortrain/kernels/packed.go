@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Packed holds weights of a graph in the packed form that products read, two bytes an element: initializers that are not in the graph's
-// file. Sessions of the graph share them. The memory is outside Go's heap.
+// Packed holds weights of a graph in the packed form that products read, two bytes an element. They are initializers whose data a session gets
+// beside the graph's file; sessions of the graph share them. The memory is outside Go's heap.
 type Packed struct {
 	Weights []PackedWeight
 	memory  []byte

@@ -60,7 +60,7 @@ const VersionInput = "rag_retrieval.weights_version"
 // Graph is a graph with kernels.
 type Graph struct {
 	Model     []byte          // the contents of its ONNX file
-	Packed    *Packed         // initializers that are not in Model, or nil. The caller closes it
+	Packed    *Packed         // the data of initializers that stand empty in Model, or nil. The caller closes it
 	Versioned bool            // whether it has VersionInput
 	Constants map[string]bool // the names of its initializers in Model; nil if they are those of before
 }
