@@ -45,8 +45,8 @@ func (s *substitution) matrices(data *storage) []*matrix {
 	made := map[string]*matrix{}
 	var list []*matrix
 	others := s.otherReaders()
-	for _, n := range s.graph.Node {
-		if n.OpType != "Product" || n.Domain != Domain || others[n.Input[1]] {
+	for i, n := range s.graph.Node {
+		if n.OpType != "Product" || n.Domain != Domain || len(n.Input) < 2 || others[n.Input[1]] {
 			continue
 		}
 		trans := intOf(n, "transB") != 0
@@ -55,8 +55,8 @@ func (s *substitution) matrices(data *storage) []*matrix {
 			name += "_transposed"
 		}
 		if made[name] == nil {
-			c := s.constant(n.Input[1], data)
-			if c == nil || c.dtype != "F32" || len(c.dims) != 2 || onnx.Elements(c.dims) == 0 {
+			c := s.constant(n.Input[1], i, data)
+			if c == nil || c.dtype != "F32" || len(c.dims) != 2 || c.dims[0] <= 0 || c.dims[1] <= 0 {
 				continue
 			}
 			m := &matrix{name: name, values: c, trans: trans, n: c.dims[1], k: c.dims[0]}
@@ -89,8 +89,9 @@ func (s *substitution) otherReaders() map[string]bool {
 	return out
 }
 
-// constant returns a value that is an initializer, or is joined of such and widened; nil if it is not.
-func (s *substitution) constant(name string, data *storage) *constant {
+// constant returns a value that is an initializer, or is joined of such and widened, by nodes before the one with the number reader; nil if it
+// is not.
+func (s *substitution) constant(name string, reader int, data *storage) *constant {
 	if t := s.constants[name]; t != nil {
 		d, ok := data.find(t)
 		if !ok {
@@ -98,19 +99,19 @@ func (s *substitution) constant(name string, data *storage) *constant {
 		}
 		return &constant{d.dims, d.dtype, []stored{d}}
 	}
-	i := slices.IndexFunc(s.graph.Node, func(n *onnxpb.NodeProto) bool { return slices.Contains(n.Output, name) })
+	i := slices.IndexFunc(s.graph.Node[:reader], func(n *onnxpb.NodeProto) bool { return slices.Contains(n.Output, name) })
 	if i < 0 {
 		return nil
 	}
 	switch n := s.graph.Node[i]; {
-	case n.Domain == "" && n.OpType == "Cast" && intOf(n, "to") == int64(onnx.Float32):
-		if c := s.constant(n.Input[0], data); c != nil {
+	case n.Domain == "" && n.OpType == "Cast" && len(n.Input) == 1 && intOf(n, "to") == int64(onnx.Float32):
+		if c := s.constant(n.Input[0], i, data); c != nil {
 			return &constant{c.dims, "F32", c.parts}
 		}
 	case n.Domain == "" && n.OpType == "Concat" && intOf(n, "axis") == 0:
 		var joined *constant
 		for _, in := range n.Input {
-			c := s.constant(in, data)
+			c := s.constant(in, i, data)
 			switch {
 			case c == nil || len(c.dims) == 0:
 				return nil
