@@ -7,7 +7,9 @@ import tempfile
 import numpy as np
 
 KERNELS = pathlib.Path(__file__).resolve().parents[2] / "ortrain" / "kernels"
-SOURCES = ["activation.c", "adamw.c", "cpu.c", "norm.c", "quantize.c", "softmax.c"]
+SOURCES = ["activation.c", "adamw.c", "attention.c", "cpu.c", "gemm.c", "gemm_amx.c", "gemm_avx512.c", "gemm_gradient.c", "gemm_parts.c", "gemm_portable.c",
+           "norm.c", "quantize.c", "softmax.c"]
+UNITS = {"portable": 0, "avx512": 1, "amx": 2}
 
 POOL = """
 #include "pool.h"
@@ -58,3 +60,24 @@ class Call:
 
         code = getattr(self.library, name)(self.pool, *[convert(x) for x in args])
         assert code == 0, (name, code)
+
+
+class Attention(ctypes.Structure):
+    """rr_attention of attention.h."""
+
+    _fields_ = [(n, ctypes.c_long) for n in ("rows", "heads", "queries", "keys", "size")] + [(n, ctypes.c_void_p) for n in "qkv"] + [
+        ("bias", ctypes.c_void_p), ("bias_rows", ctypes.c_long), ("bias_queries", ctypes.c_long), ("scale", ctypes.c_float),
+        ("factors", ctypes.c_void_p * 12), ("pieces", ctypes.c_long), ("bf16", ctypes.c_int), ("unit", ctypes.c_int)]
+
+    def __init__(self, q, k, v, bias, scale, factors, unit=None):
+        rows, heads, queries, size = q.shape
+        address = lambda x: x.ctypes.data
+        super().__init__(rows, heads, queries, k.shape[2], size, address(q), address(k), address(v), address(bias), bias.shape[0], bias.shape[2], scale,
+                         pieces=1, bf16=int(unit is not None), unit=UNITS[unit or "portable"])
+        self.factors[0] = address(factors)
+
+    def run(self, call, out):
+        assert call.library.rr_attention_run(ctypes.byref(self), ctypes.c_void_p(out.ctypes.data), call.pool) == 0
+
+    def gradient(self, call, dout, dq, dk, dv):
+        assert call.library.rr_attention_gradient(ctypes.byref(self), *[ctypes.c_void_p(x.ctypes.data) for x in (dout, dq, dk, dv)], call.pool) == 0

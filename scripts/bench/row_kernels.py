@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Kernels of ortrain/kernels beside the stock operators that they replace, in ONNX Runtime: wall and processor time, milliseconds.
 
-    python scripts/bench/row_kernels.py [THREADS [FILTER]]
+    [UNIT=amx|avx512|portable] python scripts/bench/row_kernels.py [THREADS [FILTER]]
 
 Each line is a median of paired runs, one after the other, and their ratio (stock / kernel). The stock operators are those that
-ortrain/grad and ortrain/onnx make. Compiles the kernels with cc. Needs onnx, onnxruntime and numpy (scripts/fixtures/requirements.txt).
+ortrain/grad and ortrain/onnx make. With UNIT, attention's kernel multiplies in bfloat16. Compiles the kernels with cc. Needs onnx, onnxruntime and numpy (scripts/fixtures/requirements.txt).
 """
 import os
 import statistics
@@ -156,10 +156,52 @@ def quantize(g, call, rows, width):
     return g.session({q: a, r: c}), lambda: call("rr_quantize_rows", x, b, d, rows, width), [(a, b), (c, d)]
 
 
+def attention_inputs(g, rows, heads, length, size):
+    q, k, v = (np.roll(random(rows, heads, length, size), i) for i in range(3))
+    bias, factors = np.zeros((rows, 1, 1, length), np.float32), (random(rows, heads, length, length) > -1.3).astype(np.float32) / np.float32(0.9)
+    return (q, k, v, bias, factors), kernel_library.Attention(q, k, v, bias, size**-0.5, factors, UNIT)
+
+
+def product(g, a, b, **attributes):
+    y = g.op("FusedMatMul", a, b, **attributes)
+    g.nodes[-1].domain = "com.microsoft"
+    return y
+
+
+def probabilities(g, q, k, bias, size):
+    return g.op("Softmax", g.op("Add", product(g, q, k, transB=1, alpha=size**-0.5), bias), axis=-1)
+
+
+def attention(g, call, rows, heads, length, size):
+    arrays, kernel = attention_inputs(g, rows, heads, length, size)
+    q, k, v, bias, factors = map(g.input, arrays)
+    a, b = np.empty_like(arrays[0]), np.empty_like(arrays[0])
+    y = product(g, g.op("Mul", probabilities(g, q, k, bias, size), factors), v)
+    return g.session({y: a}), lambda: kernel.run(call, b), [(a, b)]
+
+
+def attention_gradient(g, call, rows, heads, length, size):
+    """The stock operators of the backward pass, where the probabilities are computed again."""
+    arrays, kernel = attention_inputs(g, rows, heads, length, size)
+    dout = random(rows, heads, length, size)[::-1].copy()
+    q, k, v, bias, factors = map(g.input, arrays)
+    d = g.input(dout)
+    p = probabilities(g, q, k, bias, size)
+    dv = product(g, g.op("Mul", p, factors), d, transA=1)
+    t = g.op("Mul", g.op("Mul", product(g, d, v, transB=1), factors), p)
+    ds = g.op("Sub", t, g.op("Mul", p, g.op("ReduceSum", t, g.constant(np.array([3])), keepdims=1)))
+    dq, dk = product(g, ds, k, alpha=size**-0.5), product(g, ds, q, transA=1, alpha=size**-0.5)
+    a, b = ([np.empty_like(x) for x in arrays[:3]] for _ in range(2))
+    return g.session(dict(zip((dq, dk, dv), a))), lambda: kernel.gradient(call, dout, *b), list(zip(a, b))
+
+
+UNIT = os.environ.get("UNIT") or None  # of attention's products in bfloat16
+
 CASES = [(f, shape) for f in (gelu, bias_gelu, gelu_gradient) for shape in ((1200, 1536), (1200, 3072))]
 CASES += [(f, (1200, 1152)) for f in (swiglu, swiglu_gradient)]
 CASES += [(f, shape) for f in (layernorm_gradient, rmsnorm) for shape in ((1200, 384), (1200, 768))]
 CASES += [(softmax_gradient, shape) for shape in ((64 * 12 * 128, 128), (64 * 12 * 24, 24), (64 * 12 * 47, 47))]
+CASES += [(f, shape) for f in (attention, attention_gradient) for shape in ((17, 12, 128, 32), (64, 12, 24, 32), (4, 12, 512, 32), (8, 12, 128, 64), (2, 12, 512, 64))]
 CASES += [(quantize, shape) for shape in ((1200, 384), (1200, 1536), (1200, 3072))]
 
 
@@ -173,7 +215,7 @@ def main():
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     call = kernel_library.Call(threads)
     print(f"onnxruntime {ort.__version__}, {threads} threads; medians of {REPEATS} pairs, ms; ratios are stock / kernel")
-    print(f"{'kernel':20} {'shape':>14} {'stock':>8} {'kernel':>8} {'ratio':>6}   cpu: {'stock':>8} {'kernel':>8} {'ratio':>6}  largest difference")
+    print(f"{'kernel':20} {'shape':>17} {'stock':>8} {'kernel':>8} {'ratio':>6}   cpu: {'stock':>8} {'kernel':>8} {'ratio':>6}  largest difference")
     for case, shape in CASES:
         if len(sys.argv) > 2 and sys.argv[2] not in case.__name__:
             continue
@@ -181,7 +223,7 @@ def main():
         pairs = [(measured(stock), measured(kernel)) for _ in range(REPEATS + 3)][3:]
         median = lambda f: statistics.median(map(f, pairs))
         difference = max(float(np.abs(a.astype(np.float64) - b.reshape(a.shape)).max() / max(1, np.abs(a).max())) for a, b in outputs)
-        print(f"{case.__name__:20} {str(shape):>14} {median(lambda p: p[0][0]):8.2f} {median(lambda p: p[1][0]):8.2f} {median(lambda p: p[0][0] / p[1][0]):6.2f}   "
+        print(f"{case.__name__:20} {str(shape):>17} {median(lambda p: p[0][0]):8.2f} {median(lambda p: p[1][0]):8.2f} {median(lambda p: p[0][0] / p[1][0]):6.2f}   "
               f"     {median(lambda p: p[0][1]):8.2f} {median(lambda p: p[1][1]):8.2f} {median(lambda p: p[0][1] / p[1][1]):6.2f}  {difference:.1e}", flush=True)
 
 

@@ -1,0 +1,256 @@
+#include "attention.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+// What attention needs besides products in bfloat16, for one set of vector instructions.
+typedef struct {
+  long panel;                                                                              // columns of a packed panel
+  void (*pack)(const float *from, long ld, int trans, long n, long k, float *to);          // as rr_gemm_pack_b, in float32
+  void (*multiply)(const rr_gemm *);                                                       // with packed_b
+  void (*scale)(float *x, float factor, size_t n);
+  float (*probabilities)(float *scores, const float *bias, const float *factors, size_t n);
+  void (*probability_gradient)(float *scores, float *gradient, const float *bias, const float *factors, size_t n);
+} code;
+
+typedef float four __attribute__((vector_size(16)));
+
+#define RR_TEMPLATE "attention_template.h"
+#include "each_target.h"
+
+// A task computes one head of one row. It takes a workspace from a list and gives it back, so that there are as many as threads at work.
+typedef struct workspace {
+  struct workspace *next;
+} workspace;
+
+enum { TEXT_K, TEXT_V, TEXT_K_BACK, BLOCK_Q, BLOCK_DOUT, PACKED }; // packed factors
+
+typedef struct {
+  const rr_attention *a;
+  const code *code;
+  const float *dout;
+  float *out, *dq, *dk, *dv;
+  long block, width; // queries of a block; floats from one row of scores to the next
+  size_t packed[PACKED], scores, gemm, bytes; // of a workspace, all but the last in the order of memory
+  pthread_mutex_t lock;
+  workspace *free;
+  int error;
+} job;
+
+static long cut(long n, long part) { return (n + part - 1) / part; }
+static size_t whole_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// packed_bytes is the size of a packed factor [k, n].
+static size_t packed_bytes(const job *j, long n, long k) {
+  if (j->a->bf16) return whole_lines(rr_gemm_packed_size(j->a->unit, n, k));
+  return whole_lines((size_t)(cut(n, j->code->panel) * j->code->panel * k) * sizeof(float));
+}
+
+// gemm_bytes is the most scratch memory that a product of a block needs.
+static size_t gemm_bytes(const job *j) {
+  const rr_attention *a = j->a;
+  const long sizes[][2] = {{j->block, a->size}, {j->block, a->keys}, {a->keys, j->block}}; // m and k of the products
+  size_t most = 0;
+  for (size_t i = 0; a->bf16 && i < sizeof sizes / sizeof *sizes; i++) {
+    const rr_gemm g = {.m = sizes[i][0], .n = 1, .k = sizes[i][1], .batch = 1, .packed_b = a};
+    const size_t bytes = rr_gemm_scratch(a->unit, &g);
+    if (bytes > most) most = bytes;
+  }
+  return whole_lines(most);
+}
+
+static void layout(job *j, int gradient) {
+  const rr_attention *a = j->a;
+  const long few = a->keys > 512 ? 32 : 64; // two blocks of scores stay in a core's second cache
+  j->block = a->queries < few ? a->queries : few;
+  j->width = cut(a->keys, 16) * 16 + (a->keys % 128 < 113 && a->keys % 128 ? 0 : 16);
+  j->packed[TEXT_K] = packed_bytes(j, a->keys, a->size);
+  j->packed[TEXT_V] = gradient ? packed_bytes(j, a->keys, a->size) : packed_bytes(j, a->size, a->keys);
+  if (gradient) {
+    j->packed[TEXT_K_BACK] = packed_bytes(j, a->size, a->keys);
+    j->packed[BLOCK_Q] = j->packed[BLOCK_DOUT] = packed_bytes(j, a->size, j->block);
+  }
+  j->scores = whole_lines((size_t)(j->block * j->width) * sizeof(float));
+  j->gemm = gemm_bytes(j);
+  j->bytes = 64 + (gradient ? 2 : 1) * j->scores + j->gemm + whole_lines((size_t)a->keys * sizeof(float));
+  for (int i = 0; i < PACKED; i++) j->bytes += j->packed[i];
+}
+
+static workspace *take(job *j) {
+  pthread_mutex_lock(&j->lock);
+  workspace *w = j->free;
+  if (w) j->free = w->next;
+  pthread_mutex_unlock(&j->lock);
+  void *p = w;
+  return w || posix_memalign(&p, 64, j->bytes) ? w : p;
+}
+
+static void give(job *j, workspace *w) {
+  pthread_mutex_lock(&j->lock);
+  w->next = j->free;
+  j->free = w;
+  pthread_mutex_unlock(&j->lock);
+}
+
+static void fail(job *j, int error) { __atomic_store_n(&j->error, error, __ATOMIC_RELAXED); }
+
+// The parts of a workspace.
+typedef struct {
+  job *j;
+  void *packed[PACKED];
+  float *scores, *gradients, *factors;
+  void *gemm;
+} desk;
+
+static desk desk_of(job *j, workspace *w) {
+  desk d = {.j = j};
+  char *at = (char *)w + 64;
+  for (int i = 0; i < PACKED; i++) d.packed[i] = at, at += j->packed[i];
+  d.scores = (float *)at, at += j->scores;
+  if (j->dout) d.gradients = (float *)at, at += j->scores;
+  d.gemm = at, at += j->gemm;
+  d.factors = (float *)at;
+  return d;
+}
+
+static void pack(const desk *d, int which, const float *from, long ld, int trans, long n, long k) {
+  const rr_attention *a = d->j->a;
+  if (!a->bf16) {
+    d->j->code->pack(from, ld, trans, n, k, d->packed[which]);
+    return;
+  }
+  int error = rr_gemm_pack_b(a->unit, from, ld, trans, n, k, d->packed[which], NULL);
+  if (error) fail(d->j, error);
+}
+
+static void multiply(const desk *d, int which, rr_gemm g) {
+  const rr_attention *a = d->j->a;
+  g.packed_b = d->packed[which];
+  g.batch = 1;
+  if (!a->bf16) {
+    d->j->code->multiply(&g);
+    return;
+  }
+  int error = rr_gemm_run(a->unit, &g, d->gemm, NULL);
+  if (error) fail(d->j, error);
+}
+
+// factors returns the factors of the keys of one query, or NULL. A row that lies in two pieces is copied.
+static const float *factors(const desk *d, long query) {
+  const rr_attention *a = d->j->a;
+  if (a->pieces < 2) return a->pieces ? a->factors[0] + query * a->keys : NULL;
+  const long all = a->rows * a->heads * a->queries * a->keys, part = all / a->pieces;
+  long from = query * a->keys, left = a->keys;
+  for (float *to = d->factors; left > 0;) {
+    long piece = part ? from / part : a->pieces - 1;
+    if (piece >= a->pieces) piece = a->pieces - 1;
+    const long end = piece == a->pieces - 1 ? all : (piece + 1) * part, n = left < end - from ? left : end - from;
+    const float *x = a->factors[piece] + (from - piece * part);
+    if (n == a->keys) return x;
+    memcpy(to, x, (size_t)n * sizeof *to);
+    to += n, from += n, left -= n;
+  }
+  return d->factors;
+}
+
+static const float *bias(const rr_attention *a, long row, long query) {
+  return a->bias + ((a->bias_rows > 1 ? row : 0) * a->bias_queries + (a->bias_queries > 1 ? query : 0)) * a->keys;
+}
+
+// forward_block computes `m` queries from `first` on, of head number `head` of all rows' heads.
+static void forward_block(const desk *d, long head, long first, long m) {
+  const job *j = d->j;
+  const rr_attention *a = j->a;
+  const long query = head * a->queries + first;
+  multiply(d, TEXT_K, (rr_gemm){.a = a->q + query * a->size, .lda = a->size, .m = m, .n = a->keys, .k = a->size, .alpha = a->scale, .c = d->scores, .ldc = j->width});
+  float inverse[64];
+  for (long i = 0; i < m; i++)
+    inverse[i] = j->code->probabilities(d->scores + i * j->width, bias(a, head / a->heads, first + i), factors(d, query + i), (size_t)a->keys);
+  float *out = j->out + query * a->size;
+  multiply(d, TEXT_V, (rr_gemm){.a = d->scores, .lda = j->width, .m = m, .n = a->size, .k = a->keys, .alpha = 1, .c = out, .ldc = a->size});
+  for (long i = 0; i < m; i++) j->code->scale(out + i * a->size, inverse[i], (size_t)a->size);
+}
+
+static void forward_head(const desk *d, long head) {
+  const rr_attention *a = d->j->a;
+  const long text = head * a->keys * a->size;
+  pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
+  pack(d, TEXT_V, a->v + text, a->size, 0, a->size, a->keys);
+  for (long first = 0; first < a->queries; first += d->j->block)
+    forward_block(d, head, first, a->queries - first < d->j->block ? a->queries - first : d->j->block);
+}
+
+// gradient_block adds what `m` queries give to the gradients of keys and values. With P the probabilities, F the factors and S the scores:
+//
+//	dV = (P∘F)ᵀ·dO,  dP = (dO·Vᵀ)∘F,  dS = P∘(dP - Σ P∘dP),  dQ = scale·dS·K,  dK = scale·dSᵀ·Q
+static void gradient_block(const desk *d, long head, long first, long m) {
+  const job *j = d->j;
+  const rr_attention *a = j->a;
+  const long query = head * a->queries + first, width = j->width, size = a->size, keys = a->keys;
+  const float *q = a->q + query * size, *dout = j->dout + query * size;
+  float *dk = j->dk + head * keys * size, *dv = j->dv + head * keys * size;
+  multiply(d, TEXT_K, (rr_gemm){.a = q, .lda = size, .m = m, .n = keys, .k = size, .alpha = a->scale, .c = d->scores, .ldc = width});
+  multiply(d, TEXT_V, (rr_gemm){.a = dout, .lda = size, .m = m, .n = keys, .k = size, .alpha = 1, .c = d->gradients, .ldc = width});
+  for (long i = 0; i < m; i++)
+    j->code->probability_gradient(d->scores + i * width, d->gradients + i * width, bias(a, head / a->heads, first + i), factors(d, query + i), (size_t)keys);
+  const int more = first > 0;
+  pack(d, BLOCK_DOUT, dout, size, 0, size, m);
+  multiply(d, BLOCK_DOUT, (rr_gemm){.a = d->scores, .lda = width, .trans_a = 1, .m = keys, .n = size, .k = m, .alpha = 1, .c = dv, .ldc = size, .accumulate = more});
+  multiply(d, TEXT_K_BACK, (rr_gemm){.a = d->gradients, .lda = width, .m = m, .n = size, .k = keys, .alpha = a->scale, .c = j->dq + query * size, .ldc = size});
+  pack(d, BLOCK_Q, q, size, 0, size, m);
+  multiply(d, BLOCK_Q, (rr_gemm){.a = d->gradients, .lda = width, .trans_a = 1, .m = keys, .n = size, .k = m, .alpha = a->scale, .c = dk, .ldc = size, .accumulate = more});
+}
+
+static void gradient_head(const desk *d, long head) {
+  const rr_attention *a = d->j->a;
+  const long text = head * a->keys * a->size;
+  pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
+  pack(d, TEXT_V, a->v + text, a->size, 1, a->keys, a->size);
+  pack(d, TEXT_K_BACK, a->k + text, a->size, 0, a->size, a->keys);
+  for (long first = 0; first < a->queries; first += d->j->block)
+    gradient_block(d, head, first, a->queries - first < d->j->block ? a->queries - first : d->j->block);
+}
+
+static void head_task(void *data, size_t i) {
+  job *j = data;
+  workspace *w = take(j);
+  if (!w) {
+    fail(j, RR_NO_MEMORY);
+    return;
+  }
+  desk d = desk_of(j, w);
+  (j->dout ? gradient_head : forward_head)(&d, (long)i);
+  give(j, w);
+}
+
+static int wrong(const rr_attention *a) {
+  if (a->rows < 0 || a->heads < 0 || a->queries < 0 || a->keys < 0 || a->size < 0 || a->pieces < 0 || a->pieces > RR_FACTOR_PIECES) return 1;
+  return (a->bias_rows != 1 && a->bias_rows != a->rows) || (a->bias_queries != 1 && a->bias_queries != a->queries);
+}
+
+static int run(job *j, const rr_pool *pool) {
+  const rr_attention *a = j->a;
+  if (wrong(a)) return RR_GEMM_BAD_SHAPE;
+  const long heads = a->rows * a->heads;
+  if (!heads || !a->size || !a->queries || !a->keys) {
+    const size_t queries = (size_t)(heads * a->queries * a->size) * sizeof(float), keys = (size_t)(heads * a->keys * a->size) * sizeof(float);
+    if (j->out) memset(j->out, 0, queries);
+    if (j->dout) memset(j->dq, 0, queries), memset(j->dk, 0, keys), memset(j->dv, 0, keys);
+    return 0;
+  }
+  j->code = RR_CHOOSE(parts);
+  layout(j, j->dout != NULL);
+  pthread_mutex_init(&j->lock, NULL);
+  int error = pool->run(pool->context, head_task, (size_t)heads, j);
+  pthread_mutex_destroy(&j->lock);
+  for (workspace *w = j->free, *next; w; w = next) next = w->next, free(w);
+  return error ? error : j->error;
+}
+
+int rr_attention_run(const rr_attention *a, float *out, const rr_pool *pool) { return run(&(job){.a = a, .out = out}, pool); }
+
+int rr_attention_gradient(const rr_attention *a, const float *dout, float *dq, float *dk, float *dv, const rr_pool *pool) {
+  return run(&(job){.a = a, .dout = dout, .dq = dq, .dk = dk, .dv = dv}, pool);
+}
