@@ -69,33 +69,48 @@ func (b builder) place(i int, x *onnx.Value, norm string) *onnx.Value {
 // [rows, key-value heads, shared·length, size]: one product compares them all, and no key is copied.
 func (b builder) attend(i int, in attentionGroups, q, k, v []*onnx.Value) *onnx.Value {
 	g, name := b.g, b.layerScope(i)
-	masks, scale := b.masks[b.c.windowOf(i)], float32(1/math.Sqrt(b.c.scoreWidth()))
+	masks := b.masks[b.c.windowOf(i)]
 	out := make([]*onnx.Value, len(q))
 	for group := range q {
 		where := fmt.Sprintf("%s/attention/group%d", name, group)
 		if len(q) == 1 {
 			where = name + "/attention"
 		}
-		end := g.Scope(where)
 		queries := q[group]
 		if b.c.shared() > 1 {
+			end := g.Scope(where)
 			queries = g.ReshapeTo(queries, 0, b.c.keyValueHeads(), -1, b.c.HeadSize())
+			end()
 		}
-		scores := b.recomputed(g.AllowBF16(g.FusedMatMul(queries, k[group], onnx.FusedMatMulAttrs{Alpha: scale, TransB: true})))
-		scores = b.recomputed(g.Add(b.recomputed(b.full(scores)), masks[group].bias))
+		out[group] = b.attendGroup(where, queries, k[group], v[group], masks[group].bias)
+		if seeing := masks[group].seeing; seeing != nil {
+			end := g.Scope(where)
+			out[group] = g.Mul(out[group], b.half(seeing))
+			end()
+		}
+	}
+	return in.merge(out)
+}
+
+// attendGroup is dropout(softmax(q·kᵀ/√size + bias))·v, named where. A kernel computes it in one pass: its inputs are q, k, v, the bias, and
+// the factors of dropout, which are inputs of the graph.
+func (b builder) attendGroup(where string, q, k, v, bias *onnx.Value) *onnx.Value {
+	g, scale := b.g, float32(1/math.Sqrt(b.c.scoreWidth()))
+	c := &grad.Composite{Op: "Attention", Inputs: []*onnx.Value{q, k, v, bias}, Attrs: onnx.Attrs{"alpha": scale}}
+	return grad.Fuse(g, c, func(c *grad.Composite) {
+		end := g.Scope(where)
+		scores := b.recomputed(g.AllowBF16(g.FusedMatMul(q, k, onnx.FusedMatMulAttrs{Alpha: scale, TransB: true})))
+		scores = b.recomputed(g.Add(b.recomputed(b.full(scores)), bias))
 		probs := b.recomputed(g.Softmax(scores, -1))
 		end()
+		inputs := len(g.Inputs)
 		if dropped := b.drop.Apply(where+"/dropout", probs, b.c.AttentionDropout); dropped != probs {
 			probs = b.recomputed(dropped)
 		}
-		end = g.Scope(where)
-		out[group] = g.AllowBF16(g.FusedMatMul(b.recomputed(b.half(probs)), v[group], onnx.FusedMatMulAttrs{}))
-		if seeing := masks[group].seeing; seeing != nil {
-			out[group] = g.Mul(out[group], b.half(seeing))
-		}
-		end()
-	}
-	return in.merge(out)
+		c.Inputs = append(c.Inputs, g.Inputs[inputs:]...)
+		defer g.Scope(where)()
+		c.Value = g.AllowBF16(g.FusedMatMul(b.recomputed(b.half(probs)), v, onnx.FusedMatMulAttrs{}))
+	})
 }
 
 // recomputed marks a value of attention to be computed again in the backward pass, if that was chosen.

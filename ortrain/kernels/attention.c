@@ -25,7 +25,7 @@ typedef struct workspace {
   struct workspace *next;
 } workspace;
 
-enum { TEXT_K, TEXT_V, TEXT_K_BACK, BLOCK_Q, BLOCK_DOUT, PACKED }; // packed factors
+enum { TEXT_K, TEXT_V, TEXT_K_BACK, BLOCK, PACKED }; // packed factors
 
 typedef struct {
   const rr_attention *a;
@@ -70,7 +70,7 @@ static void layout(job *j, int gradient) {
   j->packed[TEXT_V] = gradient ? packed_bytes(j, a->keys, a->size) : packed_bytes(j, a->size, a->keys);
   if (gradient) {
     j->packed[TEXT_K_BACK] = packed_bytes(j, a->size, a->keys);
-    j->packed[BLOCK_Q] = j->packed[BLOCK_DOUT] = packed_bytes(j, a->size, j->block);
+    j->packed[BLOCK] = packed_bytes(j, a->size, j->block);
   }
   j->scores = whole_lines((size_t)(j->block * j->width) * sizeof(float));
   j->gemm = gemm_bytes(j);
@@ -188,19 +188,24 @@ static void forward_head(const desk *d, long head) {
 static void gradient_block(const desk *d, long head, long first, long m) {
   const job *j = d->j;
   const rr_attention *a = j->a;
-  const long query = head * a->queries + first, width = j->width, size = a->size, keys = a->keys;
+  const long query = head * a->queries + first, text = head * a->keys * a->size, width = j->width, size = a->size, keys = a->keys;
   const float *q = a->q + query * size, *dout = j->dout + query * size;
-  float *dk = j->dk + head * keys * size, *dv = j->dv + head * keys * size;
   multiply(d, TEXT_K, (rr_gemm){.a = q, .lda = size, .m = m, .n = keys, .k = size, .alpha = a->scale, .c = d->scores, .ldc = width});
   multiply(d, TEXT_V, (rr_gemm){.a = dout, .lda = size, .m = m, .n = keys, .k = size, .alpha = 1, .c = d->gradients, .ldc = width});
   for (long i = 0; i < m; i++)
     j->code->probability_gradient(d->scores + i * width, d->gradients + i * width, bias(a, head / a->heads, first + i), factors(d, query + i), (size_t)keys);
-  const int more = first > 0;
-  pack(d, BLOCK_DOUT, dout, size, 0, size, m);
-  multiply(d, BLOCK_DOUT, (rr_gemm){.a = d->scores, .lda = width, .trans_a = 1, .m = keys, .n = size, .k = m, .alpha = 1, .c = dv, .ldc = size, .accumulate = more});
-  multiply(d, TEXT_K_BACK, (rr_gemm){.a = d->gradients, .lda = width, .m = m, .n = size, .k = keys, .alpha = a->scale, .c = j->dq + query * size, .ldc = size});
-  pack(d, BLOCK_Q, q, size, 0, size, m);
-  multiply(d, BLOCK_Q, (rr_gemm){.a = d->gradients, .lda = width, .trans_a = 1, .m = keys, .n = size, .k = m, .alpha = a->scale, .c = dk, .ldc = size, .accumulate = more});
+  rr_gemm of_keys = {.lda = width, .trans_a = 1, .m = keys, .n = size, .k = m, .ldc = size, .accumulate = first > 0};
+  if (j->dv) {
+    pack(d, BLOCK, dout, size, 0, size, m);
+    of_keys.a = d->scores, of_keys.alpha = 1, of_keys.c = j->dv + text;
+    multiply(d, BLOCK, of_keys);
+  }
+  if (j->dk) {
+    pack(d, BLOCK, q, size, 0, size, m);
+    of_keys.a = d->gradients, of_keys.alpha = a->scale, of_keys.c = j->dk + text;
+    multiply(d, BLOCK, of_keys);
+  }
+  if (j->dq) multiply(d, TEXT_K_BACK, (rr_gemm){.a = d->gradients, .lda = width, .m = m, .n = size, .k = keys, .alpha = a->scale, .c = j->dq + query * size, .ldc = size});
 }
 
 static void gradient_head(const desk *d, long head) {
@@ -208,7 +213,7 @@ static void gradient_head(const desk *d, long head) {
   const long text = head * a->keys * a->size;
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
   pack(d, TEXT_V, a->v + text, a->size, 1, a->keys, a->size);
-  pack(d, TEXT_K_BACK, a->k + text, a->size, 0, a->size, a->keys);
+  if (d->j->dq) pack(d, TEXT_K_BACK, a->k + text, a->size, 0, a->size, a->keys);
   for (long first = 0; first < a->queries; first += d->j->block)
     gradient_block(d, head, first, a->queries - first < d->j->block ? a->queries - first : d->j->block);
 }
@@ -237,7 +242,9 @@ static int run(job *j, const rr_pool *pool) {
   if (!heads || !a->size || !a->queries || !a->keys) {
     const size_t queries = (size_t)(heads * a->queries * a->size) * sizeof(float), keys = (size_t)(heads * a->keys * a->size) * sizeof(float);
     if (j->out) memset(j->out, 0, queries);
-    if (j->dout) memset(j->dq, 0, queries), memset(j->dk, 0, keys), memset(j->dv, 0, keys);
+    if (j->dq) memset(j->dq, 0, queries);
+    if (j->dk) memset(j->dk, 0, keys);
+    if (j->dv) memset(j->dv, 0, keys);
     return 0;
   }
   j->code = RR_CHOOSE(parts);

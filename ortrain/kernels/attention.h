@@ -32,6 +32,7 @@ typedef struct {
 // gemm.h, RR_NO_MEMORY, or the error of the pool. The result does not depend on the number of threads.
 int rr_attention_run(const rr_attention *attention, float *out, const rr_pool *pool);
 
-// rr_attention_gradient computes the gradients of q, k and v of dout, the gradient of out. None may be NULL.
+// rr_attention_gradient computes the gradients of q, k and v of dout, the gradient of out. Each of dq, dk and dv may
+// be NULL.
 int rr_attention_gradient(const rr_attention *attention, const float *dout, float *dq, float *dk, float *dv, const rr_pool *pool);
 #endif

@@ -36,7 +36,7 @@ enum { RR_MAX_RANK = 16 };
 // A node of a session, with its attributes.
 typedef struct {
   const rr_operator *op;
-  int64_t trans_a, trans_b, unit, weight, n, k, kind, gate_last;
+  int64_t trans_a, trans_b, unit, bf16, weight, n, k, kind, gate_last;
   float alpha, beta1, beta2, square_scale, epsilon;
   rr_weight_cache cache;
 } rr_kernel;
@@ -61,7 +61,7 @@ struct rr_operator {
 };
 
 // The operators of each file. The last one has no name.
-extern rr_operator rr_product_operators[], rr_row_operators[], rr_optimizer_operators[];
+extern rr_operator rr_attention_operators[], rr_product_operators[], rr_row_operators[], rr_optimizer_operators[];
 
 // ---- tensors (ort_run.c) -----------------------------------------------------------------------------------------------
 

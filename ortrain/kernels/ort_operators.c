@@ -46,7 +46,7 @@ static void release_inplace(int *inputs, int *outputs) { free(inputs), free(outp
 // read_attributes sets the attributes that a node has; the others keep their defaults.
 static void read_attributes(const OrtKernelInfo *info, rr_kernel *k) {
   struct { const char *name; int64_t *to; } ints[] = {
-      {"transA", &k->trans_a}, {"transB", &k->trans_b}, {"unit", &k->unit}, {"weight", &k->weight},
+      {"transA", &k->trans_a}, {"transB", &k->trans_b}, {"unit", &k->unit}, {"bf16", &k->bf16}, {"weight", &k->weight},
       {"n", &k->n}, {"k", &k->k}, {"kind", &k->kind}, {"gate_last", &k->gate_last},
   };
   struct { const char *name; float *to; } floats[] = {
@@ -112,7 +112,7 @@ static OrtStatus *make_domain(const OrtApi *api) {
   OrtCustomOpDomain *made;
   OrtStatus *e = NULL;
   RR_TRY(rr_ort->CreateCustomOpDomain("rag_retrieval", &made));
-  rr_operator *lists[] = {rr_product_operators, rr_row_operators, rr_optimizer_operators};
+  rr_operator *lists[] = {rr_attention_operators, rr_product_operators, rr_row_operators, rr_optimizer_operators};
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
     for (rr_operator *o = lists[i]; o->name && !e; o++) {
       o->api = callbacks(o->in_place);

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -15,12 +16,18 @@ import (
 // Domain is the operators' domain in a graph that was substituted.
 const Domain = "rag_retrieval"
 
-// Ops are the kernels that a file's metadata may name, with their numbers of inputs and outputs, of which the last ones may be
-// missing. Those that round to bfloat16 are used only with a Unit.
+// AttentionPieces is how many arrays the factors of dropout of attention may be in: RR_FACTOR_PIECES.
+const AttentionPieces = 12
+
+// Ops are the kernels that a file's metadata may name, with their numbers of inputs and outputs. So many Optional inputs may be missing at
+// the end. Any output of a gradient may be missing, and all but the first of other kernels. Those that compute Products do that in bfloat16 where there is a Unit; of these some are there for
+// bfloat16 only.
 var Ops = map[string]struct {
-	Inputs, Outputs int
-	BF16            bool
+	Inputs, Optional, Outputs int
+	Products, OnlyBF16        bool
 }{
+	"Attention":          {Inputs: 4 + AttentionPieces, Optional: AttentionPieces, Outputs: 1, Products: true},
+	"AttentionGradient":  {Inputs: 5 + AttentionPieces, Optional: AttentionPieces, Outputs: 3, Products: true},
 	"Activation":         {Inputs: 1, Outputs: 1},
 	"ActivationGradient": {Inputs: 2, Outputs: 1},
 	"Gated":              {Inputs: 1, Outputs: 1},
@@ -33,7 +40,7 @@ var Ops = map[string]struct {
 	"AdamW":              {Inputs: 8, Outputs: 3},
 	"SumOfSquares":       {Inputs: 1, Outputs: 1},
 	"Accumulate":         {Inputs: 4, Outputs: 1},
-	"LinearGradient":     {Inputs: 3, Outputs: 3, BF16: true},
+	"LinearGradient":     {Inputs: 3, Outputs: 3, Products: true, OnlyBF16: true},
 }
 
 // Options say which kernels a graph gets. The zero value means those in float32.
@@ -151,8 +158,9 @@ func (s *substitution) apply() bool {
 	changed := false
 	for _, e := range s.entries {
 		op := Ops[e.Op]
-		fits := len(e.Inputs) == op.Inputs && len(e.Outputs) > 0 && len(e.Outputs) <= op.Outputs
-		if fits && (!op.BF16 || s.Unit != None) && s.replace(e) {
+		fits := len(e.Inputs) <= op.Inputs && len(e.Inputs) >= op.Inputs-op.Optional && len(e.Outputs) > 0 && len(e.Outputs) <= op.Outputs &&
+			(e.Outputs[0] != "" || strings.HasSuffix(e.Op, "Gradient"))
+		if fits && (!op.OnlyBF16 || s.Unit != None) && s.replace(e) {
 			changed = true
 		}
 	}
@@ -200,8 +208,11 @@ func (s *substitution) replace(e onnx.KernelEntry) bool {
 	for name, x := range e.Floats {
 		node.Attribute = append(node.Attribute, &onnxpb.AttributeProto{Name: name, Type: onnxpb.AttributeProto_FLOAT, F: &x})
 	}
-	if e.Op == "LinearGradient" {
+	switch {
+	case e.Op == "LinearGradient":
 		s.product(node, 2)
+	case Ops[e.Op].Products && s.Unit != None:
+		node.Attribute = append(node.Attribute, intAttribute("bf16", 1), intAttribute("unit", s.Unit.number()))
 	}
 	s.before[first] = append(s.before[first], node)
 	for _, name := range e.Outputs {

@@ -174,6 +174,20 @@ static void check(fixture *f, const char *unit, double bound) {
   for (int i = 0; i < 4; i++) free(first[i]);
 }
 
+// missing computes each gradient alone.
+static void missing(fixture *f) {
+  int one = 1;
+  const rr_pool pool = {&one, spread};
+  float *results[] = {f->dq, f->dk, f->dv};
+  const long n[] = {f->n_q, f->n_k, f->n_k};
+  for (int i = 0; i < 3; i++) {
+    float *alone = malloc((size_t)(n[i] + 1) * sizeof *alone);
+    rr_attention_gradient(&f->a, f->dout, i == 0 ? alone : NULL, i == 1 ? alone : NULL, i == 2 ? alone : NULL, &pool);
+    if (memcmp(alone, results[i], (size_t)n[i] * sizeof *alone) && failures++ < 30) printf("gradient %d alone differs\n", i);
+    free(alone);
+  }
+}
+
 static void errors(void) {
   fixture f = make((shape){2, 2, 3, 5, 8, 0, 0});
   int one = 1;
@@ -192,7 +206,7 @@ static void errors(void) {
 int main(int argc, char **argv) {
   const shape shapes[] = {
       {1, 1, 1, 1, 1, 0, 0},       {2, 3, 7, 7, 8, 0, 0},    {3, 2, 5, 5, 32, 0, 1},      {1, 2, 65, 65, 64, 1, 1}, {2, 1, 130, 129, 33, 0, 3},
-      {1, 1, 70, 600, 16, 1, 2},   {2, 2, 17, 31, 40, 2, 1}, {2, 12, 128, 128, 32, 0, 1}, {1, 2, 3, 100, 128, 0, 5}, {0, 2, 3, 4, 8, 0, 0},
+      {1, 1, 70, 600, 16, 1, 2},   {2, 2, 17, 31, 40, 2, 1}, {2, 3, 48, 48, 32, 0, 1}, {1, 2, 3, 100, 128, 0, 5}, {0, 2, 3, 4, 8, 0, 0},
       {1, 2, 0, 4, 8, 0, 0},       {2, 2, 4, 16, 8, 0, 12},  {1, 1, 200, 40, 72, 1, 1},
   };
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -206,6 +220,7 @@ int main(int argc, char **argv) {
       check(&f, argv[u], 1.2e-2); // inputs, probabilities and their gradients are rounded to 8 bits
       worst = before;
     }
+    missing(&f);
     drop(&f);
   }
   errors();
