@@ -1,10 +1,17 @@
 package encoder_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"rag-retrieval-go/models/encoder"
+	"rag-retrieval-go/ortrain/artifact"
+	"rag-retrieval-go/ortrain/kernels"
+	"rag-retrieval-go/ortrain/onnx/onnxpb"
+	"rag-retrieval-go/ortrain/optim"
 )
 
 // The attention kernel knows nothing of rotation, masks or shared heads: it would give other scores without a word.
@@ -20,5 +27,35 @@ func TestFusedAttentionIsRefused(t *testing.T) {
 		if ok := err == nil; ok != (want == "") || !ok && !strings.Contains(err.Error(), want) || c.FusedAttention != ok {
 			t.Errorf("%s: %v, fused %v", dir, err, c.FusedAttention)
 		}
+	}
+}
+
+// In every architecture, with dropout and without, attention is one kernel forward and one backward for each layer and group, and no product
+// of scores is left.
+func TestAttentionIsOneKernel(t *testing.T) {
+	for _, name := range oneOfEach(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := encoder.LoadConfig(filepath.Join("testdata", name))
+			check(t, err)
+			for _, rate := range []float64{0, 0.1} {
+				c.AttentionDropout = rate
+				set, err := artifact.Build(fixtureLoss(c, encoder.Shape{Rows: 3, MaxLength: 20, Groups: 2}), optim.DefaultAdamW)
+				check(t, err)
+				g, err := kernels.Substitute(set.Training, kernels.Options{})
+				check(t, err)
+				var m onnxpb.ModelProto
+				check(t, proto.Unmarshal(g.Model, &m))
+				count := map[string]int{}
+				for _, n := range m.Graph.Node {
+					count[n.OpType]++
+				}
+				want := 2 * int(c.NumHiddenLayers)
+				if count["Attention"] != want || count["AttentionGradient"] != want || count["FusedMatMul"] != 0 || count["Softmax"] != 0 {
+					t.Errorf("dropout %g: %d Attention, %d AttentionGradient, %d FusedMatMul, %d Softmax; want %d, %d, 0, 0", rate, count["Attention"],
+						count["AttentionGradient"], count["FusedMatMul"], count["Softmax"], want, want)
+				}
+			}
+		})
 	}
 }
