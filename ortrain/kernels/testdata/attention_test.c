@@ -1,5 +1,5 @@
-// Tests of attention.h against double arithmetic: attention_test [UNIT...], with units as in gemm_test; without one, float32 only.
-// attention_test.go compiles and runs it, with -DRR_SIMULATE also the code of units that this CPU lacks.
+// Tests of attention.h against double arithmetic, in float32 and in bfloat16 on each unit that this CPU has. attention_test.go compiles and
+// runs it, with -DRR_SIMULATE also the code of units that this CPU lacks.
 #include "../attention.h"
 
 #include <math.h>
@@ -203,7 +203,12 @@ static void errors(void) {
   drop(&f);
 }
 
-int main(int argc, char **argv) {
+static const struct {
+  const char *name;
+  rr_unit unit;
+} units[] = {{"portable", RR_UNIT_PORTABLE}, {"avx512", RR_UNIT_AVX512}, {"amx", RR_UNIT_AMX}};
+
+int main(void) {
   const shape shapes[] = {
       {1, 1, 1, 1, 1, 0, 0},       {2, 3, 7, 7, 8, 0, 0},    {3, 2, 5, 5, 32, 0, 1},      {1, 2, 65, 65, 64, 1, 1}, {2, 1, 130, 129, 33, 0, 3},
       {1, 1, 70, 600, 16, 1, 2},   {2, 2, 17, 31, 40, 2, 1}, {2, 3, 48, 48, 32, 0, 1}, {1, 2, 3, 100, 128, 0, 5}, {0, 2, 3, 4, 8, 0, 0},
@@ -213,17 +218,21 @@ int main(int argc, char **argv) {
     fixture f = make(shapes[i]);
     reference(&f);
     check(&f, "float32", 2e-6);
-    for (int u = 1; u < argc; u++) {
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+      if (rr_gemm_pack_b(units[u].unit, NULL, 0, 0, 0, 0, NULL, NULL) == RR_GEMM_NO_UNIT) continue;
       f.a.bf16 = 1;
-      f.a.unit = !strcmp(argv[u], "amx") ? RR_UNIT_AMX : !strcmp(argv[u], "avx512") ? RR_UNIT_AVX512 : RR_UNIT_PORTABLE;
+      f.a.unit = units[u].unit;
       const double before = worst;
-      check(&f, argv[u], 1.2e-2); // inputs, probabilities and their gradients are rounded to 8 bits
+      check(&f, units[u].name, 1.2e-2); // inputs, probabilities and their gradients are rounded to 8 bits
       worst = before;
     }
     missing(&f);
     drop(&f);
   }
   errors();
-  printf("worst error of float32: %.2f of the bound\n", worst);
+  printf("float32 and");
+  for (size_t u = 0; u < sizeof units / sizeof *units; u++)
+    if (rr_gemm_pack_b(units[u].unit, NULL, 0, 0, 0, 0, NULL, NULL) != RR_GEMM_NO_UNIT) printf(" %s", units[u].name);
+  printf(" were tested; worst error of float32: %.2f of the bound\n", worst);
   return failures != 0;
 }
