@@ -20,7 +20,7 @@ typedef float four __attribute__((vector_size(16)));
 #define RR_TEMPLATE "attention_template.h"
 #include "each_target.h"
 
-// A task computes one head of one row. It takes a workspace from a list and gives it back, so that there are as many as threads at work.
+// A task computes one head of one row, or a chunk of its queries. It takes a workspace from a list and gives it back, so that there are as many as threads at work.
 typedef struct workspace {
   struct workspace *next;
 } workspace;
@@ -32,13 +32,14 @@ typedef struct {
   const code *code;
   const float *dout;
   float *out, *dq, *dk, *dv;
-  long block, width; // queries of a block; floats from one row of scores to the next
+  long block, chunk, width; // queries of a block, and of a task; floats from one row of scores to the next
   size_t packed[PACKED], scores, gemm, bytes; // of a workspace, all but the last in the order of memory
   pthread_mutex_t lock;
   workspace *free;
   int error;
 } job;
 
+static long least(long a, long b) { return a < b ? a : b; }
 static long cut(long n, long part) { return (n + part - 1) / part; }
 static size_t whole_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -64,7 +65,8 @@ static size_t gemm_bytes(const job *j) {
 static void layout(job *j, int gradient) {
   const rr_attention *a = j->a;
   const long few = a->keys > 512 ? 32 : 64; // two blocks of scores stay in a core's second cache
-  j->block = a->queries < few ? a->queries : few;
+  j->block = least(a->queries, few);
+  j->chunk = gradient ? a->queries : 4 * j->block; // gradients of keys are sums over all queries; a chunk pays for packing the keys
   j->width = cut(a->keys, 16) * 16 + (a->keys % 128 < 113 && a->keys % 128 ? 0 : 16);
   j->packed[TEXT_K] = packed_bytes(j, a->keys, a->size);
   j->packed[TEXT_V] = gradient ? packed_bytes(j, a->keys, a->size) : packed_bytes(j, a->size, a->keys);
@@ -173,13 +175,12 @@ static void forward_block(const desk *d, long head, long first, long m) {
   for (long i = 0; i < m; i++) j->code->scale(out + i * a->size, inverse[i], (size_t)a->size);
 }
 
-static void forward_head(const desk *d, long head) {
+static void forward_chunk(const desk *d, long head, long first, long last) {
   const rr_attention *a = d->j->a;
   const long text = head * a->keys * a->size;
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
   pack(d, TEXT_V, a->v + text, a->size, 0, a->size, a->keys);
-  for (long first = 0; first < a->queries; first += d->j->block)
-    forward_block(d, head, first, a->queries - first < d->j->block ? a->queries - first : d->j->block);
+  for (; first < last; first += d->j->block) forward_block(d, head, first, least(last - first, d->j->block));
 }
 
 // gradient_block adds what `m` queries give to the gradients of keys and values. With P the probabilities, F the factors and S the scores:
@@ -214,11 +215,10 @@ static void gradient_head(const desk *d, long head) {
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
   pack(d, TEXT_V, a->v + text, a->size, 1, a->keys, a->size);
   if (d->j->dq) pack(d, TEXT_K_BACK, a->k + text, a->size, 0, a->size, a->keys);
-  for (long first = 0; first < a->queries; first += d->j->block)
-    gradient_block(d, head, first, a->queries - first < d->j->block ? a->queries - first : d->j->block);
+  for (long first = 0; first < a->queries; first += d->j->block) gradient_block(d, head, first, least(a->queries - first, d->j->block));
 }
 
-static void head_task(void *data, size_t i) {
+static void chunk_task(void *data, size_t i) {
   job *j = data;
   workspace *w = take(j);
   if (!w) {
@@ -226,7 +226,11 @@ static void head_task(void *data, size_t i) {
     return;
   }
   desk d = desk_of(j, w);
-  (j->dout ? gradient_head : forward_head)(&d, (long)i);
+  const long chunks = cut(j->a->queries, j->chunk), head = (long)i / chunks, first = (long)i % chunks * j->chunk;
+  if (j->dout)
+    gradient_head(&d, head);
+  else
+    forward_chunk(&d, head, first, least(first + j->chunk, j->a->queries));
   give(j, w);
 }
 
@@ -250,7 +254,7 @@ static int run(job *j, const rr_pool *pool) {
   j->code = RR_CHOOSE(parts);
   layout(j, j->dout != NULL);
   pthread_mutex_init(&j->lock, NULL);
-  int error = pool->run(pool->context, head_task, (size_t)heads, j);
+  int error = pool->run(pool->context, chunk_task, (size_t)(heads * cut(a->queries, j->chunk)), j);
   pthread_mutex_destroy(&j->lock);
   for (workspace *w = j->free, *next; w; w = next) next = w->next, free(w);
   return error ? error : j->error;
