@@ -11,7 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kernels=$here/../../ortrain/kernels
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-options=(--timeout 3600)
+options=(--timeout 7200)
 if [ "${1-}" = --timeout ]; then options=("$1" "${2:?--timeout needs seconds}"); shift 2; fi
 
 # The kernels without ort_*.c, which need ONNX Runtime. A test may bring its own copy of a file: the linker takes the others from the library.
