@@ -38,9 +38,12 @@ func TestAttentionIsOneKernel(t *testing.T) {
 			t.Parallel()
 			c, err := encoder.LoadConfig(filepath.Join("testdata", name))
 			check(t, err)
-			for _, rate := range []float64{0, 0.1} {
-				c.AttentionDropout = rate
-				set, err := artifact.Build(fixtureLoss(c, encoder.Shape{Rows: 3, MaxLength: 20, Groups: 2}), optim.DefaultAdamW)
+			for _, x := range []struct {
+				rate float64
+				rows int
+			}{{0, 3}, {0.1, 3}, {0.1, 1_000_000}} { // the last one has dropout's factors in many pieces
+				c.AttentionDropout = x.rate
+				set, err := artifact.Build(fixtureLoss(c, encoder.Shape{Rows: x.rows, MaxLength: 20, Groups: 2}), optim.DefaultAdamW)
 				check(t, err)
 				g, err := kernels.Substitute(set.Training, kernels.Options{})
 				check(t, err)
@@ -52,7 +55,7 @@ func TestAttentionIsOneKernel(t *testing.T) {
 				}
 				want := 2 * int(c.NumHiddenLayers)
 				if count["Attention"] != want || count["AttentionGradient"] != want || count["FusedMatMul"] != 0 || count["Softmax"] != 0 {
-					t.Errorf("dropout %g: %d Attention, %d AttentionGradient, %d FusedMatMul, %d Softmax; want %d, %d, 0, 0", rate, count["Attention"],
+					t.Errorf("dropout %g, %d rows: %d Attention, %d AttentionGradient, %d FusedMatMul, %d Softmax; want %d, %d, 0, 0", x.rate, x.rows, count["Attention"],
 						count["AttentionGradient"], count["FusedMatMul"], count["Softmax"], want, want)
 				}
 			}

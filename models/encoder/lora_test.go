@@ -20,10 +20,15 @@ import (
 // trainerOf is a trainer of the fixtures' loss.
 func trainerOf(t *testing.T, c encoder.Config, s encoder.Shape) *ortrain.Trainer {
 	t.Helper()
+	return trainerWith(t, c, s, runtime.Options{Threads: 1})
+}
+
+func trainerWith(t *testing.T, c encoder.Config, s encoder.Shape, o runtime.Options) *ortrain.Trainer {
+	t.Helper()
 	set, err := artifact.Build(fixtureLoss(c, s), optim.DefaultAdamW)
 	check(t, err)
 	tr, err := ortrain.NewTrainer(set, ortrain.Config{
-		Schedule: optim.Schedule{Kind: "constant", Peak: 1e-5, Total: 1}, AdamW: optim.DefaultAdamW, Session: runtime.Options{Threads: 1},
+		Schedule: optim.Schedule{Kind: "constant", Peak: 1e-5, Total: 1}, AdamW: optim.DefaultAdamW, Session: o,
 	})
 	check(t, err)
 	t.Cleanup(func() { check(t, tr.Close()) })

@@ -20,7 +20,8 @@ typedef float four __attribute__((vector_size(16)));
 #define RR_TEMPLATE "attention_template.h"
 #include "each_target.h"
 
-// A task computes one head of one row, or a chunk of its queries. It takes a workspace from a list and gives it back, so that there are as many as threads at work.
+// A task computes a chunk of the queries of one head of one row: all of them, unless there are few heads and many queries. It takes a workspace
+// from a list and gives it back, so that there are as many as threads at work.
 typedef struct workspace {
   struct workspace *next;
 } workspace;
@@ -32,7 +33,9 @@ typedef struct {
   const code *code;
   const float *dout;
   float *out, *dq, *dk, *dv;
-  long block, chunk, width; // queries of a block, and of a task; floats from one row of scores to the next
+  long chunks, chunk; // of a head's queries; queries of a chunk
+  long block, width; // queries of a block; floats from one row of scores to the next
+  float *rest_dk, *rest_dv; // gradients of chunks 1 to chunks-1, [chunks - 1, rows, heads, keys, size], to be added to dk and dv
   size_t packed[PACKED], scores, gemm, bytes; // of a workspace, all but the last in the order of memory
   pthread_mutex_t lock;
   workspace *free;
@@ -62,11 +65,21 @@ static size_t gemm_bytes(const job *j) {
   return whole_lines(most);
 }
 
+// cut_queries cuts the queries of each head into chunks where heads are fewer than the cores of a large machine. The chunks of a gradient are
+// fewer: each has gradients of all keys in memory. A chunk is so long that packing keys and values again is little beside its work.
+static void cut_queries(job *j, int gradient) {
+  enum { TASKS = 64, GRADIENT_TASKS = 32, SHORTEST = 512 };
+  const rr_attention *a = j->a;
+  const long wanted = cut(gradient ? GRADIENT_TASKS : TASKS, a->rows * a->heads), chunks = least(wanted, a->queries / SHORTEST);
+  j->chunk = cut(cut(a->queries, chunks > 1 ? chunks : 1), j->block) * j->block;
+  j->chunks = cut(a->queries, j->chunk);
+}
+
 static void layout(job *j, int gradient) {
   const rr_attention *a = j->a;
-  const long few = a->keys > 512 ? 32 : 64; // two blocks of scores stay in a core's second cache
+  const long few = a->keys > 512 ? 32 : 64; // two blocks of scores stay in a core's second cache up to about 4,000 keys
   j->block = least(a->queries, few);
-  j->chunk = gradient ? a->queries : 4 * j->block; // gradients of keys are sums over all queries; a chunk pays for packing the keys
+  cut_queries(j, gradient);
   j->width = cut(a->keys, 16) * 16 + (a->keys % 128 < 113 && a->keys % 128 ? 0 : 16);
   j->packed[TEXT_K] = packed_bytes(j, a->keys, a->size);
   j->packed[TEXT_V] = gradient ? packed_bytes(j, a->keys, a->size) : packed_bytes(j, a->size, a->keys);
@@ -104,6 +117,7 @@ typedef struct {
   void *packed[PACKED];
   float *scores, *gradients, *factors;
   void *gemm;
+  float *dk, *dv; // of a chunk: where its gradients go; NULL if they are not asked for
 } desk;
 
 static desk desk_of(job *j, workspace *w) {
@@ -175,67 +189,86 @@ static void forward_block(const desk *d, long head, long first, long m) {
   for (long i = 0; i < m; i++) j->code->scale(out + i * a->size, inverse[i], (size_t)a->size);
 }
 
-static void forward_chunk(const desk *d, long head, long first, long last) {
+static void forward_chunk(const desk *d, long head, long begin, long end) {
   const rr_attention *a = d->j->a;
   const long text = head * a->keys * a->size;
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
   pack(d, TEXT_V, a->v + text, a->size, 0, a->size, a->keys);
-  for (; first < last; first += d->j->block) forward_block(d, head, first, least(last - first, d->j->block));
+  for (long first = begin; first < end; first += d->j->block) forward_block(d, head, first, least(end - first, d->j->block));
 }
 
-// gradient_block adds what `m` queries give to the gradients of keys and values. With P the probabilities, F the factors and S the scores:
+// gradient_block adds what `m` queries give to the gradients of keys and values, or begins these. With P the probabilities, F the factors and S the scores:
 //
 //	dV = (P∘F)ᵀ·dO,  dP = (dO·Vᵀ)∘F,  dS = P∘(dP - Σ P∘dP),  dQ = scale·dS·K,  dK = scale·dSᵀ·Q
-static void gradient_block(const desk *d, long head, long first, long m) {
+static void gradient_block(const desk *d, long head, long first, long m, int add) {
   const job *j = d->j;
   const rr_attention *a = j->a;
-  const long query = head * a->queries + first, text = head * a->keys * a->size, width = j->width, size = a->size, keys = a->keys;
+  const long query = head * a->queries + first, width = j->width, size = a->size, keys = a->keys;
   const float *q = a->q + query * size, *dout = j->dout + query * size;
   multiply(d, TEXT_K, (rr_gemm){.a = q, .lda = size, .m = m, .n = keys, .k = size, .alpha = a->scale, .c = d->scores, .ldc = width});
   multiply(d, TEXT_V, (rr_gemm){.a = dout, .lda = size, .m = m, .n = keys, .k = size, .alpha = 1, .c = d->gradients, .ldc = width});
   for (long i = 0; i < m; i++)
     j->code->probability_gradient(d->scores + i * width, d->gradients + i * width, bias(a, head / a->heads, first + i), factors(d, query + i), (size_t)keys);
-  rr_gemm of_keys = {.lda = width, .trans_a = 1, .m = keys, .n = size, .k = m, .ldc = size, .accumulate = first > 0};
-  if (j->dv) {
+  rr_gemm of_keys = {.lda = width, .trans_a = 1, .m = keys, .n = size, .k = m, .ldc = size, .accumulate = add};
+  if (d->dv) {
     pack(d, BLOCK, dout, size, 0, size, m);
-    of_keys.a = d->scores, of_keys.alpha = 1, of_keys.c = j->dv + text;
+    of_keys.a = d->scores, of_keys.alpha = 1, of_keys.c = d->dv;
     multiply(d, BLOCK, of_keys);
   }
-  if (j->dk) {
+  if (d->dk) {
     pack(d, BLOCK, q, size, 0, size, m);
-    of_keys.a = d->gradients, of_keys.alpha = a->scale, of_keys.c = j->dk + text;
+    of_keys.a = d->gradients, of_keys.alpha = a->scale, of_keys.c = d->dk;
     multiply(d, BLOCK, of_keys);
   }
   if (j->dq) multiply(d, TEXT_K_BACK, (rr_gemm){.a = d->gradients, .lda = width, .m = m, .n = size, .k = keys, .alpha = a->scale, .c = j->dq + query * size, .ldc = size});
 }
 
-static void gradient_head(const desk *d, long head) {
+static void gradient_chunk(const desk *d, long head, long begin, long end) {
   const rr_attention *a = d->j->a;
   const long text = head * a->keys * a->size;
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
   pack(d, TEXT_V, a->v + text, a->size, 1, a->keys, a->size);
   if (d->j->dq) pack(d, TEXT_K_BACK, a->k + text, a->size, 0, a->size, a->keys);
-  for (long first = 0; first < a->queries; first += d->j->block) gradient_block(d, head, first, least(a->queries - first, d->j->block));
+  for (long first = begin; first < end; first += d->j->block) gradient_block(d, head, first, least(end - first, d->j->block), first > begin);
+}
+
+static long text_of(const job *j) { return j->a->keys * j->a->size; } // floats of a head's keys
+
+// gradient_of is where a chunk of a head has its gradient: in all, or in rest. It is NULL if all is.
+static float *gradient_of(const job *j, float *all, float *rest, long head, long chunk) {
+  if (!all) return NULL;
+  return chunk ? rest + ((chunk - 1) * j->a->rows * j->a->heads + head) * text_of(j) : all + head * text_of(j);
+}
+static float *dk_of(const job *j, long head, long chunk) { return gradient_of(j, j->dk, j->rest_dk, head, chunk); }
+static float *dv_of(const job *j, long head, long chunk) { return gradient_of(j, j->dv, j->rest_dv, head, chunk); }
+
+// add_task adds the gradients of a head's chunks, in their order.
+static void add_task(void *data, size_t i) {
+  const job *j = data;
+  float *dk = dk_of(j, (long)i, 0), *dv = dv_of(j, (long)i, 0);
+  for (long chunk = 1; chunk < j->chunks; chunk++) {
+    const float *k = dk_of(j, (long)i, chunk), *v = dv_of(j, (long)i, chunk);
+    for (long x = 0; dk && x < text_of(j); x++) dk[x] += k[x];
+    for (long x = 0; dv && x < text_of(j); x++) dv[x] += v[x];
+  }
 }
 
 static void chunk_task(void *data, size_t i) {
   job *j = data;
+  const long head = (long)i / j->chunks, chunk = (long)i % j->chunks, begin = chunk * j->chunk;
   workspace *w = take(j);
   if (!w) {
     fail(j, RR_NO_MEMORY);
     return;
   }
   desk d = desk_of(j, w);
-  const long chunks = cut(j->a->queries, j->chunk), head = (long)i / chunks, first = (long)i % chunks * j->chunk;
-  if (j->dout)
-    gradient_head(&d, head);
-  else
-    forward_chunk(&d, head, first, least(first + j->chunk, j->a->queries));
+  d.dk = dk_of(j, head, chunk), d.dv = dv_of(j, head, chunk);
+  (j->dout ? gradient_chunk : forward_chunk)(&d, head, begin, least(begin + j->chunk, j->a->queries));
   give(j, w);
 }
 
 static int wrong(const rr_attention *a) {
-  if (a->rows < 0 || a->heads < 0 || a->queries < 0 || a->keys < 0 || a->size < 0 || a->pieces < 0 || a->pieces > RR_FACTOR_PIECES) return 1;
+  if (a->rows < 0 || a->heads < 0 || a->queries < 0 || a->keys < 0 || a->size < 0 || a->pieces < 0) return 1;
   return (a->bias_rows != 1 && a->bias_rows != a->rows) || (a->bias_queries != 1 && a->bias_queries != a->queries);
 }
 
@@ -253,9 +286,17 @@ static int run(job *j, const rr_pool *pool) {
   }
   j->code = RR_CHOOSE(parts);
   layout(j, j->dout != NULL);
+  const long rest = (j->chunks - 1) * heads * text_of(j), gradients = (j->dk != NULL) + (j->dv != NULL);
+  float *memory = NULL;
+  if (rest && gradients) {
+    if (!(memory = malloc((size_t)(gradients * rest) * sizeof *memory))) return RR_NO_MEMORY;
+    j->rest_dk = memory, j->rest_dv = j->dk ? memory + rest : memory;
+  }
   pthread_mutex_init(&j->lock, NULL);
-  int error = pool->run(pool->context, chunk_task, (size_t)(heads * cut(a->queries, j->chunk)), j);
+  int error = pool->run(pool->context, chunk_task, (size_t)(heads * j->chunks), j);
+  if (!error && !j->error && memory) error = pool->run(pool->context, add_task, (size_t)heads, j);
   pthread_mutex_destroy(&j->lock);
+  free(memory);
   for (workspace *w = j->free, *next; w; w = next) next = w->next, free(w);
   return error ? error : j->error;
 }

@@ -10,8 +10,6 @@
 #include "gemm.h"
 #include "rows.h"
 
-enum { RR_FACTOR_PIECES = 12 };
-
 // The inputs of attention. All arrays are contiguous.
 typedef struct {
   long rows, heads, queries, keys, size; // of a batch of texts, their heads, and the width of a head
@@ -22,7 +20,7 @@ typedef struct {
   float scale;                           // of the scores, before bias is added
   // The factors of dropout, 0 or 1/(1-rate), of the probabilities, [rows, heads, queries, keys]: `pieces` arrays that follow each other, all of
   // the same length except that the last one has the rest. There are none without dropout.
-  const float *factors[RR_FACTOR_PIECES];
+  const float *const *factors;
   long pieces;
   int bf16;     // products are computed in bfloat16 on unit
   rr_unit unit;

@@ -53,6 +53,7 @@ struct rr_operator {
   OrtCustomOp api; // first, so that a pointer to it is one to the operator
   const char *name;
   size_t inputs, outputs;
+  int variadic;                               // any number of inputs may be in place of the last one
   unsigned optional_inputs, optional_outputs; // bit i: number i may be missing
   unsigned byte_inputs, byte_outputs;         // bit i: number i is uint8, not float32
   unsigned int64_inputs;                      // bit i: number i is int64

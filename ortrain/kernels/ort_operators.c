@@ -30,11 +30,15 @@ static OrtCustomOpInputOutputCharacteristic optional(unsigned mask, size_t i) {
   return mask >> i & 1 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
 }
 static OrtCustomOpInputOutputCharacteristic input_kind(const OrtCustomOp *op, size_t i) {
+  const rr_operator *o = (const rr_operator *)op;
+  if (o->variadic && i + 1 == o->inputs) return INPUT_OUTPUT_VARIADIC;
   return optional(((const rr_operator *)op)->optional_inputs, i);
 }
 static OrtCustomOpInputOutputCharacteristic output_kind(const OrtCustomOp *op, size_t i) {
   return optional(((const rr_operator *)op)->optional_outputs, i);
 }
+
+static int one(const OrtCustomOp *op) { return (void)op, 1; }
 
 // may_inplace says that output 0 may have the memory of input 0.
 static size_t may_inplace(int **inputs, int **outputs) {
@@ -92,14 +96,15 @@ static OrtStatus *compute(void *p, OrtKernelContext *context) {
   return r.k->op->compute(&r);
 }
 
-static OrtCustomOp callbacks(int in_place) {
+static OrtCustomOp callbacks(const rr_operator *operator) {
   OrtCustomOp o = {
       .version = ORT_API_VERSION, .GetName = name, .GetExecutionProviderType = provider, .GetInputTypeCount = input_count,
       .GetOutputTypeCount = output_count, .GetInputType = input_type, .GetOutputType = output_type, .GetInputCharacteristic = input_kind,
       .GetOutputCharacteristic = output_kind, .GetInputMemoryType = memory, .GetStartVersion = first_version,
       .GetEndVersion = last_version, .CreateKernelV2 = create, .KernelComputeV2 = compute, .KernelDestroy = destroy,
   };
-  if (in_place) o.GetMayInplace = may_inplace, o.ReleaseMayInplace = release_inplace;
+  if (operator->variadic) o.GetVariadicInputMinArity = o.GetVariadicInputHomogeneity = one;
+  if (operator->in_place) o.GetMayInplace = may_inplace, o.ReleaseMayInplace = release_inplace;
   return o;
 }
 
@@ -115,7 +120,7 @@ static OrtStatus *make_domain(const OrtApi *api) {
   rr_operator *lists[] = {rr_attention_operators, rr_product_operators, rr_row_operators, rr_optimizer_operators};
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
     for (rr_operator *o = lists[i]; o->name && !e; o++) {
-      o->api = callbacks(o->in_place);
+      o->api = callbacks(o);
       e = rr_ort->CustomOpDomain_Add(made, &o->api);
     }
   }

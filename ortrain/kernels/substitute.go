@@ -16,18 +16,15 @@ import (
 // Domain is the operators' domain in a graph that was substituted.
 const Domain = "rag_retrieval"
 
-// AttentionPieces is how many arrays the factors of dropout of attention may be in: RR_FACTOR_PIECES.
-const AttentionPieces = 12
-
-// Ops are the kernels that a file's metadata may name, with their numbers of inputs and outputs. So many Optional inputs may be missing at
-// the end. Any output of a gradient may be missing, and all but the first of other kernels. Those that compute Products do that in bfloat16 where there is a Unit; of these some are there for
-// bfloat16 only.
+// Ops are the kernels that a file's metadata may name, with their numbers of inputs and outputs. Where they are Variadic, further inputs may
+// follow. Any output of a gradient may be missing, and all but the first of other kernels. Those that compute Products do that in bfloat16
+// where there is a Unit; of these some are there for bfloat16 only.
 var Ops = map[string]struct {
-	Inputs, Optional, Outputs int
-	Products, OnlyBF16        bool
+	Inputs, Outputs              int
+	Variadic, Products, OnlyBF16 bool
 }{
-	"Attention":          {Inputs: 4 + AttentionPieces, Optional: AttentionPieces, Outputs: 1, Products: true},
-	"AttentionGradient":  {Inputs: 5 + AttentionPieces, Optional: AttentionPieces, Outputs: 3, Products: true},
+	"Attention":          {Inputs: 4, Outputs: 1, Variadic: true, Products: true}, // dropout's factors follow
+	"AttentionGradient":  {Inputs: 5, Outputs: 3, Variadic: true, Products: true},
 	"Activation":         {Inputs: 1, Outputs: 1},
 	"ActivationGradient": {Inputs: 2, Outputs: 1},
 	"Gated":              {Inputs: 1, Outputs: 1},
@@ -158,7 +155,7 @@ func (s *substitution) apply() bool {
 	changed := false
 	for _, e := range s.entries {
 		op := Ops[e.Op]
-		fits := len(e.Inputs) <= op.Inputs && len(e.Inputs) >= op.Inputs-op.Optional && len(e.Outputs) > 0 && len(e.Outputs) <= op.Outputs &&
+		fits := (len(e.Inputs) == op.Inputs || op.Variadic && len(e.Inputs) > op.Inputs) && len(e.Outputs) > 0 && len(e.Outputs) <= op.Outputs &&
 			(e.Outputs[0] != "" || strings.HasSuffix(e.Op, "Gradient"))
 		if fits && (!op.OnlyBF16 || s.Unit != None) && s.replace(e) {
 			changed = true

@@ -67,14 +67,14 @@ class Attention(ctypes.Structure):
 
     _fields_ = [(n, ctypes.c_long) for n in ("rows", "heads", "queries", "keys", "size")] + [(n, ctypes.c_void_p) for n in "qkv"] + [
         ("bias", ctypes.c_void_p), ("bias_rows", ctypes.c_long), ("bias_queries", ctypes.c_long), ("scale", ctypes.c_float),
-        ("factors", ctypes.c_void_p * 12), ("pieces", ctypes.c_long), ("bf16", ctypes.c_int), ("unit", ctypes.c_int)]
+        ("factors", ctypes.POINTER(ctypes.c_void_p)), ("pieces", ctypes.c_long), ("bf16", ctypes.c_int), ("unit", ctypes.c_int)]
 
     def __init__(self, q, k, v, bias, scale, factors, unit=None):
         rows, heads, queries, size = q.shape
         address = lambda x: x.ctypes.data
         super().__init__(rows, heads, queries, k.shape[2], size, address(q), address(k), address(v), address(bias), bias.shape[0], bias.shape[2], scale,
                          pieces=1, bf16=int(unit is not None), unit=UNITS[unit or "portable"])
-        self.factors[0] = address(factors)
+        self.factors = (ctypes.c_void_p * 1)(address(factors))
 
     def run(self, call, out):
         assert call.library.rr_attention_run(ctypes.byref(self), ctypes.c_void_p(out.ctypes.data), call.pool) == 0

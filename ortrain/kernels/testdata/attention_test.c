@@ -37,6 +37,13 @@ static int broken(void *context, void (*task)(void *, size_t), size_t n, void *d
   return 77;
 }
 
+static size_t most_tasks;
+
+static int counted(void *context, void (*task)(void *, size_t), size_t n, void *data) {
+  if (n > most_tasks) most_tasks = n;
+  return spread(context, task, n, data);
+}
+
 static unsigned long long state = 1;
 
 static double uniform(void) { // -1 to 1
@@ -62,6 +69,7 @@ typedef struct {
 typedef struct {
   rr_attention a;
   float *q, *k, *v, *bias, *factors, *dout, *out, *dq, *dk, *dv; // results
+  const float **pieces;
   long n_q, n_k, n_p;
   double *want[4]; // out, dq, dk, dv
 } fixture;
@@ -78,11 +86,13 @@ static fixture make(shape s) {
   f.factors = numbers(f.n_p);
   for (long i = 0; i < f.n_p; i++) f.factors[i] = uniform() > 0.8 ? 0 : 1 / 0.9f;
   f.a.q = f.q, f.a.k = f.k, f.a.v = f.v, f.a.bias = f.bias;
+  f.pieces = malloc((size_t)(s.pieces + 1) * sizeof *f.pieces);
+  f.a.factors = f.pieces;
   for (long i = 0; i < s.pieces; i++) { // arrays of their own, so that reading past one is seen
     long part = f.n_p / s.pieces, length = i == s.pieces - 1 ? f.n_p - part * i : part;
     float *x = malloc((size_t)(length ? length : 1) * sizeof *x);
     memcpy(x, f.factors + part * i, (size_t)length * sizeof *x);
-    f.a.factors[i] = x;
+    f.pieces[i] = x;
   }
   return f;
 }
@@ -90,7 +100,8 @@ static fixture make(shape s) {
 static void drop(fixture *f) {
   float *all[] = {f->q, f->k, f->v, f->bias, f->factors, f->dout, f->out, f->dq, f->dk, f->dv};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-  for (long i = 0; i < f->a.pieces; i++) free((void *)f->a.factors[i]);
+  for (long i = 0; i < f->a.pieces; i++) free((void *)f->pieces[i]);
+  free(f->pieces);
   for (int i = 0; i < 4; i++) free(f->want[i]);
 }
 
@@ -203,6 +214,19 @@ static void errors(void) {
   drop(&f);
 }
 
+// many_tasks: few heads with many queries are work for many threads.
+static void many_tasks(void) {
+  int one = 1;
+  const rr_pool pool = {&one, counted};
+  fixture f = make((shape){1, 2, 2048, 5, 4, 0, 0});
+  for (int gradient = 0; gradient < 2; gradient++) {
+    most_tasks = 0;
+    int code = gradient ? rr_attention_gradient(&f.a, f.dout, f.dq, f.dk, f.dv, &pool) : rr_attention_run(&f.a, f.out, &pool);
+    if ((code || most_tasks != 8) && failures++ < 30) printf("2 heads of 2,048 queries: code %d, %zu tasks, want 8\n", code, most_tasks);
+  }
+  drop(&f);
+}
+
 static const struct {
   const char *name;
   rr_unit unit;
@@ -211,8 +235,9 @@ static const struct {
 int main(void) {
   const shape shapes[] = {
       {1, 1, 1, 1, 1, 0, 0},       {2, 3, 7, 7, 8, 0, 0},    {3, 2, 5, 5, 32, 0, 1},      {1, 2, 65, 65, 64, 1, 1}, {2, 1, 130, 129, 33, 0, 3},
-      {1, 1, 70, 600, 16, 1, 2},   {2, 2, 17, 31, 40, 2, 1}, {2, 3, 48, 48, 32, 0, 1}, {1, 2, 3, 100, 128, 0, 5}, {0, 2, 3, 4, 8, 0, 0},
+      {1, 1, 70, 600, 16, 1, 2},   {2, 2, 17, 31, 40, 2, 1}, {2, 3, 48, 48, 32, 0, 1}, {1, 2, 3, 100, 128, 0, 5}, {1, 1, 9, 11, 8, 0, 40}, {0, 2, 3, 4, 8, 0, 0},
       {1, 2, 0, 4, 8, 0, 0},       {2, 2, 4, 16, 8, 0, 12},  {1, 1, 200, 40, 72, 1, 1}, {1, 2, 300, 20, 8, 1, 2},
+      {1, 2, 1100, 20, 8, 1, 2},   {1, 1, 1600, 70, 16, 0, 0}, // queries in chunks
   };
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     fixture f = make(shapes[i]);
@@ -230,6 +255,7 @@ int main(void) {
     drop(&f);
   }
   errors();
+  many_tasks();
   printf("float32 and");
   for (size_t u = 0; u < sizeof units / sizeof *units; u++)
     if (rr_gemm_pack_b(units[u].unit, NULL, 0, 0, 0, 0, NULL, NULL) != RR_GEMM_NO_UNIT) printf(" %s", units[u].name);

@@ -66,10 +66,13 @@ func (e event) operator() string {
 	return op
 }
 
-// flops returns the number of floating-point operations of a matrix product, and 0 for other operators.
+// flops returns the number of floating-point operations of a matrix product, or of those in attention, and 0 for other operators.
 func flops(e event) float64 {
 	op := e.operator()
 	inputs, outputs := shapes(e.Args["input_type_shape"]), shapes(e.Args["output_type_shape"])
+	if attention(op) {
+		return attentionFLOPs(op, inputs)
+	}
 	if !product(op) || len(inputs) == 0 || len(outputs) == 0 || size(outputs[0]) == 0 {
 		return 0
 	}
@@ -82,9 +85,25 @@ func flops(e event) float64 {
 	return 2 * size(out) * inner
 }
 
+// attentionFLOPs returns the operations of the products in attention: of queries [rows, heads, queries, size] and keys [rows, heads, keys, size].
+func attentionFLOPs(op string, inputs [][]float64) float64 {
+	products := 2.0 // scores, and the sum of values
+	if op == "AttentionGradient" {
+		products = 5 // scores again, and the gradients of probabilities, queries, keys and values
+		inputs = inputs[min(1, len(inputs)):]
+	}
+	if len(inputs) < 2 || len(inputs[0]) != 4 || len(inputs[1]) != 4 {
+		return 0
+	}
+	return 2 * products * size(inputs[0]) * inputs[1][2]
+}
+
+// attention says whether an operator is the kernel for attention, or for its gradient.
+func attention(op string) bool { return op == "Attention" || op == "AttentionGradient" }
+
 // product says whether an operator is a matrix product.
 func product(op string) bool {
-	return strings.HasSuffix(op, "Gemm") || strings.HasSuffix(op, "MatMul") || op == "Product" || op == "LinearGradient"
+	return strings.HasSuffix(op, "Gemm") || strings.HasSuffix(op, "MatMul") || op == "Product" || op == "PackedProduct" || op == "LinearGradient"
 }
 
 // shapes returns the shapes of a list such as [{"float": [2, 3]}, …].

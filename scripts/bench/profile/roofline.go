@@ -17,20 +17,20 @@ import (
 
 // The parts of a step. What no rule of part names is "other".
 const (
-	weightProducts    = "weight products"
-	attentionProducts = "attention products"
-	elementwise       = "elementwise"
-	normalization     = "normalization"
-	moving            = "moving data"
-	other             = "other"
+	weightProducts = "weight products"
+	attentionPart  = "attention" // its kernels whole, or its products where stock operators compute it
+	elementwise    = "elementwise"
+	normalization  = "normalization"
+	moving         = "moving data"
+	other          = "other"
 )
 
-var parts = []string{weightProducts, attentionProducts, elementwise, normalization, moving, other}
+var parts = []string{weightProducts, attentionPart, elementwise, normalization, moving, other}
 
 // operatorsOf lists operators by part. Products are told apart by the rank of their factors.
 var operatorsOf = map[string]string{
 	elementwise: "Add Sub Mul Div Neg Exp Log Sqrt Tanh Erf Gelu BiasGelu FastGelu QuickGelu Sigmoid Relu Pow Sum Clip Where Equal Less Greater GreaterOrEqual " +
-		"Softmax LogSoftmax Activation ActivationGradient SoftmaxGradient GatedActivation GatedActivationGradient Cast",
+		"Softmax LogSoftmax Activation ActivationGradient SoftmaxGradient Gated GatedGradient Cast",
 	normalization: "LayerNormalization LayerNormGradient SimplifiedLayerNormalization RMSNorm RMSNormGradient SkipLayerNormalization ReduceSum ReduceMean",
 	moving:        "Gather GatherND GatherElements ScatterElements ScatterND Concat Split Slice Transpose Expand Pad Tile",
 }
@@ -41,9 +41,12 @@ var views = map[string]bool{"Reshape": true, "Squeeze": true, "Unsqueeze": true,
 // part returns the part of a step that an operator belongs to.
 func part(e event) string {
 	op := e.operator()
+	if attention(op) {
+		return attentionPart
+	}
 	if product(op) {
 		if factors := shapes(e.Args["input_type_shape"]); len(factors) > 1 && len(factors[0]) > 2 && len(factors[1]) > 2 {
-			return attentionProducts
+			return attentionPart
 		}
 		return weightProducts
 	}

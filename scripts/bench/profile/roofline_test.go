@@ -16,6 +16,9 @@ func TestReadProfile(t *testing.T) {
 {"cat":"Node","name":"x/MatMul_kernel_time","dur":20,"args":{"op_name":"MatMul","input_type_shape":[{"float":[2,3,4]},{"float":[2,4,5]}],"output_type_shape":[{"float":[2,3,5]}],"activation_size":"256","parameter_size":"0","output_size":"120"}},
 {"cat":"Node","name":"x/Reshape_kernel_time","dur":1,"args":{"op_name":"Reshape","activation_size":"256","parameter_size":"16","output_size":"256"}},
 {"cat":"Node","name":"x/Gather_kernel_time","dur":2,"args":{"op_name":"Gather","activation_size":"80000","parameter_size":"0","output_size":"40"}},
+{"cat":"Node","name":"x/Attention_kernel_time","dur":3,"args":{"op_name":"Attention","input_type_shape":[{"float":[2,3,5,4]},{"float":[2,3,7,4]},{"float":[2,3,7,4]},{"float":[2,1,1,7]}],"output_type_shape":[{"float":[2,3,5,4]}]}},
+{"cat":"Node","name":"x/AttentionGradient_kernel_time","dur":4,"args":{"op_name":"AttentionGradient","input_type_shape":[{"float":[2,3,5,4]},{"float":[2,3,5,4]},{"float":[2,3,7,4]}]}},
+{"cat":"Node","name":"x/Gated_kernel_time","dur":0,"args":{"op_name":"Gated"}},
 {"cat":"Session","name":"model_run","dur":60,"args":{}}
 ]`
 	if err := os.WriteFile(path, []byte(records), 0o644); err != nil {
@@ -25,13 +28,14 @@ func TestReadProfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.runs != 1 || p.run != 60 || p.operators() != 0.053 {
-		t.Errorf("%d runs of %g µs, %g ms in operators; want 1, 60, 0.053", p.runs, p.run, p.operators())
+	if p.runs != 1 || p.run != 60 || p.operators() != 0.06 {
+		t.Errorf("%d runs of %g µs, %g ms in operators; want 1, 60, 0.06", p.runs, p.run, p.operators())
 	}
 	want := []struct {
 		part         string
 		flops, bytes float64
-	}{{weightProducts, 2 * 10 * 4 * 6, 496}, {attentionProducts, 2 * 2 * 3 * 4 * 5, 376}, {other, 0, 0}, {moving, 0, 80}}
+	}{{weightProducts, 2 * 10 * 4 * 6, 496}, {attentionPart, 2 * 2 * 3 * 4 * 5, 376}, {other, 0, 0}, {moving, 0, 80},
+		{attentionPart, 2 * 2 * 2 * 3 * 5 * 4 * 7, 0}, {attentionPart, 5 * 2 * 2 * 3 * 5 * 4 * 7, 0}, {elementwise, 0, 0}}
 	if len(p.nodes) != len(want) {
 		t.Fatalf("%d operators, want %d", len(p.nodes), len(want))
 	}
