@@ -74,9 +74,9 @@ const sourceKey = "source"
 
 func (f ResultFolder) source() string { return cmp.Or(f.Source, filepath.Clean(f.Model)) }
 
-// checkSource returns an error if the results in the folder are those of another model of the same name. Results without a source,
+// CheckSource returns an error if the results in the folder are those of another model of the same name. Results without a source,
 // such as mteb's own, are the model's.
-func (f ResultFolder) checkSource() error {
+func (f ResultFolder) CheckSource() error {
 	var meta map[string]any
 	if b, err := os.ReadFile(f.metaPath()); err != nil || json.Unmarshal(b, &meta) != nil {
 		return nil // no results yet
@@ -136,7 +136,7 @@ func (f ResultFolder) metrics(r Result) map[string]float64 {
 // Finished returns a task's result if the folder has one on the same revision and split. It is an error if the folder has the
 // results of another model.
 func (f ResultFolder) Finished(task string, p DataSource) (r Result, ok bool, err error) {
-	if err := f.checkSource(); err != nil {
+	if err := f.CheckSource(); err != nil {
 		return r, false, err
 	}
 	b, err := os.ReadFile(f.path(task))

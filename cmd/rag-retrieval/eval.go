@@ -241,7 +241,7 @@ func sourceOf(model, precision string) string {
 // result. A result file of MTEB's form lacks what known has, and a query's own values.
 func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.DataSource, known mteb.Result) (bool, error) {
 	if e.c.Bool("fresh") || e.c.IsSet("save-scores") { // a result does not have the scores
-		return false, nil
+		return false, e.checkSource(folder)
 	}
 	r, err := fromFirst(e.job, func() (*mteb.Result, error) {
 		r, ok, err := folder.Finished(task, place)
@@ -264,6 +264,15 @@ func (e *evaluation) finished(folder mteb.ResultFolder, task string, place mteb.
 		err = e.writeReport()
 	}
 	return true, e.job.agree(err)
+}
+
+// checkSource returns an error if the results in the folder are another model's: what is measured would be written beside them.
+func (e *evaluation) checkSource(folder mteb.ResultFolder) error {
+	var err error
+	if e.job.first() {
+		err = folder.CheckSource()
+	}
+	return e.job.agree(err)
 }
 
 // write writes a task's result, and all results so far to the files that the flags name.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -256,8 +257,8 @@ func TestResultsOfOnePrecision(t *testing.T) {
 	args := []string{"eval", "--model", tiny, "--data", queries, "--mteb-dir", dir}
 	callEnv(t, portable, "", append(args, "--mixed-precision", "bf16")...).ok(t)
 	want := " in bf16-portable, not of " + tiny + ": name another folder for them"
-	if o := call(t, "", args...); o.code != 1 || !strings.Contains(o.stderr, want) {
-		t.Errorf("exit %d: %s", o.code, o.stderr)
+	for _, flags := range [][]string{nil, {"--fresh"}, {"--save-scores", filepath.Join(t.TempDir(), "scores.jsonl")}} {
+		call(t, "", append(slices.Clip(args), flags...)...).fails(t, 1, want)
 	}
 	if o := callEnv(t, portable, "", append(args, "--mixed-precision", "bf16")...).ok(t); !strings.Contains(o.stderr, "was measured before") {
 		t.Errorf("stderr: %s", o.stderr)

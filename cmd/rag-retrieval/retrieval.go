@@ -186,7 +186,7 @@ func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
 // not say what was found.
 func (e *retrievalEvaluation) wasMeasured(folder mteb.ResultFolder, task string, place mteb.DataSource, known mteb.Result) (bool, error) {
 	if e.c.IsSet("run") || e.c.IsSet("save-run") {
-		return false, nil
+		return false, e.checkSource(folder)
 	}
 	return e.finished(folder, task, place, known)
 }
