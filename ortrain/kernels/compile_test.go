@@ -18,7 +18,7 @@ func compile(t testing.TB, program string, sources []string, flags ...string) st
 	if _, err := exec.LookPath(cc); err != nil {
 		t.Skipf("no C compiler: %v", err)
 	}
-	for _, p := range append([]string{filepath.Join("testdata", program), filepath.Join("testdata", "simulate.h")}, sources...) {
+	for _, p := range append([]string{filepath.Join("testdata", program), filepath.Join("testdata", "simulate.h"), filepath.Join("testdata", "threads.h")}, sources...) {
 		if _, err := os.ReadFile(p); err != nil { // so that go test runs again when the file has changed
 			t.Fatal(err)
 		}

@@ -3,39 +3,12 @@
 #include "../attention.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../cpu.h"
-
-typedef struct {
-  void (*task)(void *, size_t);
-  size_t n, next;
-  void *data;
-} queue;
-
-static void *take(void *p) {
-  queue *q = p;
-  for (size_t i; (i = __atomic_fetch_add(&q->next, 1, __ATOMIC_RELAXED)) < q->n;) q->task(q->data, i);
-  return NULL;
-}
-
-static int spread(void *context, void (*task)(void *, size_t), size_t n, void *data) {
-  int threads = *(int *)context;
-  queue q = {task, n, 0, data};
-  pthread_t t[8];
-  for (int i = 0; i < threads; i++)
-    if (pthread_create(&t[i], NULL, take, &q)) exit(3);
-  for (int i = 0; i < threads; i++) pthread_join(t[i], NULL);
-  return 0;
-}
-
-static int broken(void *context, void (*task)(void *, size_t), size_t n, void *data) {
-  (void)context, (void)task, (void)n, (void)data;
-  return 77;
-}
+#include "threads.h"
 
 static size_t most_tasks;
 

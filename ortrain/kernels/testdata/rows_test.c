@@ -2,7 +2,6 @@
 // vector instructions that this CPU has, and compares them with each other. rows_test.go compiles and runs it; with RR_SIMULATE, AVX-512
 // is plain C.
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,46 +11,11 @@
 #undef rr_cpu
 #include "../adamw.h"
 #include "../rows.h"
+#include "threads.h"
 
 static int units; // what the kernels may use
 
 int rr_cpu(void) { return units; }
-
-// The pool: threads that take tasks one by one, or the calling thread, which takes the last task first.
-
-typedef struct {
-  void (*task)(void *, size_t);
-  size_t n, next;
-  void *data;
-} queue;
-
-static void *take(void *p) {
-  queue *q = p;
-  for (;;) {
-    size_t i = __atomic_fetch_add(&q->next, 1, __ATOMIC_RELAXED);
-    if (i >= q->n) return NULL;
-    q->task(q->data, i);
-  }
-}
-
-static int spread(void *context, void (*task)(void *, size_t), size_t n, void *data) {
-  int threads = *(int *)context;
-  if (threads == 1) {
-    for (size_t i = n; i-- > 0;) task(data, i);
-    return 0;
-  }
-  queue q = {task, n, 0, data};
-  pthread_t t[8];
-  for (int i = 0; i < threads; i++)
-    if (pthread_create(&t[i], NULL, take, &q)) exit(3);
-  for (int i = 0; i < threads; i++) pthread_join(t[i], NULL);
-  return 0;
-}
-
-static int broken(void *context, void (*task)(void *, size_t), size_t n, void *data) {
-  (void)context, (void)task, (void)n, (void)data;
-  return 77;
-}
 
 // Failures.
 
