@@ -164,16 +164,19 @@ func (b builder) maskByPlace(x group, window int64) (m attentionMask) {
 	if n := b.c.shared(); n > 1 { // the same places again for each head that shares the keys
 		queries = g.ReshapeTo(g.Add(g.Unsqueeze(queries, 1), g.Const(onnx.Filled(onnx.Float32, 0, 1, n, 1))), 0, -1)
 	}
-	ahead := g.Sub(g.Unsqueeze(keys, 1, 2), g.Unsqueeze(queries, 1, 3)) // of key j before query i, j - i: [rows, 1, queries, keys]
-	zero, hidden := g.Scalar(keys, 0), g.Scalar(keys, PaddingBias)
+	queries, keys = g.Unsqueeze(queries, 1, 3), g.Unsqueeze(keys, 1, 2)
+	// A long text makes these tensors large. Where holds two more of that size while it runs, beside the distances that it would need.
+	hide := func(hidden *onnx.Value) {
+		m.bias = g.Add(g.Mul(g.Cast(hidden, onnx.Float32), g.Scalar(keys, PaddingBias)), m.bias)
+	}
 	m.bias = x.padding
 	if b.c.Blocks.Causal {
-		m.bias = g.Add(m.bias, g.Where(g.Greater(ahead, zero), hidden, zero))
+		hide(g.Greater(keys, queries))
 	}
 	if window == NoWindow {
 		return m
 	}
-	m.bias = g.Add(m.bias, g.Where(g.Greater(g.Abs(ahead), g.Scalar(keys, float64(window))), hidden, zero))
+	hide(g.Greater(g.Abs(g.Sub(keys, queries)), g.Scalar(keys, float64(window))))
 	visible := g.Cast(g.Greater(m.bias, g.Scalar(keys, PaddingBias/2)), onnx.Float32)
 	m.seeing = g.Clip(g.ReduceSum(visible, true, 3), nil, g.Scalar(keys, 1))
 	return m
