@@ -170,7 +170,14 @@ func open(g *onnx.Graph, release func(name string), o Options) (s *Session, err 
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, model.Close()) }()
+	defer func() {
+		if closing := model.Close(); closing != nil {
+			if s != nil {
+				closing = errors.Join(closing, s.Close())
+			}
+			s, err = nil, errors.Join(err, closing)
+		}
+	}()
 	s = &Session{}
 	if s.session, err = model.Open(o.Threads); err != nil {
 		return nil, err

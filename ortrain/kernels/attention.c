@@ -118,10 +118,10 @@ typedef struct {
   float *scores, *gradients, *factors;
   void *gemm;
   float *dk, *dv; // of a chunk: where its gradients go; NULL if they are not asked for
-} desk;
+} buffers;
 
-static desk desk_of(job *j, workspace *w) {
-  desk d = {.j = j};
+static buffers buffers_of(job *j, workspace *w) {
+  buffers d = {.j = j};
   char *at = (char *)w + 64;
   for (int i = 0; i < PACKED; i++) d.packed[i] = at, at += j->packed[i];
   d.scores = (float *)at, at += j->scores;
@@ -131,7 +131,7 @@ static desk desk_of(job *j, workspace *w) {
   return d;
 }
 
-static void pack(const desk *d, int which, const float *from, long ld, int trans, long n, long k) {
+static void pack(const buffers *d, int which, const float *from, long ld, int trans, long n, long k) {
   const rr_attention *a = d->j->a;
   if (!a->bf16) {
     d->j->code->pack(from, ld, trans, n, k, d->packed[which]);
@@ -141,7 +141,7 @@ static void pack(const desk *d, int which, const float *from, long ld, int trans
   if (error) fail(d->j, error);
 }
 
-static void multiply(const desk *d, int which, rr_gemm g) {
+static void multiply(const buffers *d, int which, rr_gemm g) {
   const rr_attention *a = d->j->a;
   g.packed_b = d->packed[which];
   g.batch = 1;
@@ -154,7 +154,7 @@ static void multiply(const desk *d, int which, rr_gemm g) {
 }
 
 // factors returns the factors of the keys of one query, or NULL. A row that lies in two pieces is copied.
-static const float *factors(const desk *d, long query) {
+static const float *factors(const buffers *d, long query) {
   const rr_attention *a = d->j->a;
   if (a->pieces < 2) return a->pieces ? a->factors[0] + query * a->keys : NULL;
   const long all = a->rows * a->heads * a->queries * a->keys, part = all / a->pieces;
@@ -176,7 +176,7 @@ static const float *bias(const rr_attention *a, long row, long query) {
 }
 
 // forward_block computes `m` queries from `first` on, of head number `head` of all rows' heads.
-static void forward_block(const desk *d, long head, long first, long m) {
+static void forward_block(const buffers *d, long head, long first, long m) {
   const job *j = d->j;
   const rr_attention *a = j->a;
   const long query = head * a->queries + first;
@@ -189,7 +189,7 @@ static void forward_block(const desk *d, long head, long first, long m) {
   for (long i = 0; i < m; i++) j->code->scale(out + i * a->size, inverse[i], (size_t)a->size);
 }
 
-static void forward_chunk(const desk *d, long head, long begin, long end) {
+static void forward_chunk(const buffers *d, long head, long begin, long end) {
   const rr_attention *a = d->j->a;
   const long text = head * a->keys * a->size;
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
@@ -200,7 +200,7 @@ static void forward_chunk(const desk *d, long head, long begin, long end) {
 // gradient_block adds what `m` queries give to the gradients of keys and values, or begins these. With P the probabilities, F the factors and S the scores:
 //
 //	dV = (P∘F)ᵀ·dO,  dP = (dO·Vᵀ)∘F,  dS = P∘(dP - Σ P∘dP),  dQ = scale·dS·K,  dK = scale·dSᵀ·Q
-static void gradient_block(const desk *d, long head, long first, long m, int add) {
+static void gradient_block(const buffers *d, long head, long first, long m, int add) {
   const job *j = d->j;
   const rr_attention *a = j->a;
   const long query = head * a->queries + first, width = j->width, size = a->size, keys = a->keys;
@@ -223,7 +223,7 @@ static void gradient_block(const desk *d, long head, long first, long m, int add
   if (j->dq) multiply(d, TEXT_K_BACK, (rr_gemm){.a = d->gradients, .lda = width, .m = m, .n = size, .k = keys, .alpha = a->scale, .c = j->dq + query * size, .ldc = size});
 }
 
-static void gradient_chunk(const desk *d, long head, long begin, long end) {
+static void gradient_chunk(const buffers *d, long head, long begin, long end) {
   const rr_attention *a = d->j->a;
   const long text = head * a->keys * a->size;
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
@@ -261,7 +261,7 @@ static void chunk_task(void *data, size_t i) {
     fail(j, RR_NO_MEMORY);
     return;
   }
-  desk d = desk_of(j, w);
+  buffers d = buffers_of(j, w);
   d.dk = dk_of(j, head, chunk), d.dv = dv_of(j, head, chunk);
   (j->dout ? gradient_chunk : forward_chunk)(&d, head, begin, least(begin + j->chunk, j->a->queries));
   give(j, w);

@@ -107,24 +107,21 @@ FUNCTION void NAME(multiply)(const rr_gemm *g) {
   }
 }
 
-// Elements past the end of a row must not count: they are taken as this.
-#define LOWEST (-3.4028235e38f)
-
-INLINE vec NAME(or_lowest)(vec x, size_t i, size_t n) {
-  if (i + N <= n) return x;
-  for (size_t j = 0; j < N; j++)
-    if (i + j >= n) x[j] = LOWEST;
+// past_end makes the elements past the end of a row -Inf, so that they count nothing.
+INLINE vec NAME(past_end)(vec x, size_t i, size_t n) {
+  for (size_t j = 0; i + N > n && j < N; j++)
+    if (i + j >= n) x[j] = -__builtin_inff();
   return x;
 }
 
 INLINE void NAME(add_bias)(size_t i, size_t n, float *s, const float *bias, vec *highest) {
   vec x = get(s, i, n) + get(bias, i, n);
   put(s, i, n, x);
-  *highest = most(NAME(or_lowest)(x, i, n), *highest);
+  *highest = most(NAME(past_end)(x, i, n), *highest);
 }
 
 INLINE void NAME(exponentials)(size_t i, size_t n, float *s, float highest, vec *sum) {
-  vec x = exp_(NAME(or_lowest)(get(s, i, n), i, n) - highest);
+  vec x = exp_(NAME(past_end)(get(s, i, n), i, n) - highest);
   put(s, i, n, x);
   *sum += x;
 }
@@ -147,7 +144,7 @@ INLINE float NAME(plus)(vec x) {
 
 // softmax makes a row of scores the exponentials of softmax and returns their sum.
 INLINE float NAME(softmax)(float *s, const float *bias, size_t n) {
-  vec highest = all(LOWEST), sum = {0};
+  vec highest = all(-3.4028235e38f), sum = {0};
   VECTORS(n, NAME(add_bias), s, bias, &highest);
   const float top = NAME(maximum)(highest);
   VECTORS(n, NAME(exponentials), s, top, &sum);
@@ -190,4 +187,3 @@ FUNCTION void NAME(probability_gradient)(float *s, float *d, const float *bias, 
 static const code NAME(parts)[1] = {{PANEL, NAME(pack), NAME(multiply), NAME(scale), NAME(probabilities), NAME(probability_gradient)}};
 #undef PANEL
 #undef MOST_ROWS
-#undef LOWEST

@@ -184,6 +184,11 @@ static void errors(void) {
   rr_attention_run(&f.a, f.out, &pool);
   for (long i = 0; i < f.n_q; i++)
     if (!isnan(f.out[i]) != (i >= f.a.size) && failures++ < 30) printf("NaN in a query: result %ld is %g\n", i, f.out[i]);
+  f.q[0] = 0;
+  for (long i = 0; i < f.a.bias_rows * f.a.keys; i++) f.bias[i] = -INFINITY; // no key is seen, as softmax takes it
+  rr_attention_run(&f.a, f.out, &pool);
+  for (long i = 0; i < f.n_q; i++)
+    if (!isnan(f.out[i]) && failures++ < 30) printf("scores of -Inf: result %ld is %g, not NaN\n", i, f.out[i]);
   drop(&f);
 }
 
