@@ -99,8 +99,17 @@ type Report struct {
 	Model string `json:"model"`
 	Kind  string `json:"kind"`
 	// Precision names how the model's products were computed: fp32, int8, bf16-amx and so on. It is empty for scores without a model.
-	Precision string   `json:"precision,omitempty"`
-	Results   []Result `json:"results"`
+	Precision string `json:"precision,omitempty"`
+	// Lengths are the limits that texts were cut to; nil where the model's maker is not this program, or an earlier version of it.
+	Lengths *Lengths `json:"lengths,omitempty"`
+	Results []Result `json:"results"`
+}
+
+// Lengths are limits in tokens: of queries and passages, or of a reranker's pairs. What a kind of model does not have is 0.
+type Lengths struct {
+	QueryMaxLen   int `json:"query_max_len,omitempty"`
+	PassageMaxLen int `json:"passage_max_len,omitempty"`
+	MaxLen        int `json:"max_len,omitempty"`
 }
 
 // Write writes a report as JSON. A crash leaves no half-written file.

@@ -5,6 +5,7 @@
 #   ./scripts/gate.sh [--update]      # --update: write the baseline instead
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case "${1:-}" in -h | --help) sed -n '2,5s/^# \{0,1\}//p' scripts/gate.sh; exit 0 ;; esac
 ./scripts/setup.sh
 . scripts/setup/path.sh
 work=$(mktemp -d)

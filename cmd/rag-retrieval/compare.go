@@ -64,6 +64,9 @@ func compareReports(c *cli.Context) error {
 	if differ := eval.DifferingPrecisions(paths, reports); differ != "" {
 		note(differ)
 	}
+	if differ := eval.DifferingLengths(paths, reports); differ != "" {
+		note(differ)
+	}
 	write := func(w io.Writer) error { return writeComparisons(w, format, all, c.Int("worst")) }
 	if path := c.String("output"); path != "" {
 		return atomicdir.Create(path, write)

@@ -30,7 +30,7 @@ Examples:
   mpirun -n 4 rag-retrieval encode --model out/model texts.jsonl > vectors.jsonl     # the ranks share the batches`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer", Required: true},
-			&cli.StringFlag{Name: "as", Usage: "query or passage: which prompt of the model, and which maximal length of the training run, apply", Value: "passage"},
+			&cli.StringFlag{Name: "as", Usage: "query or passage: which prompt of the model applies", Value: "passage"},
 			&cli.IntFlag{Name: "max-len", Usage: "tokens of a text; 0: the model's own limit"},
 		}, engineFlags()...),
 		OnUsageError: onUsageError,
@@ -43,7 +43,7 @@ func encode(c *cli.Context, j job) (err error) {
 		return usagef("--as is %q, want query or passage", as)
 	}
 	o := engineOptions(c)
-	o.Kind, o.TrainingLengths = modelcard.Embedding, true
+	o.Kind = modelcard.Embedding
 	queries := c.String("as") == "query"
 	if queries {
 		o.QueryMaxLen = c.Int("max-len")

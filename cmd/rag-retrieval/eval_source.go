@@ -60,6 +60,7 @@ func (e *evaluation) openModel(ref string, o retriever.Options) error {
 	}
 	e.model = m.Info()
 	e.report.Model, e.report.Kind, e.report.Precision = ref, string(e.model.Kind), e.model.Precision
+	e.report.Lengths = &mteb.Lengths{QueryMaxLen: e.model.QueryMaxLen, PassageMaxLen: e.model.PassageMaxLen, MaxLen: e.model.MaxLen}
 	e.source = source{scorerOf: func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: m} }, close: m.Close}
 	if e.source.fingerprint, err = fromFirst(e.job, func() (string, error) { return m.Fingerprint(version) }); err != nil {
 		return errors.Join(err, m.Close())

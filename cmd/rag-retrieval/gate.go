@@ -66,8 +66,12 @@ func gate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if differ := eval.DifferingPrecisions([]string{path, c.Args().First()}, []mteb.Report{baseline, now}); differ != "" {
+	names, reports := []string{path, c.Args().First()}, []mteb.Report{baseline, now}
+	if differ := eval.DifferingPrecisions(names, reports); differ != "" {
 		note(differ) // units of bf16, or a baseline of an earlier version
+	}
+	if differ := eval.DifferingLengths(names, reports); differ != "" {
+		note(differ)
 	}
 	return showChecks(format, checks, c.Float64("max-drop"))
 }

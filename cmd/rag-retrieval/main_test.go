@@ -626,6 +626,7 @@ func TestBadCalls(t *testing.T) {
 		{2, "no flag --modle (did you mean --model?); see rag-retrieval eval --help", []string{"eval", "--modle", tiny}},
 		{2, "no flag --neg-nums for kind reranker: it is for embedding and colbert; see", []string{"train", "reranker", "--neg-nums", "1"}},
 		{2, "no kind of model \"embeding\" (did you mean embedding?); want", []string{"train", "embeding", "--model", tiny}},
+		{1, "run.yaml:1: model is not a known key (did you mean model_name_or_path?)", trainRun(data, out, "--config", write(t, "run.yaml", "model: m\n"))},
 		{1, "run.yaml:1: epoch is not a known key (did you mean epochs?); train embedding --help", trainRun(data, out, "--config", write(t, "run.yaml", "epoch: 1\n"))},
 		{1, "reading the model: " + run + " has no model, but its folder model has: did you mean " + run + "/model?", []string{"encode", "--model", run}},
 		{2, "unexpected argument \"more\"", trainRun(data, out, "more")},

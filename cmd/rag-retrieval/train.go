@@ -41,7 +41,8 @@ train.json, and with --val-dataset validation.jsonl. With --lora-rank, model/ is
 name of the base model that they need, without model.onnx. Adding --merge saves the whole model.
 
 By default a CPU with AMX computes matrix products in bf16. train.json says how a run did; --resume goes on
-in the same way only. The variable RAG_RETRIEVAL_BF16=amx, avx512 or portable forces a unit; portable runs on any CPU, slowly.
+in the same way only. The variable RAG_RETRIEVAL_BF16=amx, avx512 or portable forces a unit, which auto takes too;
+portable runs on any CPU, slowly.
 
 Examples:
   rag-retrieval train %[1]s --model MODEL %[2]s --output-dir out

@@ -194,6 +194,9 @@ func ownKeys() map[string]reflect.Type {
 
 // like names a key that a mistyped one may stand for, or is empty.
 func like(name string, own map[string]reflect.Type) string {
+	if name == "model" { // the short name of the flag
+		return " (did you mean model_name_or_path?)"
+	}
 	if key := nearest.Name(name, append(slices.Sorted(maps.Keys(own)), OriginalKeys()...)); key != "" {
 		return fmt.Sprintf(" (did you mean %s?)", key)
 	}

@@ -75,8 +75,8 @@ func (m *Model) Fingerprint(version string) (string, error) {
 		}
 		fmt.Fprintln(h)
 	}
-	if o.TrainingLengths || o.BatchTokens != 0 { // what was stored before these options keeps its fingerprint
-		fmt.Fprintln(h, "training-lengths", o.TrainingLengths, "batch-tokens", o.BatchTokens)
+	if o.BatchTokens != 0 { // what was stored before this option keeps its fingerprint
+		fmt.Fprintln(h, "training-lengths", false, "batch-tokens", o.BatchTokens)
 	}
 	if m.info.BF16 != kernels.None { // as before
 		fmt.Fprintln(h, "bf16", m.info.BF16)

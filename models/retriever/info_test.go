@@ -86,7 +86,7 @@ func TestFingerprint(t *testing.T) {
 	known := map[string]bool{first: true}
 	for _, o := range []retriever.Options{
 		{QueryMaxLen: 9}, {PassageMaxLen: 9}, {MaxLen: 9}, {LongDocs: retriever.MaxWindow}, {PaddingCompetes: true}, {Int8: true},
-		{QueryPrompt: &text}, {PassagePrompt: &text}, {TrainingLengths: true}, {BatchTokens: 64}, {Provider: "auto"},
+		{QueryPrompt: &text}, {PassagePrompt: &text}, {BatchTokens: 64}, {Provider: "auto"},
 	} {
 		f := of(o)
 		if known[f] {

@@ -24,9 +24,7 @@ func (m *Model) openEmbedding(engine scoring.Options) error {
 	x.Config.SetPrompts(m.options.QueryPrompt, m.options.PassagePrompt)
 	m.describe(x.Encoder, x.Config.Formats)
 	m.info.Dimension, m.info.Pooling = x.Width(), string(x.Config.Pooling)
-	if err := m.setLengths(x.Config.MaxSeqLength); err != nil {
-		return err
-	}
+	m.setLengths(x.Config.MaxSeqLength)
 	e, err := embedding.NewEncoder(x, engine)
 	if err != nil {
 		return err
@@ -123,9 +121,7 @@ func (m *Model) openFile(engine scoring.Options) error {
 		return m.useScores(x.CrossEncoder(m.info.MaxLen))
 	}
 	m.info.Dimension, m.info.Pooling = x.Dimension, string(x.Config.Pooling)
-	if err := m.setLengths(x.QueryMaxLen); err != nil {
-		return err
-	}
+	m.setLengths(x.QueryMaxLen)
 	return m.useVectors(x.BiEncoder(m.info.QueryMaxLen, m.info.PassageMaxLen))
 }
 
@@ -140,18 +136,9 @@ func (m *Model) describeFormats(f prompt.Formats) {
 	m.info.Seq, m.info.SpecialToken = f.Seq, f.SpecialToken
 }
 
-// setLengths chooses an embedding model's lengths: those of the options, of the training run if it is asked, or its own.
-func (m *Model) setLengths(own int) error {
-	query, passage := own, own
-	if m.options.TrainingLengths {
-		card, _, err := modelcard.Read(m.info.Dir)
-		if err != nil {
-			return err
-		}
-		query, passage = orElse(card.QueryMaxLen, own), orElse(card.PassageMaxLen, own)
-	}
-	m.info.QueryMaxLen, m.info.PassageMaxLen = orElse(m.options.QueryMaxLen, query), orElse(m.options.PassageMaxLen, passage)
-	return nil
+// setLengths chooses an embedding model's lengths: those of the options, or the longest text that it reads, as sentence-transformers does.
+func (m *Model) setLengths(own int) {
+	m.info.QueryMaxLen, m.info.PassageMaxLen = orElse(m.options.QueryMaxLen, own), orElse(m.options.PassageMaxLen, own)
 }
 
 func orElse(n, otherwise int) int {

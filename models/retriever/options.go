@@ -26,9 +26,6 @@ type Options struct {
 	// Maximal lengths in tokens, special tokens included: of queries and passages, and of a reranker's pairs. 0: the model's own.
 	// They hold for a model of the kind that reads them.
 	QueryMaxLen, PassageMaxLen, MaxLen int
-	// TrainingLengths takes the own lengths of an embedding model from the run that trained it, where its folder tells them,
-	// instead of the longest text that it can read. ColBERT models and rerankers do so in any case.
-	TrainingLengths bool
 	// QueryPrompt and PassagePrompt stand before the texts of an embedding model in place of its own prompts. Nil: its own.
 	QueryPrompt, PassagePrompt *string
 	// LongDocs says what happens to passages that are too long when they are ranked: Truncate or MaxWindow. Empty: Truncate.

@@ -218,8 +218,8 @@ func TestWordingsAndPrompts(t *testing.T) {
 	}
 }
 
-// The lengths of the options hold, else those of the training run where they are asked for or the kind takes them anyway, else
-// the longest text that the model reads.
+// The lengths of the options hold; else those of the training run for ColBERT models and rerankers, and the longest text that it reads for an
+// embedding model.
 func TestLengths(t *testing.T) {
 	embedding, colbert, reranker := saved(t, modelcard.Embedding), saved(t, modelcard.ColBERT), saved(t, modelcard.Reranker)
 	for _, c := range []struct {
@@ -228,10 +228,9 @@ func TestLengths(t *testing.T) {
 		want [3]int
 	}{
 		{embedding, retriever.Options{}, [3]int{20, 20, 0}},
-		{embedding, retriever.Options{TrainingLengths: true}, [3]int{10, 12, 0}},
-		{embedding, retriever.Options{TrainingLengths: true, PassageMaxLen: 7}, [3]int{10, 7, 0}},
-		{embedding + "/model.onnx", retriever.Options{TrainingLengths: true}, [3]int{10, 12, 0}},
-		{tiny, retriever.Options{TrainingLengths: true}, [3]int{24, 24, 0}},
+		{embedding, retriever.Options{PassageMaxLen: 7}, [3]int{20, 7, 0}},
+		{embedding + "/model.onnx", retriever.Options{}, [3]int{20, 20, 0}},
+		{tiny, retriever.Options{}, [3]int{24, 24, 0}},
 		{colbert, retriever.Options{QueryMaxLen: 6}, [3]int{6, 12, 0}},
 		{reranker, retriever.Options{}, [3]int{0, 0, 18}},
 		{reranker, retriever.Options{MaxLen: 9}, [3]int{0, 0, 9}},

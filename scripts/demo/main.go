@@ -46,7 +46,15 @@ func main() {
 	model := flag.String("model", ".rag-retrieval/models/all-MiniLM-L6-v2", "model to fine-tune")
 	rows := flag.Int("train-rows", 2048, "training rows")
 	queries := flag.Int("test-queries", 400, "test queries")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "Usage of demo.sh:")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
+	if flag.NArg() > 0 || *rows < 1 || *queries < 1 {
+		fmt.Fprintln(os.Stderr, "demo: want options only, and at least one training row and test query; see demo.sh --help")
+		os.Exit(2)
+	}
 	if err := run(*out, *model, *rows, *queries); err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) { // the command has printed its error
