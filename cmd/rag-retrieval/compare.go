@@ -61,17 +61,21 @@ func compareReports(c *cli.Context) error {
 		}
 		all = append(all, found...)
 	}
-	if differ := eval.DifferingPrecisions(paths, reports); differ != "" {
-		note(differ)
-	}
-	if differ := eval.DifferingLengths(paths, reports); differ != "" {
-		note(differ)
-	}
+	noteDifferences(paths, reports)
 	write := func(w io.Writer) error { return writeComparisons(w, format, all, c.Int("worst")) }
 	if path := c.String("output"); path != "" {
 		return atomicdir.Create(path, write)
 	}
 	return write(os.Stdout)
+}
+
+// noteDifferences says how the reports, of files with these names, were computed differently.
+func noteDifferences(names []string, reports []mteb.Report) {
+	for _, differ := range []string{eval.DifferingPrecisions(names, reports), eval.DifferingLengths(names, reports)} {
+		if differ != "" {
+			note(differ)
+		}
+	}
 }
 
 func writeComparisons(w io.Writer, format string, all []eval.Comparison, worst int) error {

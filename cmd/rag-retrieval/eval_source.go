@@ -52,6 +52,13 @@ func (e *evaluation) openSource() error {
 	return e.openModel(c.StringSlice("model")[0], scoringOptions(c))
 }
 
+// describeModel puts into the report what is to be known of the model, which the call named ref.
+func (e *evaluation) describeModel(ref string) {
+	m := e.model
+	e.report.Model, e.report.Kind, e.report.Precision = ref, string(m.Kind), m.Precision
+	e.report.Lengths = &mteb.Lengths{QueryMaxLen: m.QueryMaxLen, PassageMaxLen: m.PassageMaxLen, MaxLen: m.MaxLen}
+}
+
 // openModel opens a model as the source of scores.
 func (e *evaluation) openModel(ref string, o retriever.Options) error {
 	m, err := e.job.open(e.c, ref, o)
@@ -59,8 +66,7 @@ func (e *evaluation) openModel(ref string, o retriever.Options) error {
 		return err
 	}
 	e.model = m.Info()
-	e.report.Model, e.report.Kind, e.report.Precision = ref, string(e.model.Kind), e.model.Precision
-	e.report.Lengths = &mteb.Lengths{QueryMaxLen: e.model.QueryMaxLen, PassageMaxLen: e.model.PassageMaxLen, MaxLen: e.model.MaxLen}
+	e.describeModel(ref)
 	e.source = source{scorerOf: func(string) mteb.Scorer { return retriever.SampleScorer{Ranker: m} }, close: m.Close}
 	if e.source.fingerprint, err = fromFirst(e.job, func() (string, error) { return m.Fingerprint(version) }); err != nil {
 		return errors.Join(err, m.Close())

@@ -53,8 +53,7 @@ func (e *retrievalEvaluation) openFinder(model string) error {
 		return err
 	}
 	e.finder.model, e.model = m, m.Info()
-	e.report.Model, e.report.Kind, e.report.Precision = model, string(e.model.Kind), e.model.Precision
-	e.report.Lengths = &mteb.Lengths{QueryMaxLen: e.model.QueryMaxLen, PassageMaxLen: e.model.PassageMaxLen, MaxLen: e.model.MaxLen}
+	e.describeModel(model)
 	if e.model.Kind == modelcard.Reranker {
 		return usagef("%s is a reranker, which cannot search a corpus: give it to --rerank, on top of another --model, of --run or of --kind bm25", model)
 	}

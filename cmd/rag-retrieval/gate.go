@@ -66,13 +66,8 @@ func gate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	names, reports := []string{path, c.Args().First()}, []mteb.Report{baseline, now}
-	if differ := eval.DifferingPrecisions(names, reports); differ != "" {
-		note(differ) // units of bf16, or a baseline of an earlier version
-	}
-	if differ := eval.DifferingLengths(names, reports); differ != "" {
-		note(differ)
-	}
+	// Precisions that differ here are units of bf16, or those of a baseline of an earlier version.
+	noteDifferences([]string{path, c.Args().First()}, []mteb.Report{baseline, now})
 	return showChecks(format, checks, c.Float64("max-drop"))
 }
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gemm_parts.h"
+
 // What attention needs besides products in bfloat16, for one set of vector instructions.
 typedef struct {
   long panel;                                                                              // columns of a packed panel
@@ -42,14 +44,12 @@ typedef struct {
   int error;
 } job;
 
-static long least(long a, long b) { return a < b ? a : b; }
-static long cut(long n, long part) { return (n + part - 1) / part; }
 static size_t whole_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // packed_bytes is the size of a packed factor [k, n].
 static size_t packed_bytes(const job *j, long n, long k) {
   if (j->a->bf16) return whole_lines(rr_gemm_packed_size(j->a->unit, n, k));
-  return whole_lines((size_t)(cut(n, j->code->panel) * j->code->panel * k) * sizeof(float));
+  return whole_lines((size_t)(rr_cut(n, j->code->panel) * j->code->panel * k) * sizeof(float));
 }
 
 // gemm_bytes is the most scratch memory that a product of a block needs.
@@ -70,17 +70,18 @@ static size_t gemm_bytes(const job *j) {
 static void cut_queries(job *j, int gradient) {
   enum { TASKS = 64, GRADIENT_TASKS = 32, SHORTEST = 512 };
   const rr_attention *a = j->a;
-  const long wanted = cut(gradient ? GRADIENT_TASKS : TASKS, a->rows * a->heads), chunks = least(wanted, a->queries / SHORTEST);
-  j->chunk = cut(cut(a->queries, chunks > 1 ? chunks : 1), j->block) * j->block;
-  j->chunks = cut(a->queries, j->chunk);
+  const long wanted = rr_cut(gradient ? GRADIENT_TASKS : TASKS, a->rows * a->heads), chunks = rr_at_most(wanted, a->queries / SHORTEST);
+  j->chunk = rr_cut(rr_cut(a->queries, chunks > 1 ? chunks : 1), j->block) * j->block;
+  j->chunks = rr_cut(a->queries, j->chunk);
 }
 
 static void layout(job *j, int gradient) {
   const rr_attention *a = j->a;
   const long few = a->keys > 512 ? 32 : 64; // two blocks of scores stay in a core's second cache up to about 4,000 keys
-  j->block = least(a->queries, few);
+  j->block = rr_at_most(a->queries, few);
   cut_queries(j, gradient);
-  j->width = cut(a->keys, 16) * 16 + (a->keys % 128 < 113 && a->keys % 128 ? 0 : 16);
+  j->width = rr_cut(a->keys, 16) * 16;
+  if (j->width % 128 == 0) j->width += 16; // rows that lie powers of two apart would share a few lines of the cache
   j->packed[TEXT_K] = packed_bytes(j, a->keys, a->size);
   j->packed[TEXT_V] = gradient ? packed_bytes(j, a->keys, a->size) : packed_bytes(j, a->size, a->keys);
   if (gradient) {
@@ -98,8 +99,9 @@ static workspace *take(job *j) {
   workspace *w = j->free;
   if (w) j->free = w->next;
   pthread_mutex_unlock(&j->lock);
-  void *p = w;
-  return w || posix_memalign(&p, 64, j->bytes) ? w : p;
+  void *p;
+  if (!w && !posix_memalign(&p, 64, j->bytes)) w = p;
+  return w;
 }
 
 static void give(job *j, workspace *w) {
@@ -160,9 +162,8 @@ static const float *factors(const buffers *d, long query) {
   const long all = a->rows * a->heads * a->queries * a->keys, part = all / a->pieces;
   long from = query * a->keys, left = a->keys;
   for (float *to = d->factors; left > 0;) {
-    long piece = part ? from / part : a->pieces - 1;
-    if (piece >= a->pieces) piece = a->pieces - 1;
-    const long end = piece == a->pieces - 1 ? all : (piece + 1) * part, n = left < end - from ? left : end - from;
+    const long last = a->pieces - 1, piece = part ? rr_at_most(from / part, last) : last;
+    const long end = piece == last ? all : (piece + 1) * part, n = rr_at_most(left, end - from);
     const float *x = a->factors[piece] + (from - piece * part);
     if (n == a->keys) return x;
     memcpy(to, x, (size_t)n * sizeof *to);
@@ -194,7 +195,7 @@ static void forward_chunk(const buffers *d, long head, long begin, long end) {
   const long text = head * a->keys * a->size;
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
   pack(d, TEXT_V, a->v + text, a->size, 0, a->size, a->keys);
-  for (long first = begin; first < end; first += d->j->block) forward_block(d, head, first, least(end - first, d->j->block));
+  for (long first = begin; first < end; first += d->j->block) forward_block(d, head, first, rr_at_most(end - first, d->j->block));
 }
 
 // gradient_block adds what `m` queries give to the gradients of keys and values, or begins these. With P the probabilities, F the factors and S the scores:
@@ -229,7 +230,7 @@ static void gradient_chunk(const buffers *d, long head, long begin, long end) {
   pack(d, TEXT_K, a->k + text, a->size, 1, a->keys, a->size);
   pack(d, TEXT_V, a->v + text, a->size, 1, a->keys, a->size);
   if (d->j->dq) pack(d, TEXT_K_BACK, a->k + text, a->size, 0, a->size, a->keys);
-  for (long first = begin; first < end; first += d->j->block) gradient_block(d, head, first, least(end - first, d->j->block), first > begin);
+  for (long first = begin; first < end; first += d->j->block) gradient_block(d, head, first, rr_at_most(end - first, d->j->block), first > begin);
 }
 
 static long text_of(const job *j) { return j->a->keys * j->a->size; } // floats of a head's keys
@@ -263,7 +264,7 @@ static void chunk_task(void *data, size_t i) {
   }
   buffers d = buffers_of(j, w);
   d.dk = dk_of(j, head, chunk), d.dv = dv_of(j, head, chunk);
-  (j->dout ? gradient_chunk : forward_chunk)(&d, head, begin, least(begin + j->chunk, j->a->queries));
+  (j->dout ? gradient_chunk : forward_chunk)(&d, head, begin, rr_at_most(begin + j->chunk, j->a->queries));
   give(j, w);
 }
 

@@ -1,7 +1,7 @@
 package kernels
 
 /*
-#include "gemm.h"
+#include "gemm_parts.h"
 */
 import "C"
 
@@ -57,11 +57,8 @@ func (m *matrix) transposed() C.int {
 	return 0
 }
 
-// Sizes of pieces: lines of a panel, see gemm_parts.h, and the elements that are read at once.
-const (
-	panelLines   = 32
-	pieceLargest = 1 << 20
-)
+// pieceLargest is how many elements are read at once.
+const pieceLargest = 1 << 20
 
 // linesAtOnce is how many columns of op(B) are packed at once. Those of a transposed B lie one after the other, and a range of panels is
 // packed as if it were a matrix of its own, so that little of a large weight is in memory; another B is packed whole.
@@ -69,7 +66,7 @@ func (m *matrix) linesAtOnce() int64 {
 	if !m.trans {
 		return m.n
 	}
-	return min(m.n, max(1, pieceLargest/(m.k*panelLines))*panelLines)
+	return min(m.n, max(1, pieceLargest/(m.k*C.RR_LINES))*C.RR_LINES)
 }
 
 func packedSize(n, k int64) int64 {
