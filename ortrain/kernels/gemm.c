@@ -2,8 +2,9 @@
 
 #include "gemm_parts.h"
 
-// Two ways to compute a batch:
-// - one product after the other, each spread over the threads: all panels are packed, then C is computed;
+// Three ways to compute a batch:
+// - one product after the other, each by groups of rows: B is packed; then each task packs some rows of A and multiplies them with all of B;
+// - the same for products with few rows: A and B are packed, then C is computed in tasks that are rectangles of it;
 // - small products: a task takes several of them, and packs each into its own part of the scratch memory just before it computes it.
 enum { SMALL = 1 << 18 /* dwords of packed panels, 1 MB */, FEW = 8, SHORT = 1 << 20 /* multiplications */, MOST_TASKS = 64 };
 
@@ -38,11 +39,16 @@ static rr_product product_of(const rr_gemm *g, long product, const uint32_t *a, 
   return (rr_product){a, g->packed_b ? g->packed_b : b, g->c + product * g->stride_c, g->ldc, g->m, g->n, g->k, g->bias, g->accumulate};
 }
 
+static rr_rows rows_of(const rr_gemm *g) { return rr_rows_cut(product_of(g, 0, NULL, NULL), g->threads, 1); }
+
 size_t rr_gemm_scratch(rr_unit unit, const rr_gemm *g) {
   (void)unit; // one format
   if (negative(g) || empty(g)) return 0;
-  long tasks = many_small(g) ? rr_cut(g->batch, products_each(g)) : 1;
-  return (size_t)(tasks * (packed_a(g) + packed_b(g))) * sizeof(uint32_t);
+  long dwords = packed_a(g) + packed_b(g);
+  const rr_rows rows = rows_of(g);
+  if (many_small(g)) dwords *= rr_cut(g->batch, products_each(g));
+  else if (rows.workers) dwords = packed_b(g) + rr_rows_memory(&rows);
+  return (size_t)dwords * sizeof(uint32_t);
 }
 
 typedef struct {
@@ -50,6 +56,7 @@ typedef struct {
   const rr_gemm *gemm;
   uint32_t *scratch;
   rr_packing packing;
+  rr_rows rows;
   rr_grid grid;
 } work;
 
@@ -62,6 +69,35 @@ static void grid_task(void *data, size_t i) {
   rr_grid_task(w->code, &w->grid, (long)i);
 }
 
+static void pack_all(const rr_gemm_code *code, rr_source source) {
+  for (long i = 0; i < rr_panels(source.lines); i++) code->pack(&source, i, 0, rr_blocks(source.k));
+}
+
+static void rows_task(void *data, size_t worker) {
+  work *w = data;
+  uint32_t *a = w->rows.memory + (long)worker * w->rows.each * rr_blocks(w->gemm->k) * RR_STEP;
+  w->code->enter();
+  for (long first, last; rr_rows_next(&w->rows, &first, &last);) {
+    const rr_source part = rr_lines(&w->rows.a, first, last, a);
+    pack_all(w->code, part);
+    rr_rows_multiply(w->code, &w->rows, a, first, last);
+  }
+  w->code->leave();
+}
+
+static int by_rows(work *w, long product, const rr_pool *pool) {
+  uint32_t *b = w->scratch;
+  w->rows = rows_of(w->gemm);
+  w->rows.product = product_of(w->gemm, product, NULL, b);
+  w->rows.a = source_a(w->gemm, product, NULL);
+  w->rows.memory = b + packed_b(w->gemm);
+  w->packing = (rr_packing){0};
+  if (!w->gemm->packed_b) rr_packing_add(&w->packing, source_b(w->gemm, product, b));
+  rr_packing_cut(&w->packing);
+  int error = rr_spread(pool, pack_task, w->packing.tasks, w);
+  return error ? error : rr_spread(pool, rows_task, w->rows.workers, w);
+}
+
 static int one_product(work *w, long product, const rr_pool *pool) {
   uint32_t *a = w->scratch, *b = a + packed_a(w->gemm);
   w->packing = (rr_packing){0};
@@ -71,10 +107,6 @@ static int one_product(work *w, long product, const rr_pool *pool) {
   w->grid = rr_grid_cut(product_of(w->gemm, product, a, b));
   int error = rr_spread(pool, pack_task, w->packing.tasks, w);
   return error ? error : rr_spread(pool, grid_task, w->grid.tasks, w);
-}
-
-static void pack_all(const rr_gemm_code *code, rr_source source) {
-  for (long i = 0; i < rr_panels(source.lines); i++) code->pack(&source, i, 0, rr_blocks(source.k));
 }
 
 static void small_task(void *data, size_t i) {
@@ -98,8 +130,9 @@ int rr_gemm_run(rr_unit unit, const rr_gemm *g, void *scratch, const rr_pool *po
   if (wrong(g)) return RR_GEMM_BAD_SHAPE;
   if (empty(g)) return 0;
   if (many_small(g)) return rr_spread(pool, small_task, rr_cut(g->batch, products_each(g)), &w);
+  const int rows = rows_of(g).workers > 0;
   for (long i = 0; i < g->batch; i++) {
-    int error = one_product(&w, i, pool);
+    int error = rows ? by_rows(&w, i, pool) : one_product(&w, i, pool);
     if (error) return error;
   }
   return 0;

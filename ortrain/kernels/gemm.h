@@ -4,8 +4,8 @@
 // of AVX512-BF16 and AMX take them so. (The units also differ in denormal sums: the hardware writes zero.) alpha is multiplied into A in
 // float32 before A is rounded.
 //
-// The result depends on the unit and on the shapes, never on the number of threads: work is cut by shape only, and one task computes
-// all of K for its part of C.
+// The result depends on the unit and on the shapes, never on the number of threads: one task computes all of K for its part of C, and K is
+// cut by shape only.
 #ifndef RR_GEMM_H
 #define RR_GEMM_H
 #include <stddef.h>
@@ -32,10 +32,11 @@ typedef struct {
   int trans_a, trans_b, accumulate;  // accumulate adds to what is in c
   float alpha;
   const void *packed_b; // op(B) from rr_gemm_pack_b, for every product of the batch; or NULL
+  long threads;         // that the pool has, as far as is known: work is cut for so many. 0 is 1
 } rr_gemm;
 
-// rr_gemm_scratch returns the bytes of workspace that rr_gemm_run needs. The caller aligns it to 64 bytes. It looks at the sizes and at
-// whether packed_b is given; other pointers may still be missing.
+// rr_gemm_scratch returns the bytes of workspace that rr_gemm_run needs. The caller aligns it to 64 bytes. It looks at the sizes, at threads and
+// at whether packed_b is given; other pointers may still be missing.
 size_t rr_gemm_scratch(rr_unit unit, const rr_gemm *gemm);
 int rr_gemm_run(rr_unit unit, const rr_gemm *gemm, void *scratch, const rr_pool *pool);
 
@@ -57,9 +58,10 @@ typedef struct {
   long lddy, ldx, ldw, lddx, lddw;
   int trans_w;
   const void *packed_w; // op(W)^T from rr_linear_gradient_pack_w, or NULL
+  long threads;         // as in rr_gemm
 } rr_linear_gradient;
 
-// rr_linear_gradient_scratch looks at the sizes and at whether dx, dw, db and packed_w are given.
+// rr_linear_gradient_scratch looks at the sizes, at threads and at whether dx, dw, db and packed_w are given.
 size_t rr_linear_gradient_scratch(rr_unit unit, const rr_linear_gradient *gradient);
 int rr_linear_gradient_run(rr_unit unit, const rr_linear_gradient *gradient, void *scratch, const rr_pool *pool);
 

@@ -42,9 +42,11 @@ RR_AMX_CODE static void begin(const float *start, long ld) {
   _tile_loadd(3, start + 16 * ld + 16, bytes);
 }
 
-RR_AMX_CODE static void multiply(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld) {
+RR_AMX_CODE static void multiply(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld,
+                                 rr_ahead ahead) {
   begin(start, start_ld);
   for (long i = 0; i < blocks; i++, a += RR_STEP, b += RR_STEP) {
+    for (long line = 0; line < ahead.lines; line++, ahead.at += 64) _mm_prefetch(ahead.at, _MM_HINT_T1);
     _tile_loadd(4, a, 64);
     _tile_loadd(6, b, 64);
     _tile_loadd(7, b + RR_TILE, 64);

@@ -118,7 +118,8 @@ VECTOR void eight_rows(const uint32_t *a, const uint32_t *b, long blocks, float 
 }
 
 RR_AVX512_CODE static void multiply(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start,
-                                    long start_ld) {
+                                    long start_ld, rr_ahead ahead) {
+  (void)ahead; // it computes longer than it waits for memory
   for (long i = 0; i < RR_LINES; i += 8)
     eight_rows(a + 16 * i, b, blocks, c + i * ldc, ldc, start ? start + i * start_ld : start, start_ld);
 }

@@ -20,7 +20,9 @@ typedef struct {
   uint32_t *scratch;
   long used; // dwords of scratch
   rr_source rows, columns; // dY for dX and for dW; to is NULL where that is not wanted
-  rr_packing others;       // X and W
+  rr_packing before;       // W, where by_rows computes dX
+  rr_packing others;       // X, and W elsewhere
+  rr_rows by_rows;         // of dX; without workers there are too few rows, and dX is in grid
   float *sums;             // [dy_tasks, n], or NULL
   long dy_panels, dy_each, dy_tasks;
   rr_grid grid[2];
@@ -54,15 +56,19 @@ static rr_source source_w(const rr_linear_gradient *g, uint32_t *to) {
 // plan_dx and plan_dw add the packing that a product needs, and the product.
 static void plan_dx(work *w) {
   const rr_linear_gradient *g = w->g;
-  uint32_t *dy = take(w, rr_packed(g->m, g->n));
-  const uint32_t *packed_w = g->packed_w;
-  if (!packed_w) {
+  rr_product product = {NULL, g->packed_w, g->dx, g->lddx, g->m, g->k, g->n, NULL, 0};
+  w->by_rows = rr_rows_cut(product, g->threads, w->dy_each);
+  if (!g->packed_w) {
     uint32_t *to = take(w, rr_packed(g->k, g->n));
-    if (g->n) rr_packing_add(&w->others, source_w(g, to));
-    packed_w = to;
+    if (g->n) rr_packing_add(w->by_rows.workers ? &w->before : &w->others, source_w(g, to));
+    product.b = to;
   }
+  w->by_rows.product.b = product.b;
+  uint32_t *dy = take(w, w->by_rows.workers ? rr_rows_memory(&w->by_rows) : rr_packed(g->m, g->n));
   w->rows = (rr_source){g->dy, g->lddy, g->m, g->n, 1, 0, 1, dy};
-  w->grid[w->grids++] = rr_grid_cut((rr_product){dy, packed_w, g->dx, g->lddx, g->m, g->k, g->n, NULL, 0});
+  w->by_rows.memory = dy;
+  product.a = dy;
+  if (!w->by_rows.workers) w->grid[w->grids++] = rr_grid_cut(product);
 }
 
 static void plan_dw(work *w) {
@@ -79,6 +85,7 @@ static void plan(work *w) {
   w->dy_panels = g->n ? rr_panels(g->m) : 0;
   w->dy_each = rr_cut(w->dy_panels, RR_MOST_PACK_TASKS);
   w->dy_tasks = w->dy_panels ? rr_cut(w->dy_panels, w->dy_each) : 0;
+  w->by_rows.workers = 0;
   if (g->dx && g->m && g->k) plan_dx(w);
   if (g->dw && g->n && g->k) plan_dw(w);
   if (g->db && g->n) {
@@ -87,6 +94,7 @@ static void plan(work *w) {
   }
   if (!w->rows.to && !w->columns.to && !w->sums) w->dy_tasks = 0;
   rr_packing_cut(&w->others);
+  rr_packing_cut(&w->before);
 }
 
 size_t rr_linear_gradient_scratch(rr_unit unit, const rr_linear_gradient *g) {
@@ -97,29 +105,59 @@ size_t rr_linear_gradient_scratch(rr_unit unit, const rr_linear_gradient *g) {
   return (size_t)w.used * sizeof *w.scratch;
 }
 
-static void dy_panel(const work *w, long panel, float *sums) {
+// dy_panel packs a panel of dY, for dX as the panel `to` of rows, and adds up its columns.
+static void dy_panel(const work *w, const rr_source *rows, long to, long panel, float *sums) {
   const rr_linear_gradient *g = w->g;
-  const long rows = rr_at_most(RR_LINES, g->m - panel * RR_LINES);
+  const long height = rr_at_most(RR_LINES, g->m - panel * RR_LINES);
   for (long block = 0; block < rr_blocks(g->n); block++) {
     const long column = block * RR_BLOCK;
-    if (w->rows.to) w->code->pack(&w->rows, panel, block, block + 1);
+    if (rows->to) w->code->pack(rows, to, block, block + 1);
     if (w->columns.to) w->code->pack(&w->columns, block, panel, panel + 1);
     if (sums)
-      w->code->add_rows(g->dy + panel * RR_LINES * g->lddy + column, g->lddy, rows, rr_at_most(RR_BLOCK, g->n - column), sums + column);
+      w->code->add_rows(g->dy + panel * RR_LINES * g->lddy + column, g->lddy, height, rr_at_most(RR_BLOCK, g->n - column), sums + column);
+  }
+}
+
+// dy_panels does so for the panels first..last-1, which begin at panel 0 of rows. Its sums are those of dy_each panels: a sum depends on the
+// shape only.
+static void dy_panels(const work *w, const rr_source *rows, long first, long last) {
+  for (long panel = first; panel < last; panel++) {
+    float *sums = w->sums ? w->sums + panel / w->dy_each * w->g->n : NULL;
+    if (sums && panel % w->dy_each == 0) memset(sums, 0, (size_t)w->g->n * sizeof *sums);
+    dy_panel(w, rows, panel - first, panel, sums);
   }
 }
 
 static void dy_task(const work *w, long task) {
-  float *sums = w->sums ? w->sums + task * w->g->n : NULL;
-  if (sums) memset(sums, 0, (size_t)w->g->n * sizeof *sums);
-  const long last = rr_at_most((task + 1) * w->dy_each, w->dy_panels);
-  for (long panel = task * w->dy_each; panel < last; panel++) dy_panel(w, panel, sums);
+  const long first = task * w->dy_each, last = rr_at_most(first + w->dy_each, w->dy_panels);
+  rr_source rows = w->rows;
+  if (rows.to) rows = rr_lines(&rows, first, last, rows.to + rr_packed(first * RR_LINES, w->g->n));
+  dy_panels(w, &rows, first, last);
+}
+
+// by_rows_task packs groups of rows of dY, and computes their rows of dX.
+static void by_rows_task(work *w, long worker) {
+  uint32_t *to = w->by_rows.memory + worker * w->by_rows.each * rr_blocks(w->g->n) * RR_STEP;
+  w->code->enter();
+  for (long first, last; rr_rows_next(&w->by_rows, &first, &last);) {
+    const rr_source rows = rr_lines(&w->rows, first, last, to);
+    dy_panels(w, &rows, first, last);
+    rr_rows_multiply(w->code, &w->by_rows, to, first, last);
+  }
+  w->code->leave();
+}
+
+static void before_task(void *data, size_t i) {
+  const work *w = data;
+  rr_packing_task(w->code, &w->before, (long)i);
 }
 
 static void pack_task(void *data, size_t i) {
-  const work *w = data;
-  if ((long)i < w->dy_tasks) dy_task(w, (long)i);
-  else rr_packing_task(w->code, &w->others, (long)i - w->dy_tasks);
+  work *w = data;
+  const long workers = w->by_rows.workers ? w->by_rows.workers : w->dy_tasks, task = (long)i;
+  if (task >= workers) rr_packing_task(w->code, &w->others, task - workers);
+  else if (w->by_rows.workers) by_rows_task(w, task);
+  else dy_task(w, task);
 }
 
 // sum_task adds up the sums of all tasks over dY, in the tasks' order.
@@ -152,7 +190,8 @@ int rr_linear_gradient_run(rr_unit unit, const rr_linear_gradient *g, void *scra
   plan(&w);
   long tasks = w.sum_tasks;
   for (int p = 0; p < w.grids; p++) tasks += w.grid[p].tasks;
-  int error = rr_spread(pool, pack_task, w.dy_tasks + w.others.tasks, &w);
+  int error = rr_spread(pool, before_task, w.before.tasks, &w);
+  if (!error) error = rr_spread(pool, pack_task, (w.by_rows.workers ? w.by_rows.workers : w.dy_tasks) + w.others.tasks, &w);
   return error ? error : rr_spread(pool, product_task, tasks, &w);
 }
 

@@ -50,6 +50,12 @@ typedef struct {
   int accumulate;
 } rr_product;
 
+// Memory that will be read soon: so many lines of 64 bytes for each block that is multiplied meanwhile. A unit may ignore it.
+typedef struct {
+  const char *at;
+  long lines;
+} rr_ahead;
+
 // What a unit supplies.
 typedef struct {
   void (*enter)(void), (*leave)(void); // around the calls of multiply in a task, on its thread
@@ -58,7 +64,7 @@ typedef struct {
   // C[32, 32] = start + the sum over `blocks` blocks of panel a times panel b. start is a row of 32 that serves all rows (start_ld 0),
   // or a matrix, which may be c itself, or NULL for zeros. Units that add one product after the other begin at zero and add start last:
   // a chain of sums never is longer than the blocks of one call, which bounds its rounding error.
-  void (*multiply)(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld);
+  void (*multiply)(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start, long start_ld, rr_ahead ahead);
   // C[rows, columns] = the upper left part of the block t[32, 32], or C + that with accumulate.
   void (*store_part)(const float *t, float *c, long ldc, long rows, long columns, int accumulate);
   // sums[j] += from[i*ld + j] for all i < rows, j < columns; columns is at most 32.
@@ -102,6 +108,29 @@ void rr_grid_task(const rr_gemm_code *code, const rr_grid *grid, long task);
 
 // rr_multiply computes panels m0..m1-1 of A times n0..n1-1 of B, between enter and leave.
 void rr_multiply(const rr_gemm_code *code, const rr_product *product, long m0, long m1, long n0, long n1);
+
+// Groups of rows of one product. A task packs the rows of a group just before it multiplies them with all of B.
+typedef struct {
+  rr_source a;              // `to` is not used
+  rr_product product;       // its packed A is not used
+  uint32_t *memory;         // of a group for each worker
+  long each, groups, workers; // each: panels of A in a group
+  long next;                // the first group that no worker took yet
+} rr_rows;
+
+// rr_rows_cut cuts the rows for so many threads, into groups whose panels are a multiple of `multiple`. Without workers in the result the
+// product has too few rows; rr_grid_cut serves it.
+rr_rows rr_rows_cut(rr_product product, long threads, long multiple);
+long rr_rows_memory(const rr_rows *rows); // dwords
+
+// rr_rows_next gives a worker its next group, from first to last-1, as panels of A. It returns 0 at the end.
+int rr_rows_next(rr_rows *rows, long *first, long *last);
+
+// rr_rows_multiply computes the group whose panels of A a worker has packed into a.
+void rr_rows_multiply(const rr_gemm_code *code, const rr_rows *rows, const uint32_t *a, long first, long last);
+
+// rr_lines is the part of a matrix that has the panels first to last-1.
+rr_source rr_lines(const rr_source *source, long first, long last, uint32_t *to);
 
 // rr_spread runs tasks 0..n-1 on the pool.
 int rr_spread(const rr_pool *pool, void (*task)(void *data, size_t i), long n, void *data);

@@ -108,7 +108,8 @@ static void nothing(void) {}
 #define VARIANT(name, target)                                                                                                        \
   target static void pack_##name(const rr_source *s, long panel, long first, long last) { pack_body(s, panel, first, last); }        \
   target static void multiply_##name(const uint32_t *a, const uint32_t *b, long blocks, float *c, long ldc, const float *start,      \
-                                     long start_ld) {                                                                                \
+                                     long start_ld, rr_ahead ahead) {                                                                \
+    (void)ahead;                                                                                                                     \
     multiply_body(a, b, blocks, c, ldc, start, start_ld);                                                                            \
   }                                                                                                                                  \
   target static void store_part_##name(const float *t, float *c, long ldc, long rows, long columns, int accumulate) {                 \

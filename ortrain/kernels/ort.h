@@ -36,7 +36,7 @@ enum { RR_MAX_RANK = 16 };
 // A node of a session, with its attributes.
 typedef struct {
   const rr_operator *op;
-  int64_t trans_a, trans_b, unit, bf16, weight, n, k, kind, gate_last;
+  int64_t trans_a, trans_b, unit, bf16, weight, n, k, kind, gate_last, threads;
   float alpha, beta1, beta2, square_scale, epsilon;
   rr_weight_cache cache;
 } rr_kernel;

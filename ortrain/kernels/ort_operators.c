@@ -51,7 +51,7 @@ static void release_inplace(int *inputs, int *outputs) { free(inputs), free(outp
 static void read_attributes(const OrtKernelInfo *info, rr_kernel *k) {
   struct { const char *name; int64_t *to; } ints[] = {
       {"transA", &k->trans_a}, {"transB", &k->trans_b}, {"unit", &k->unit}, {"bf16", &k->bf16}, {"weight", &k->weight},
-      {"n", &k->n}, {"k", &k->k}, {"kind", &k->kind}, {"gate_last", &k->gate_last},
+      {"n", &k->n}, {"k", &k->k}, {"kind", &k->kind}, {"gate_last", &k->gate_last}, {"threads", &k->threads},
   };
   struct { const char *name; float *to; } floats[] = {
       {"alpha", &k->alpha}, {"beta1", &k->beta1}, {"beta2", &k->beta2}, {"square_scale", &k->square_scale}, {"epsilon", &k->epsilon},
@@ -82,7 +82,7 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKern
   pthread_mutex_init(&k->cache.lock, NULL);
   read_attributes(info, k);
   if (k->kind < RR_GELU || k->kind > RR_SILU || k->unit < RR_UNIT_PORTABLE || k->unit > RR_UNIT_AMX || k->weight < 0 || k->weight > 1 ||
-      k->n < 0 || k->n > INT32_MAX || k->k < 0 || k->k > INT32_MAX) {
+      k->n < 0 || k->n > INT32_MAX || k->k < 0 || k->k > INT32_MAX || k->threads < 0 || k->threads > INT32_MAX) {
     destroy(k);
     return rr_invalid("a kernel has an attribute that this version does not know");
   }

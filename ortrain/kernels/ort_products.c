@@ -86,7 +86,7 @@ static OrtStatus *product(rr_run *r) {
   RR_TRY(rr_input(r, A, &a));
   RR_TRY(rr_input(r, B, &b));
   RR_TRY(rr_input(r, BIAS, &bias));
-  rr_gemm g = {.a = a.data, .b = b.data, .alpha = r->k->alpha};
+  rr_gemm g = {.a = a.data, .b = b.data, .alpha = r->k->alpha, .threads = (long)r->k->threads};
   int64_t dims[RR_MAX_RANK];
   RR_TRY(batches(r->k, &a, &b, &g, dims));
   size_t bytes = b.rank == 2 ? rr_gemm_packed_size((rr_unit)r->k->unit, g.n, g.k) : 0; // a weight is one matrix
@@ -102,7 +102,7 @@ static OrtStatus *packed_product(rr_run *r) {
   RR_TRY(rr_input(r, PACKED, &packed));
   RR_TRY(rr_input(r, BIAS, &bias));
   const rr_tensor b = {.rank = 2, .dims = {r->k->k, r->k->n}};
-  rr_gemm g = {.a = a.data, .packed_b = packed.data, .alpha = r->k->alpha};
+  rr_gemm g = {.a = a.data, .packed_b = packed.data, .alpha = r->k->alpha, .threads = (long)r->k->threads};
   int64_t dims[RR_MAX_RANK];
   RR_TRY(batches(r->k, &a, &b, &g, dims));
   if (packed.count != rr_gemm_packed_size((rr_unit)r->k->unit, g.n, g.k) || (uintptr_t)packed.data % 64) {
@@ -122,6 +122,7 @@ static OrtStatus *linear_gradient(rr_run *r) {
   rr_linear_gradient g = {
       .dy = dy.data, .x = x.data, .w = w.data, .m = (long)dy.dims[0], .n = (long)dy.dims[1], .k = (long)x.dims[1], .trans_w = trans,
       .lddy = (long)dy.dims[1], .ldx = (long)x.dims[1], .ldw = (long)w.dims[1], .lddx = (long)x.dims[1], .lddw = (long)w.dims[1],
+      .threads = (long)r->k->threads,
   };
   if (x.dims[0] != g.m || w.dims[!trans] != g.n || w.dims[trans] != g.k) return rr_invalid("LinearGradient: the shapes do not fit");
   RR_TRY(rr_output_like(r, 0, &x, &g.dx));

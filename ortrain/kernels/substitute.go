@@ -1,9 +1,11 @@
 package kernels
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -54,7 +56,7 @@ type Options struct {
 	Release func(name string)
 	// Folder is the folder that the paths of external data are relative to; "" means that there are none.
 	Folder string
-	// Threads is how many threads pack weights; 0 means one for each core.
+	// Threads is how many threads pack weights, and for how many a product is cut; 0 means one for each core.
 	Threads int
 }
 
@@ -275,7 +277,8 @@ func (s *substitution) product(n *onnxpb.NodeProto, at int) {
 		n.Input = append(n.Input, VersionInput)
 		s.versioned = true
 	}
-	n.Attribute = append(n.Attribute, intAttribute("unit", s.Unit.number()), intAttribute("weight", once))
+	threads := int64(cmp.Or(s.Threads, runtime.NumCPU()))
+	n.Attribute = append(n.Attribute, intAttribute("unit", s.Unit.number()), intAttribute("weight", once), intAttribute("threads", threads))
 }
 
 // addVersion adds VersionInput to the graph.

@@ -68,9 +68,9 @@ int main(int argc, char **argv) {
   threads = atoi(argv[7]);
   const rr_pool pool = {NULL, run};
   rr_gemm g = {.a = numbers(m * k * batch), .b = numbers(k * n * batch), .c = numbers(m * n * batch), .m = m, .n = n, .k = k, .batch = batch,
-               .lda = k, .ldb = n, .ldc = n, .stride_a = m * k, .stride_b = k * n, .stride_c = m * n, .alpha = 1};
+               .lda = k, .ldb = n, .ldc = n, .stride_a = m * k, .stride_b = k * n, .stride_c = m * n, .alpha = 1, .threads = threads};
   rr_linear_gradient d = {.dy = g.c, .x = g.a, .w = g.b, .dx = numbers(m * k), .dw = numbers(k * n), .db = numbers(n), .m = m, .n = n, .k = k,
-                          .lddy = n, .ldx = k, .ldw = n, .lddx = k, .lddw = n};
+                          .lddy = n, .ldx = k, .ldw = n, .lddx = k, .lddw = n, .threads = threads};
   const int gradient = !strcmp(kind, "gradient");
   if (!strcmp(kind, "transposed")) g.trans_a = 1, g.lda = m;
   for (int i = 1; i < threads; i++) {

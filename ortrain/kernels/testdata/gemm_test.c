@@ -124,6 +124,7 @@ static int run_failing(void *context, void (*task)(void *, size_t), size_t n, vo
 static int one = 1, two = 2, three = 3;
 static const rr_pool pools[] = {{&one, run_threads}, {&two, run_threads}, {&three, run_threads}, {NULL, run_backwards}};
 enum { POOLS = sizeof pools / sizeof pools[0] };
+static const long cuts[POOLS] = {1, 2, 3, 7}; // the number of threads that a product is told
 static const rr_pool failing = {NULL, run_failing};
 
 // ---- the exact product -----------------------------------------------------------------------------------------------------
@@ -235,6 +236,7 @@ static void test_product(rr_unit unit, trial t, int all_pools) {
     free(want);
   }
   for (int p = quick ? (int)(t.m + t.k + t.trans_a) % POOLS : 0; all_pools && p < POOLS; p += quick ? POOLS : 1) {
+    g.threads = cuts[p];
     buffer again = run_once(what, unit, g, c, &pools[p]);
     if (memcmp(again.data, out.data, out.bytes)) fail(what), fail("the result depends on the threads");
     put(again, what);
@@ -261,7 +263,8 @@ static void test_kinds(rr_unit unit) {
       {.m = 70, .n = 95, .k = 45, .batch = 1},   {.m = 300, .n = 290, .k = 33, .batch = 1}, {.m = 34, .n = 40, .k = 2100, .batch = 1},
       {.m = 31, .n = 33, .k = 1025, .batch = 1}, {.m = 20, .n = 24, .k = 32, .batch = 75},  {.m = 33, .n = 5, .k = 40, .batch = 9},
       {.m = 64, .n = 64, .k = 64, .batch = 3},   {.m = 40, .n = 30, .k = 0, .batch = 2},    {.m = 150, .n = 130, .k = 70, .batch = 2},
-      {.m = 33, .n = 33, .k = 0, .batch = 70},   {.m = 32, .n = 33, .k = 8200, .batch = 1},
+      {.m = 33, .n = 33, .k = 0, .batch = 70},   {.m = 32, .n = 33, .k = 8200, .batch = 1}, {.m = 420, .n = 300, .k = 70, .batch = 1},
+      {.m = 270, .n = 40, .k = 1100, .batch = 1},
   };
   const int n = sizeof trials / sizeof trials[0];
   for (int i = 0; i < n * 8; i++) {
@@ -409,6 +412,7 @@ static void test_gradient(rr_unit unit, long m, long n, long k, int trans_w, int
   gradients out = gradient_once(what, unit, call, wanted, NULL);
   compare_gradient(what, &g, &out, wanted);
   for (int p = quick ? (int)(m + n + wanted) % POOLS : 0; p < POOLS; p += quick ? POOLS : 1) {
+    call.threads = cuts[p];
     gradients again = gradient_once(what, unit, call, wanted, &pools[p]);
     if (wanted & 1) same(what, floats(again.dx), floats(out.dx), m, k, g.lddx);
     if (wanted & 2) same(what, floats(again.dw), floats(out.dw), trans_w ? n : k, width, g.lddw);
