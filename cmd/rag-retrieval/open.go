@@ -36,7 +36,7 @@ func engineFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "threads", Usage: "threads; 0: one per core, or under mpirun the rank's share of its host's cores"},
 		&cli.BoolFlag{Name: "int8", Usage: "linear layers in 8-bit integers, on the CPU: faster, scores close to those of fp32"},
-		&cli.StringFlag{Name: "mixed-precision", Usage: "matrix products on the CPU or with openvino: no (or fp32), bf16, or auto: bf16 on a CPU with AMX; with --int8, of the layers that are not in 8-bit integers", Value: precision.No},
+		&cli.StringFlag{Name: "mixed-precision", Usage: "matrix products on the CPU or with openvino: no (or fp32), bf16, or auto: bf16 on a CPU where that is faster (AMX; AVX512-BF16 of AMD); with --int8, of the layers that are not in 8-bit integers", Value: precision.No},
 		&cli.StringFlag{Name: "provider", Usage: "cpu, cuda, auto: cuda where it works, or openvino: Intel's, after setup.sh --openvino", Value: runtime.CPU},
 		&cli.IntFlag{Name: "device-id", Usage: "on cuda, the number of the GPU", DefaultText: "0, or under mpirun the rank's number on its host"},
 	}

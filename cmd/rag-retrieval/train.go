@@ -40,8 +40,8 @@ training graphs and the checkpoints), config.yaml, report.html (curves, data, se
 train.json, and with --val-dataset validation.jsonl. With --lora-rank, model/ is a PEFT folder: the adapters, and the
 name of the base model that they need, without model.onnx. Adding --merge saves the whole model.
 
-By default a CPU with AMX computes matrix products in bf16. train.json says how a run did; --resume goes on
-in the same way only. The variable RAG_RETRIEVAL_BF16=amx, avx512 or portable forces a unit, which auto takes too;
+By default a CPU with AMX, or with AVX512-BF16 by AMD, computes matrix products in bf16, which is faster there.
+train.json says how a run did; --resume goes on in the same way only. The variable RAG_RETRIEVAL_BF16=amx, avx512 or portable forces a unit, which auto takes too;
 portable runs on any CPU, slowly.
 
 Examples:

@@ -103,7 +103,7 @@ type Train struct {
 	ShardOptimizer bool `yaml:"shard_optimizer" json:"shard_optimizer" usage:"under mpirun, keep on each rank only its share of AdamW's two moments (ZeRO stage 1), for less memory; the result is the same"`
 
 	Provider       string  `yaml:"provider" json:"provider" usage:"execution provider: cpu, cuda, or auto (cuda if it works, otherwise cpu)"`
-	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products: no (or fp32), bf16, fp16 (on cuda, with a loss scale), or auto: bf16 on a CPU with AMX, otherwise fp32; parameters, moments, LayerNorm, softmax, losses and validations stay fp32"`
+	MixedPrecision string  `yaml:"mixed_precision" json:"mixed_precision" usage:"type of matrix products: no (or fp32), bf16, fp16 (on cuda, with a loss scale), or auto: bf16 on a CPU where that is faster (AMX; AVX512-BF16 of AMD), otherwise fp32; parameters, moments, LayerNorm, softmax, losses and validations stay fp32"`
 	FusedAttention bool    `yaml:"fused_attention" json:"fused_attention" kinds:"embedding reranker" usage:"on cuda, with dropout 0 and not in bf16: use an attention kernel that does not store all probabilities; the backward pass recomputes them, one layer at a time"`
 	TF32           bool    `yaml:"tf32" json:"tf32" usage:"on cuda, round the inputs of fp32 matrix products to 10 bits of mantissa, which is faster"`
 	DeviceID       int     `yaml:"device_id" json:"device_id" usage:"on cuda, the number of the GPU; -1: under mpirun the rank's number on its host, otherwise 0"`

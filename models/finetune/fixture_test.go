@@ -416,8 +416,9 @@ func TestTenLosses(t *testing.T) {
 	}
 }
 
-// With 16-bit matrix products the ten losses stay within 2 % of PyTorch's in fp32. A step that overflows is done again with the
-// next loss scale. The CPU provider computes float16 in float32 and rounds; it has no bfloat16.
+// With 16-bit matrix products the ten losses stay near PyTorch's in fp32: within 2 % in fp16, in bf16 as near as on the CPU, see
+// TestTenLossesInBF16. A step that overflows is done again with the next loss scale. The CPU provider computes float16 in float32 and
+// rounds; it has no bfloat16.
 func TestMixedPrecision(t *testing.T) {
 	for _, f := range fixtures(t) {
 		for _, v := range f.of(t, []variant{
@@ -426,7 +427,7 @@ func TestMixedPrecision(t *testing.T) {
 		}) {
 			t.Run(fmt.Sprintf("%s/%+v", f.name, v), func(t *testing.T) {
 				task, tr := f.trainer(t, v)
-				f.compareLosses(t, task, tr)
+				f.compareLosses(t, task, tr, v.precision)
 			})
 		}
 	}
@@ -437,14 +438,18 @@ func TestMixedPrecision(t *testing.T) {
 		for _, v := range []variant{{groups: 2, precision: "fp16"}, {groups: 2, precision: "fp16", device: runtime.CUDA}, {groups: 2, precision: "bf16", device: runtime.CUDA}} {
 			t.Run(fmt.Sprintf("lora %s/%+v", f.name, v), func(t *testing.T) {
 				x := f.loraTrainer(t, v)
-				f.compareLosses(t, x.task, x.Trainer)
+				f.compareLosses(t, x.task, x.Trainer, v.precision)
 			})
 		}
 	}
 }
 
+// bf16Bound is how far a loss in bf16 may be from the one that PyTorch has in fp32: 5 %, and 1 % of the first loss, since some models of few
+// parameters learn their rows to a loss near zero.
+func (f fixture) bf16Bound(want float64) float64 { return 0.05*want + 0.01*f.losses[0] }
+
 // compareLosses does ten steps in 16 bits.
-func (f fixture) compareLosses(t *testing.T, task finetune.Task, tr *ortrain.Trainer) {
+func (f fixture) compareLosses(t *testing.T, task finetune.Task, tr *ortrain.Trainer, precision string) {
 	t.Helper()
 	skipped := 0
 	for step, want := range f.losses {
@@ -455,7 +460,11 @@ func (f fixture) compareLosses(t *testing.T, task finetune.Task, tr *ortrain.Tra
 			s, err = tr.Step(b)
 		}
 		check(t, err)
-		if math.Abs(s.Loss-want) > 0.02*want+1e-6 {
+		bound := 0.02*want + 1e-6
+		if precision == "bf16" {
+			bound = f.bf16Bound(want)
+		}
+		if math.Abs(s.Loss-want) > bound {
 			t.Errorf("step %d: loss %.7g, PyTorch in fp32 %.7g", step, s.Loss, want)
 		}
 	}

@@ -43,7 +43,7 @@ func alternatives(list []Unit) string {
 }
 
 // Choices lists the units that this process may compute products in bfloat16 with, best first: only the forced one where one is
-// forced, otherwise those of the CPU. asked says that the user asked for bfloat16; otherwise only AMX counts, see Present.
+// forced, otherwise those of the CPU. asked says that the user asked for bfloat16; otherwise only those count that are faster, see Present.
 func Choices(asked bool) ([]Unit, error) {
 	forced, err := Forced()
 	if err != nil {
@@ -55,13 +55,13 @@ func Choices(asked bool) ([]Unit, error) {
 	return Present(asked), nil
 }
 
-// Present lists the units that this CPU has, best first. Without all, only AMX: a prototype of its products trained twice as fast as
-// float32. The others were never timed. Portable is no unit of a CPU.
+// Present lists the units that this CPU has, best first. Without all, only those that were measured to be faster than float32. Portable is no
+// unit of a CPU.
 func Present(all bool) []Unit {
 	var out []Unit
-	for _, u := range Forcible {
-		if u != Portable && u.Check() == nil && (all || u == AMX) {
-			out = append(out, u)
+	for _, u := range units {
+		if u.unit != Portable && u.have() && (all || u.faster()) {
+			out = append(out, u.unit)
 		}
 	}
 	return out

@@ -5,6 +5,7 @@
 #ifdef RR_X86
 #include <cpuid.h>
 #include <stdint.h>
+#include <string.h>
 #ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -33,9 +34,14 @@ static int may_use_tiles(void) {
 #endif
 }
 
+static int made_by_amd(void) {
+  uint32_t a, name[3];
+  return __get_cpuid(0, &a, &name[0], &name[2], &name[1]) && !memcmp(name, "AuthenticAMD", sizeof name);
+}
+
 static int find(void) {
   uint32_t a, b, c, d, a1, b1, c1, d1, highest;
-  int units = 0;
+  int units = made_by_amd() ? RR_AMD : 0;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
   int fma = c >> 12 & 1, osxsave = c >> 27 & 1;
   if (!osxsave || !__get_cpuid_count(7, 0, &highest, &b, &c, &d)) return 0;
