@@ -25,7 +25,12 @@ func gatherRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 		axis += data.Rank()
 	}
 	if axis == 0 {
-		p.accumulate(n, 0, p.scatterRows(p.zerosLike(data), idx, dy))
+		rows := p.flattenRows(dy, data)
+		dx := p.scatterRows(p.zerosLike(data), idx, rows)
+		if idx.DType == onnx.Int64 && dx.DType == onnx.Float32 {
+			p.Kernel(onnx.Kernel{Op: "GatherGradient", Inputs: []*onnx.Value{data, idx, rows}, Outputs: []*onnx.Value{dx}})
+		}
+		p.accumulate(n, 0, dx)
 		return nil
 	}
 	// Move the gathered axis to the front, scatter rows, and move it back.
@@ -35,7 +40,7 @@ func gatherRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 	}
 	zeros := p.Transpose(p.zerosLike(data), toFront...)
 	rows := p.Transpose(dy, moveToFront(dy.Rank(), axis, idx.Rank())...)
-	p.accumulate(n, 0, p.Transpose(p.scatterRows(zeros, idx, rows), back...))
+	p.accumulate(n, 0, p.Transpose(p.scatterRows(zeros, idx, p.flattenRows(rows, zeros)), back...))
 	return nil
 }
 
@@ -53,11 +58,10 @@ func moveToFront(rank, axis, count int) []int64 {
 	return perm
 }
 
-// scatterRows adds rows, [dimensions of idx …, dimensions of a row …], to zeros, [rows, dimensions of a row …], at idx.
+// scatterRows adds rows, [elements of idx, dimensions of a row …], to zeros, [rows, dimensions of a row …], at idx.
 func (p *pass) scatterRows(zeros, idx, rows *onnx.Value) *onnx.Value {
-	flat := p.flattenRows(rows, zeros)
 	column := p.ReshapeTo(idx, append([]int64{-1}, ones(zeros.Rank()-1)...)...)
-	return p.ScatterElementsAdd(zeros, p.Expand(column, p.shapeOf(flat)), flat)
+	return p.ScatterElementsAdd(zeros, p.Expand(column, p.shapeOf(rows)), rows)
 }
 
 // ones returns n ones.

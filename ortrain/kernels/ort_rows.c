@@ -105,6 +105,21 @@ static OrtStatus *layernorm_gradient(rr_run *r) {
   return rr_result(r, rr_layernorm_gradient(&r->pool, dy.data, x.data, scale.data, mean.data, inverse.data, dx, dscale, dbias, (size_t)rows, (size_t)width));
 }
 
+static OrtStatus *gather_gradient(rr_run *r) {
+  enum { TABLE, INDICES, DY };
+  rr_tensor table, indices, dy;
+  float *dx;
+  RR_TRY(rr_input(r, TABLE, &table));
+  RR_TRY(rr_input(r, INDICES, &indices));
+  RR_TRY(rr_input(r, DY, &dy));
+  if (!table.rank) return rr_invalid("GatherGradient: the table has no rows");
+  size_t rows = (size_t)table.dims[0], width = 1;
+  for (size_t i = 1; i < table.rank; i++) width *= (size_t)table.dims[i];
+  if (dy.count != indices.count * width) return rr_invalid("GatherGradient: the shapes do not fit");
+  RR_TRY(rr_output_like(r, 0, &table, &dx));
+  return rr_result(r, rr_gather_gradient(&r->pool, (const int64_t *)(const void *)indices.data, indices.count, dy.data, dx, rows, width));
+}
+
 static OrtStatus *quantize_rows(rr_run *r) {
   rr_tensor x;
   float *q, *scale;
@@ -127,6 +142,7 @@ rr_operator rr_row_operators[] = {
     {.name = "RMSNormGradient", .inputs = 4, .outputs = 2, .optional_outputs = 3, .in_place = 1, .compute = rmsnorm_gradient},
     {.name = "SoftmaxGradient", .inputs = 2, .outputs = 1, .in_place = 1, .compute = softmax_gradient},
     {.name = "LayerNormGradient", .inputs = 5, .outputs = 3, .optional_outputs = 7, .in_place = 1, .compute = layernorm_gradient},
+    {.name = "GatherGradient", .inputs = 3, .outputs = 1, .int64_inputs = 1 << 1, .compute = gather_gradient},
     {.name = "QuantizeRows", .inputs = 1, .outputs = 2, .byte_outputs = 1, .compute = quantize_rows},
     {.name = NULL},
 };

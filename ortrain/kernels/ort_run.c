@@ -75,6 +75,7 @@ OrtStatus *rr_result(rr_run *r, int code) {
   if (!code) return NULL;
   if (r->status) return r->status;
   if (code == RR_NO_MEMORY) return rr_ort->CreateStatus(ORT_FAIL, "Failed to allocate memory for a kernel");
+  if (code == RR_BAD_INDEX) return rr_invalid("an index names no row of the table");
   if (code == RR_GEMM_NO_UNIT) return rr_ort->CreateStatus(ORT_NOT_IMPLEMENTED, "this CPU lacks the unit for products in bfloat16");
   return rr_invalid("the shapes of a kernel's tensors do not fit");
 }

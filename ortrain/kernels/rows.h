@@ -2,7 +2,7 @@
 //
 //   - take rows of contiguous floats, which need no alignment, and compute on the threads of pool;
 //   - cut their work by its size only, so that the result does not depend on the number of threads;
-//   - return 0, the error of pool, or RR_NO_MEMORY; outputs are undefined after an error;
+//   - return 0, the error of pool, RR_NO_MEMORY or RR_BAD_INDEX; outputs are undefined after an error;
 //   - give NaN and Inf where the operators in their comments give them.
 //
 // An output may be the same array as an input where a comment says so; otherwise arrays must not overlap.
@@ -13,7 +13,7 @@
 
 #include "pool.h"
 
-enum { RR_NO_MEMORY = -1000 };
+enum { RR_NO_MEMORY = -1000, RR_BAD_INDEX = -1001 };
 
 // Activations.
 typedef enum {
@@ -52,6 +52,10 @@ int rr_rmsnorm(const rr_pool *pool, const float *x, const float *scale, float ep
 // rr_softmax_gradient computes dx = y·(dy - Σ y·dy), the gradient of y = Softmax(x) over the last dimension. All are [rows, width]; dx
 // may be y or dy.
 int rr_softmax_gradient(const rr_pool *pool, const float *y, const float *dy, float *dx, size_t rows, size_t width);
+
+// rr_gather_gradient computes dx, [rows, width], the gradient of a table of which Gather took the n rows of indices: zeros, to which the rows of dy,
+// [n, width], are added in their order. A negative index counts from the end. An index that names no row gives RR_BAD_INDEX.
+int rr_gather_gradient(const rr_pool *pool, const int64_t *indices, size_t n, const float *dy, float *dx, size_t rows, size_t width);
 
 // rr_quantize_rows computes scale = max(max|x|, 1e-30)/127 of each row, [rows], and q = x/scale, rounded to the nearest integer (ties
 // to even), plus 128, [rows, width]: the bits that QuantizeWeights in package onnx gets from Max, Div and QuantizeLinear, where

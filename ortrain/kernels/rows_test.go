@@ -7,7 +7,7 @@ import (
 )
 
 // rowsSources are the C files that testdata/rows_test.c tests.
-var rowsSources = []string{"activation.c", "adamw.c", "norm.c", "quantize.c", "softmax.c"}
+var rowsSources = []string{"activation.c", "adamw.c", "gather.c", "norm.c", "quantize.c", "softmax.c"}
 
 // TestRows compares rows.h and adamw.h with double arithmetic, on each set of vector instructions that this CPU has.
 func TestRows(t *testing.T) {

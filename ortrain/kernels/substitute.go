@@ -35,6 +35,7 @@ var Ops = map[string]struct {
 	"RMSNorm":            {Inputs: 2, Outputs: 2},
 	"RMSNormGradient":    {Inputs: 4, Outputs: 2},
 	"SoftmaxGradient":    {Inputs: 2, Outputs: 1},
+	"GatherGradient":     {Inputs: 3, Outputs: 1},
 	"QuantizeRows":       {Inputs: 1, Outputs: 2},
 	"AdamW":              {Inputs: 8, Outputs: 3},
 	"SumOfSquares":       {Inputs: 1, Outputs: 1},

@@ -413,3 +413,58 @@ func TestUnits(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The gradient of a table of rows, such as an embedding's, is one kernel. Its sums have the order of ONNX Runtime's own, to the bit.
+func TestGatherGradient(t *testing.T) {
+	const tableRows, width, taken = 300, 37, 2000
+	g := onnx.NewGraph("gather")
+	table := g.Input("table", onnx.Float32, onnx.Dims(tableRows, width)...)
+	rows := g.Gather(table, g.Input("indices", onnx.Int64, onnx.Dims(4, taken/4)...), 0)
+	loss := g.ReduceSum(g.Mul(rows, g.Tanh(rows)), false)
+	grads, err := grad.Gradients(g, loss, []*onnx.Value{table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Output("gradient", grads[0])
+	g.Prune()
+	model, err := g.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := operators(t, substitute(t, model, kernels.None).Model); got["GatherGradient"] != 1 || got["ScatterElements"] != 0 {
+		t.Errorf("the operators are %v, want one GatherGradient and no ScatterElements", got)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	values, indices := make([]float32, tableRows*width), make([]int64, taken)
+	for i := range values {
+		values[i] = float32(random.NormFloat64())
+	}
+	for i := range indices {
+		indices[i] = int64(random.IntN(2*tableRows)-tableRows) / 3 * 2 // repeated, and also from the end
+	}
+	run := func(o runtime.Options) ([]float32, error) {
+		s, err := runtime.NewSession(model, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		b, err := s.NewBinding()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		out := make([]float32, len(values))
+		err = errors.Join(b.Floats("table", values, tableRows, width), b.Ints("indices", indices, 4, taken/4), b.OutputFloats("gradient", out, tableRows, width))
+		return out, errors.Join(err, b.Run())
+	}
+	want, err := run(runtime.Options{StockOperators: true, Training: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for threads := 1; threads <= 3; threads++ {
+		got, err := run(runtime.Options{Threads: threads, Training: true})
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%d threads: %v, another gradient than ONNX Runtime's: %v", threads, err, !slices.Equal(got, want))
+		}
+	}
+}

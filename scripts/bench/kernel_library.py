@@ -8,7 +8,7 @@ import numpy as np
 
 KERNELS = pathlib.Path(__file__).resolve().parents[2] / "ortrain" / "kernels"
 SOURCES = ["activation.c", "adamw.c", "attention.c", "cpu.c", "gemm.c", "gemm_amx.c", "gemm_avx512.c", "gemm_gradient.c", "gemm_parts.c", "gemm_portable.c",
-           "norm.c", "quantize.c", "softmax.c"]
+           "gather.c", "norm.c", "quantize.c", "softmax.c"]
 UNITS = {"portable": 0, "avx512": 1, "amx": 2}
 
 POOL = """

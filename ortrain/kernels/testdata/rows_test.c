@@ -249,6 +249,26 @@ static void test_softmax(const rr_pool *pool, size_t rows, size_t width) {
   drop(y), drop(dy), drop(dx), drop(again);
 }
 
+// The exact sums are those of single additions in the order of the indices.
+static void test_gather(const rr_pool *pool, size_t rows, size_t width) {
+  what = "rr_gather_gradient";
+  enum { TAKEN = 150 };
+  int64_t indices[TAKEN];
+  const size_t n = rows ? TAKEN : 0;
+  for (size_t i = 0; i < n; i++) indices[i] = (int64_t)(i % 3 ? i * i % rows : (i + rows / 2) % rows) - (i % 5 == 1 ? (int64_t)rows : 0);
+  float *dy = make_random(n * width, 1), *dx = make_random(rows * width, 1), *want = make(rows * width);
+  memset(want, 0, rows * width * sizeof *want);
+  for (size_t i = 0; i < n; i++)
+    for (size_t j = 0; j < width; j++) want[(size_t)(indices[i] < 0 ? indices[i] + (int64_t)rows : indices[i]) * width + j] += dy[i * width + j];
+  if (rr_gather_gradient(pool, indices, n, dy, dx, rows, width)) FAIL("error");
+  if (memcmp(dx, want, rows * width * sizeof *dx)) FAIL("%zu x %zu: another sum", rows, width);
+  int64_t outside[] = {(int64_t)rows, -(int64_t)rows - 1};
+  for (int i = 0; i < 2; i++)
+    if (rr_gather_gradient(pool, outside + i, 1, dy, dx, rows, width) != RR_BAD_INDEX) FAIL("the index %lld is taken", (long long)outside[i]);
+  if (memcmp(dx, want, rows * width * sizeof *dx)) FAIL("a wrong index changes dx");
+  drop(dy), drop(dx), drop(want);
+}
+
 static void test_quantize(const rr_pool *pool, size_t rows, size_t width) {
   what = "rr_quantize_rows";
   size_t n = rows * width;
@@ -367,6 +387,7 @@ static void test_all(int threads) {
     test_gated(&pool, rows, width);
     test_norm(&pool, rows, width);
     test_softmax(&pool, rows, width);
+    test_gather(&pool, rows, width);
     test_quantize(&pool, rows, width);
   }
   static const size_t sizes[] = {0, 1, 6, 31, 1023, 1025, 16384, 40003};
@@ -379,13 +400,14 @@ static void test_errors(void) {
   rr_pool pool = {NULL, broken};
   float x[4] = {0};
   uint8_t q[4];
+  int64_t index = 0;
   double sum;
   rr_adamw_scalars s = {0};
   int errors[] = {
       rr_activation(&pool, RR_GELU, x, x, 4),                    rr_activation_gradient(&pool, RR_GELU, x, x, x, 4),
       rr_gated(&pool, RR_SILU, 0, x, x, 1, 2),                   rr_gated_gradient(&pool, RR_SILU, 0, x, x, x, 1, 2),
       rr_layernorm_gradient(&pool, x, x, x, x, x, x, x, x, 1, 4), rr_rmsnorm(&pool, x, x, 1, x, x, 1, 4),
-      rr_softmax_gradient(&pool, x, x, x, 1, 4),
+      rr_softmax_gradient(&pool, x, x, x, 1, 4),                  rr_gather_gradient(&pool, &index, 1, x, x, 1, 4),
       rr_quantize_rows(&pool, x, q, x, 1, 4),                    rr_adamw(&pool, x, x, x, x, 4, &s),
       rr_accumulate(&pool, x, x, 4, 1, 1),                       rr_sum_of_squares(&pool, x, 4, &sum),
   };

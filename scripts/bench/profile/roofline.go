@@ -32,7 +32,7 @@ var operatorsOf = map[string]string{
 	elementwise: "Add Sub Mul Div Neg Exp Log Sqrt Tanh Erf Gelu BiasGelu FastGelu QuickGelu Sigmoid Relu Pow Sum Clip Where Equal Less Greater GreaterOrEqual " +
 		"Softmax LogSoftmax Activation ActivationGradient SoftmaxGradient Gated GatedGradient Cast",
 	normalization: "LayerNormalization LayerNormGradient SimplifiedLayerNormalization RMSNorm RMSNormGradient SkipLayerNormalization ReduceSum ReduceMean",
-	moving:        "Gather GatherND GatherElements ScatterElements ScatterND Concat Split Slice Transpose Expand Pad Tile",
+	moving:        "Gather GatherGradient GatherND GatherElements ScatterElements ScatterND Concat Split Slice Transpose Expand Pad Tile",
 }
 
 // views are operators whose output is their input's memory.
