@@ -104,7 +104,7 @@ static int one_product(work *w, long product, const rr_pool *pool) {
   if (w->gemm->k > 0) rr_packing_add(&w->packing, source_a(w->gemm, product, a));
   if (w->gemm->k > 0 && !w->gemm->packed_b) rr_packing_add(&w->packing, source_b(w->gemm, product, b));
   rr_packing_cut(&w->packing);
-  w->grid = rr_grid_cut(product_of(w->gemm, product, a, b));
+  w->grid = rr_grid_cut(product_of(w->gemm, product, a, b), w->gemm->threads);
   int error = rr_spread(pool, pack_task, w->packing.tasks, w);
   return error ? error : rr_spread(pool, grid_task, w->grid.tasks, w);
 }

@@ -68,7 +68,7 @@ static void plan_dx(work *w) {
   w->rows = (rr_source){g->dy, g->lddy, g->m, g->n, 1, 0, 1, dy};
   w->by_rows.memory = dy;
   product.a = dy;
-  if (!w->by_rows.workers) w->grid[w->grids++] = rr_grid_cut(product);
+  if (!w->by_rows.workers) w->grid[w->grids++] = rr_grid_cut(product, g->threads);
 }
 
 static void plan_dw(work *w) {
@@ -76,8 +76,8 @@ static void plan_dw(work *w) {
   uint32_t *dy = take(w, rr_packed(g->n, g->m)), *x = take(w, rr_packed(g->k, g->m));
   if (g->m) rr_packing_add(&w->others, (rr_source){g->x, g->ldx, g->k, g->m, 0, g->trans_w != 0, 1, x});
   w->columns = (rr_source){g->dy, g->lddy, g->n, g->m, 0, !g->trans_w, 1, dy};
-  if (g->trans_w) w->grid[w->grids++] = rr_grid_cut((rr_product){dy, x, g->dw, g->lddw, g->n, g->k, g->m, NULL, 0});
-  else w->grid[w->grids++] = rr_grid_cut((rr_product){x, dy, g->dw, g->lddw, g->k, g->n, g->m, NULL, 0});
+  if (g->trans_w) w->grid[w->grids++] = rr_grid_cut((rr_product){dy, x, g->dw, g->lddw, g->n, g->k, g->m, NULL, 0}, g->threads);
+  else w->grid[w->grids++] = rr_grid_cut((rr_product){x, dy, g->dw, g->lddw, g->k, g->n, g->m, NULL, 0}, g->threads);
 }
 
 static void plan(work *w) {

@@ -51,17 +51,18 @@ void rr_packing_task(const rr_gemm_code *code, const rr_packing *packing, long t
 //   │    │  │ 1  │ 3  │ 5  │ 7  │        whole in a buffer, of which the valid part is copied.
 //   └────┘  └────┴────┴────┴────┘
 //   panels of A: m_step
-enum { M_STEP = 8, N_STEP = 8, K_BLOCKS = 32, ENOUGH_TASKS = 16 };
+enum { M_STEP = 8, N_STEP = 8, K_BLOCKS = 32, ENOUGH_TASKS = 16, TASKS_OF_THREAD = 4 };
 
 static void cut(rr_grid *grid) {
   grid->m_tasks = rr_cut(rr_panels(grid->product.m), grid->m_step);
   grid->tasks = grid->m_tasks * rr_cut(rr_panels(grid->product.n), grid->n_step);
 }
 
-rr_grid rr_grid_cut(rr_product product) {
+rr_grid rr_grid_cut(rr_product product, long threads) {
   rr_grid grid = {.product = product, .m_step = M_STEP, .n_step = N_STEP};
+  const long enough = threads * TASKS_OF_THREAD > ENOUGH_TASKS ? threads * TASKS_OF_THREAD : ENOUGH_TASKS;
   cut(&grid);
-  while (grid.tasks < ENOUGH_TASKS && grid.m_step * grid.n_step > 1) {
+  while (grid.tasks < enough && grid.m_step * grid.n_step > 1) {
     if (grid.n_step > grid.m_step) grid.n_step /= 2;
     else grid.m_step /= 2;
     cut(&grid);
@@ -132,14 +133,14 @@ void rr_multiply(const rr_gemm_code *code, const rr_product *p, long m0, long m1
 //   ├────┤  ├───────────────────┤
 //   │    │  │  group 1          │
 //   └────┘  └───────────────────┘
-enum { GROUP_BYTES = 768 << 10, LEAST_PANELS = 4, GROUPS_OF_THREAD = 4 };
+enum { GROUP_BYTES = 768 << 10, LEAST_PANELS = 4 };
 
 rr_rows rr_rows_cut(rr_product product, long threads, long multiple) {
   rr_rows rows = {.product = product};
   const long panels = rr_panels(product.m), panel_bytes = rr_blocks(product.k) * RR_STEP * (long)sizeof(uint32_t);
   if (threads < 1) threads = 1;
   if (product.k == 0 || panels < LEAST_PANELS * threads) return rows;
-  rows.each = rr_at_most(rr_cut(panels, GROUPS_OF_THREAD * threads), GROUP_BYTES / panel_bytes);
+  rows.each = rr_at_most(rr_cut(panels, TASKS_OF_THREAD * threads), GROUP_BYTES / panel_bytes);
   if (rows.each < LEAST_PANELS) rows.each = LEAST_PANELS;
   rows.each = rr_cut(rows.each, multiple) * multiple;
   rows.groups = rr_cut(panels, rows.each);

@@ -103,7 +103,7 @@ typedef struct {
   rr_product product;
   long m_step, n_step, m_tasks, tasks; // steps in panels
 } rr_grid;
-rr_grid rr_grid_cut(rr_product product);
+rr_grid rr_grid_cut(rr_product product, long threads);
 void rr_grid_task(const rr_gemm_code *code, const rr_grid *grid, long task);
 
 // rr_multiply computes panels m0..m1-1 of A times n0..n1-1 of B, between enter and leave.
