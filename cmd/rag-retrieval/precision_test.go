@@ -287,12 +287,16 @@ func TestComparePrecisions(t *testing.T) {
 	call(t, "", "gate", "--baseline", baseline, path("int8")).fails(t, 1, "the results are in int8, the baseline in fp32: ")
 }
 
-// The precision of a second model, on top of BM25, is the report's.
+// The precision and the lengths of a second model, on top of BM25, are the report's.
 func TestPrecisionOfReranking(t *testing.T) {
 	result := filepath.Join(t.TempDir(), "result.json")
-	callEnv(t, portable, "", "eval", "--retrieval", retrievalSet(t, 20, 3), "--kind", "bm25", "--rerank", tiny, "--mixed-precision", "bf16", "--json", result).ok(t)
-	if text := readText(t, result); !strings.Contains(text, `"precision": "bf16-portable"`) {
-		t.Error(text)
+	callEnv(t, portable, "", "eval", "--retrieval", retrievalSet(t, 20, 3), "--kind", "bm25", "--rerank", tiny, "--mixed-precision", "bf16",
+		"--passage-max-len", "9", "--json", result).ok(t)
+	text := readText(t, result)
+	for _, want := range []string{`"precision": "bf16-portable"`, `"passage_max_len": 9`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not in %s", want, text)
+		}
 	}
 }
 

@@ -258,8 +258,8 @@ func (e *retrievalEvaluation) open(model string) (err error) {
 	e.system = fmt.Sprintf("%s+%s@%d", shortName(e.report.Model), shortName(ref), e.c.Int("top-k"))
 	e.report.Model = fmt.Sprintf("%s + %s", e.report.Model, ref)
 	e.report.Kind += "+" + e.reranker.report.Kind
-	if e.finder.model == nil { // a model that finds computes by the same flags
-		e.report.Precision = e.reranker.report.Precision
+	if e.finder.model == nil { // a model that finds computes and cuts texts by the same flags
+		e.report.Precision, e.report.Lengths = e.reranker.report.Precision, e.reranker.report.Lengths
 	}
 	return nil
 }
