@@ -25,10 +25,10 @@ func gatherRule(p *pass, n *onnx.Node, dy *onnx.Value) error {
 		axis += data.Rank()
 	}
 	if axis == 0 {
-		rows := p.flattenRows(dy, data)
-		dx := p.scatterRows(p.zerosLike(data), idx, rows)
+		shape, rows := p.shapeOf(data), p.flattenRows(dy, data)
+		dx := p.scatterRows(p.ConstantOfShape(shape, onnx.Filled(data.DType, 0, 1)), idx, rows)
 		if idx.DType == onnx.Int64 && dx.DType == onnx.Float32 {
-			p.Kernel(onnx.Kernel{Op: "GatherGradient", Inputs: []*onnx.Value{data, idx, rows}, Outputs: []*onnx.Value{dx}})
+			p.Kernel(onnx.Kernel{Op: "GatherGradient", Inputs: []*onnx.Value{shape, idx, rows}, Outputs: []*onnx.Value{dx}})
 		}
 		p.accumulate(n, 0, dx)
 		return nil

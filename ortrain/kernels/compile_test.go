@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,15 +25,25 @@ func compile(t testing.TB, program string, sources []string, flags ...string) st
 		}
 	}
 	out := filepath.Join(t.TempDir(), strings.TrimSuffix(program, ".c"))
+	if strings.Contains(strings.Join(flags, " "), "-fsanitize") {
+		checkSanitizers(t, cc, out, flags)
+	}
 	args := append([]string{"-g", filepath.Join("testdata", program), "-o", out}, flags...)
 	args = append(append(args, sources...), "-lm", "-lpthread")
 	if text, err := exec.Command(cc, args...).CombinedOutput(); err != nil {
-		if strings.Contains(strings.Join(flags, " "), "-fsanitize") {
-			t.Skipf("%s cannot link with %v: %v\n%s", cc, flags, err, text)
-		}
 		t.Fatalf("%s %v: %v\n%s", cc, args, err, text)
 	}
 	return out
+}
+
+// checkSanitizers skips the test where no program links with the flags: some compilers come without sanitizers.
+func checkSanitizers(t testing.TB, cc, out string, flags []string) {
+	t.Helper()
+	c := exec.Command(cc, append(slices.Clone(flags), "-x", "c", "-", "-o", out)...)
+	c.Stdin = strings.NewReader("int main(void) { return 0; }\n")
+	if text, err := c.CombinedOutput(); err != nil {
+		t.Skipf("%s cannot link with %v: %v\n%s", cc, flags, err, text)
+	}
 }
 
 // runProgram runs a compiled program and returns what it printed.

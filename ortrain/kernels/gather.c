@@ -4,9 +4,9 @@
 #include "rows.h"
 #include "split.h"
 
-// A task fills some rows of dx, and looks through all indices for those of its rows: no two tasks write to one row, and a row's sum has the
-// order of the indices. MOST_TASKS bounds how often they are read.
-enum { MOST_TASKS = 64 };
+// dx is set to zero in tasks of some rows. Then a task adds some columns of all rows of dy: no two write to one element, a sum has the order of
+// the indices, and tasks are alike however often an index comes.
+enum { COLUMNS = 64 };
 
 typedef struct {
   const int64_t *indices;
@@ -19,16 +19,19 @@ typedef struct {
 // row_of is the row that an index names; negative ones count from the end. It is rows or more for one that names none.
 static uint64_t row_of(int64_t index, size_t rows) { return (uint64_t)(index < 0 ? index + (int64_t)rows : index); }
 
-static void task(void *data, size_t i) {
+static void zero_task(void *data, size_t i) {
   const work *w = data;
-  const size_t first = i * w->rows_of_task, count = rr_least(w->rows_of_task, w->rows - first), width = w->width;
-  memset(w->dx + first * width, 0, count * width * sizeof *w->dx);
+  const size_t first = i * w->rows_of_task, count = rr_least(w->rows_of_task, w->rows - first);
+  memset(w->dx + first * w->width, 0, count * w->width * sizeof *w->dx);
+}
+
+static void add_task(void *data, size_t i) {
+  const work *w = data;
+  const size_t first = i * COLUMNS, count = rr_least(COLUMNS, w->width - first);
   for (size_t at = 0; at < w->n; at++) {
-    const uint64_t row = row_of(w->indices[at], w->rows);
-    if (row - first >= count) continue; // unsigned: also where row is smaller
-    const float *from = w->dy + at * width;
-    float *to = w->dx + row * width;
-    for (size_t j = 0; j < width; j++) to[j] += from[j];
+    const float *from = w->dy + at * w->width + first;
+    float *to = w->dx + row_of(w->indices[at], w->rows) * w->width + first;
+    for (size_t j = 0; j < count; j++) to[j] += from[j];
   }
 }
 
@@ -37,6 +40,6 @@ int rr_gather_gradient(const rr_pool *pool, const int64_t *indices, size_t n, co
     if (row_of(indices[i], rows) >= rows) return RR_BAD_INDEX;
   if (rows == 0 || width == 0) return 0;
   work w = {indices, n, dy, dx, rows, width, rr_rows_of_task(width)};
-  if (w.rows_of_task < rr_parts(rows, MOST_TASKS)) w.rows_of_task = rr_parts(rows, MOST_TASKS);
-  return pool->run(pool->context, task, rr_parts(rows, w.rows_of_task), &w);
+  int error = pool->run(pool->context, zero_task, rr_parts(rows, w.rows_of_task), &w);
+  return error ? error : pool->run(pool->context, add_task, rr_parts(width, COLUMNS), &w);
 }

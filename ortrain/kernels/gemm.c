@@ -39,7 +39,7 @@ static rr_product product_of(const rr_gemm *g, long product, const uint32_t *a, 
   return (rr_product){a, g->packed_b ? g->packed_b : b, g->c + product * g->stride_c, g->ldc, g->m, g->n, g->k, g->bias, g->accumulate};
 }
 
-static rr_rows rows_of(const rr_gemm *g) { return rr_rows_cut(product_of(g, 0, NULL, NULL), g->threads, 1); }
+static rr_rows rows_of(const rr_gemm *g) { return rr_rows_cut(g->m, g->k, g->threads, 1); }
 
 size_t rr_gemm_scratch(rr_unit unit, const rr_gemm *g) {
   (void)unit; // one format
@@ -47,7 +47,7 @@ size_t rr_gemm_scratch(rr_unit unit, const rr_gemm *g) {
   long dwords = packed_a(g) + packed_b(g);
   const rr_rows rows = rows_of(g);
   if (many_small(g)) dwords *= rr_cut(g->batch, products_each(g));
-  else if (rows.workers) dwords = packed_b(g) + rr_rows_memory(&rows);
+  else if (rows.workers) dwords = packed_b(g) + rr_rows_memory(&rows, g->k);
   return (size_t)dwords * sizeof(uint32_t);
 }
 
@@ -56,8 +56,11 @@ typedef struct {
   const rr_gemm *gemm;
   uint32_t *scratch;
   rr_packing packing;
-  rr_rows rows;
   rr_grid grid;
+  rr_rows rows; // with them a, product and memory
+  rr_source a;
+  rr_product product;
+  uint32_t *memory;
 } work;
 
 static void pack_task(void *data, size_t i) {
@@ -75,12 +78,11 @@ static void pack_all(const rr_gemm_code *code, rr_source source) {
 
 static void rows_task(void *data, size_t worker) {
   work *w = data;
-  uint32_t *a = w->rows.memory + (long)worker * w->rows.each * rr_blocks(w->gemm->k) * RR_STEP;
+  uint32_t *a = rr_rows_part(&w->rows, w->gemm->k, w->memory, (long)worker);
   w->code->enter();
   for (long first, last; rr_rows_next(&w->rows, &first, &last);) {
-    const rr_source part = rr_lines(&w->rows.a, first, last, a);
-    pack_all(w->code, part);
-    rr_rows_multiply(w->code, &w->rows, a, first, last);
+    pack_all(w->code, rr_lines(&w->a, first, last, a));
+    rr_rows_multiply(w->code, &w->product, a, first, last);
   }
   w->code->leave();
 }
@@ -88,9 +90,9 @@ static void rows_task(void *data, size_t worker) {
 static int by_rows(work *w, long product, const rr_pool *pool) {
   uint32_t *b = w->scratch;
   w->rows = rows_of(w->gemm);
-  w->rows.product = product_of(w->gemm, product, NULL, b);
-  w->rows.a = source_a(w->gemm, product, NULL);
-  w->rows.memory = b + packed_b(w->gemm);
+  w->product = product_of(w->gemm, product, NULL, b);
+  w->a = source_a(w->gemm, product, NULL);
+  w->memory = b + packed_b(w->gemm);
   w->packing = (rr_packing){0};
   if (!w->gemm->packed_b) rr_packing_add(&w->packing, source_b(w->gemm, product, b));
   rr_packing_cut(&w->packing);

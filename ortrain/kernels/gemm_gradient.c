@@ -12,7 +12,10 @@
 
 #include "gemm_parts.h"
 
-enum { SUM_COLUMNS = 512 }; // columns of db that a task adds up
+enum {
+  SUM_COLUMNS = 512, // columns of db that a task adds up
+  MOST_SUMMED = 4,   // panels whose columns are added up together at most
+};
 
 typedef struct {
   const rr_gemm_code *code;
@@ -20,11 +23,13 @@ typedef struct {
   uint32_t *scratch;
   long used; // dwords of scratch
   rr_source rows, columns; // dY for dX and for dW; to is NULL where that is not wanted
-  rr_packing before;       // W, where by_rows computes dX
-  rr_packing others;       // X, and W elsewhere
-  rr_rows by_rows;         // of dX; without workers there are too few rows, and dX is in grid
+  rr_packing pack_first;   // W, where by_rows computes dX in the pass over dY
+  rr_packing pack_with_dy; // X, and W elsewhere
+  rr_rows by_rows;         // of dX; without workers dX is in grid
+  rr_product dx;
   float *sums;             // [dy_tasks, n], or NULL
   long dy_panels, dy_each, dy_tasks;
+  long passes; // tasks that read dY
   rr_grid grid[2];
   int grids;
   long sum_tasks;
@@ -56,25 +61,23 @@ static rr_source source_w(const rr_linear_gradient *g, uint32_t *to) {
 // plan_dx and plan_dw add the packing that a product needs, and the product.
 static void plan_dx(work *w) {
   const rr_linear_gradient *g = w->g;
-  rr_product product = {NULL, g->packed_w, g->dx, g->lddx, g->m, g->k, g->n, NULL, 0};
-  w->by_rows = rr_rows_cut(product, g->threads, w->dy_each);
+  w->dx = (rr_product){NULL, g->packed_w, g->dx, g->lddx, g->m, g->k, g->n, NULL, 0};
+  w->by_rows = rr_rows_cut(g->m, g->n, g->threads, g->db ? w->dy_each : 1);
   if (!g->packed_w) {
     uint32_t *to = take(w, rr_packed(g->k, g->n));
-    if (g->n) rr_packing_add(w->by_rows.workers ? &w->before : &w->others, source_w(g, to));
-    product.b = to;
+    if (g->n) rr_packing_add(w->by_rows.workers ? &w->pack_first : &w->pack_with_dy, source_w(g, to));
+    w->dx.b = to;
   }
-  w->by_rows.product.b = product.b;
-  uint32_t *dy = take(w, w->by_rows.workers ? rr_rows_memory(&w->by_rows) : rr_packed(g->m, g->n));
+  uint32_t *dy = take(w, w->by_rows.workers ? rr_rows_memory(&w->by_rows, g->n) : rr_packed(g->m, g->n));
   w->rows = (rr_source){g->dy, g->lddy, g->m, g->n, 1, 0, 1, dy};
-  w->by_rows.memory = dy;
-  product.a = dy;
-  if (!w->by_rows.workers) w->grid[w->grids++] = rr_grid_cut(product, g->threads);
+  w->dx.a = dy;
+  if (!w->by_rows.workers) w->grid[w->grids++] = rr_grid_cut(w->dx, g->threads);
 }
 
 static void plan_dw(work *w) {
   const rr_linear_gradient *g = w->g;
   uint32_t *dy = take(w, rr_packed(g->n, g->m)), *x = take(w, rr_packed(g->k, g->m));
-  if (g->m) rr_packing_add(&w->others, (rr_source){g->x, g->ldx, g->k, g->m, 0, g->trans_w != 0, 1, x});
+  if (g->m) rr_packing_add(&w->pack_with_dy, (rr_source){g->x, g->ldx, g->k, g->m, 0, g->trans_w != 0, 1, x});
   w->columns = (rr_source){g->dy, g->lddy, g->n, g->m, 0, !g->trans_w, 1, dy};
   if (g->trans_w) w->grid[w->grids++] = rr_grid_cut((rr_product){dy, x, g->dw, g->lddw, g->n, g->k, g->m, NULL, 0}, g->threads);
   else w->grid[w->grids++] = rr_grid_cut((rr_product){x, dy, g->dw, g->lddw, g->k, g->n, g->m, NULL, 0}, g->threads);
@@ -83,9 +86,8 @@ static void plan_dw(work *w) {
 static void plan(work *w) {
   const rr_linear_gradient *g = w->g;
   w->dy_panels = g->n ? rr_panels(g->m) : 0;
-  w->dy_each = rr_cut(w->dy_panels, RR_MOST_PACK_TASKS);
+  w->dy_each = rr_at_most(rr_cut(w->dy_panels, RR_MOST_PACK_TASKS), MOST_SUMMED);
   w->dy_tasks = w->dy_panels ? rr_cut(w->dy_panels, w->dy_each) : 0;
-  w->by_rows.workers = 0;
   if (g->dx && g->m && g->k) plan_dx(w);
   if (g->dw && g->n && g->k) plan_dw(w);
   if (g->db && g->n) {
@@ -93,8 +95,9 @@ static void plan(work *w) {
     w->sum_tasks = rr_cut(g->n, SUM_COLUMNS);
   }
   if (!w->rows.to && !w->columns.to && !w->sums) w->dy_tasks = 0;
-  rr_packing_cut(&w->others);
-  rr_packing_cut(&w->before);
+  rr_packing_cut(&w->pack_with_dy);
+  rr_packing_cut(&w->pack_first);
+  w->passes = w->by_rows.workers ? w->by_rows.workers : w->dy_tasks;
 }
 
 size_t rr_linear_gradient_scratch(rr_unit unit, const rr_linear_gradient *g) {
@@ -105,21 +108,21 @@ size_t rr_linear_gradient_scratch(rr_unit unit, const rr_linear_gradient *g) {
   return (size_t)w.used * sizeof *w.scratch;
 }
 
-// dy_panel packs a panel of dY, for dX as the panel `to` of rows, and adds up its columns.
-static void dy_panel(const work *w, const rr_source *rows, long to, long panel, float *sums) {
+// dy_panel packs a panel of dY, for dX as panel number `at` of rows, and adds up its columns.
+static void dy_panel(const work *w, const rr_source *rows, long at, long panel, float *sums) {
   const rr_linear_gradient *g = w->g;
   const long height = rr_at_most(RR_LINES, g->m - panel * RR_LINES);
   for (long block = 0; block < rr_blocks(g->n); block++) {
     const long column = block * RR_BLOCK;
-    if (rows->to) w->code->pack(rows, to, block, block + 1);
+    if (rows->to) w->code->pack(rows, at, block, block + 1);
     if (w->columns.to) w->code->pack(&w->columns, block, panel, panel + 1);
     if (sums)
       w->code->add_rows(g->dy + panel * RR_LINES * g->lddy + column, g->lddy, height, rr_at_most(RR_BLOCK, g->n - column), sums + column);
   }
 }
 
-// dy_panels does so for the panels first..last-1, which begin at panel 0 of rows. Its sums are those of dy_each panels: a sum depends on the
-// shape only.
+// dy_panels packs the panels first to last-1 of dY, for dX from panel 0 of rows on, and adds up their columns. A sum is that of dy_each panels,
+// which depends on the shape only.
 static void dy_panels(const work *w, const rr_source *rows, long first, long last) {
   for (long panel = first; panel < last; panel++) {
     float *sums = w->sums ? w->sums + panel / w->dy_each * w->g->n : NULL;
@@ -137,25 +140,25 @@ static void dy_task(const work *w, long task) {
 
 // by_rows_task packs groups of rows of dY, and computes their rows of dX.
 static void by_rows_task(work *w, long worker) {
-  uint32_t *to = w->by_rows.memory + worker * w->by_rows.each * rr_blocks(w->g->n) * RR_STEP;
+  uint32_t *to = rr_rows_part(&w->by_rows, w->g->n, w->rows.to, worker);
   w->code->enter();
   for (long first, last; rr_rows_next(&w->by_rows, &first, &last);) {
     const rr_source rows = rr_lines(&w->rows, first, last, to);
     dy_panels(w, &rows, first, last);
-    rr_rows_multiply(w->code, &w->by_rows, to, first, last);
+    rr_rows_multiply(w->code, &w->dx, to, first, last);
   }
   w->code->leave();
 }
 
-static void before_task(void *data, size_t i) {
+static void pack_first_task(void *data, size_t i) {
   const work *w = data;
-  rr_packing_task(w->code, &w->before, (long)i);
+  rr_packing_task(w->code, &w->pack_first, (long)i);
 }
 
 static void pack_task(void *data, size_t i) {
   work *w = data;
-  const long workers = w->by_rows.workers ? w->by_rows.workers : w->dy_tasks, task = (long)i;
-  if (task >= workers) rr_packing_task(w->code, &w->others, task - workers);
+  const long task = (long)i;
+  if (task >= w->passes) rr_packing_task(w->code, &w->pack_with_dy, task - w->passes);
   else if (w->by_rows.workers) by_rows_task(w, task);
   else dy_task(w, task);
 }
@@ -190,8 +193,8 @@ int rr_linear_gradient_run(rr_unit unit, const rr_linear_gradient *g, void *scra
   plan(&w);
   long tasks = w.sum_tasks;
   for (int p = 0; p < w.grids; p++) tasks += w.grid[p].tasks;
-  int error = rr_spread(pool, before_task, w.before.tasks, &w);
-  if (!error) error = rr_spread(pool, pack_task, (w.by_rows.workers ? w.by_rows.workers : w.dy_tasks) + w.others.tasks, &w);
+  int error = rr_spread(pool, pack_first_task, w.pack_first.tasks, &w);
+  if (!error) error = rr_spread(pool, pack_task, w.passes + w.pack_with_dy.tasks, &w);
   return error ? error : rr_spread(pool, product_task, tasks, &w);
 }
 

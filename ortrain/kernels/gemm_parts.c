@@ -2,6 +2,8 @@
 
 #include "cpu.h"
 
+enum { TASKS_OF_THREAD = 4 }; // wanted, so that threads that are held up leave some to the others
+
 const rr_gemm_code *rr_gemm_code_of(rr_unit unit) {
   switch (unit) {
   case RR_UNIT_PORTABLE: return rr_gemm_portable();
@@ -51,7 +53,7 @@ void rr_packing_task(const rr_gemm_code *code, const rr_packing *packing, long t
 //   │    │  │ 1  │ 3  │ 5  │ 7  │        whole in a buffer, of which the valid part is copied.
 //   └────┘  └────┴────┴────┴────┘
 //   panels of A: m_step
-enum { M_STEP = 8, N_STEP = 8, K_BLOCKS = 32, ENOUGH_TASKS = 16, TASKS_OF_THREAD = 4 };
+enum { M_STEP = 8, N_STEP = 8, K_BLOCKS = 32, ENOUGH_TASKS = 16 };
 
 static void cut(rr_grid *grid) {
   grid->m_tasks = rr_cut(rr_panels(grid->product.m), grid->m_step);
@@ -95,17 +97,18 @@ static void multiply_range(const rr_gemm_code *code, const rr_product *p, long m
   const long rows = rr_at_most(p->m - m * RR_LINES, RR_LINES), columns = rr_at_most(p->n - n * RR_LINES, RR_LINES);
   const float *bias = p->bias && k == 0 ? p->bias + n * RR_LINES : NULL;
   const int accumulate = p->accumulate || k > 0;
-  if (rows < RR_LINES || columns < RR_LINES || (accumulate && bias)) edge(code, a, b, blocks, c, p->ldc, rows, columns, bias, accumulate, ahead);
+  if (rows < RR_LINES || columns < RR_LINES || (accumulate && bias))
+    edge(code, a, b, blocks, c, p->ldc, rows, columns, bias, accumulate, ahead);
   else code->multiply(a, b, blocks, c, p->ldc, accumulate ? c : bias, accumulate ? p->ldc : 0, ahead);
 }
 
-// next_panel is the part of the panel of B after n that call number `call` of `calls` fetches while it multiplies. B comes from the third-level
-// cache or from memory; without this each panel of B begins with waiting for it.
+// next_panel is the part of the panel of B after n that call number `call` of `calls` fetches while it multiplies. B comes from the
+// third-level cache or from memory; without this each panel of B begins with waiting for it.
 static rr_ahead next_panel(const rr_product *p, long n, long n1, long k, long blocks, long call, long calls) {
-  if (n + 1 >= n1) return (rr_ahead){NULL, 0};
+  const long all = blocks * (RR_STEP / 16), lines = rr_cut(RR_STEP / 16, calls), done = call * lines * blocks;
+  if (n + 1 >= n1 || done >= all) return (rr_ahead){NULL, 0};
   const char *panel = (const char *)(p->b + ((n + 1) * rr_blocks(p->k) + k) * RR_STEP);
-  const long lines = rr_cut(RR_STEP / 16, calls), done = call * lines * blocks, all = blocks * (RR_STEP / 16);
-  return (rr_ahead){panel + 64 * done, done + lines * blocks <= all ? lines : 0};
+  return (rr_ahead){panel + 64 * done, rr_at_most(lines, (all - done) / blocks)};
 }
 
 static void multiply_columns(const rr_gemm_code *code, const rr_product *p, long m0, long m1, long n0, long n1) {
@@ -125,41 +128,40 @@ void rr_multiply(const rr_gemm_code *code, const rr_product *p, long m0, long m1
 // Groups of rows: a worker's packed rows of A stay in its second-level cache, and all of B passes by. Packing A whole before, as for the tasks
 // above, writes it to the third-level cache, from which each of them reads it again.
 //
-//              B, all of it                    The larger a group, the less often B is read from the third-level cache.
-//           ┌────┬────┬────┬────┐              GROUP_BYTES leaves room for the panels of B and a part of C beside it.
-//           └────┴────┴────┴────┘
-//   ┌────┐  ┌───────────────────┐
+//              B, all of it                    The larger a group, the less often B is read from the third-level cache. GROUP_BYTES
+//           ┌────┬────┬────┬────┐              leaves room for the panels of B and a part of C beside it. Fewer than LEAST_PANELS in a
+//           └────┴────┴────┴────┘              group would read B too often: these few are taken also where K is so large that they do
+//   ┌────┐  ┌───────────────────┐              not fit (above 3,072).
 //   │    │  │  group 0          │
-//   ├────┤  ├───────────────────┤
-//   │    │  │  group 1          │
+//   ├────┤  ├───────────────────┤              Each thread gets the same number of groups, several where there are rows enough: a thread
+//   │    │  │  group 1          │              that was held up leaves some to the others.
 //   └────┘  └───────────────────┘
 enum { GROUP_BYTES = 768 << 10, LEAST_PANELS = 4 };
 
-rr_rows rr_rows_cut(rr_product product, long threads, long multiple) {
-  rr_rows rows = {.product = product};
-  const long panels = rr_panels(product.m), panel_bytes = rr_blocks(product.k) * RR_STEP * (long)sizeof(uint32_t);
-  if (threads < 1) threads = 1;
-  if (product.k == 0 || panels < LEAST_PANELS * threads) return rows;
-  rows.each = rr_at_most(rr_cut(panels, TASKS_OF_THREAD * threads), GROUP_BYTES / panel_bytes);
-  if (rows.each < LEAST_PANELS) rows.each = LEAST_PANELS;
-  rows.each = rr_cut(rows.each, multiple) * multiple;
-  rows.groups = rr_cut(panels, rows.each);
+rr_rows rr_rows_cut(long m, long k, long threads, long multiple) {
+  rr_rows rows = {.panels = rr_panels(m)};
+  if (threads < 1 || k == 0 || rows.panels < LEAST_PANELS * threads) return rows;
+  const long fit = GROUP_BYTES / (rr_blocks(k) * RR_STEP * (long)sizeof(uint32_t)), most = fit > LEAST_PANELS ? fit : LEAST_PANELS;
+  const long needed = rr_cut(rows.panels, threads * most), wanted = rr_at_most(rows.panels / (threads * LEAST_PANELS), TASKS_OF_THREAD);
+  rows.each = rr_cut(rr_cut(rows.panels, threads * (needed > wanted ? needed : wanted)), multiple) * multiple;
+  rows.groups = rr_cut(rows.panels, rows.each);
   rows.workers = rr_at_most(threads, rows.groups);
   return rows;
 }
 
-long rr_rows_memory(const rr_rows *rows) { return rows->workers * rows->each * rr_blocks(rows->product.k) * RR_STEP; }
+long rr_rows_memory(const rr_rows *rows, long k) { return rows->workers * rows->each * rr_blocks(k) * RR_STEP; }
+uint32_t *rr_rows_part(const rr_rows *rows, long k, uint32_t *memory, long worker) { return memory + worker * rows->each * rr_blocks(k) * RR_STEP; }
 
 int rr_rows_next(rr_rows *rows, long *first, long *last) {
   const long group = __atomic_fetch_add(&rows->next, 1, __ATOMIC_RELAXED);
   if (group >= rows->groups) return 0;
   *first = group * rows->each;
-  *last = rr_at_most(*first + rows->each, rr_panels(rows->product.m));
+  *last = rr_at_most(*first + rows->each, rows->panels);
   return 1;
 }
 
-void rr_rows_multiply(const rr_gemm_code *code, const rr_rows *rows, const uint32_t *a, long first, long last) {
-  rr_product part = rows->product;
+void rr_rows_multiply(const rr_gemm_code *code, const rr_product *product, const uint32_t *a, long first, long last) {
+  rr_product part = *product;
   part.a = a;
   part.c += first * RR_LINES * part.ldc;
   part.m = rr_at_most(last * RR_LINES, part.m) - first * RR_LINES;

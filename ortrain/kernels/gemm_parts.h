@@ -111,25 +111,26 @@ void rr_multiply(const rr_gemm_code *code, const rr_product *product, long m0, l
 
 // Groups of rows of one product. A task packs the rows of a group just before it multiplies them with all of B.
 typedef struct {
-  rr_source a;              // `to` is not used
-  rr_product product;       // its packed A is not used
-  uint32_t *memory;         // of a group for each worker
-  long each, groups, workers; // each: panels of A in a group
-  long next;                // the first group that no worker took yet
+  long panels, each;    // of A, and in a group
+  long groups, workers; // workers take one group after the other
+  long next;            // the first group that no worker took yet
 } rr_rows;
 
-// rr_rows_cut cuts the rows for so many threads, into groups whose panels are a multiple of `multiple`. Without workers in the result the
-// product has too few rows; rr_grid_cut serves it.
-rr_rows rr_rows_cut(rr_product product, long threads, long multiple);
-long rr_rows_memory(const rr_rows *rows); // dwords
+// rr_rows_cut cuts m rows with k columns for so many threads, into groups whose panels are a multiple of `multiple`. Without workers in the
+// result the product has too few rows for that, or threads is 0: rr_grid_cut serves it.
+rr_rows rr_rows_cut(long m, long k, long threads, long multiple);
 
-// rr_rows_next gives a worker its next group, from first to last-1, as panels of A. It returns 0 at the end.
+// rr_rows_memory is what all workers need for their groups' panels, of k columns, in dwords. Worker i has part i of it.
+long rr_rows_memory(const rr_rows *rows, long k);
+uint32_t *rr_rows_part(const rr_rows *rows, long k, uint32_t *memory, long worker);
+
+// rr_rows_next gives a worker its next group: the panels first to last-1 of A. It returns 0 at the end.
 int rr_rows_next(rr_rows *rows, long *first, long *last);
 
-// rr_rows_multiply computes the group whose panels of A a worker has packed into a.
-void rr_rows_multiply(const rr_gemm_code *code, const rr_rows *rows, const uint32_t *a, long first, long last);
+// rr_rows_multiply computes the rows of a group, whose panels of A are packed in a.
+void rr_rows_multiply(const rr_gemm_code *code, const rr_product *product, const uint32_t *a, long first, long last);
 
-// rr_lines is the part of a matrix that has the panels first to last-1.
+// rr_lines is the part of a matrix that has the panels first to last-1, to be packed into `to`.
 rr_source rr_lines(const rr_source *source, long first, long last, uint32_t *to);
 
 // rr_spread runs tasks 0..n-1 on the pool.

@@ -1,4 +1,5 @@
 // The vector and tile instructions of gemm_avx512.c and gemm_amx.c, and of no other file. These are all:
+//   SSE         _mm_prefetch
 //   AVX512F     _mm512_loadu_ps  _mm512_maskz_loadu_ps  _mm512_storeu_ps  _mm512_mask_storeu_ps  _mm512_setzero_ps  _mm512_set1_ps
 //               _mm512_add_ps  _mm512_mul_ps  _mm512_loadu_si512  _mm512_storeu_si512  _mm512_setzero_si512  _mm512_set1_epi32
 //               _mm512_unpacklo_epi32  _mm512_unpackhi_epi32  _mm512_unpacklo_epi64  _mm512_unpackhi_epi64  _mm512_shuffle_i32x4

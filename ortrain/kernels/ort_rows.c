@@ -106,17 +106,18 @@ static OrtStatus *layernorm_gradient(rr_run *r) {
 }
 
 static OrtStatus *gather_gradient(rr_run *r) {
-  enum { TABLE, INDICES, DY };
-  rr_tensor table, indices, dy;
+  enum { SHAPE, INDICES, DY };
+  rr_tensor shape, indices, dy;
   float *dx;
-  RR_TRY(rr_input(r, TABLE, &table));
+  RR_TRY(rr_input(r, SHAPE, &shape));
   RR_TRY(rr_input(r, INDICES, &indices));
   RR_TRY(rr_input(r, DY, &dy));
-  if (!table.rank) return rr_invalid("GatherGradient: the table has no rows");
-  size_t rows = (size_t)table.dims[0], width = 1;
-  for (size_t i = 1; i < table.rank; i++) width *= (size_t)table.dims[i];
+  const int64_t *dims = (const int64_t *)(const void *)shape.data;
+  if (shape.count < 1 || shape.count > RR_MAX_RANK) return rr_invalid("GatherGradient: the table's shape has no dimension, or too many");
+  size_t rows = (size_t)dims[0], width = 1;
+  for (size_t i = 1; i < shape.count; i++) width *= (size_t)dims[i];
   if (dy.count != indices.count * width) return rr_invalid("GatherGradient: the shapes do not fit");
-  RR_TRY(rr_output_like(r, 0, &table, &dx));
+  RR_TRY(rr_output(r, 0, dims, shape.count, &dx));
   return rr_result(r, rr_gather_gradient(&r->pool, (const int64_t *)(const void *)indices.data, indices.count, dy.data, dx, rows, width));
 }
 
@@ -142,7 +143,7 @@ rr_operator rr_row_operators[] = {
     {.name = "RMSNormGradient", .inputs = 4, .outputs = 2, .optional_outputs = 3, .in_place = 1, .compute = rmsnorm_gradient},
     {.name = "SoftmaxGradient", .inputs = 2, .outputs = 1, .in_place = 1, .compute = softmax_gradient},
     {.name = "LayerNormGradient", .inputs = 5, .outputs = 3, .optional_outputs = 7, .in_place = 1, .compute = layernorm_gradient},
-    {.name = "GatherGradient", .inputs = 3, .outputs = 1, .int64_inputs = 1 << 1, .compute = gather_gradient},
+    {.name = "GatherGradient", .inputs = 3, .outputs = 1, .int64_inputs = 1 << 0 | 1 << 1, .compute = gather_gradient},
     {.name = "QuantizeRows", .inputs = 1, .outputs = 2, .byte_outputs = 1, .compute = quantize_rows},
     {.name = NULL},
 };

@@ -262,6 +262,7 @@ static void test_gather(const rr_pool *pool, size_t rows, size_t width) {
     for (size_t j = 0; j < width; j++) want[(size_t)(indices[i] < 0 ? indices[i] + (int64_t)rows : indices[i]) * width + j] += dy[i * width + j];
   if (rr_gather_gradient(pool, indices, n, dy, dx, rows, width)) FAIL("error");
   if (memcmp(dx, want, rows * width * sizeof *dx)) FAIL("%zu x %zu: another sum", rows, width);
+  keep_floats("dx", dx, rows * width);
   int64_t outside[] = {(int64_t)rows, -(int64_t)rows - 1};
   for (int i = 0; i < 2; i++)
     if (rr_gather_gradient(pool, outside + i, 1, dy, dx, rows, width) != RR_BAD_INDEX) FAIL("the index %lld is taken", (long long)outside[i]);
@@ -390,6 +391,7 @@ static void test_all(int threads) {
     test_gather(&pool, rows, width);
     test_quantize(&pool, rows, width);
   }
+  test_gather(&pool, 3001, 401);
   static const size_t sizes[] = {0, 1, 6, 31, 1023, 1025, 16384, 40003};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) test_adamw(&pool, sizes[i]);
   if (threads == 1) test_special(&pool);

@@ -47,6 +47,14 @@ RR_SIM_VALUES __m512i sim_to(sim_dwords d) {
   return v;
 }
 
+// ---- SSE -------------------------------------------------------------------------------------------------------------------
+enum { _MM_HINT_T1 = 2 };
+// A prefetch reads nothing that the program sees. This one reads its byte, so that ASan knows where it looks.
+RR_SIM void _mm_prefetch(const char *p, int hint) {
+  (void)hint;
+  (void)*(const volatile char *)p;
+}
+
 // ---- AVX512F: memory and float32 -------------------------------------------------------------------------------------------
 RR_SIM __m512 _mm512_setzero_ps(void) { return (__m512){0}; }
 RR_SIM __m512i _mm512_setzero_si512(void) { return (__m512i){0}; }
