@@ -26,7 +26,7 @@ func encodeCommand() *cli.Command {
 Examples:
   echo '{"text": "reverses the order of the elements"}' | rag-retrieval encode --model out/model
   rag-retrieval encode --model out/model --as passage < texts.jsonl > vectors.jsonl
-  rag-retrieval encode --model out/model --mixed-precision bf16 < texts.jsonl > vectors.jsonl   # for a CPU with AMX or AVX512-BF16
+  rag-retrieval encode --model out/model --mixed-precision auto < texts.jsonl > vectors.jsonl   # bf16 on a CPU where that is faster
   mpirun -n 4 rag-retrieval encode --model out/model texts.jsonl > vectors.jsonl     # the ranks share the batches`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer", Required: true},

@@ -39,7 +39,7 @@ An embedding or ColBERT model, or BM25, searches the whole corpus; --rerank has 
 
 Examples:
   rag-retrieval eval --model out/model --data test.jsonl
-  rag-retrieval eval --model out/model --data test.jsonl --mixed-precision bf16     # on a CPU with AMX or AVX512-BF16
+  rag-retrieval eval --model out/model --data test.jsonl --mixed-precision auto     # bf16 on a CPU where that is faster
   rag-retrieval eval --model BAAI/bge-small-zh-v1.5 --task T2Reranking --task CMedQAv2 --mteb-dir results
   rag-retrieval eval --model out/model --data a.jsonl --data b.parquet --format markdown --json result.json
   rag-retrieval eval --model base --model out/model --data a.jsonl --data b.jsonl     # a table of models and tasks

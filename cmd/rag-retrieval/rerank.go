@@ -33,7 +33,7 @@ Examples:
   rag-retrieval rerank --model out/model --query "reverse a slice" passages.txt --format table
   echo '{"query": "reverse a slice", "documents": ["func Reverse", "func Sort"]}' | rag-retrieval rerank --model out/model
   rag-retrieval rerank --model out/model --max-len 256 < rows.jsonl > scores.jsonl
-  rag-retrieval rerank --model out/model --mixed-precision bf16 < rows.jsonl > scores.jsonl   # for a CPU with AMX or AVX512-BF16`,
+  rag-retrieval rerank --model out/model --mixed-precision auto < rows.jsonl > scores.jsonl   # bf16 on a CPU where that is faster`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "model", Usage: "folder or hub id of the model, or an .onnx file beside a tokenizer", Required: true},
 			&cli.StringFlag{Name: "query", Usage: "score documents for this query"},

@@ -55,8 +55,8 @@ func Choices(asked bool) ([]Unit, error) {
 	return Present(asked), nil
 }
 
-// Present lists the units that this CPU has, best first. Without all, only those that were measured to be faster than float32. Portable is no
-// unit of a CPU.
+// Present lists the units that this CPU has, best first. Without all, only those that are faster than float32, as far as is known. Portable
+// is no unit of a CPU.
 func Present(all bool) []Unit {
 	var out []Unit
 	for _, u := range units {

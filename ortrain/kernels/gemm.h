@@ -35,8 +35,9 @@ typedef struct {
   long threads;         // threads of the pool; 0: not known. It changes how work is cut, never the result
 } rr_gemm;
 
-// rr_gemm_scratch returns the bytes of workspace that rr_gemm_run needs with just these sizes and threads. The caller aligns it to 64 bytes. It
-// looks at whether packed_b is given; other pointers may still be missing. Without threads a smaller product needs no more than a larger one.
+// rr_gemm_scratch returns the bytes of workspace that rr_gemm_run needs with just these sizes and threads. The caller aligns it to 64
+// bytes. It looks at whether packed_b is given; other pointers may still be missing. Without threads a smaller product needs no more than
+// a larger one.
 size_t rr_gemm_scratch(rr_unit unit, const rr_gemm *gemm);
 int rr_gemm_run(rr_unit unit, const rr_gemm *gemm, void *scratch, const rr_pool *pool);
 

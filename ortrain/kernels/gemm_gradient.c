@@ -8,6 +8,8 @@
 //   m    │    │  x │    │
 //        └────┴────┴────┘   While the block x of 32 x 32 (4 KB) is in the first-level cache, it is packed as block 1 of panel 1 for dX and
 //                           as block 1 of panel 1 for dW, and its rows are added to the sums of its task.
+//
+// Where dY has rows enough, a task multiplies its rows of dX in the same pass (groups of rows, gemm_parts.c).
 #include <string.h>
 
 #include "gemm_parts.h"
@@ -121,8 +123,8 @@ static void dy_panel(const work *w, const rr_source *rows, long at, long panel, 
   }
 }
 
-// dy_panels packs the panels first to last-1 of dY, for dX from panel 0 of rows on, and adds up their columns. A sum is that of dy_each panels,
-// which depends on the shape only.
+// dy_panels packs the panels first to last-1 of dY, for dX from panel 0 of rows on, and adds up their columns. A sum is that of dy_each
+// panels, which depends on the shape only.
 static void dy_panels(const work *w, const rr_source *rows, long first, long last) {
   for (long panel = first; panel < last; panel++) {
     float *sums = w->sums ? w->sums + panel / w->dy_each * w->g->n : NULL;

@@ -38,10 +38,11 @@ var units = []struct {
 	number  int64       // in C; -1: ONNX Runtime computes the products itself
 	have    func() bool // whether this CPU, this operating system and this build have it
 	missing string      // what the user reads where it is missing
-	faster  func() bool // whether it was measured to be faster than float32 on CPUs like this one
+	faster  func() bool // whether it is faster than float32 here, as far as is known
 }{
 	{AMX, C.RR_UNIT_AMX, func() bool { return cpuHas(C.RR_AMX) }, "this CPU has no AMX for bf16, or the system does not allow it", always},
-	// On AMD's Zen 4 vdpbf16ps does twice as many operations as float32's instructions; on Intel's Emerald Rapids, which has AMX, no more than they.
+	// On AMD's Zen 4 products are twice as fast as in float32, on Intel's Emerald Rapids slower. Intel's CPUs that have this unit and not
+	// AMX were not measured, nor were AMD's later ones.
 	{AVX512, C.RR_UNIT_AVX512, func() bool { return cpuHas(C.RR_VDPBF16) }, "this CPU has no AVX512-BF16", madeByAMD},
 	{Portable, C.RR_UNIT_PORTABLE, always, "", never},
 	{ARM64, -1, hasARM64, "this is no arm64 CPU with bf16", never},

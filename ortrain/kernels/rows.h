@@ -53,8 +53,8 @@ int rr_rmsnorm(const rr_pool *pool, const float *x, const float *scale, float ep
 // may be y or dy.
 int rr_softmax_gradient(const rr_pool *pool, const float *y, const float *dy, float *dx, size_t rows, size_t width);
 
-// rr_gather_gradient computes dx, [rows, width], the gradient of a table of which Gather took the n rows of indices: zeros, to which the rows of dy,
-// [n, width], are added in their order. A negative index counts from the end. An index that names no row gives RR_BAD_INDEX.
+// rr_gather_gradient computes dx, [rows, width], the gradient of a table of which Gather took the n rows of indices: zeros, to which the
+// rows of dy, [n, width], are added in their order. A negative index counts from the end. An index that names no row gives RR_BAD_INDEX.
 int rr_gather_gradient(const rr_pool *pool, const int64_t *indices, size_t n, const float *dy, float *dx, size_t rows, size_t width);
 
 // rr_quantize_rows computes scale = max(max|x|, 1e-30)/127 of each row, [rows], and q = x/scale, rounded to the nearest integer (ties
