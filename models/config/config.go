@@ -227,6 +227,9 @@ func (c *Train) Resolve(device int) (notes []string, err error) {
 	}
 	c.Provider = use
 	c.MixedPrecision = precision.Normal(c.MixedPrecision)
+	if len(c.MRLDims) > 0 && !c.UseMRL {
+		notes = append(notes, "mrl_dims: without use_mrl they have no effect")
+	}
 	if use == runtime.CPU && c.FusedAttention {
 		notes = append(notes, "fused_attention: the kernel is only for cuda")
 		c.FusedAttention = false

@@ -160,6 +160,9 @@ type Options struct {
 	// Examples returns how many examples a row makes, or an error about its keys. If the error wraps ErrUninformative, the
 	// row is skipped and counted.
 	Examples func(Row) (int, error)
+	// Negatives is how many negatives an example draws from its row. Rows that make an example and have fewer are counted. 0:
+	// examples have no negatives.
+	Negatives int
 	// Cache is a folder for indices, so that a file is read whole only once. With "" no index is kept. Key names the
 	// settings that Examples depends on: an index is valid for one Key.
 	Cache, Key string
@@ -245,6 +248,8 @@ type Dataset struct {
 	FirstBad           string // what is wrong with the first of them
 	Uninformative      int    // number of rows that teach nothing, which are skipped too
 	FirstUninformative string // why the first of them teaches nothing
+	Short              int    // number of rows with fewer negatives than an example draws, see Draw
+	FirstShort         string // how many the first of them has
 }
 
 // Example is one training example. A row may make several.
@@ -273,6 +278,9 @@ func Open(ctx context.Context, paths []string, o Options) (*Dataset, error) {
 		}
 		if d.Uninformative += f.summary.Uninformative; d.FirstUninformative == "" {
 			d.FirstUninformative = f.summary.FirstUninformative
+		}
+		if d.Short += f.summary.Short; d.FirstShort == "" {
+			d.FirstShort = f.summary.FirstShort
 		}
 		if err := d.checkNotEmpty(len(d.files) - 1); err != nil {
 			return nil, errors.Join(err, d.Close())

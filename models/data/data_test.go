@@ -516,6 +516,25 @@ func TestIdleRows(t *testing.T) {
 	}
 }
 
+// Rows with fewer negatives than an example draws are counted by row, not by example, and the first one is named, also with a cached
+// index. An index is valid for one number of negatives.
+func TestShortRows(t *testing.T) {
+	one := write(t, `{"query":"a","pos":"b","neg":["c","d"]}`, `{"query":"a","pos":["b","c"],"neg":["d"]}`)
+	two := write(t, `{"query":"a","pos":"b"}`)
+	o := Options{Cache: t.TempDir(), Examples: func(r Row) (int, error) { return len(r.Pos), nil }}
+	for range 2 {
+		for n, want := range []string{"", two + ":1 has 0", one + ":2 has 1", one + ":1 has 2"} {
+			o.Negatives = n
+			d, err := Open(t.Context(), []string{one, two}, o)
+			check(t, err)
+			if d.Short != n || d.FirstShort != want {
+				t.Errorf("of %d negatives: %d rows, %q, want %q", n, d.Short, d.FirstShort, want)
+			}
+			check(t, d.Close())
+		}
+	}
+}
+
 // Long passages are shuffled in thirds at the given rate, differently each epoch, but equally in a resumed run. Queries and
 // short passages are never shuffled, and no character is lost.
 func TestShuffleRate(t *testing.T) {

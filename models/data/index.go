@@ -21,7 +21,7 @@ import (
 )
 
 // indexVersion must change whenever the format or the meaning of an index changes.
-const indexVersion = 3
+const indexVersion = 4
 
 // recordSize is the size of an example's record in bytes: offset of the row (8 bytes), its length, its line number and the
 // example's index in the row (4 bytes each), little-endian.
@@ -38,9 +38,12 @@ type summary struct {
 	Skipped  int    `json:"skipped"`
 	FirstBad string `json:"first_bad,omitempty"`
 	// Uninformative counts rows that teach nothing. They make no example.
-	Uninformative      int      `json:"idle,omitempty"`
-	FirstUninformative string   `json:"first_idle,omitempty"`
-	File               Checksum `json:"file"`
+	Uninformative      int    `json:"idle,omitempty"`
+	FirstUninformative string `json:"first_idle,omitempty"`
+	// Short counts rows with fewer negatives than Options.Negatives.
+	Short      int      `json:"short,omitempty"`
+	FirstShort string   `json:"first_short,omitempty"`
+	File       Checksum `json:"file"`
 	// IndexSHA256 is the checksum of the index itself. A damaged index is made again.
 	IndexSHA256 string `json:"index_sha256"`
 }
@@ -135,7 +138,7 @@ func (f *file) indexPath(o Options, stamp string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%d\n%s\n%s\n%s\n%s\n%s\n%v", indexVersion, whole, stamp, o.Key, o.LabelKey, o.Form, o.SkipBad))
+	key := sha256.Sum256(fmt.Appendf(nil, "%d\n%s\n%s\n%s\n%s\n%s\n%v\n%d", indexVersion, whole, stamp, o.Key, o.LabelKey, o.Form, o.SkipBad, o.Negatives))
 	return filepath.Join(o.Cache, fmt.Sprintf("%x.index", key[:12])), os.MkdirAll(o.Cache, 0o755)
 }
 
@@ -167,6 +170,11 @@ func (f *file) build(ctx context.Context, w *bufio.Writer, o Options) error {
 				f.summary.FirstBad = err.Error()
 			}
 			return nil
+		}
+		if n > 0 && len(r.Neg) < o.Negatives {
+			if f.summary.Short++; f.summary.Short == 1 {
+				f.summary.FirstShort = fmt.Sprintf("%s:%d has %d", f.path, line, len(r.Neg))
+			}
 		}
 		var rec [recordSize]byte
 		binary.LittleEndian.PutUint64(rec[:], uint64(start))

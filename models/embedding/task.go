@@ -30,7 +30,8 @@ type Task struct {
 	m       *Model
 	c       config.Train
 	teacher *teacher
-	gather  bool // the loss compares a query with the passages of all ranks
+	fresh   string // says that a new dense layer starts at random; empty without one
+	gather  bool   // the loss compares a query with the passages of all ranks
 }
 
 // NewTask opens the base model.
@@ -62,7 +63,7 @@ func (t *Task) open() (err error) {
 	if err := t.m.checkLengths("passage_max_len", t.c.PassageMaxLen); err != nil {
 		return err
 	}
-	want := t.m.Width()
+	want, key := t.m.Width(), "mrl_dims"
 	if t.c.UseMRL {
 		if slices.Min(t.c.MRLDims) < 1 {
 			return fmt.Errorf("mrl_dims are %v, want positive numbers", t.c.MRLDims)
@@ -79,12 +80,13 @@ func (t *Task) open() (err error) {
 		if t.c.UseMRL && slices.Max(t.c.MRLDims) > t.c.TeacherDim {
 			return fmt.Errorf("mrl_dims are %v, want at most teacher_embedding_dim %d", t.c.MRLDims, t.c.TeacherDim)
 		}
-		want = int64(t.c.TeacherDim)
+		want, key = int64(t.c.TeacherDim), "teacher_embedding_dim"
 	}
 	if want != t.m.Width() { // a new linear layer of that width, as in RAG-Retrieval
 		if t.m.Config.Dense != nil {
 			return fmt.Errorf("%s already has a dense layer of width %d, not %d", t.m.Dir, t.m.Width(), want)
 		}
+		t.fresh = fmt.Sprintf("%s: the base model's vectors have %d numbers: a dense layer from %[2]d to %d starts at random", key, t.m.Width(), want)
 		t.m.Config.Dense = []*Dense{{In: t.m.Encoder.HiddenSize, Out: want, Bias: true, Activation: "Identity", Seed: t.c.Seed}}
 	}
 	return nil
@@ -96,6 +98,14 @@ func (t *Task) Close() error { return errors.Join(t.m.Close(), t.teacher.Close()
 // Fill reads the base model's weights.
 func (t *Task) Fill(l *flat.Layout, parameters []float32) error {
 	return t.m.Fill(hf.Buffer{Layout: l, Data: parameters})
+}
+
+// Notes implements finetune.Noter.
+func (t *Task) Notes() []string {
+	if t.fresh == "" {
+		return nil
+	}
+	return []string{t.fresh}
 }
 
 // Check fails if a teacher's vectors do not match the rows.

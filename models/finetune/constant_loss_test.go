@@ -170,6 +170,34 @@ func TestIgnoredFieldsAreReported(t *testing.T) {
 	}
 }
 
+// Settings without an effect, layers that start at random and negatives that are repeated are named in the notes, once each.
+func TestNotesOfSettings(t *testing.T) {
+	rows := `{"query":"a","pos":"b","neg":["x","y"]}` + "\n" + `{"query":"c","pos":["d","e"],"neg":["z"]}` + "\n" + `{"query":"f","pos":"g","neg":"h"}` + "\n"
+	taught := `{"query":"a","pos":["b"],"neg":["x"],"scores":[1]}` + "\n" + `{"query":"c","pos":["d"],"neg":["x"],"scores":[0]}` + "\n"
+	for _, c := range []struct {
+		rows, want string
+		set        func(c *config.Train)
+	}{
+		{rows, "", func(c *config.Train) { c.NegNums = 1 }},
+		{rows, "neg_nums: 2 rows have fewer than 2 negatives, so these are repeated; the first: rows.jsonl:2 has 1", func(c *config.Train) { c.NegNums = 2 }},
+		{rows, "neg_nums: 3 rows have fewer than 9 negatives, so these are repeated; the first: rows.jsonl:1 has 2", func(c *config.Train) { c.NegNums = 9 }},
+		{taught, "", func(c *config.Train) { c.NegNums, c.LossType = 9, "cosent" }},
+		{rows, "mrl_dims: without use_mrl they have no effect", func(c *config.Train) { c.NegNums, c.MRLDims = 1, config.Ints{8, 99} }},
+		{rows, "", func(c *config.Train) { c.NegNums, c.UseMRL, c.MRLDims = 1, true, config.Ints{8, 24} }},
+		{
+			rows, "mrl_dims: the base model's vectors have 24 numbers: a dense layer from 24 to 32 starts at random",
+			func(c *config.Train) { c.NegNums, c.UseMRL, c.MRLDims = 1, true, config.Ints{8, 32} },
+		},
+	} {
+		r, err := prepare(t, modelcard.Embedding, "bert", c.rows, c.set)
+		check(t, err)
+		folder := filepath.Dir(r.Config.TrainDataset[0]) + string(filepath.Separator)
+		if got := strings.ReplaceAll(strings.Join(r.Notes, "|"), folder, ""); got != c.want {
+			t.Errorf("said %q, want %q", got, c.want)
+		}
+	}
+}
+
 // A teacher has one vector for each training row; another number is refused before training. It has none for validation
 // rows, whose loss is therefore not known.
 func TestTeacherAndRows(t *testing.T) {

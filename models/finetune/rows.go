@@ -31,8 +31,13 @@ func indexFolder() string {
 // rowOptions returns the options for reading training rows.
 func (r *Run) rowOptions() data.Options {
 	c := r.Config
+	negatives := 0
+	if c.Contrastive() {
+		negatives = c.NegNums
+	}
 	return data.Options{
-		LabelKey: c.TrainLabelKey, Form: rowForms[c.TrainDatasetType], FormKey: "train_dataset_type", SkipBad: c.SkipBadRows, Examples: r.task.Examples,
+		Negatives: negatives,
+		LabelKey:  c.TrainLabelKey, Form: rowForms[c.TrainDatasetType], FormKey: "train_dataset_type", SkipBad: c.SkipBadRows, Examples: r.task.Examples,
 		Cache: indexFolder(), Key: indexKey(c), Note: r.resolver.Note,
 	}
 }
@@ -79,6 +84,9 @@ func (r *Run) openData(ctx context.Context) (err error) {
 		return err
 	}
 	r.Notes = append(r.Notes, ignoredFields(c, first.Row)...)
+	if r.Data.Short > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("neg_nums: %d rows have fewer than %d negatives, so these are repeated; the first: %s", r.Data.Short, c.NegNums, r.Data.FirstShort))
+	}
 	if t, ok := r.task.(Checker); ok {
 		if err := t.Check(r.Data); err != nil {
 			return err
