@@ -91,6 +91,13 @@ func TestIndexAndSearch(t *testing.T) {
 			}
 		}
 	}
+	for _, place := range places {
+		all := append([]string{"search", "--by", "bm25"}, place...)
+		call(t, "", append(all, "--filter", "lang=en", "--filter", "long=en", "the a")...).fails(t, 2, `no document has the field "long" (did you mean lang?); the fields are lang`)
+		if rows := answers(t, call(t, "", append(all, "--filter", "lang=fr", "the a")...).ok(t).stdout); len(rows) != 1 || len(rows[0].Hits) != 0 {
+			t.Errorf("a value that no document has: %+v", rows)
+		}
+	}
 	piped := call(t, `{"query": "the a of 7"}`+"\n\n"+`{"query": "er 14"}`, "search", "--index", dir, "--by", "bm25", "--top-k", "5").ok(t)
 	if direct := call(t, "", "search", "--index", dir, "--by", "bm25", "--top-k", "5", "the a of 7", "er 14").ok(t); piped.stdout != direct.stdout {
 		t.Errorf("rows of stdin give %s, arguments %s", piped.stdout, direct.stdout)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -91,10 +92,11 @@ func search(c *cli.Context) (err error) {
 			closers = append(closers, m.Close)
 		}
 	}
+	a := &answering{c: c, s: s}
 	if c.Args().Present() {
-		return answer(c, s, c.Args().Slice())
+		return a.answer(c.Args().Slice())
 	}
-	return answerRows(c, s)
+	return a.answerRows()
 }
 
 // openStore opens the index and tells how its model was opened.
@@ -200,11 +202,24 @@ type hit struct {
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 }
 
+// answering is one call of the command.
+type answering struct {
+	c            *cli.Context
+	s            index.Searcher
+	knownFilters bool // the filter's fields were looked up, and there are such fields
+}
+
 // answer prints what is found for some queries.
-func answer(c *cli.Context, s index.Searcher, queries []string) error {
-	all, err := s.Search(c.Context, queries, c.Int("top-k"))
+func (a *answering) answer(queries []string) error {
+	c := a.c
+	all, err := a.s.Search(c.Context, queries, c.Int("top-k"))
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(all, func(list []index.Found) bool { return len(list) > 0 }) {
+		if err := a.checkFilter(); err != nil {
+			return err
+		}
 	}
 	if c.String("format") == "table" {
 		return answerTables(queries, all)
@@ -221,6 +236,29 @@ func answer(c *cli.Context, s index.Searcher, queries []string) error {
 		}
 	}
 	return nil
+}
+
+// shownFields is how many of the fields that documents have an error lists.
+const shownFields = 20
+
+// checkFilter returns an error if the filter has a field that no document has, which finds nothing for any query.
+func (a *answering) checkFilter() error {
+	if a.knownFilters {
+		return nil
+	}
+	field, known, err := a.s.UnknownField(a.c.Context)
+	if err != nil || field == "" {
+		a.knownFilters = err == nil
+		return err
+	}
+	fields := "documents have no fields besides _id, title and text"
+	if len(known) > 0 {
+		fields = "the fields are " + strings.Join(known[:min(len(known), shownFields)], ", ")
+	}
+	if more := len(known) - shownFields; more > 0 {
+		fields += fmt.Sprintf(" and %d more", more)
+	}
+	return usagef("--filter: no document has the field %q%s; %s", field, didYouMean("", field, known), fields)
 }
 
 func answerTables(queries []string, all [][]index.Found) error {
@@ -244,14 +282,14 @@ const searchChunk = 256
 
 // answerRows answers the rows of stdin. Rows that have come are answered before it waits for more, so that a program may ask one
 // query at a time; and before a row that is wrong.
-func answerRows(c *cli.Context, s index.Searcher) error {
+func (a *answering) answerRows() error {
 	in := bufio.NewReader(os.Stdin)
 	var queries []string
 	flush := func() error {
 		if len(queries) == 0 {
 			return nil
 		}
-		err := answer(c, s, queries)
+		err := a.answer(queries)
 		queries = queries[:0]
 		return err
 	}

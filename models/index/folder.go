@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,8 @@ type Store interface {
 	BM25(ctx context.Context, queries []string, k int, filter Filter) ([][]Hit, error)
 	// Documents reads documents by their numbers, in the order of these.
 	Documents(ctx context.Context, numbers []int) ([]corpus.Document, error)
+	// Fields lists the fields on which a filter can be, those of any document's metadata, sorted. It reads all documents.
+	Fields(ctx context.Context) ([]string, error)
 }
 
 // Documents is a Source whose documents can be read whole. A *corpus.Corpus is one.
@@ -359,7 +362,12 @@ func (x *Folder) matching(ctx context.Context, filter Filter) ([]int, error) {
 	if slices.Equal(filter, x.filtered.by) {
 		return x.filtered.documents, nil
 	}
-	documents, err := x.scan(ctx, filter)
+	documents := []int{}
+	err := x.scan(ctx, func(i int, metadata json.RawMessage) {
+		if filter.Matches(metadata) {
+			documents = append(documents, i)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -367,9 +375,24 @@ func (x *Folder) matching(ctx context.Context, filter Filter) ([]int, error) {
 	return documents, nil
 }
 
-// scan reads the metadata of all documents.
-func (x *Folder) scan(ctx context.Context, filter Filter) ([]int, error) {
-	out, i := []int{}, 0
+// Fields implements Store.
+func (x *Folder) Fields(ctx context.Context) ([]string, error) {
+	known := map[string]bool{}
+	err := x.scan(ctx, func(_ int, metadata json.RawMessage) {
+		var fields map[string]json.RawMessage
+		if metadata == nil || json.Unmarshal(metadata, &fields) != nil {
+			return
+		}
+		for name := range fields {
+			known[name] = true
+		}
+	})
+	return slices.Sorted(maps.Keys(known)), err
+}
+
+// scan reads the metadata of all documents, in order.
+func (x *Folder) scan(ctx context.Context, emit func(i int, metadata json.RawMessage)) error {
+	i := 0
 	rows := io.NewSectionReader(x.documents, 0, x.start(x.Len))
 	err := jsonl.Scan(rows, filepath.Join(x.dir, documentsFile), func(_ int64, line int, b []byte) error {
 		var row struct {
@@ -378,16 +401,14 @@ func (x *Folder) scan(ctx context.Context, filter Filter) ([]int, error) {
 		if err := jsonl.Decode(b, &row); err != nil {
 			return fmt.Errorf("%s:%d: %w", filepath.Join(x.dir, documentsFile), line, err)
 		}
-		if filter.Matches(row.Metadata) {
-			out = append(out, i)
-		}
+		emit(i, row.Metadata)
 		i++
 		return ctx.Err()
 	})
 	if err == nil && i != x.Len {
 		err = fmt.Errorf("%s: %d documents, want %d: make the index again (--fresh)", filepath.Join(x.dir, documentsFile), i, x.Len)
 	}
-	return out, err
+	return err
 }
 
 func (x *Folder) start(i int) int64 { return int64(binary.LittleEndian.Uint64(x.starts[8*i:])) }

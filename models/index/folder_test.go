@@ -113,6 +113,9 @@ func TestFolder(t *testing.T) {
 			t.Errorf("filter %v: BM25 finds %v, want %v", f, got, want)
 		}
 	}
+	if fields, err := x.Fields(ctx); err != nil || !slices.Equal(fields, []string{"lang"}) {
+		t.Errorf("the fields are %v: %v", fields, err)
+	}
 	documents, err := x.Documents(ctx, []int{2499, 0, 7})
 	if err != nil {
 		t.Fatal(err)

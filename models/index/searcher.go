@@ -76,6 +76,23 @@ func (s Searcher) Search(ctx context.Context, queries []string, k int) ([][]Foun
 	return out, nil
 }
 
+// UnknownField gives the first field of the filter that no document has, and the fields that documents have. The field is empty if
+// documents have all of them. It may read all documents: it is for a search that has found nothing.
+func (s Searcher) UnknownField(ctx context.Context) (field string, known []string, err error) {
+	if len(s.Filter) == 0 {
+		return "", nil, nil
+	}
+	if known, err = s.Store.Fields(ctx); err != nil {
+		return "", nil, err
+	}
+	for _, c := range s.Filter {
+		if !slices.Contains(known, c.Field) {
+			return c.Field, known, nil
+		}
+	}
+	return "", known, nil
+}
+
 // candidates finds the documents of each query.
 func (s Searcher) candidates(ctx context.Context, queries []string, k int) ([][]Hit, error) {
 	depth := k

@@ -1,9 +1,13 @@
 package pgvector
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"rag-retrieval-go/models/index"
 )
@@ -25,4 +29,18 @@ func filterSQL(f index.Filter, args []any) (string, []any) {
 		all = append(all, "("+strings.Join(either, " OR ")+")")
 	}
 	return strings.Join(all, " AND "), args
+}
+
+// Fields lists the fields of the documents' metadata, sorted. It reads all documents.
+func (s *Store) Fields(ctx context.Context) ([]string, error) {
+	if !s.collection.Complete {
+		return nil, s.notComplete()
+	}
+	rows, err := s.pool.Query(ctx, fmt.Sprintf(`SELECT DISTINCT jsonb_object_keys(metadata) FROM rag_retrieval.%s`, s.collection.documentsTable()))
+	if err != nil {
+		return nil, s.address.explain(err)
+	}
+	fields, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	slices.Sort(fields) // by bytes, whatever the database's collation
+	return fields, s.address.explain(err)
 }

@@ -265,6 +265,9 @@ func TestFilter(t *testing.T) {
 			}
 		}
 	}
+	if fields, err := s.Fields(t.Context()); err != nil || !slices.Equal(fields, []string{`a"'`, "eq", "lang", "list", "n", "null", "ok", "year"}) {
+		t.Errorf("the fields are %q: %v", fields, err)
+	}
 	for _, wrong := range []string{"lang", "=zh", "", "a=\x00"} {
 		if _, err := index.ParseFilter(wrong); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v", wrong, err)
