@@ -78,6 +78,9 @@ func evaluate(c *cli.Context, j job) (err error) {
 	if err := checkRetrieval(c); err != nil {
 		return err
 	}
+	if err := j.checkOutputs(c, []string{"json", "save-scores", "save-run"}, []string{"mteb-dir"}); err != nil {
+		return err
+	}
 	if c.IsSet("suite") {
 		return evaluateSuite(c, j)
 	}

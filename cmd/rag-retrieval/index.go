@@ -64,6 +64,9 @@ func makeIndex(c *cli.Context, j job) (err error) {
 	case c.IsSet("ann") && c.String("store") == "":
 		return usagef("--ann goes with --store: an index in a folder is exact")
 	}
+	if err := j.checkOutputs(c, nil, []string{"output"}); err != nil {
+		return err
+	}
 	documents, err := j.openCorpus(c.Context, c.StringSlice("corpus"))
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -48,6 +47,9 @@ func mineNegatives(c *cli.Context, j job) (err error) {
 		m.job = job{dist.Alone{}}
 	}
 	if err := m.outputIsNoInput(); err != nil {
+		return err
+	}
+	if err := m.job.checkOutputs(c, []string{"output", "json"}, []string{"vectors"}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.closeAll()) }()
@@ -131,16 +133,6 @@ func (m *mining) writeTo(path string, fill func(w io.Writer) error) error {
 			return err
 		}
 		return fill(nil)
-	}
-	for _, flag := range []string{"output", "json"} { // before the work, not after it
-		if st, err := os.Stat(m.c.String(flag)); err == nil && st.IsDir() {
-			return m.job.agree(fmt.Errorf("--%s %s is a folder, want a file", flag, m.c.String(flag)))
-		}
-	}
-	if file := m.c.String("json"); file != "" {
-		if _, err := os.Stat(filepath.Dir(file)); err != nil {
-			return m.job.agree(fmt.Errorf("--json: %w", err))
-		}
 	}
 	begun := false
 	err := atomicdir.Create(path, func(w io.Writer) error {
