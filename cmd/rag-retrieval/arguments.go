@@ -7,21 +7,39 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// helpFlag asks for the help of the command before it.
+const helpFlag = "--help"
+
+func isHelpFlag(word string) bool {
+	return slices.Contains([]string{helpFlag, "-help", "--h", "-h"}, word)
+}
+
 // flagsFirst moves a command's flags before its arguments. People write them in any order, but the library stops reading flags at the
-// first argument.
+// first argument. A call for help becomes "COMMAND --help" without the rest: the library would take an argument behind --help for the
+// name of a command, and has no "help COMMAND" that knows the kinds of models.
 func flagsFirst(commands []*cli.Command, args []string) []string {
 	if len(args) < 2 {
 		return args
 	}
-	at, command := 1, (*cli.Command)(nil)
+	if args[1] == "--version" || args[1] == "-version" {
+		return []string{args[0], "version"}
+	}
+	at, command, help := 1, (*cli.Command)(nil), false
 	for at < len(args) {
+		if isHelpFlag(args[at]) || args[at] == "help" && len(commands) > 0 { // a command's name may be behind it
+			help, args = true, slices.Concat(args[:at], args[at+1:])
+			continue
+		}
 		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[at]) })
 		if i < 0 {
 			break
 		}
 		command, commands, at = commands[i], commands[i].Subcommands, at+1
 	}
-	if command == nil {
+	switch {
+	case help && (command != nil || at == len(args)):
+		return append(slices.Clone(args[:at]), helpFlag)
+	case command == nil:
 		return args
 	}
 	var flags, rest []string
@@ -33,6 +51,8 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 			i = len(args)
 		case !strings.HasPrefix(word, "-") || word == "-":
 			rest = append(rest, word)
+		case isHelpFlag(word):
+			return append(slices.Clone(args[:at]), helpFlag)
 		default:
 			word = dashed(command, word)
 			flags = append(flags, word)

@@ -887,10 +887,28 @@ func TestHelpAtEachLevel(t *testing.T) {
 			t.Errorf("%v: no list of losses above: %s", args, o.stdout)
 		}
 	}
+	for same, ways := range map[string][][]string{
+		"":                {{"help"}, {"-h"}, {"help", "help"}},
+		"eval":            {{"help", "eval"}, {"--help", "eval"}, {"eval", "--help", "test.jsonl"}, {"eval", "test.jsonl", "-h"}, {"eval", "help"}, {"eval", "--model", "help", "-h"}},
+		"search":          {{"search", "--help", "a query"}},
+		"train":           {{"help", "train"}, {"train", "help"}},
+		"train embedding": {{"help", "train", "embedding"}, {"train", "help", "embedding"}, {"train", "--help", "embedding"}, {"train", "embedding", "--help", "pairs.jsonl"}},
+	} {
+		want := call(t, "", append(strings.Fields(same), "--help")...).ok(t).stdout
+		for _, way := range ways {
+			if got := call(t, "", way...).ok(t).stdout; got != want {
+				t.Errorf("%v: %s, want %s", way, got, want)
+			}
+		}
+	}
+	call(t, "", "help", "evla").fails(t, 2, `no command "evla" (did you mean eval?)`)
+	call(t, "", "--help", "evla").fails(t, 2, `no command "evla" (did you mean eval?)`)
 	for _, c := range app().Commands { // one line, not the whole help
 		call(t, "", c.Name, "--no-such-flag").fails(t, 2, "; see rag-retrieval "+c.Name+" --help")
 	}
-	if o := call(t, "", "version").ok(t); !strings.Contains(o.stdout, "rag-retrieval "+version) {
-		t.Errorf("version: %s", o.stdout)
+	for _, word := range []string{"version", "--version"} {
+		if o := call(t, "", word).ok(t); !strings.Contains(o.stdout, "rag-retrieval "+version) {
+			t.Errorf("%s: %s", word, o.stdout)
+		}
 	}
 }
