@@ -72,6 +72,13 @@ Examples:
 }
 
 func evaluate(c *cli.Context, j job) (err error) {
+	defer func() {
+		next := nothingBegun
+		if c.IsSet("run") || c.String("scores") != "" || c.String("kind") == kindBM25 {
+			next = beginsAgain
+		}
+		err = onInterrupt(err, next)
+	}()
 	if err := noArguments(c); err != nil {
 		return err
 	}
@@ -129,11 +136,35 @@ type evaluation struct {
 	model  retriever.Info // where the source is a model
 	report mteb.Report
 	saved  []mteb.ScoreRow
+	others bool // models before this one were measured
+}
+
+// next is what the same command does after an interruption. kept says what is kept of the task that was interrupted, or is empty. It
+// is empty where nothing was computed.
+func (e *evaluation) next(kept string) string {
+	again, measured := "", e.others || len(e.report.Results) > 0
+	switch dir := e.c.String("mteb-dir"); {
+	case measured && dir == "":
+		again = "finished tasks are measured again (--mteb-dir keeps their results)"
+	case measured && (e.c.IsSet("save-scores") || e.c.IsSet("save-run") || e.c.IsSet("run")):
+		again = "finished tasks are measured again"
+	case measured && kept == "":
+		return goesOn(e.c, "finished tasks are in "+dir)
+	}
+	switch {
+	case kept == "":
+		return again
+	case again == "":
+		return goesOn(e.c, kept)
+	}
+	return goesOn(e.c, kept) + "; " + again
 }
 
 // measure measures one task and writes the results so far. All ranks of a job do it in step and have the same results; rank 0
 // keeps the journal and writes.
 func (e *evaluation) measure(p pending) (err error) {
+	kept := ""
+	defer func() { err = onInterrupt(err, e.next(kept)) }()
 	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Source: sourceOf(filepath.Clean(e.report.Model), e.report.Precision), Rule: e.rule}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
 		if done, err := e.finished(folder, p.name, p.place, mteb.Result{Queries: p.known.Queries}); done || err != nil {
@@ -153,6 +184,9 @@ func (e *evaluation) measure(p pending) (err error) {
 	j, err := e.journal(t)
 	if err != nil {
 		return err
+	}
+	if j != nil {
+		kept = keptQueries
 	}
 	finished := false
 	defer func() { err = e.job.agree(errors.Join(err, j.Close(finished))) }() // only rank 0 has a file that it can fail to close

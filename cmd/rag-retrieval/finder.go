@@ -96,11 +96,11 @@ func (e *retrievalEvaluation) searcher(t mteb.RetrievalTask) (s mteb.Searcher, r
 	}
 	ranks := dist.NewDealer(e.job)
 	if colbert, ok := embedder.(retriever.MultiVector); ok {
-		dir, release, err := e.keep(t, t.Hash()) // what was found depends on the queries too
+		dir, release, err := e.keep(t, t.Hash(), keptHits) // what was found depends on the queries too
 		warn := func(err error) { fmt.Fprintf(os.Stderr, "%s: a stop would lose what was found: %v\n", t.Name, err) }
 		return retrieval.MaxSim{Embedder: colbert, State: filepath.Join(dir, "maxsim"), Warn: warn, Ranks: ranks}, release, err
 	}
-	dir, release, err := e.keep(t, t.Corpus.Hash())
+	dir, release, err := e.keep(t, t.Corpus.Hash(), keptDocuments)
 	return retrieval.Dense{
 		Embedder: embedder, Fingerprint: e.finder.fingerprint, Dir: dir, Ranks: ranks,
 		Engine: runtime.Options{Provider: e.model.Provider, DeviceID: o.DeviceID, Threads: o.Threads},
@@ -108,24 +108,34 @@ func (e *retrievalEvaluation) searcher(t mteb.RetrievalTask) (s mteb.Searcher, r
 }
 
 // keep returns a folder in which a search keeps what it computes, the same on all ranks. If a search is stopped, the next one of
-// the same model and hash finds the folder again. release frees it: finished says that nothing in it is needed any more.
-func (e *retrievalEvaluation) keep(t mteb.RetrievalTask, hash string) (dir string, release func(finished bool) error, err error) {
+// the same model and hash finds the folder again; what says what is in it then. release frees it: finished says that nothing in it is
+// needed any more.
+func (e *retrievalEvaluation) keep(t mteb.RetrievalTask, hash, what string) (dir string, release func(finished bool) error, err error) {
 	release = func(bool) error { return nil }
-	dir, err = fromFirst(e.job, func() (string, error) {
-		dir, free, err := keepFolder("retrieval", fmt.Sprintf("%.24s-%.24s", e.finder.fingerprint, hash), t.Name, e.c.Bool("fresh"))
+	folder, err := fromFirst(e.job, func() (keptFolder, error) {
+		folder, free, err := keepFolder("retrieval", fmt.Sprintf("%.24s-%.24s", e.finder.fingerprint, hash), t.Name, e.c.Bool("fresh"))
 		if err == nil {
 			release = free
 		}
-		return dir, err
+		return folder, err
 	})
-	return dir, release, err
+	if folder.Lasts {
+		e.kept = what
+	}
+	return folder.Dir, release, err
+}
+
+// keptFolder is a folder in which a command keeps what it computes.
+type keptFolder struct {
+	Dir   string
+	Lasts bool // the next call finds it
 }
 
 // keepFolder returns a folder in a room of the cache, in which a command keeps what it computes for a while; key stands for all that
 // this depends on, and name is what messages call it. If the command is stopped, the next one of the same key finds the folder again,
 // unless it wants a fresh one. release frees it: finished says that nothing in it is needed any more.
-func keepFolder(room, key, name string, fresh bool) (dir string, release func(finished bool) error, err error) {
-	dir, err = runtime.InHome(room, key)
+func keepFolder(room, key, name string, fresh bool) (folder keptFolder, release func(finished bool) error, err error) {
+	dir, err := runtime.InHome(room, key)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(dir), 0o755)
 	}
@@ -142,7 +152,7 @@ func keepFolder(room, key, name string, fresh bool) (dir string, release func(fi
 	if err != nil { // then in a folder that nobody finds again
 		fmt.Fprintf(os.Stderr, "%s: a stop would lose what is computed: %v\n", name, err)
 		dir, err = os.MkdirTemp("", "rag-retrieval-*")
-		return dir, func(bool) error { return os.RemoveAll(dir) }, err
+		return keptFolder{Dir: dir}, func(bool) error { return os.RemoveAll(dir) }, err
 	}
 	if fresh {
 		err = os.RemoveAll(dir)
@@ -153,9 +163,9 @@ func keepFolder(room, key, name string, fresh bool) (dir string, release func(fi
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err != nil {
-		return dir, nil, errors.Join(err, lock.Close())
+		return keptFolder{}, nil, errors.Join(err, lock.Close())
 	}
-	return dir, func(finished bool) (err error) {
+	return keptFolder{dir, true}, func(finished bool) (err error) {
 		if finished {
 			err = os.RemoveAll(dir)
 		}

@@ -52,6 +52,8 @@ Examples:
 }
 
 func makeIndex(c *cli.Context, j job) (err error) {
+	next := nothingBegun
+	defer func() { err = onInterrupt(err, next) }()
 	if err := noArguments(c); err != nil {
 		return err
 	}
@@ -89,6 +91,7 @@ func makeIndex(c *cli.Context, j job) (err error) {
 	if err != nil {
 		return err
 	}
+	next = goesOn(c, keptDocuments)
 	bars := stageBars{name: "index"}
 	defer bars.done()
 	if c.String("store") != "" {

@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string) int {
 	case err == nil:
 		return 0
 	case errors.Is(err, ortrain.ErrInterrupted), errors.Is(err, context.Canceled):
-		printError(err, "interrupted")
+		printError(err, interruptText(err))
 		return exitInterrupted
 	case errors.Is(err, errUsage):
 		printError(err, strings.Replace(err.Error(), "usage: ", "", 1))

@@ -229,6 +229,9 @@ func TestMineGoesOn(t *testing.T) {
 	if c.ProcessState.ExitCode() != exitInterrupted || before < 1000 {
 		t.Fatalf("exit %d with %d bytes: %s", c.ProcessState.ExitCode(), before, stderr.String())
 	}
+	if want := "rag-retrieval: interrupted: the same command goes on: encoded documents are kept, in groups of 1024\n"; !strings.HasSuffix(stderr.String(), want) {
+		t.Errorf("the last line is not %s: %s", want, stderr.String())
+	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("left %v", left)
 	}

@@ -32,15 +32,18 @@ type mining struct {
 	close   []func() error
 	model   string // or bm25
 	done    bool   // the output is written
+	next    string // what the same command does after an interruption
 	counts  mine.Report
 }
 
 func mineNegatives(c *cli.Context, j job) (err error) {
-	m := &mining{c: c, job: j, begun: time.Now()}
+	m := &mining{c: c, job: j, begun: time.Now(), next: nothingBegun}
+	defer func() { err = onInterrupt(err, m.next) }()
 	if err := m.readFlags(); err != nil {
 		return err
 	}
 	if m.bm25() { // seconds of work, which rank 0 does
+		m.next = beginsAgain
 		if !j.first() {
 			return nil
 		}

@@ -84,20 +84,26 @@ func (m *mining) openVectors(model *retriever.Model, o retriever.Options, dimens
 	if err != nil {
 		return v, err
 	}
-	dir := m.c.String("vectors")
-	if dir == "" {
-		if dir, err = m.keep(fmt.Sprintf("%.24s-%.24s-%d", fingerprint, m.set.Hash(), dimension)); err != nil {
+	folder := keptFolder{m.c.String("vectors"), true}
+	if folder.Dir == "" {
+		if folder, err = m.keep(fmt.Sprintf("%.24s-%.24s-%d", fingerprint, m.set.Hash(), dimension)); err != nil {
 			return v, err
 		}
 	}
+	if m.next = beginsAgain; folder.Lasts {
+		m.next = goesOn(m.c, keptDocuments)
+	}
 	documents, err := index.Encode{
-		Dir: dir, Source: m.set, Embedder: e, Fingerprint: fingerprint, Dimension: dimension, Fresh: m.c.Bool("fresh"),
+		Dir: folder.Dir, Source: m.set, Embedder: e, Fingerprint: fingerprint, Dimension: dimension, Fresh: m.c.Bool("fresh"),
 		Progress: m.progress("encoding documents"), Ranks: m.ranks,
 	}.Vectors(m.c.Context)
 	if err != nil {
 		return v, explainOther(err)
 	}
 	m.close = append(m.close, documents.Close)
+	if folder.Lasts {
+		m.next = goesOn(m.c, "the encoded documents are kept, what was mined is not")
+	}
 	if o, err = m.job.shareHost(m.c, o); err != nil {
 		return v, err
 	}
@@ -110,13 +116,13 @@ func (m *mining) openVectors(model *retriever.Model, o retriever.Options, dimens
 }
 
 // keep gives a folder in the cache for the vectors, the same on all ranks.
-func (m *mining) keep(key string) (string, error) {
-	return fromFirst(m.job, func() (string, error) {
-		dir, release, err := keepFolder("vectors", key, "mine", m.c.Bool("fresh"))
+func (m *mining) keep(key string) (keptFolder, error) {
+	return fromFirst(m.job, func() (keptFolder, error) {
+		folder, release, err := keepFolder("vectors", key, "mine", m.c.Bool("fresh"))
 		if err == nil {
 			m.close = append(m.close, func() error { return release(m.done) })
 		}
-		return dir, err
+		return folder, err
 	})
 }
 

@@ -198,7 +198,7 @@ func stoppedAfter(t *testing.T, dir string, stop os.Signal, args []string, kept 
 		t.Fatal(err)
 	}
 	_ = c.Wait() // its exit code tells
-	if stop == os.Interrupt && (c.ProcessState.ExitCode() != exitInterrupted || strings.Count(stderr.String(), "rag-retrieval: interrupted") != 1) {
+	if stop == os.Interrupt && (c.ProcessState.ExitCode() != exitInterrupted || strings.Count(stderr.String(), "rag-retrieval: interrupted: the same command goes on: ") != 1) {
 		t.Errorf("exit %d: %s", c.ProcessState.ExitCode(), stderr.String())
 	}
 	return kept()

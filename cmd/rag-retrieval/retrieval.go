@@ -33,6 +33,7 @@ func retrievalFlags() []cli.Flag {
 type retrievalEvaluation struct {
 	evaluation        // of its source, only what is for models in general is used
 	finder     finder // what finds documents
+	kept       string // what is kept of a search that is interrupted; empty: nothing
 	reranker   *evaluation
 	system     string // the name of both in files
 }
@@ -81,7 +82,7 @@ func evaluateRetrieval(c *cli.Context, j job) (err error) {
 	}
 	refs := c.StringSlice("model")
 	if len(refs) < 2 {
-		report, err := retrieve(c, j, strings.Join(refs, ""), tasks)
+		report, err := retrieve(c, j, strings.Join(refs, ""), tasks, false)
 		return errors.Join(err, showRetrieval(c, j, report)) // what was measured before an error is kept
 	}
 	for _, flag := range []string{"json", "save-run"} {
@@ -94,7 +95,7 @@ func evaluateRetrieval(c *cli.Context, j job) (err error) {
 	}
 	var reports []mteb.Report
 	for _, ref := range refs {
-		report, err := retrieve(c, j, ref, tasks)
+		report, err := retrieve(c, j, ref, tasks, len(reports) > 0)
 		reports = append(reports, report)
 		if err != nil {
 			return errors.Join(err, showRetrieval(c, j, reports...))
@@ -104,8 +105,9 @@ func evaluateRetrieval(c *cli.Context, j job) (err error) {
 }
 
 // retrieve measures one model on all tasks, or what the flags name besides. The report has what was measured, also with an error.
-func retrieve(c *cli.Context, j job, model string, tasks []pendingRetrieval) (_ mteb.Report, err error) {
-	e := &retrievalEvaluation{evaluation: evaluation{c: c, job: j, rule: mteb.Rule2}}
+// others says that models before it were measured.
+func retrieve(c *cli.Context, j job, model string, tasks []pendingRetrieval, others bool) (_ mteb.Report, err error) {
+	e := &retrievalEvaluation{evaluation: evaluation{c: c, job: j, rule: mteb.Rule2, others: others}}
 	defer func() { err = j.agree(errors.Join(err, e.close())) }()
 	if err := e.open(model); err != nil {
 		return e.report, err
@@ -133,6 +135,8 @@ func showRetrieval(c *cli.Context, j job, reports ...mteb.Report) error {
 // measure measures one task and writes the results so far. All ranks of a job do it in step and have the same results; rank 0
 // writes.
 func (e *retrievalEvaluation) measure(p pendingRetrieval) (err error) {
+	e.kept = ""
+	defer func() { err = onInterrupt(err, e.next(e.kept)) }()
 	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.system, Source: sourceOf(filepath.Clean(e.system), e.report.Precision), Rule: e.rule, Retrieval: true}
 	if e.reranker != nil {
 		folder.Source = sourceOf(e.report.Model, e.report.Precision) // with both models' folders
@@ -203,6 +207,9 @@ func (e *retrievalEvaluation) rerank(t mteb.RetrievalTask, run mteb.Run) (_ mteb
 	j, err := e.reranker.journal(candidates.Task)
 	if err != nil {
 		return nil, err
+	}
+	if j != nil {
+		e.kept = keptQueries
 	}
 	finished := false
 	defer func() { err = e.job.agree(errors.Join(err, j.Close(finished))) }()

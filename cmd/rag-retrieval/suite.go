@@ -106,7 +106,7 @@ func measureTable(c *cli.Context, j job, s eval.Suite, tasks map[string]pending,
 		for name, why := range missing {
 			row.Missing[name] = why
 		}
-		if err := measureRow(c, j, s, tasks, options(m), &row); err != nil {
+		if err := measureRow(c, j, s, tasks, options(m), &row, len(rows) > 0); err != nil {
 			return err
 		}
 		failed += len(row.Missing)
@@ -144,9 +144,9 @@ func failingOnce(p pending) pending {
 	return p
 }
 
-// measureRow measures one model; only an interruption is an error.
-func measureRow(c *cli.Context, j job, s eval.Suite, tasks map[string]pending, o retriever.Options, row *eval.SuiteRow) (err error) {
-	e := &evaluation{c: c, job: j, rule: s.Rule}
+// measureRow measures one model; only an interruption is an error. others says that models before it were measured.
+func measureRow(c *cli.Context, j job, s eval.Suite, tasks map[string]pending, o retriever.Options, row *eval.SuiteRow, others bool) (err error) {
+	e := &evaluation{c: c, job: j, rule: s.Rule, others: others}
 	if err := e.openModel(row.Model.Model, o); err != nil {
 		for _, name := range s.Tasks {
 			row.Missing[name] = err.Error()
@@ -161,8 +161,8 @@ func measureRow(c *cli.Context, j job, s eval.Suite, tasks map[string]pending, o
 			continue
 		}
 		if err := e.measure(p); err != nil {
-			if err := j.agree(c.Context.Err()); err != nil {
-				return err
+			if stop := j.agree(c.Context.Err()); stop != nil {
+				return errors.Join(stop, err) // err says what the same command would do next
 			}
 			row.Missing[name] = err.Error()
 			continue

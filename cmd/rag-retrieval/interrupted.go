@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"rag-retrieval-go/models/index"
+)
+
+// interruption is the error of an interrupted command that knows what the same command would do next.
+type interruption struct {
+	error
+	next string
+}
+
+func (i *interruption) Unwrap() error { return i.error }
+
+// onInterrupt adds to an interruption what the same command would do next, unless that is known already. An empty text adds nothing.
+func onInterrupt(err error, next string) error {
+	if known := (*interruption)(nil); next == "" || !errors.Is(err, context.Canceled) || errors.As(err, &known) {
+		return err
+	}
+	return &interruption{err, next}
+}
+
+// interruptText is the last line of an interrupted command.
+func interruptText(err error) string {
+	if known := (*interruption)(nil); errors.As(err, &known) {
+		return "interrupted: " + known.next
+	}
+	return "interrupted"
+}
+
+// What the same command does next where nothing is kept, and where it was interrupted before its work.
+const (
+	beginsAgain  = "the same command begins again, for nothing is kept"
+	nothingBegun = "nothing was computed yet"
+)
+
+// goesOn is what the same command does next where something is kept.
+func goesOn(c *cli.Context, kept string) string {
+	if c.Bool("fresh") {
+		return "the same command without --fresh goes on: " + kept
+	}
+	return "the same command goes on: " + kept
+}
+
+// What commands keep.
+const (
+	keptQueries = "scored queries are kept"
+	keptHits    = "what was found is kept from time to time"
+)
+
+// keptDocuments says that index.Encode writes whole chunks only.
+var keptDocuments = fmt.Sprintf("encoded documents are kept, in groups of %d", index.ChunkLen)
