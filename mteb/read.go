@@ -133,8 +133,8 @@ func isRows(name string) bool {
 	return isTSV(name) && partOf(name, false) == qrelsPart
 }
 
-// filesOfSplit returns the files of a split, such as "dev.jsonl.gz", "data/dev-00000-of-00002.parquet" or
-// "corpus/dev-….parquet". Files without a split in their name belong to all splits.
+// filesOfSplit returns the files of a split, such as "dev.jsonl.gz", "data/dev-00000-of-00002.parquet",
+// "corpus/dev-….parquet" or "default/dev/0000.parquet". Files without a split in their name belong to all splits.
 func filesOfSplit(dir, part string, files []string, split string) ([]string, error) {
 	var out []string
 	found := map[string]bool{}
@@ -158,19 +158,38 @@ func filesOfSplit(dir, part string, files []string, split string) ([]string, err
 	if len(known) == 1 { // a single split is read whatever its name is, as MTEB does
 		return filesOfSplit(dir, part, files, known[0])
 	}
-	return nil, fmt.Errorf("%s: the split of %s is %q, want one of %s", dir, part, split, strings.Join(known, ", "))
+	return nil, &SplitError{dir, part, split, known}
 }
 
-// splits are the names of splits with which file names begin.
+// SplitError says that a folder has several splits, and that none was named, or another one.
+type SplitError struct {
+	Dir   string
+	Part  string // of the folder, such as "rows"
+	Split string // that was named; empty: none
+	Known []string
+}
+
+func (e *SplitError) Error() string {
+	if e.Split == "" {
+		return fmt.Sprintf("%s: %s of several splits: want one of %s", e.Dir, e.Part, strings.Join(e.Known, ", "))
+	}
+	return fmt.Sprintf("%s: the split of %s is %q, want one of %s", e.Dir, e.Part, e.Split, strings.Join(e.Known, ", "))
+}
+
+// splits are the names of splits with which file names begin, and which folders may have.
 var splits = []string{"train", "validation", "dev", "test"}
 
+// splitOf says of which split a file is, by its name or else its folder's; empty: of none.
 func splitOf(name string) string {
 	word, _, _ := strings.Cut(filepath.Base(name), ".")
 	word, _, _ = strings.Cut(word, "-")
-	if slices.Contains(splits, word) {
-		return word
+	for folder := filepath.Dir(name); !slices.Contains(splits, word); folder = filepath.Dir(folder) {
+		if folder == "." || folder == "/" {
+			return ""
+		}
+		word = filepath.Base(folder)
 	}
-	return ""
+	return word
 }
 
 // The rows of the 2.x format.

@@ -78,7 +78,8 @@ func TestReadFolderRefuses(t *testing.T) {
 	}{
 		"nothing":       {map[string]string{"README.md": "x"}, "", "no .jsonl, .jsonl.gz or .parquet file"},
 		"wrong split":   {map[string]string{"dev.jsonl": row, "test.jsonl": row}, "validation", `the split of rows is "validation", want one of dev, test`},
-		"no split":      {map[string]string{"dev.jsonl": row, "test.jsonl": row}, "", `want one of dev, test`},
+		"no split":      {map[string]string{"dev.jsonl": row, "test.jsonl": row}, "", `rows of several splits: want one of dev, test`},
+		"split folders": {map[string]string{"default/train/0000.jsonl": row, "default/test/0000.jsonl": row}, "", `rows of several splits: want one of test, train`},
 		"no ranking":    {map[string]string{"corpus.jsonl": corpusRows, "queries.jsonl": queries, "qrels.jsonl": qrels}, "", "no top_ranked"},
 		"unknown id":    {map[string]string{"corpus.jsonl": corpusRows, "queries.jsonl": queries, "qrels.jsonl": qrels, "top_ranked.jsonl": `{"query-id":"q1","corpus-ids":["d2","d9"]}`}, "", `the candidate "d9", which is not in the corpus`},
 		"empty passage": {map[string]string{"corpus.jsonl": `{"_id":"d1","text":" "}`, "queries.jsonl": queries, "qrels.jsonl": qrels, "top_ranked.jsonl": ranked}, "", `corpus.jsonl:1: "_id" or "text" is missing or empty`},
@@ -89,11 +90,16 @@ func TestReadFolderRefuses(t *testing.T) {
 			}
 		})
 	}
-	dir := put(t, map[string]string{"dev.jsonl": row, "test.jsonl": row + "\n" + row})
-	for split, want := range map[string]int{"dev": 1, "test": 2} {
-		task, err := Read(dir, split, asItIs)
-		if err != nil || len(task.Samples) != want {
-			t.Errorf("%s: %d samples, %v", split, len(task.Samples), err)
+	for _, files := range []map[string]string{
+		{"dev.jsonl": row, "test.jsonl": row + "\n" + row},
+		{"dev/0000.jsonl": row, "test/0000.jsonl": row, "data/test/0001.jsonl": row},
+	} {
+		dir := put(t, files)
+		for split, want := range map[string]int{"dev": 1, "test": 2} {
+			task, err := Read(dir, split, asItIs)
+			if err != nil || len(task.Samples) != want {
+				t.Errorf("%v, %s: %d samples, %v", files, split, len(task.Samples), err)
+			}
 		}
 	}
 }

@@ -89,7 +89,16 @@ func readData(ctx context.Context, path, split string) (mteb.Task, error) {
 		}
 		path = local
 	}
-	return mteb.Read(path, split, func(file string) (string, error) { return resolver().Unpacked(ctx, file) })
+	t, err := mteb.Read(path, split, func(file string) (string, error) { return resolver().Unpacked(ctx, file) })
+	return t, namingSplit(err)
+}
+
+// namingSplit says in an error of a split which flag names one.
+func namingSplit(err error) error {
+	if several := (*mteb.SplitError)(nil); errors.As(err, &several) {
+		return fmt.Errorf("%w; name it with --split", err)
+	}
+	return err
 }
 
 // findData finds a task's data in a folder.

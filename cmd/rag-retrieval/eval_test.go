@@ -124,6 +124,20 @@ func TestEvalGoesOn(t *testing.T) {
 	}
 }
 
+// Data with several splits want one of them: the error says which flag names it.
+func TestEvalNamesSplit(t *testing.T) {
+	rows, dir := `{"query": "the a", "positive": ["a er"], "negative": ["b er"]}`+"\n", t.TempDir()
+	for _, split := range []string{"dev", "test"} {
+		if err := os.WriteFile(filepath.Join(dir, split+".jsonl"), []byte(rows), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eval := []string{"eval", "--kind", "bm25", "--data", dir}
+	call(t, "", eval...).fails(t, 1, dir+": rows of several splits: want one of dev, test; name it with --split")
+	call(t, "", append(eval, "--split", "dve")...).fails(t, 1, `the split of rows is "dve", want one of dev, test; name it with --split`)
+	call(t, "", append(eval, "--split", "dev")...).ok(t)
+}
+
 // journalOf finds the name of an evaluation's journal: it stays where the results cannot be written.
 func journalOf(t *testing.T, env []string, model, rows, dir string) string {
 	t.Helper()

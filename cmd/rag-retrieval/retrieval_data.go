@@ -85,7 +85,8 @@ func knownRetrieval(c *cli.Context, k mteb.KnownRetrievalTask) (pendingRetrieval
 }
 
 func readRetrieval(ctx context.Context, dir string, o mteb.RetrievalOptions) (mteb.RetrievalTask, error) {
-	return mteb.ReadRetrieval(dir, o, func(file string) (string, error) { return resolver().Unpacked(ctx, file) })
+	t, err := mteb.ReadRetrieval(dir, o, func(file string) (string, error) { return resolver().Unpacked(ctx, file) })
+	return t, namingSplit(err)
 }
 
 // load reads a task's data, the same on all ranks.
