@@ -30,7 +30,7 @@ type Task struct {
 	m       *Model
 	c       config.Train
 	teacher *teacher
-	fresh   string // says that a new dense layer starts at random; empty without one
+	fresh   string // says that mrl_dims made a new dense layer; empty: they did not
 	gather  bool   // the loss compares a query with the passages of all ranks
 }
 
@@ -63,7 +63,7 @@ func (t *Task) open() (err error) {
 	if err := t.m.checkLengths("passage_max_len", t.c.PassageMaxLen); err != nil {
 		return err
 	}
-	want, key := t.m.Width(), "mrl_dims"
+	want := t.m.Width()
 	if t.c.UseMRL {
 		if slices.Min(t.c.MRLDims) < 1 {
 			return fmt.Errorf("mrl_dims are %v, want positive numbers", t.c.MRLDims)
@@ -80,13 +80,15 @@ func (t *Task) open() (err error) {
 		if t.c.UseMRL && slices.Max(t.c.MRLDims) > t.c.TeacherDim {
 			return fmt.Errorf("mrl_dims are %v, want at most teacher_embedding_dim %d", t.c.MRLDims, t.c.TeacherDim)
 		}
-		want, key = int64(t.c.TeacherDim), "teacher_embedding_dim"
+		want = int64(t.c.TeacherDim)
 	}
 	if want != t.m.Width() { // a new linear layer of that width, as in RAG-Retrieval
 		if t.m.Config.Dense != nil {
 			return fmt.Errorf("%s already has a dense layer of width %d, not %d", t.m.Dir, t.m.Width(), want)
 		}
-		t.fresh = fmt.Sprintf("%s: the base model's vectors have %d numbers: a dense layer from %[2]d to %d starts at random", key, t.m.Width(), want)
+		if t.c.LossType != "stella" { // there the layer is what teacher_embedding_dim asks for
+			t.fresh = fmt.Sprintf("mrl_dims: the base model's vectors have %d numbers: a dense layer from %[1]d to %d starts at random", t.m.Width(), want)
+		}
 		t.m.Config.Dense = []*Dense{{In: t.m.Encoder.HiddenSize, Out: want, Bias: true, Activation: "Identity", Seed: t.c.Seed}}
 	}
 	return nil
