@@ -161,5 +161,15 @@ func (c Checkpoints) Load(t *Trainer, check func(host json.RawMessage) error, sk
 	if len(checkpoints) > 0 {
 		return fmt.Errorf("all checkpoints in %s are damaged", c.Dir)
 	}
-	return fmt.Errorf("no checkpoint in %s to resume from: start a new run, in a new folder", c.Dir)
+	return fmt.Errorf("%w in %s to resume from", ErrNoCheckpoint, c.Dir)
+}
+
+// ErrNoCheckpoint is the error of Load where there is no checkpoint, not even a damaged one.
+var ErrNoCheckpoint = errors.New("no checkpoint")
+
+// Any reports whether there is a checkpoint, damaged or not. It writes nothing.
+func (c Checkpoints) Any() (bool, error) {
+	c.ReadOnly = true
+	checkpoints, err := c.recoverAndList()
+	return len(checkpoints) > 0, err
 }

@@ -192,6 +192,26 @@ func TestResumedSummary(t *testing.T) {
 	}
 }
 
+// A run that was killed before its first checkpoint: with and without --resume, the advice is to remove its folder, and that helps.
+func TestKilledBeforeTheFirstCheckpoint(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	args := trainRun(pairs(t, 40), out)
+	killed := running(t, nil, func() bool { return readAll(t, filepath.Join(out, "metrics.jsonl")) != "" }, slices.Concat(args, []string{"--epochs", "100000"})...)
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.Wait() // killed
+	for _, more := range [][]string{nil, {"--dry-run"}} {
+		call(t, "", slices.Concat(args, more)...).fails(t, 1, "output_dir "+out+" is not empty: the run in it was stopped before its first checkpoint (save_steps): remove the folder, or name a new one")
+		call(t, "", slices.Concat(args, more, []string{"--resume"})...).fails(t, 1, "no checkpoint in "+out, "the run was stopped before its first one (save_steps): remove the folder "+out+", or name a new one, and start again without --resume")
+	}
+	if err := os.RemoveAll(out); err != nil {
+		t.Fatal(err)
+	}
+	call(t, "", args...).ok(t)
+	call(t, "", args...).fails(t, 1, "is not empty: name a new folder, or continue the run in it with --resume")
+}
+
 // A dry run of --resume checks what --resume checks, says where it would go on, and changes nothing.
 func TestResumeDryRun(t *testing.T) {
 	data, out := pairs(t, 40), filepath.Join(t.TempDir(), "out")

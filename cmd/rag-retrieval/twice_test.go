@@ -60,8 +60,8 @@ func TestRefusedRunLeavesNothing(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(out, "thesis.txt"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	call(t, "", trainRun(pairs(t, 40), out)...).fails(t, 1, "is not empty")
-	call(t, "", trainRun(pairs(t, 40), out, "--resume")...).fails(t, 1, "no checkpoint in")
+	call(t, "", trainRun(pairs(t, 40), out)...).fails(t, 1, "is not empty: name a new folder\n")
+	call(t, "", trainRun(pairs(t, 40), out, "--resume")...).fails(t, 1, "no checkpoint in", ": start without --resume, in a new folder")
 	call(t, "", trainRun(pairs(t, 40), out+"/none", "--resume")...).fails(t, 1, "no checkpoint in")
 	if left, err := os.ReadDir(out); err != nil || len(left) != 1 {
 		t.Errorf("left behind: %v %v", left, err)

@@ -10,6 +10,8 @@ import (
 	"rag-retrieval-go/internal/atomicdir"
 	"rag-retrieval-go/internal/filelock"
 	"rag-retrieval-go/models/modelcard"
+	"rag-retrieval-go/ortrain"
+	"rag-retrieval-go/ortrain/artifact"
 	"rag-retrieval-go/ortrain/dist"
 )
 
@@ -66,16 +68,35 @@ func (r *Run) CheckStart() error {
 	return dist.Agree(r.comm, err)
 }
 
-// checkEmpty returns an error if a folder has files. It may be absent.
+// begunRun reports whether a folder has the first files of a run, see writeInitialFiles.
+func begunRun(dir string) bool {
+	for _, name := range []string{ArtifactsDir, ConfigFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// checkEmpty returns an error if a folder has files, which says what to do about them. It may be absent.
 func checkEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("output_dir: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() != LockFile {
-			return fmt.Errorf("output_dir %s is not empty: name a new folder, or continue the run in it with --resume", dir)
+		if e.Name() == LockFile {
+			continue
 		}
+		what := "name a new folder"
+		if begun, err := (ortrain.Checkpoints{Dir: filepath.Join(dir, ArtifactsDir, artifact.CheckpointDir)}).Any(); err != nil {
+			return fmt.Errorf("output_dir: %w", err)
+		} else if begun {
+			what += ", or continue the run in it with --resume"
+		} else if begunRun(dir) {
+			what = "the run in it was stopped before its first checkpoint (save_steps): remove the folder, or name a new one"
+		}
+		return fmt.Errorf("output_dir %s is not empty: %s", dir, what)
 	}
 	return nil
 }

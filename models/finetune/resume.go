@@ -150,7 +150,7 @@ func (r *Run) takeOutput(warn func(error)) error {
 // load reads the newest undamaged checkpoint.
 func (r *Run) load(from ortrain.Checkpoints, warn func(error)) error {
 	dir := r.Config.OutputDir
-	return from.Load(r.Trainer, func(host json.RawMessage) error {
+	err := from.Load(r.Trainer, func(host json.RawMessage) error {
 		saved := runState{Train: config.DefaultTrain(r.Config.Kind)} // for keys that an older version did not have
 		if err := json.Unmarshal(host, &saved); err != nil {
 			return fmt.Errorf("the checkpoint's configuration: %w", err)
@@ -180,6 +180,18 @@ func (r *Run) load(from ortrain.Checkpoints, warn func(error)) error {
 		}
 		return nil
 	}, warn)
+	if errors.Is(err, ortrain.ErrNoCheckpoint) {
+		return fmt.Errorf("%w: %s", err, r.withoutCheckpoint())
+	}
+	return err
+}
+
+// withoutCheckpoint says what to do about an output folder without a checkpoint. A run without --resume agrees, see checkEmpty.
+func (r *Run) withoutCheckpoint() string {
+	if begunRun(r.Config.OutputDir) {
+		return "the run was stopped before its first one (save_steps): remove the folder " + r.Config.OutputDir + ", or name a new one, and start again without --resume"
+	}
+	return "start without --resume, in a new folder"
 }
 
 // dataChanges names the files that differ from a checkpoint's, and the number of steps if it differs. The configurations
