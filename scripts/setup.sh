@@ -16,7 +16,8 @@
 #                 vector 0.8 or newer (CREATE EXTENSION vector), or the user must be allowed to create it
 #   --openvino    bring OpenVINO's execution provider for --provider openvino, on Intel's CPUs (53 MB); Linux x86-64
 #   --no-model    do not download the small model
-#   --check       only say what is there;  --dry-run: and what would be downloaded
+#   --check       only say what is there and what is missing
+#   --dry-run     only say what is there, and what would be downloaded or built
 #
 # Everything is kept in one cache folder, RAG_RETRIEVAL_HOME (default ~/.cache/rag-retrieval), each part whole or not at
 # all. A second run finds it there and needs no network. Afterwards plain go build, go vet and go test work.
@@ -33,6 +34,7 @@ TOKENIZERS_VERSION=1.24.0
 HOME_DIR=$RAG_RETRIEVAL_HOME
 want_model=yes
 check_only=no
+dry_run=no
 needs=''
 cuda=no
 mpi=no
@@ -50,8 +52,8 @@ for a in "$@"; do
     --cuda) cuda=yes ;;
     --cuda=*) cuda=yes cuda_args+=("${a#--cuda=}") ;;
     --no-nvidia) cuda_args+=(--no-nvidia) ;;
-    --dry-run) check_only=yes cuda_args+=(--dry-run) ;;
-    -h | --help) sed -n '2,26s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
+    --dry-run) check_only=yes dry_run=yes ;;
+    -h | --help) sed -n '2,27s/^# \{0,1\}//p' scripts/setup.sh; exit 0 ;;
     *) echo "setup.sh: unknown option $a; see --help" >&2; exit 2 ;;
   esac
 done
@@ -119,7 +121,33 @@ if [ $cuda = yes ]; then
   ort_lib=$(scripts/cuda/fetch.sh ${cuda_args[@]+"${cuda_args[@]}"})
 fi
 if [ $check_only = yes ]; then
-  for f in "$ort_lib" "$tok_lib"; do [ -f "$f" ] && say "have    $f" || say "missing $f"; done
+  # part FILE ACT: says whether a part is there; with --dry-run, by which act it would come.
+  part() {
+    if [ -e "$1" ]; then
+      say "have    $1"
+    elif [ $dry_run = yes ]; then
+      say "would $2: $1"
+    else
+      say "missing $1"
+    fi
+  }
+  [ $cuda$dry_run = yesyes ] && [ ! -f "$ort_lib" ] || # fetch.sh has said it
+    part "$ort_lib" "download ONNX Runtime $ORT_VERSION (28 MB)"
+  part "$tok_lib" "build the tokenizer library (1 to 3 minutes)"
+  [ $want_model = no ] || part "$model_dir/model.safetensors" "download all-MiniLM-L6-v2 (80 MB)"
+  if [ $mpi = yes ]; then
+    mpicc=("$HOME_DIR"/mpich-*/bin/mpicc)
+    part "$(command -v "${MPICC:-mpicc}" || printf %s "${mpicc[0]}")" "download MPICH (10 MB)"
+  fi
+  if [ $postgres = yes ]; then
+    server=("$HOME_DIR"/pgserver-*)
+    part "${server[0]}" "download PostgreSQL with pgvector (25 MB)"
+  fi
+  if [ $openvino = yes ]; then
+    plugin=("$HOME_DIR"/onnxruntime-ep-openvino-*)
+    part "${plugin[0]}" "download OpenVINO's plug-in (53 MB)"
+  fi
+  [ $dry_run = no ] || say "would build bin/rag-retrieval; nothing was changed"
   exit $ready
 fi
 

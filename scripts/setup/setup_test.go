@@ -190,6 +190,46 @@ func TestRelativePaths(t *testing.T) {
 	}
 }
 
+// --check says what is missing, --dry-run how it would come. Both name the parts that the other flags want, and change nothing.
+func TestDryRun(t *testing.T) {
+	linuxOnly(t)
+	m := newMachine(t, 1000)
+	m.all()
+	m.dir = t.TempDir()
+	home := filepath.Join(m.dir, "cache")
+	m.env = []string{"RAG_RETRIEVAL_HOME=" + home, "MPICC=none"}
+	parts := []string{"--mpi", "--postgres", "--openvino"}
+	library := filepath.Join(home, "models", "all-MiniLM-L6-v2", "model.safetensors")
+	for flag, want := range map[string][]string{
+		"--check": {"missing " + home + "/onnxruntime-", "missing " + home + "/tokenizers-", "missing " + library, "missing " + home + "/mpich-", "missing " + home + "/pgserver-", "missing " + home + "/onnxruntime-ep-openvino-"},
+		"--dry-run": {
+			"would download ONNX Runtime ", "would build the tokenizer library (1 to 3 minutes): " + home + "/tokenizers-", "would download all-MiniLM-L6-v2 (80 MB): " + library,
+			"would download MPICH (10 MB)", "would download PostgreSQL with pgvector (25 MB)", "would download OpenVINO's plug-in (53 MB)", "would build bin/rag-retrieval; nothing was changed",
+		},
+	} {
+		errs, code := m.setup(append(parts, flag)...)
+		for _, line := range want {
+			if strings.Count(errs, line) == 0 || code != 0 {
+				t.Errorf("%s: exit %d: %s\nwant %s", flag, code, errs, line)
+			}
+		}
+		if flag == "--check" == strings.Contains(errs, "would") {
+			t.Errorf("%s: %s", flag, errs)
+		}
+	}
+	if errs, _ := m.setup("--dry-run", "--no-model"); strings.Contains(errs, "MiniLM") || strings.Contains(errs, "MPICH") {
+		t.Errorf("what is not wanted: %s", errs)
+	}
+	check(t, os.MkdirAll(filepath.Dir(library), 0o755))
+	check(t, os.WriteFile(library, nil, 0o644))
+	if errs, _ := m.setup("--dry-run"); !strings.Contains(errs, "have    "+library+"\n") {
+		t.Errorf("what is there: %s", errs)
+	}
+	if made, _ := os.ReadDir(home); len(made) != 1 {
+		t.Errorf("made %v", made)
+	}
+}
+
 // ONNX Runtime does not load with musl, whose ldd tells its name and fails.
 func TestMusl(t *testing.T) {
 	linuxOnly(t)
