@@ -45,6 +45,12 @@ func TestIndexAndSearch(t *testing.T) {
 		url := pgtest.URL(t)
 		call(t, "", append(make, "--store", url, "--ann", "exact")...).ok(t)
 		places["store"] = []string{"--store", url}
+		one := write(t, "one.jsonl", `{"_id": "one", "text": "the a"}`) // the URL has the parameter host
+		call(t, "", "index", "--model", model, "--corpus", one, "--store", url+"&collection=news").ok(t)
+		if rows := answers(t, call(t, "", "search", "--store", url+"&collection=news", "the a").ok(t).stdout); len(rows) != 1 || len(rows[0].Hits) != 1 {
+			t.Errorf("a collection of its own: %+v", rows)
+		}
+		call(t, "", "search", "--store", url+"?collection=news", "the a").fails(t, 1, "the store's URL has a second ?: parameters are joined by &")
 	})
 	moved := filepath.Join(t.TempDir(), "moved")
 	if err := os.Rename(model, moved); err != nil {

@@ -121,6 +121,8 @@ func TestURL(t *testing.T) {
 	for url, want := range map[string]string{
 		"postgres://me@host/db?sslmode=maybe":        "the store's URL: sslmode is invalid",
 		"postgres://me@host/db?connect_timeout=soon": "the store's URL: strconv.ParseInt: parsing \"soon\": invalid syntax",
+		"postgres://me@/db?host=/s?collection=news":  errSecondQuery.Error(),
+		"postgres://me@/db?collection=news?host=/s":  errSecondQuery.Error(),
 		"postgres://me@host/db?collection=":          "the collection's name \"\" has no characters, more than 200 bytes, or control characters",
 	} {
 		if _, err := Open(t.Context(), url); err == nil || err.Error() != want {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -32,6 +33,13 @@ const connectTimeout = 10 * time.Second
 var errURL = errors.New("the store's URL cannot be read, want postgres://USER:PASSWORD@HOST:PORT/DATABASE?collection=NAME; " +
 	"in a password, write @ as %40, / as %2F, ? as %3F, # as %23 and % as %25")
 
+// secondQuery finds ?collection=NAME behind a URL that has parameters already, such as that of scripts/postgres.sh. It would become a
+// part of the value before it.
+var secondQuery = regexp.MustCompile(`\?[A-Za-z_]+=`)
+
+var errSecondQuery = errors.New("the store's URL has a second ?: parameters are joined by &, as in " +
+	"postgres://USER@/DATABASE?host=FOLDER&collection=NAME; in a value, write ? as %3F")
+
 func parseURL(text string) (address, *pgxpool.Config, error) {
 	if !IsURL(text) {
 		return address{}, nil, errURL
@@ -44,6 +52,9 @@ func parseURL(text string) (address, *pgxpool.Config, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return address{}, nil, errURL
+	}
+	if secondQuery.MatchString(u.RawQuery) {
+		return address{}, nil, errSecondQuery
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
