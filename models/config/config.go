@@ -43,7 +43,7 @@ type Train struct {
 	Seq            string `yaml:"seq" json:"seq" kinds:"reranker" usage:"for a decoder: text between query and passage; if seq or special_token is set, each part of a pair is tokenized by itself, as in RAG-Retrieval's llm_decoder"`
 	SpecialToken   string `yaml:"special_token" json:"special_token" kinds:"reranker" usage:"for a decoder: text at the end of a pair, at which the score is read"`
 
-	NegNums    int   `yaml:"neg_nums" json:"neg_nums" kinds:"embedding colbert" usage:"hard negatives for each query, drawn from \"neg\" again in each epoch"`
+	NegNums    int   `yaml:"neg_nums" json:"neg_nums" kinds:"embedding colbert" usage:"hard negatives for each query, drawn from \"neg\" again in each epoch; where a row has fewer, they are repeated"`
 	GroupSize  int   `yaml:"train_group_size" json:"train_group_size" kinds:"reranker colbert" usage:"most passages of a query in a group of a group-wise loss, drawn again in each epoch"`
 	ColBERTDim int64 `yaml:"colbert_dim" json:"colbert_dim" kinds:"colbert" usage:"width of a token's vector, if the model has no projection yet"`
 
@@ -58,7 +58,7 @@ type Train struct {
 	AllGather      bool   `yaml:"all_gather" json:"all_gather" kinds:"embedding colbert" usage:"with several ranks, the losses infonce and contrastive compare a query with the passages of all ranks, not only with those of its own rank"`
 	MaskDuplicates bool   `yaml:"mask_duplicates" json:"mask_duplicates" kinds:"embedding colbert" usage:"do not use a passage as a negative of a query if it equals the query's positive"`
 	UseMRL         bool   `yaml:"use_mrl" json:"use_mrl" kinds:"embedding" usage:"Matryoshka loss: also train the first mrl_dims numbers of each vector as a vector"`
-	MRLDims        Ints   `yaml:"mrl_dims" json:"mrl_dims" kinds:"embedding" usage:"vector lengths for use_mrl, comma-separated"`
+	MRLDims        Ints   `yaml:"mrl_dims" json:"mrl_dims" kinds:"embedding" usage:"vector lengths for use_mrl, comma-separated; above the model's own length, a new dense layer makes the vectors"`
 	Teacher        string `yaml:"teacher_embeddings" json:"teacher_embeddings" kinds:"embedding" usage:"for loss_type stella: float32 file of the teacher's vectors, one for each row of the data"`
 	TeacherDim     int    `yaml:"teacher_embedding_dim" json:"teacher_embedding_dim" kinds:"embedding" usage:"length of a teacher's vector"`
 
