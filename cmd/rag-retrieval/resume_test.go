@@ -202,7 +202,7 @@ func TestKilledBeforeTheFirstCheckpoint(t *testing.T) {
 	}
 	_ = killed.Wait() // killed
 	for _, more := range [][]string{nil, {"--dry-run"}} {
-		call(t, "", slices.Concat(args, more)...).fails(t, 1, "output_dir "+out+" is not empty: the run in it was stopped before its first checkpoint (save_steps): remove the folder, or name a new one")
+		call(t, "", slices.Concat(args, more)...).fails(t, 1, "output_dir "+out+" is not empty: the run in it has no checkpoint (save_steps): name a new folder, or remove this one if the run has ended")
 		call(t, "", slices.Concat(args, more, []string{"--resume"})...).fails(t, 1, "no checkpoint in "+out, "the run was stopped before its first one (save_steps): remove the folder "+out+", or name a new one, and start again without --resume")
 	}
 	if err := os.RemoveAll(out); err != nil {

@@ -94,7 +94,7 @@ func checkEmpty(dir string) error {
 		} else if begun {
 			what += ", or continue the run in it with --resume"
 		} else if begunRun(dir) {
-			what = "the run in it was stopped before its first checkpoint (save_steps): remove the folder, or name a new one"
+			what = "the run in it has no checkpoint (save_steps): name a new folder, or remove this one if the run has ended"
 		}
 		return fmt.Errorf("output_dir %s is not empty: %s", dir, what)
 	}

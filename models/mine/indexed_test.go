@@ -39,6 +39,8 @@ func (s store) BM25(context.Context, []string, int, index.Filter) ([][]index.Hit
 	return nil, nil
 }
 
+func (s store) Fields(context.Context) ([]string, error) { return nil, nil }
+
 func (s store) Documents(_ context.Context, numbers []int) ([]corpus.Document, error) {
 	var out []corpus.Document
 	for _, n := range numbers {
