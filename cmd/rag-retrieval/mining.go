@@ -177,6 +177,10 @@ func (m *mining) progress(step string) func(done, total int) {
 		if bar == nil {
 			bar = progress.New(os.Stderr, step, total, 0)
 			bar.Start(done) // an earlier call may have done most of it: it says nothing of the pace
+			m.close = append(m.close, func() error {
+				bar.Done() // of a step that was interrupted: the error's line is not to stand beside it
+				return nil
+			})
 		}
 		if bar.Set(done, ""); done == total {
 			bar.Done()
