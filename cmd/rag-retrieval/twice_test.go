@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,7 +80,14 @@ func TestTwoEvaluations(t *testing.T) {
 	env := []string{"RAG_RETRIEVAL_HOME=" + home}
 	journals := filepath.Join(home, "scores", "*.jsonl")
 	first := running(t, env, func() bool { found, _ := filepath.Glob(journals); return len(found) == 1 }, "eval", "--model", model, "--data", rows)
+	pause := func(s syscall.Signal) { // the first must not end before the second has begun
+		if err := first.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pause(syscall.SIGSTOP)
 	o := callEnv(t, env, "", "eval", "--model", model, "--data", rows)
+	pause(syscall.SIGCONT)
 	if want := fmt.Sprintf("keeps its scores already: process %d on ", first.Process.Pid); o.code != 0 || !strings.Contains(o.stderr, want) {
 		t.Errorf("the second: exit %d, want %q in %s", o.code, want, o.stderr)
 	}
