@@ -21,6 +21,7 @@ type Journal struct {
 	lock *filelock.Lock
 	f    *os.File
 	rows [][]float32
+	kept int // samples whose scores are in the file
 }
 
 // OpenJournal opens or creates the journal of a task. path must differ for everything that scores depend on. Scores of an
@@ -57,12 +58,12 @@ func OpenJournal(path string, samples []mteb.Sample, fresh bool) (j *Journal, er
 	if err != nil {
 		return nil, err
 	}
-	return &Journal{path: path, lock: lock, f: f, rows: rows}, nil
+	return &Journal{path: path, lock: lock, f: f, rows: rows, kept: len(rows)}, nil
 }
 
 // JournalCopy returns a journal with the scores of another rank's journal, which writes them for all ranks: this one writes
 // nothing.
-func JournalCopy(scores [][]float32) *Journal { return &Journal{rows: scores} }
+func JournalCopy(scores [][]float32) *Journal { return &Journal{rows: scores, kept: len(scores)} }
 
 // Scores returns the scores of the first samples, from an earlier run.
 func (j *Journal) Scores() [][]float32 {
@@ -82,12 +83,21 @@ func (j *Journal) Add(scores []float32) {
 		_, err = j.f.Write(append(b, '\n'))
 	}
 	if err == nil {
+		j.kept++
 		return
 	}
 	err = errors.Join(err, j.f.Close())
 	if j.f = nil; j.Warn != nil {
 		j.Warn(err)
 	}
+}
+
+// Kept returns for how many samples the next evaluation has the scores if this one is stopped.
+func (j *Journal) Kept() int {
+	if j == nil {
+		return 0
+	}
+	return j.kept
 }
 
 // Close closes the journal. It removes the file if the task is finished or the file is empty.

@@ -48,6 +48,9 @@ func TestJournal(t *testing.T) {
 	if _, err := Run(context.Background(), counting{6, &scored}, task, mteb.Rule1, j, func(int, int) {}); err == nil {
 		t.Fatal("not stopped")
 	}
+	if none := (*Journal)(nil); j.Kept() != 6 || none.Kept() != 0 {
+		t.Errorf("%d queries are kept, want 6; without a journal %d", j.Kept(), none.Kept())
+	}
 	check(t, j.Close(false))
 	b, err := os.ReadFile(path)
 	check(t, err)
@@ -55,6 +58,9 @@ func TestJournal(t *testing.T) {
 	scored = nil
 	j, err = OpenJournal(path, task.Samples, false)
 	check(t, err)
+	if j.Kept() != 5 { // the last one was cut short
+		t.Errorf("%d queries are kept, want 5", j.Kept())
+	}
 	got, err := Run(context.Background(), counting{-1, &scored}, task, mteb.Rule1, j, func(int, int) {})
 	check(t, err)
 	check(t, j.Close(true))

@@ -227,6 +227,7 @@ link "$(go list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)" "$root/.rag-r
 [ $postgres = no ] || scripts/setup/postgres.sh
 [ $openvino = no ] || scripts/setup/openvino.sh
 
+[ -x bin/rag-retrieval ] || say "building bin/rag-retrieval (1 to 4 minutes)"
 scripts/setup/logged.sh "$HOME_DIR/build.log" "the program was not built" go build -o bin/rag-retrieval ./cmd/rag-retrieval
 say "ready: bin/rag-retrieval"
 [ -z "$go_dir" ] || say "for plain go commands here: export PATH=\"$root/.rag-retrieval/go/bin:\$PATH\""

@@ -163,8 +163,8 @@ func (e *evaluation) next(kept string) string {
 // measure measures one task and writes the results so far. All ranks of a job do it in step and have the same results; rank 0
 // keeps the journal and writes.
 func (e *evaluation) measure(p pending) (err error) {
-	kept := ""
-	defer func() { err = onInterrupt(err, e.next(kept)) }()
+	var j *eval.Journal
+	defer func() { err = onInterrupt(err, e.next(keptIn(j))) }()
 	folder := mteb.ResultFolder{Dir: e.c.String("mteb-dir"), Model: e.report.Model, Source: sourceOf(filepath.Clean(e.report.Model), e.report.Precision), Rule: e.rule}
 	if folder.Dir != "" && p.place.Revision != "" { // known without loading
 		if done, err := e.finished(folder, p.name, p.place, mteb.Result{Queries: p.known.Queries}); done || err != nil {
@@ -181,12 +181,8 @@ func (e *evaluation) measure(p pending) (err error) {
 			return err
 		}
 	}
-	j, err := e.journal(t)
-	if err != nil {
+	if j, err = e.journal(t); err != nil {
 		return err
-	}
-	if j != nil {
-		kept = keptQueries
 	}
 	finished := false
 	defer func() { err = e.job.agree(errors.Join(err, j.Close(finished))) }() // only rank 0 has a file that it can fail to close

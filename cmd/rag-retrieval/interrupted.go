@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"rag-retrieval-go/eval"
 	"rag-retrieval-go/models/index"
 )
 
@@ -34,10 +35,10 @@ func interruptText(err error) string {
 	return "interrupted"
 }
 
-// What the same command does next where nothing is kept, and where it was interrupted before its work.
+// What the same command does next where it keeps nothing, and where it was interrupted before there was anything to keep.
 const (
 	beginsAgain  = "the same command begins again, for nothing is kept"
-	nothingBegun = "nothing was computed yet"
+	nothingBegun = "the same command begins again: nothing is kept yet"
 )
 
 // goesOn is what the same command does next where something is kept.
@@ -48,11 +49,16 @@ func goesOn(c *cli.Context, kept string) string {
 	return "the same command goes on: " + kept
 }
 
-// What commands keep.
-const (
-	keptQueries = "scored queries are kept"
-	keptHits    = "what was found is kept from time to time"
-)
+// keptHits is what a search by ColBERT keeps.
+const keptHits = "what was found is kept from time to time"
+
+// keptIn says what is kept in a journal; it is empty before the first query has all its scores.
+func keptIn(j *eval.Journal) string {
+	if j.Kept() == 0 {
+		return ""
+	}
+	return "scored queries are kept"
+}
 
 // keptDocuments says that index.Encode writes whole chunks only.
-var keptDocuments = fmt.Sprintf("encoded documents are kept, in groups of %d", index.ChunkLen)
+var keptDocuments = fmt.Sprintf("whole groups of %d encoded documents are kept", index.ChunkLen)

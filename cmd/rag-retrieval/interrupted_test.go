@@ -55,7 +55,7 @@ func TestInterruptedSaysWhatIsNext(t *testing.T) {
 		},
 		{
 			[]string{"index", "--model", wide, "--corpus", docs, "--output", folder, "--threads", "1"}, encoded,
-			goesOn + "encoded documents are kept, in groups of 1024", "",
+			goesOn + "whole groups of 1024 encoded documents are kept", "",
 		},
 	} {
 		if got := interrupt(t, c.ready, c.call...); got != c.want {

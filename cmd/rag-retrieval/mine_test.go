@@ -229,7 +229,7 @@ func TestMineGoesOn(t *testing.T) {
 	if c.ProcessState.ExitCode() != exitInterrupted || before < 1000 {
 		t.Fatalf("exit %d with %d bytes: %s", c.ProcessState.ExitCode(), before, stderr.String())
 	}
-	if want := "rag-retrieval: interrupted: the same command goes on: encoded documents are kept, in groups of 1024\n"; !strings.HasSuffix(stderr.String(), want) {
+	if want := "rag-retrieval: interrupted: the same command goes on: whole groups of 1024 encoded documents are kept\n"; !strings.HasSuffix(stderr.String(), want) {
 		t.Errorf("the last line is not %s: %s", want, stderr.String())
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {

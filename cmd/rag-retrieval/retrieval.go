@@ -208,10 +208,8 @@ func (e *retrievalEvaluation) rerank(t mteb.RetrievalTask, run mteb.Run) (_ mteb
 	if err != nil {
 		return nil, err
 	}
-	if j != nil {
-		e.kept = keptQueries
-	}
 	finished := false
+	defer func() { e.kept = keptIn(j) }()
 	defer func() { err = e.job.agree(errors.Join(err, j.Close(finished))) }()
 	bar := progress.New(os.Stderr, t.Name+": reranking", 0, 0)
 	defer bar.Done()
