@@ -17,6 +17,7 @@ type interruption struct {
 	next string
 }
 
+// Unwrap lets errors.Is find the interruption's cause.
 func (i *interruption) Unwrap() error { return i.error }
 
 // onInterrupt adds to an interruption what the same command would do next, unless that is known already. An empty text adds nothing.

@@ -121,28 +121,19 @@ func secondsOfRuns(b *testing.B, g *onnx.Graph, inputs, outputs map[string][]int
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := runtime.NewSession(file, runtime.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	bind, err := s.NewBinding()
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer bind.Close()
+	graph := bind(b, file, runtime.Options{})
 	for name, dims := range inputs {
-		err = errors.Join(err, bind.Floats(name, benchValues(onnx.Elements(dims)), dims...))
+		err = errors.Join(err, graph.Floats(name, benchValues(onnx.Elements(dims)), dims...))
 	}
 	for name, dims := range outputs {
-		err = errors.Join(err, bind.OutputFloats(name, make([]float32, onnx.Elements(dims)), dims...))
+		err = errors.Join(err, graph.OutputFloats(name, make([]float32, onnx.Elements(dims)), dims...))
 	}
-	if err = errors.Join(err, bind.Run()); err != nil { // the first does not count
+	if err = errors.Join(err, graph.Run()); err != nil { // the first does not count
 		b.Fatal(err)
 	}
 	b.ResetTimer()
 	for range b.N {
-		if err := bind.Run(); err != nil {
+		if err := graph.Run(); err != nil {
 			b.Fatal(err)
 		}
 	}

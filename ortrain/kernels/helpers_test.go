@@ -7,6 +7,7 @@ import (
 
 	"rag-retrieval-go/ortrain/kernels"
 	"rag-retrieval-go/ortrain/onnx/onnxpb"
+	"rag-retrieval-go/ortrain/runtime"
 )
 
 // substitute puts the kernels for a unit into a graph.
@@ -22,6 +23,22 @@ func substitute(t *testing.T, model []byte, unit kernels.Unit) *kernels.Graph {
 		}
 	})
 	return g
+}
+
+// bind opens a session of a graph, and a binding of it. Both are closed with the test.
+func bind(t testing.TB, model []byte, o runtime.Options) *runtime.Binding {
+	t.Helper()
+	s, err := runtime.NewSession(model, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	b, err := s.NewBinding()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
 }
 
 // operators counts the nodes of an ONNX file by operator.

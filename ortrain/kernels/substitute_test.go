@@ -79,23 +79,15 @@ type session struct {
 
 func open(t *testing.T, model []byte, o runtime.Options) *session {
 	t.Helper()
-	s, err := runtime.NewSession(model, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	b, err := s.NewBinding()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
+	b := bind(t, model, o)
 	out := &session{b, map[string][]float32{}, map[string][]float32{"loss": make([]float32, 1)}}
-	bind := func(err error) {
+	check := func(err error) {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	bind(b.OutputFloats("loss", out.outputs["loss"], 1))
+	check(b.OutputFloats("loss", out.outputs["loss"], 1))
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, n := range append([]string{"x"}, names...) {
 		dims := params[n]
@@ -107,8 +99,8 @@ func open(t *testing.T, model []byte, o runtime.Options) *session {
 			values[i] = float32(0.3 * random.NormFloat64())
 		}
 		out.inputs[n], out.outputs[n+".grad"] = values, make([]float32, len(values))
-		bind(b.Floats(n, values, dims...))
-		bind(b.OutputFloats(n+".grad", out.outputs[n+".grad"], dims...))
+		check(b.Floats(n, values, dims...))
+		check(b.OutputFloats(n+".grad", out.outputs[n+".grad"], dims...))
 	}
 	return out
 }
@@ -272,16 +264,7 @@ func TestProductsThatStay(t *testing.T) {
 			want, got := make([]float32, onnx.Elements(c.out)), make([]float32, onnx.Elements(c.out))
 			x := floats(3, onnx.Elements(c.dims))
 			for y, o := range map[*[]float32]runtime.Options{&want: {StockOperators: true}, &got: {BF16: kernels.Portable}} {
-				s, err := runtime.NewSession(model, o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer s.Close()
-				b, err := s.NewBinding()
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer b.Close()
+				b := bind(t, model, o)
 				if err := errors.Join(b.Floats("x", x, c.dims...), b.OutputFloats("y", *y, c.out...), b.Run()); err != nil {
 					t.Fatal(err)
 				}
@@ -442,29 +425,18 @@ func TestGatherGradient(t *testing.T) {
 	for i := range indices {
 		indices[i] = int64(random.IntN(2*tableRows)-tableRows) / 3 * 2 // repeated, and also from the end
 	}
-	run := func(o runtime.Options) ([]float32, error) {
-		s, err := runtime.NewSession(model, o)
-		if err != nil {
+	run := func(o runtime.Options) []float32 {
+		b, out := bind(t, model, o), make([]float32, len(values))
+		err := errors.Join(b.Floats("table", values, tableRows, width), b.Ints("indices", indices, 4, taken/4), b.OutputFloats("gradient", out, tableRows, width))
+		if err := errors.Join(err, b.Run()); err != nil {
 			t.Fatal(err)
 		}
-		defer s.Close()
-		b, err := s.NewBinding()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
-		out := make([]float32, len(values))
-		err = errors.Join(b.Floats("table", values, tableRows, width), b.Ints("indices", indices, 4, taken/4), b.OutputFloats("gradient", out, tableRows, width))
-		return out, errors.Join(err, b.Run())
+		return out
 	}
-	want, err := run(runtime.Options{StockOperators: true, Training: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := run(runtime.Options{StockOperators: true, Training: true})
 	for threads := 1; threads <= 3; threads++ {
-		got, err := run(runtime.Options{Threads: threads, Training: true})
-		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("%d threads: %v, another gradient than ONNX Runtime's: %v", threads, err, !slices.Equal(got, want))
+		if got := run(runtime.Options{Threads: threads, Training: true}); !slices.Equal(got, want) {
+			t.Errorf("%d threads: another gradient than ONNX Runtime's", threads)
 		}
 	}
 }
